@@ -1,0 +1,65 @@
+import copy
+import pickle
+import traceback
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from silo_vault import Secret, SecretInvalid
+from silo_vault.secret import MAX_VALUE_BYTES, check_name, check_value
+
+VALUE = "hunter2-hunter2"
+
+
+@pytest.mark.parametrize("show", [repr, str, "{}".format, "%s".__mod__, lambda secret: f"{secret!r:>40}", ascii])
+def test_no_way_of_printing_a_secret_shows_its_value(show):
+    shown = show(Secret("TOKEN", VALUE))
+    assert VALUE not in shown
+    assert "TOKEN" in shown
+
+
+def test_a_secret_is_revealed_when_asked_to():
+    assert Secret("TOKEN", VALUE).reveal() == VALUE
+
+
+@pytest.mark.parametrize("leak", [pickle.dumps, copy.copy, copy.deepcopy, vars])
+def test_a_secret_cannot_be_pickled_copied_or_taken_apart(leak):
+    with pytest.raises(TypeError) as caught:
+        leak(Secret("TOKEN", VALUE))
+    assert VALUE not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("name", ["A", "GITHUB_TOKEN", "A1", "A_", "A" * 128])
+def test_a_name_like_an_environment_variable_is_taken(name):
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a", "1A", "_A", "A-B", "A B", "A.B", "A" * 129, "A\n", "Ä", "A\0", "ghp_0123456789"]
+)
+def test_any_other_name_is_refused_and_not_quoted(name):
+    """Somebody who pastes the value where the name belongs must not find it in a log."""
+    with pytest.raises(SecretInvalid) as caught:
+        check_name(name)
+    assert "ghp_" not in caught.value.message + caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", b"", "\0", "a\0b", "x" * (MAX_VALUE_BYTES + 1), "é" * (MAX_VALUE_BYTES // 2 + 1), b"\xff\xfe", "\ud800"],
+)
+def test_a_value_that_breaks_a_rule_is_refused(value):
+    with pytest.raises(SecretInvalid):
+        check_value("TOKEN", value)
+
+
+def test_a_refused_value_is_not_in_the_traceback():
+    with pytest.raises(SecretInvalid) as caught:
+        check_value("TOKEN", b"sk-live-0123456789\xff")
+    assert "sk-live" not in "".join(traceback.format_exception(caught.value, limit=0))
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
+def test_any_other_value_is_kept_as_it_is(value):
+    assert check_value("TOKEN", value).decode() == value
+    assert check_value("TOKEN", value.encode()).decode() == value

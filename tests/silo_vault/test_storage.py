@@ -1,0 +1,279 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from silo_vault import EnvironmentKey, Vault, VaultBusy, VaultDamaged
+from silo_vault.storage import VaultFiles
+
+KEY = "00112233445566778899aabbccddeeff" * 2
+WRITER = [sys.executable, str(Path(__file__).with_name("writer.py"))]
+PATIENCE_S = 60
+
+
+def writer(path: Path, *arguments: str, through: tuple[str, ...] = ()) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [*through, *WRITER, str(path), KEY, *arguments], stdout=subprocess.PIPE, check=False, timeout=PATIENCE_S
+    )
+
+
+# --- who may read -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o644, 0o666, 0o601])
+def test_a_file_open_to_others_is_refused_with_the_command_that_mends_it(open_vault, path, mode):
+    open_vault().put("A", "1")
+    path.chmod(mode)
+    for attempt in (open_vault().names, open_vault().status, lambda: open_vault().put("A", "2")):
+        with pytest.raises(VaultDamaged, match="open to other users") as caught:
+            attempt()
+        assert caught.value.hint == f"chmod 600 {path}"
+    subprocess.run(["sh", "-c", caught.value.hint], check=True)
+    assert open_vault().get("A").reveal() == "1"
+
+
+@pytest.mark.parametrize("mode", [0o750, 0o705, 0o777, 0o701])
+def test_a_folder_open_to_others_is_refused_with_the_command_that_mends_it(open_vault, path, mode):
+    open_vault().put("A", "1")
+    path.parent.chmod(mode)
+    for attempt in (open_vault().names, lambda: open_vault().put("A", "2")):
+        with pytest.raises(VaultDamaged, match="open to other users") as caught:
+            attempt()
+        assert caught.value.hint == f"chmod 700 {path.parent}"
+    subprocess.run(["sh", "-c", caught.value.hint], check=True)
+    assert open_vault().get("A").reveal() == "1"
+
+
+def test_a_link_in_the_place_of_any_of_the_files_is_refused_and_not_followed(open_vault, path, tmp_path):
+    open_vault().put("A", "1")
+    target = tmp_path / "target"
+    for name in ("credentials.silo", "credentials.silo.lock"):
+        place = path.with_name(name)
+        place.rename(target)
+        before = target.read_bytes()
+        place.symlink_to(target)
+        with pytest.raises(VaultDamaged, match="link"):
+            open_vault().put("A", "2")
+        assert target.read_bytes() == before
+        place.unlink()
+        target.rename(place)
+    assert open_vault().get("A").reveal() == "1"
+
+
+def test_a_link_in_the_place_of_the_backup_is_replaced_and_its_target_untouched(open_vault, path, tmp_path):
+    open_vault().put("A", "1")
+    target = tmp_path / "target"
+    target.write_text("precious")
+    path.with_name("credentials.silo.bak").symlink_to(target)
+    open_vault().put("A", "2")
+    assert target.read_text() == "precious"
+    assert not path.with_name("credentials.silo.bak").is_symlink()
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo"])
+def test_what_is_not_a_file_is_refused_at_once(open_vault, path, kind):
+    if kind == "folder":
+        path.mkdir(mode=0o700)
+    else:
+        os.mkfifo(path, 0o600)
+    for attempt in (open_vault().names, lambda: open_vault().put("A", "1")):
+        with pytest.raises(VaultDamaged):
+            attempt()
+
+
+def test_a_file_or_folder_of_another_user_is_refused(open_vault, path):
+    open_vault().put("A", "1")
+    if os.geteuid() != 0:  # only root can give a file away, and for everybody else root's own folders will do
+        with pytest.raises(VaultDamaged, match="another user"):
+            Vault(Path("/usr/credentials.silo"), [EnvironmentKey(KEY)]).names()
+        return
+    for place in (path, path.parent):
+        os.chown(place, 65534, 65534)
+        with pytest.raises(VaultDamaged, match="another user"):
+            open_vault().names()
+        os.chown(place, 0, 0)
+    assert open_vault().names() == ("A",)
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "home").write_text("")
+    with pytest.raises(VaultDamaged, match="not a folder"):
+        Vault(tmp_path / "home" / "credentials.silo", [EnvironmentKey(KEY)]).names()
+
+
+def test_a_file_larger_than_any_vault_is_not_read(open_vault, path):
+    open_vault().put("A", "1")
+    with path.open("r+b") as file:
+        file.truncate(2**40)
+    with pytest.raises(VaultDamaged, match="more than a vault may have"):
+        open_vault().names()
+
+
+# --- one writer at a time ---------------------------------------------------------------------------------------------
+
+
+def test_writers_in_many_processes_lose_no_entry_and_no_reader_ever_fails(open_vault, path):
+    open_vault().create()
+    processes = [subprocess.Popen([*WRITER, str(path), KEY, "many", f"P{which}", "10"]) for which in range(4)]
+    seen = 0
+    while any(process.poll() is None for process in processes):
+        names = open_vault().names()
+        assert len(names) >= seen
+        seen = len(names)
+    assert [process.wait() for process in processes] == [0] * 4
+    vault = open_vault()
+    assert {name: vault.get(name).reveal() for name in vault.names()} == {
+        f"P{which}_{number}": f"P{which} {number}" for which in range(4) for number in range(10)
+    }
+
+
+def test_a_writer_that_hangs_is_named_and_one_that_died_is_forgotten(open_vault, path):
+    open_vault().put("A", "1")
+    holder = subprocess.Popen([*WRITER, str(path), KEY, "hold"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(VaultBusy, match=rf"\b{holder.pid}\b") as caught:
+            open_vault(lock_timeout_s=0.05).put("A", "2")
+        assert str(holder.pid) in caught.value.hint
+        assert open_vault().get("A").reveal() == "1"  # readers don't wait
+    finally:
+        holder.kill()
+        holder.communicate()
+    open_vault(lock_timeout_s=0.0).put("A", "2")
+    assert open_vault().get("A").reveal() == "2"
+
+
+def test_what_a_killed_writer_left_is_swept_and_nothing_else(open_vault, path):
+    open_vault().put("A", "1")
+    stale = path.with_name(".credentials.silo.12345.0123456789abcdef.tmp")
+    stale.write_bytes(b"half")
+    others = [
+        path.with_name(name) for name in (".other.silo.1.0123456789abcdef.tmp", "notes.tmp", ".credentials.silo.swp")
+    ]
+    for other in others:
+        other.write_text("mine")
+    open_vault().put("A", "2")
+    assert not stale.exists()
+    assert all(other.read_text() == "mine" for other in others)
+
+
+def test_a_failure_while_the_lock_is_held_lets_go_of_it(path, folder):
+    files = VaultFiles(path)
+    with pytest.raises(ZeroDivisionError), files.writing(timeout_s=0):
+        raise ZeroDivisionError
+    with files.writing(timeout_s=0):
+        pass
+
+
+# --- a save is whole, or did not happen -------------------------------------------------------------------------------
+
+
+def state(path: Path) -> dict[str, str]:
+    """What the vault holds; an exception if it does not open."""
+    vault = Vault(path, [EnvironmentKey(KEY)])
+    return {name: vault.get(name).reveal() for name in vault.names()}
+
+
+def temporaries(path: Path) -> list[str]:
+    return [file.name for file in path.parent.iterdir() if file.name.endswith(".tmp")]
+
+
+def strace(calls: str, injection: str, path: Path) -> tuple[str, ...]:
+    """A command that runs another with a failure put into the nth of some system calls; its own output goes to a file."""
+    return (
+        "strace",
+        "--follow-forks",
+        "--quiet=all",
+        f"--trace={calls}",
+        f"--inject={calls}:{injection}",
+        f"--output={path.parent.parent / 'strace.log'}",
+    )
+
+
+@pytest.mark.parametrize("calls", ["flock", "ftruncate", "pwrite64", "fchmod", "write", "fsync", "/^rename"])
+def test_a_writer_killed_at_any_system_call_of_a_save_leaves_the_old_or_the_new(open_vault, path, calls):
+    """V7. The `when` rises until the save runs through, so every one of these calls has been the last."""
+    open_vault().put("KEPT", "kept")
+    kills = 0
+    for number in range(1, 10):
+        old = state(path)
+        done = writer(
+            path, "put", "NEW", f"value {number}", through=strace(calls, f"signal=SIGKILL:when={number}", path)
+        )
+        new = state(path)
+        assert new in (old, old | {"NEW": f"value {number}"})
+        if done.returncode == 0:
+            assert new["NEW"] == f"value {number}"
+            break
+        assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
+        kills += 1
+    else:
+        pytest.fail("the save never ran through")
+    assert kills >= 1
+    open_vault().put("NEXT", "1")
+    assert temporaries(path) == []
+
+
+@pytest.mark.parametrize(
+    ("calls", "error"),
+    [("write", "ENOSPC"), ("fsync", "EIO"), ("/^rename", "EROFS"), ("fchmod", "EPERM"), ("pwrite64", "ENOSPC")],
+)
+def test_a_save_that_the_disk_refuses_is_an_error_and_changes_nothing(open_vault, path, calls, error):
+    """V8. The last flush, that of the folder, is the one exception: then the new file is in place, and the error says so."""
+    open_vault().put("KEPT", "kept")
+    failures = 0
+    for number in range(1, 10):
+        old, before = state(path), path.read_bytes()
+        done = writer(
+            path, "put", "NEW", f"value {number}", through=strace(calls, f"error={error}:when={number}", path)
+        )
+        assert temporaries(path) == []
+        if done.returncode == 0:
+            assert state(path)["NEW"] == f"value {number}"
+            break
+        failures += 1
+        assert done.returncode == 7
+        if b"is in place" in done.stdout:
+            assert (calls, number) == ("fsync", 3)
+            assert state(path) == old | {"NEW": f"value {number}"}
+        else:
+            assert done.stdout.startswith(b"vault-not-written: "), done.stdout
+            assert path.read_bytes() == before
+    assert failures == {"write": 2, "fsync": 3, "/^rename": 2, "fchmod": 2, "pwrite64": 1}[calls]
+
+
+def test_a_short_write_is_completed(open_vault, path):
+    open_vault().put("KEPT", "kept")
+    done = writer(path, "put", "NEW", "value", through=strace("write", "retval=1:when=1", path))
+    # strace pretends that one byte was written, so the file lacks it: this shows that the rest was still sent.
+    assert done.returncode == 0
+    log = (path.parent.parent / "strace.log").read_text()
+    assert len(re.findall(r"write\(\d+, ", log)) >= 3
+
+
+def test_a_disk_that_is_full_is_an_error_and_changes_nothing(open_vault, path):
+    open_vault().put("KEPT", "kept")
+    before = path.read_bytes()
+    done = writer(path, "small", "NEW", "x" * 1000)
+    assert done.returncode == 7
+    assert done.stdout.startswith(b"vault-not-written: ")
+    assert path.read_bytes() == before
+    assert temporaries(path) == []
+    open_vault().put("NEW", "value")
+    assert state(path) == {"KEPT": "kept", "NEW": "value"}
+
+
+def test_a_new_file_is_never_wider_than_its_owner_for_a_moment(open_vault, path):
+    """V13: the mode is in the call that makes the file, and no link is followed by it."""
+    through = ("strace", "--quiet=all", "--trace=openat", f"--output={path.parent.parent / 'strace.log'}")
+    assert writer(path, "put", "NEW", "value", through=through).returncode == 0
+    log = (path.parent.parent / "strace.log").read_text()
+    made = [line for line in log.splitlines() if "O_CREAT" in line and "credentials.silo" in line]
+    assert len(made) == 2  # the lock and one temporary
+    for line in made:
+        assert ", 0600)" in line
+        assert "O_NOFOLLOW" in line
+        assert "O_EXCL" in line or ".lock" in line

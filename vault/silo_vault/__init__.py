@@ -1,0 +1,47 @@
+"""A vault for secrets in one file: AES-256-GCM, opened by a key in the environment or in the OS keyring.
+
+    from silo_vault import EnvironmentKey, KeyringKey, Vault
+
+    vault = Vault(folder / "credentials.silo", [EnvironmentKey(text), KeyringKey()])
+    vault.put("GITHUB_TOKEN", value)
+    vault.get("GITHUB_TOKEN").reveal()
+
+This is the whole public interface; it knows nothing of silo, and importing it loads neither `cryptography` nor `keyring`.
+"""
+
+from silo_vault.errors import (
+    KeyUnavailable,
+    SecretInvalid,
+    SecretNotFound,
+    VaultBusy,
+    VaultDamaged,
+    VaultError,
+    VaultLocked,
+    VaultNotWritten,
+)
+from silo_vault.keys.base import KeyProvider
+from silo_vault.keys.environment import MASTER_KEY_VARIABLE, EnvironmentKey
+from silo_vault.keys.os_keyring import KeyringKey
+from silo_vault.process import harden
+from silo_vault.secret import Secret
+from silo_vault.vault import KeySlot, Vault, VaultStatus
+
+__all__ = [
+    "MASTER_KEY_VARIABLE",
+    "EnvironmentKey",
+    "KeyProvider",
+    "KeySlot",
+    "KeyUnavailable",
+    "KeyringKey",
+    "Secret",
+    "SecretInvalid",
+    "SecretNotFound",
+    "Vault",
+    "VaultBusy",
+    "VaultDamaged",
+    "VaultError",
+    "VaultLocked",
+    "VaultNotWritten",
+    "VaultStatus",
+    "harden",
+]

@@ -1,0 +1,398 @@
+"""The bytes of `credentials.silo`, version 1: values to bytes and back. Pure: no files, keys, clock or randomness.
+
+`docs/reference/vault-format.md` describes the same byte by byte. What is decoded here is not authentic yet: `silo_vault.vault`
+checks the code at the end of the file before it believes anything. So every length is checked, nothing is guessed, and there
+is exactly one encoding of each vault: whatever differs from it is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn, TypeVar
+
+from silo_vault.crypto import KEY_BYTES, MAX_COST, MAX_SEALS, NONCE_BYTES, TAG_BYTES, Argon2Cost, digest, file_mac, join
+
+MAGIC = b"silo-vlt"
+VERSION = 1
+MAC_BYTES = 32
+VAULT_ID_BYTES = 16
+KEY_ID_BYTES = 8
+SALT_BYTES = 16
+MAX_HEADER_BYTES = 64 * 1024
+MAX_FILE_BYTES = 64 * 1024 * 1024
+"""A vault is read whole, so its size is bounded; a thousand times what most people keep."""
+MAX_WRAPS = 16
+MAX_COUNTER = 2**63 - 1
+
+_PREFIX = struct.Struct(">8sHI")
+_COUNT = struct.Struct(">I")
+_LENGTH = struct.Struct(">I")
+_SHORT = struct.Struct(">H")
+_STAMP = struct.Struct(">QQ")
+_KIND = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_CREATED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+
+
+_T = TypeVar("_T")
+
+
+class Malformed(Exception):
+    """These bytes are no vault of version 1. The text goes on after the file's name: `is damaged: …`.
+
+    Attributes:
+        newer: a newer program may know what to do with them.
+    """
+
+    def __init__(self, message: str, *, newer: bool = False) -> None:
+        super().__init__(message)
+        self.newer = newer
+
+
+@dataclass(frozen=True)
+class Argon2:
+    """How the key of a wrap comes from a passphrase."""
+
+    salt: bytes
+    cost: Argon2Cost
+
+
+@dataclass(frozen=True)
+class Wrap:
+    """The data key, sealed under one key that opens the vault.
+
+    Attributes:
+        kind: which provider holds that key: `env`, `keyring`.
+        key_id: tells keys apart without revealing anything of them; 8 bytes.
+        kdf: how the key is made from a passphrase, or None where the key is 32 random bytes.
+    """
+
+    kind: str
+    key_id: bytes
+    kdf: Argon2 | None
+    nonce: bytes
+    wrapped_dek: bytes
+
+
+@dataclass(frozen=True)
+class ForeignWrap:
+    """A wrap of a kind that this version does not know; kept as it is for the version that does."""
+
+    kind: str
+    canonical: bytes
+
+
+KNOWN_KINDS = frozenset({"env", "keyring"})
+
+
+@dataclass(frozen=True)
+class Header:
+    """What can be read without a key.
+
+    Attributes:
+        vault_id: 16 random bytes, never changed.
+        generation: 1 in a new vault, and one more with each save.
+        seals: how many values were sealed under the present data key.
+        created: UTC, `YYYY-MM-DDTHH:MM:SSZ`.
+    """
+
+    vault_id: bytes
+    generation: int
+    seals: int
+    created: str
+    wraps: tuple[Wrap | ForeignWrap, ...]
+
+
+class Record(NamedTuple):
+    """One sealed secret. A tuple around its encoded form: a vault may have ten thousand, and one is opened at a time."""
+
+    namespace: str
+    name: str
+    encoded: bytes
+
+    @property
+    def version(self) -> int:
+        """The generation of the vault in which it was sealed."""
+        return self._stamp()[0]
+
+    @property
+    def modified(self) -> int:
+        """When it was sealed, in seconds since 1970, UTC."""
+        return self._stamp()[1]
+
+    @property
+    def nonce(self) -> bytes:
+        """The nonce under which it is sealed."""
+        start = self._sealed_at() - NONCE_BYTES
+        return self.encoded[start : start + NONCE_BYTES]
+
+    @property
+    def sealed(self) -> bytes:
+        """Ciphertext and tag."""
+        return self.encoded[self._sealed_at() :]
+
+    def _stamp(self) -> tuple[int, int]:
+        version, modified = _STAMP.unpack_from(self.encoded, self._sealed_at() - NONCE_BYTES - _STAMP.size)
+        return version, modified
+
+    def _sealed_at(self) -> int:
+        names = len(self.namespace.encode()) + len(self.name.encode())
+        return 2 * _SHORT.size + names + _STAMP.size + NONCE_BYTES
+
+
+@dataclass(frozen=True)
+class Document:
+    """A vault file taken apart.
+
+    Attributes:
+        head: the bytes before the records, as they stand in the file.
+        records: by namespace and name, ascending.
+        mac: the last 32 bytes.
+    """
+
+    head: bytes
+    header: Header
+    records: tuple[Record, ...]
+    mac: bytes
+
+    def expected_mac(self, key: bytes) -> bytes:
+        """What `mac` must be if nothing was changed."""
+        return file_mac(key, self.head, map(digest, (record.encoded for record in self.records)))
+
+
+def record_context(vault_id: bytes, namespace: str, name: str, version: int) -> bytes:
+    """Return what is authenticated with a value, so that it opens in its own vault, place and version only."""
+    return join(b"silo-rec-v1", vault_id, namespace.encode(), name.encode(), struct.pack(">Q", version))
+
+
+def wrap_context(vault_id: bytes, kind: str, key_id: bytes, kdf: Argon2 | None) -> bytes:
+    """Return what is authenticated with the data key in a wrap."""
+    return join(b"silo-wrap-v1", vault_id, kind.encode(), key_id, _canonical(_kdf_to_json(kdf)))
+
+
+def encode_record(namespace: str, name: str, *, version: int, modified: int, nonce: bytes, sealed: bytes) -> Record:
+    """Return a record; `sealed` is ciphertext and tag."""
+    parts = (namespace.encode(), name.encode())
+    names = b"".join(_SHORT.pack(len(part)) + part for part in parts)
+    return Record(namespace, name, names + _STAMP.pack(version, modified) + nonce + sealed)
+
+
+def encode(header: Header, records: Sequence[Record], mac_key: bytes) -> bytes:
+    """Return the file for these records, which may come in any order.
+
+    Raises:
+        Malformed: it would be larger than a reader accepts.
+    """
+    text = _canonical(_header_to_json(header))
+    head = _PREFIX.pack(MAGIC, VERSION, len(text)) + text
+    ordered = tuple(sorted(records))
+    pieces = [head, _COUNT.pack(len(ordered))]
+    for record in ordered:
+        pieces += (_LENGTH.pack(len(record.encoded)), record.encoded)
+    pieces.append(Document(head, header, ordered, b"").expected_mac(mac_key))
+    data = b"".join(pieces)
+    if len(text) > MAX_HEADER_BYTES or len(data) > MAX_FILE_BYTES:
+        raise Malformed(f"would grow to {len(data)} bytes; {MAX_FILE_BYTES} are allowed")
+    return data
+
+
+def decode_header(data: bytes) -> tuple[Header, int, int]:
+    """Return the header, where it ends, and how many records the file says it has.
+
+    Raises:
+        Malformed: this is not a vault, is a newer one, or its header is not what an encoder writes.
+    """
+    if not data.startswith(MAGIC):
+        raise Malformed("is not a vault" if data else "is empty, and an empty file is not an empty vault")
+    if len(data) < _PREFIX.size:
+        _refuse("it ends within its first bytes")
+    _, version, length = _PREFIX.unpack_from(data)
+    if version != VERSION:
+        raise Malformed(f"has format version {version}, and this program knows version {VERSION} only", newer=True)
+    end = _PREFIX.size + length
+    if length > MAX_HEADER_BYTES or end + _COUNT.size > len(data):
+        _refuse("its header is longer than it may be")
+    text = data[_PREFIX.size : end]
+    header = _parse_header(text)
+    if _canonical(_header_to_json(header)) != text:
+        _refuse("its header is not in the one form that an encoder writes")
+    (count,) = _COUNT.unpack_from(data, end)
+    return header, end, count
+
+
+def decode(data: bytes) -> Document:
+    """Take a vault file apart; the caller checks its code before it uses any of it.
+
+    Raises:
+        Malformed: as for `decode_header`; or the records don't fill the file exactly, or are out of order.
+    """
+    header, end, count = decode_header(data)
+    position, stop = end + _COUNT.size, len(data) - MAC_BYTES
+    records: list[Record] = []
+    before: tuple[str, str] | None = None
+    for _ in range(count):
+        if position + _LENGTH.size > stop:
+            _refuse("it ends before its last record")
+        (length,) = _LENGTH.unpack_from(data, position)
+        position += _LENGTH.size
+        if length > stop - position:
+            _refuse("it ends within a record")
+        record = _decode_record(data[position : position + length])
+        position += length
+        place = (record.namespace, record.name)
+        if before is not None and place <= before:
+            _refuse("its records are out of order")
+        before = place
+        records.append(record)
+    if position != stop:
+        _refuse("it does not end after its last record")
+    return Document(data[:end], header, tuple(records), data[stop:])
+
+
+def _decode_record(encoded: bytes) -> Record:
+    namespace, position = _decode_text(encoded, 0)
+    name, position = _decode_text(encoded, position)
+    # At least one byte of value: an empty one is never stored.
+    if len(encoded) - position <= _STAMP.size + NONCE_BYTES + TAG_BYTES:
+        _refuse("a record is too short")
+    return Record(namespace, name, encoded)
+
+
+def _decode_text(encoded: bytes, position: int) -> tuple[str, int]:
+    start = position + _SHORT.size
+    if start > len(encoded):
+        _refuse("a record is too short")
+    (length,) = _SHORT.unpack_from(encoded, position)
+    if start + length > len(encoded):
+        _refuse("a record is too short")
+    try:
+        return encoded[start : start + length].decode(), start + length
+    except UnicodeDecodeError:
+        _refuse("a name in it is not UTF-8")
+
+
+# --- the header as JSON -----------------------------------------------------------------------------------------------
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+def _header_to_json(header: Header) -> dict[str, object]:
+    return {
+        "created": header.created,
+        "generation": header.generation,
+        "seals": header.seals,
+        "vault_id": header.vault_id.hex(),
+        "wraps": [_wrap_to_json(wrap) for wrap in header.wraps],
+    }
+
+
+def _wrap_to_json(wrap: Wrap | ForeignWrap) -> object:
+    if isinstance(wrap, ForeignWrap):
+        return json.loads(wrap.canonical)
+    return {
+        "kdf": _kdf_to_json(wrap.kdf),
+        "key_id": wrap.key_id.hex(),
+        "kind": wrap.kind,
+        "nonce": wrap.nonce.hex(),
+        "wrapped_dek": wrap.wrapped_dek.hex(),
+    }
+
+
+def _kdf_to_json(kdf: Argon2 | None) -> dict[str, object]:
+    if kdf is None:
+        return {"name": "none"}
+    cost = kdf.cost
+    return {"m_kib": cost.m_kib, "name": "argon2id", "p": cost.p, "salt": kdf.salt.hex(), "t": cost.t}
+
+
+def _parse_header(text: bytes) -> Header:
+    try:
+        value = json.loads(text.decode("ascii"), parse_constant=_refuse)  # NaN and Infinity are no JSON
+    except (ValueError, RecursionError):  # RecursionError: brackets nested a thousand deep
+        _refuse("its header is not JSON")
+    fields = _Fields(value, "the header", {"created", "generation", "seals", "vault_id", "wraps"})
+    wraps = fields.take("wraps", list)
+    if not 1 <= len(wraps) <= MAX_WRAPS:
+        _refuse(f"the header has {len(wraps)} keys")
+    created = fields.take("created", str)
+    if not _CREATED.fullmatch(created):
+        _refuse("'created' in the header is not a time")
+    return Header(
+        vault_id=fields.octets("vault_id", VAULT_ID_BYTES),
+        generation=fields.number("generation", 1, MAX_COUNTER),
+        seals=fields.number("seals", 0, MAX_SEALS),
+        created=created,
+        wraps=tuple(_parse_wrap(wrap) for wrap in wraps),
+    )
+
+
+def _parse_wrap(value: object) -> Wrap | ForeignWrap:
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if not isinstance(kind, str) or not _KIND.fullmatch(kind):
+        _refuse("a key in the header has no kind")
+    if kind not in KNOWN_KINDS:
+        return ForeignWrap(kind, _canonical(value))
+    fields = _Fields(value, "a key in the header", {"kdf", "key_id", "kind", "nonce", "wrapped_dek"})
+    return Wrap(
+        kind=kind,
+        key_id=fields.octets("key_id", KEY_ID_BYTES),
+        kdf=_parse_kdf(fields.take("kdf", dict)),
+        nonce=fields.octets("nonce", NONCE_BYTES),
+        wrapped_dek=fields.octets("wrapped_dek", KEY_BYTES + TAG_BYTES),
+    )
+
+
+def _parse_kdf(value: dict[str, Any]) -> Argon2 | None:
+    if value.get("name") == "none":
+        _Fields(value, "the key derivation", {"name"})
+        return None
+    fields = _Fields(value, "the key derivation", {"m_kib", "name", "p", "salt", "t"})
+    if fields.take("name", str) != "argon2id":
+        _refuse("the header names an unknown key derivation")
+    p = fields.number("p", 1, MAX_COST.p)
+    cost = Argon2Cost(t=fields.number("t", 1, MAX_COST.t), m_kib=fields.number("m_kib", 8 * p, MAX_COST.m_kib), p=p)
+    return Argon2(fields.octets("salt", SALT_BYTES), cost)
+
+
+class _Fields:
+    """A JSON object with exactly the keys that it must have. An unknown one is refused: it may restrict what we'd do."""
+
+    def __init__(self, value: object, what: str, names: set[str]) -> None:
+        if not isinstance(value, dict):
+            _refuse(f"{what} is not an object")
+        if unknown := sorted(value.keys() - names):
+            raise Malformed(f"has {unknown[0][:40]!a} in {what}, which this program does not know", newer=True)
+        if missing := sorted(names - value.keys()):
+            _refuse(f"{what} lacks {missing[0]!r}")
+        self._value = value
+        self._what = what
+
+    def take(self, name: str, kind: type[_T]) -> _T:
+        """The value of `name`, of exactly this type (so that `true` is no number)."""
+        value = self._value[name]
+        if type(value) is not kind:
+            _refuse(f"{name!r} in {self._what} is not a {kind.__name__}")
+        return value
+
+    def number(self, name: str, least: int, most: int) -> int:
+        """An integer between two bounds, both included."""
+        value = self.take(name, int)
+        if not least <= value <= most:
+            _refuse(f"{name!r} in {self._what} is not between {least} and {most}")
+        return value
+
+    def octets(self, name: str, size: int) -> bytes:
+        """Bytes of a given number, written in hex."""
+        text = self.take(name, str)
+        if not re.fullmatch(f"[0-9a-f]{{{2 * size}}}", text):
+            _refuse(f"{name!r} in {self._what} is not {size} bytes in hex")
+        return bytes.fromhex(text)
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise Malformed(f"is damaged: {reason}")

@@ -1,0 +1,133 @@
+"""The key in the keyring of the operating system, through `keyring`: Secret Service, KWallet, macOS Keychain.
+
+There is one entry for each vault, made with the vault. `keyring` is imported at the first use, because it is slow to load.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NoReturn, Protocol, cast, final
+
+from silo_vault.crypto import KEY_BYTES
+from silo_vault.errors import KeyUnavailable, VaultLocked
+from silo_vault.format import Wrap
+from silo_vault.keys.base import RandomBytes, unwrap_under, wrap_under
+
+SERVICE = "silo"
+
+_KEY = re.compile(f"[0-9a-f]{{{2 * KEY_BYTES}}}")
+
+_TRUSTED_MODULES = (
+    "keyring.backends.SecretService",
+    "keyring.backends.libsecret",
+    "keyring.backends.kwallet",
+    "keyring.backends.macOS",
+)
+"""Backends of `keyring` that ask the operating system. Others keep passwords in a plain file, or nowhere."""
+
+
+class PasswordStore(Protocol):
+    """The two calls of a keyring that are needed; `keyring.backend.KeyringBackend` fits."""
+
+    def get_password(self, service: str, username: str) -> str | None:
+        """Return the entry, or None if there is none."""
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        """Make or replace the entry."""
+
+
+@final
+class KeyringKey:
+    """Wraps under 32 random bytes that the OS keyring keeps, one entry for each vault."""
+
+    kind = "keyring"
+    label = "the OS keyring"
+
+    def __init__(self, store: PasswordStore | None = None) -> None:
+        """Use this store, or find the operating system's when a key is needed."""
+        self._store = store
+
+    def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes) -> Wrap:
+        """As `KeyProvider.wrap`; makes the entry, and reads it back before anything is sealed under it."""
+        store, entry, key = self._open(), _entry(vault_id), random(KEY_BYTES)
+        try:
+            store.set_password(SERVICE, entry, key.hex())
+            kept = store.get_password(SERVICE, entry)
+        except Exception as error:
+            _explain(error)
+        if kept != key.hex():
+            raise VaultLocked(
+                "the OS keyring did not keep the key that it was given",
+                hint="see whether it is in order (e.g. with `keyring diagnose`), or use SILO_MASTER_KEY instead",
+            )
+        return wrap_under(key, dek, kind=self.kind, kdf=None, vault_id=vault_id, random=random)
+
+    def unwrap(self, wrap: Wrap, *, vault_id: bytes) -> bytes:
+        """As `KeyProvider.unwrap`."""
+        store, entry = self._open(), _entry(vault_id)
+        try:
+            text = store.get_password(SERVICE, entry)
+        except Exception as error:
+            _explain(error)
+        if text is None:
+            raise KeyUnavailable(
+                f"the OS keyring has no entry {SERVICE!r} / {entry!r}",
+                hint="log in as the user who made the vault, or bring that keyring back from its backup",
+            )
+        if not _KEY.fullmatch(text):
+            raise VaultLocked(
+                f"the entry {SERVICE!r} / {entry!r} of the OS keyring is not a key",
+                hint="bring it back from its backup",
+            )
+        return unwrap_under(bytes.fromhex(text), wrap, vault_id=vault_id, label=self.label)
+
+    def _open(self) -> PasswordStore:
+        if self._store is None:
+            self._store = _system_store()
+        return self._store
+
+
+def _entry(vault_id: bytes) -> str:
+    # By vault and not one for all: two vaults made at once, or a folder thrown away, can't cost another vault its key.
+    return f"vault {vault_id.hex()}"
+
+
+def _system_store() -> PasswordStore:
+    import keyring
+    from keyring.backends.chainer import ChainerBackend
+
+    try:
+        chosen = keyring.get_keyring()
+        candidates = list(ChainerBackend.backends) if isinstance(chosen, ChainerBackend) else [chosen]
+    except Exception as error:
+        _explain(error)
+    for candidate in candidates:
+        if type(candidate).__module__.startswith(_TRUSTED_MODULES):
+            return cast("PasswordStore", candidate)
+    named = type(chosen).__module__
+    if named == "keyring.backends.fail":
+        raise KeyUnavailable(
+            "there is no OS keyring here", hint="start a Secret Service such as gnome-keyring, or set SILO_MASTER_KEY"
+        )
+    raise KeyUnavailable(
+        f"the keyring {named} is not the operating system's",
+        hint="name one that is in `keyringrc.cfg` (`keyring diagnose` says where it lies), or set SILO_MASTER_KEY",
+    )
+
+
+def _explain(error: Exception) -> NoReturn:
+    """Turn what a keyring raised into our error; its backends are plug-ins and raise whatever their libraries do."""
+    from keyring.errors import KeyringLocked, NoKeyringError
+
+    if isinstance(error, NoKeyringError):
+        raise KeyUnavailable(
+            "there is no OS keyring here", hint="start a Secret Service such as gnome-keyring, or set SILO_MASTER_KEY"
+        ) from error
+    if isinstance(error, KeyringLocked):
+        raise KeyUnavailable(
+            "the OS keyring is locked", hint="unlock it (log in to the desktop, or use its own program), then try again"
+        ) from error
+    raise KeyUnavailable(
+        f"the OS keyring failed: {type(error).__name__}",
+        hint="see whether it is in order (e.g. with `keyring diagnose`), or set SILO_MASTER_KEY",
+    ) from error
