@@ -1,0 +1,60 @@
+"""Text of a stranger, made safe to look at: what can't be seen, moves the cursor or turns the reading order is spelt out. Pure."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_SPELT_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+"""Control, format (bidirectional marks, zero-width characters, tags), unassigned, private use, surrogates, separators."""
+
+_BLANK = frozenset(
+    {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0}.union(
+        range(0x180B, 0x1810), range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0)
+    )
+)
+"""Characters of other categories that show nothing: fillers, the empty Braille cell, variation selectors."""
+
+_MOST_MARKS = 4
+"""How many combining marks may sit on one letter. No script needs more; a pile of them paints over the lines around."""
+
+
+def visible(text: str) -> str:
+    """Return one line in which every character can be seen; others become `<U+XXXX>`, line breaks and tabs among them."""
+    shown: list[str] = []
+    marks = 0
+    for character in text:
+        marks = marks + 1 if unicodedata.category(character) in {"Mn", "Me"} else 0
+        # A mark at the very start would sit on whatever we wrote before the text.
+        hidden = _is_hidden(character) or marks > _MOST_MARKS or (marks and not shown)
+        shown.append(f"<U+{ord(character):04X}>" if hidden else character)
+    return "".join(shown)
+
+
+def visible_lines(text: str) -> list[str]:
+    """Return the text as lines, broken at line feeds only, each as `visible` shows it."""
+    return [visible(line) for line in text.split("\n")]
+
+
+def wrap(line: str, width: int) -> list[str]:
+    """Cut a visible line into pieces of at most `width` columns, and at least one; no character is left out or added."""
+    pieces, columns = [""], 0
+    for character in line:
+        size = _columns(character)
+        if columns + size > width and pieces[-1]:
+            pieces.append("")
+            columns = 0
+        pieces[-1] += character
+        columns += size
+    return pieces
+
+
+def _is_hidden(character: str) -> bool:
+    category = unicodedata.category(character)
+    is_odd_space = category == "Zs" and character != " "
+    return category in _SPELT_CATEGORIES or is_odd_space or ord(character) in _BLANK
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in {"Mn", "Me"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
