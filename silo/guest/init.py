@@ -1,0 +1,216 @@
+"""The first process of a guest: it starts the runner, makes a restored clone unlike its twins, and reports a death.
+
+It holds the privileges that the skill must not have (entropy, clock, host name), so it runs none of the skill's code: that is
+`silo.guest.runner`, in a child of this process with another user id. In a microVM it is root and process 1 of the guest's own
+kernel; in the namespace backend it is process 1 of a pid namespace without any privilege, where `Resume` only opens the gate.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import resource
+import signal
+import struct
+import sys
+import time
+
+from silo.guest import runner
+from silo.guest.channel import Channel
+from silo.wire.messages import Booted, Exited, Resume
+
+SKILL_UID = 1000
+"""The user that the skill runs as; it owns nothing in the image."""
+
+_RNDADDENTROPY = 0x40085203  # man 4 random
+_RNDRESEEDCRNG = 0x5207
+_PR_SET_NO_NEW_PRIVS = 38  # man 2 prctl
+_PR_SET_DUMPABLE = 4
+_PORTS = "/sys/class/virtio-ports"
+
+
+def main_microvm() -> None:
+    """Process 1 of a microVM: channels are virtio ports, found by name. Never returns."""
+    ports = _virtio_ports()
+    control = Channel(os.open(ports["silo.control"], os.O_RDWR | os.O_CLOEXEC))
+    call = os.open(ports["silo.call"], os.O_RDWR | os.O_CLOEXEC)
+    out = os.open(ports["silo.out"], os.O_WRONLY | os.O_CLOEXEC)
+    err = os.open(ports["silo.err"], os.O_WRONLY | os.O_CLOEXEC)
+    _supervise(control, call, out, err, processes=_process_limit(), is_root=True)
+
+
+def main_namespace(
+    control: int, call: int, out: int, err: int, *, processes: int, data_bytes: int, file_bytes: int
+) -> None:
+    """Process 1 of a pid namespace: channels, stdout and stderr are inherited descriptors. Never returns.
+
+    The limits are set here and not by the host, because they count from where they are set: as those of a user namespace of the
+    guest's own (`man 2 setrlimit`, `man 7 user_namespaces`).
+    """
+    for descriptor in (control, call, out, err):
+        os.set_inheritable(descriptor, False)
+    resource.setrlimit(resource.RLIMIT_DATA, (data_bytes, data_bytes))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    _supervise(Channel(control), call, out, err, processes=processes, is_root=False)
+
+
+def _supervise(control: Channel, call: int, out: int, err: int, *, processes: int, is_root: bool) -> None:
+    gate_read, gate_write = os.pipe()
+    control.send(Booted(kernel=os.uname().release, python="%d.%d.%d" % sys.version_info[:3]))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+            os.close(gate_write)
+            os.close(control.descriptor)
+            _become_skill(out, err, processes=processes, is_root=is_root)
+            runner.main(Channel(call), gate_read)
+        except BaseException:  # the end of a process: whatever it was, say it on stderr and be gone
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(runner.INTERNAL_ERROR)
+    os.close(gate_read)
+    os.close(call)
+    _watch(control, child, gate_write, _Twins() if is_root else None)
+
+
+class _ChildEnded(Exception):
+    """Some child of init ended; the runner, or one that was left to init."""
+
+
+def _on_child(signum: int, frame: object) -> None:
+    raise _ChildEnded
+
+
+def _watch(control: Channel, child: int, gate: int, twins: _Twins | None) -> None:
+    """Serve the control channel and reap until the runner has ended; then wait for the host to end the guest.
+
+    The way of a `Resume` is as short as it can be, because each clone walks it for the first time: a blocking read that SIGCHLD may
+    interrupt, and no signal while a message is being handled.
+    """
+    signal.signal(signal.SIGCHLD, _on_child)
+    while True:
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+            message = control.receive()
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        except _ChildEnded:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+            status = _reap(child)
+            if status is not None:
+                # In a namespace the file shows what the whole host killed; there the host itself knows.
+                control.send(Exited(status=status, oom_kills=_oom_kills() if twins else 0))
+                while True:
+                    signal.pause()
+            continue
+        except EOFError:
+            os._exit(0)
+        if isinstance(message, Resume):
+            if twins is not None:
+                twins.part(message)
+            os.write(gate, b"\n")
+
+
+def _reap(child: int) -> int | None:
+    """Collect what ended; the runner's exit status (negative: the signal), or None while it lives."""
+    found = None
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return found
+        if pid == 0:
+            return found
+        if pid == child:
+            found = os.waitstatus_to_exitcode(status)
+
+
+class _Twins:
+    """Makes a clone unlike its twins: its own randomness, clock and name, before any code of the skill goes on.
+
+    Files are opened before the snapshot, so that a clone need not.
+    """
+
+    def __init__(self) -> None:
+        self._random = os.open("/dev/urandom", os.O_WRONLY | os.O_CLOEXEC)
+        self._hostname = os.open("/proc/sys/kernel/hostname", os.O_WRONLY | os.O_CLOEXEC)
+
+    def part(self, message: Resume) -> None:
+        """Reseed, set the clock, set the name.
+
+        The kernel's generator is reseeded at once (RNDRESEEDCRNG); without it, twins would share up to a minute of output. The
+        clock jumps by at least a day, because a template is built with its clock in the past: every OpenSSL in the process,
+        statically linked ones too, then reseeds before its next output (its generators do so after an hour at the latest).
+        """
+        entropy = bytes.fromhex(message.entropy)
+        fcntl.ioctl(self._random, _RNDADDENTROPY, struct.pack("ii", len(entropy) * 8, len(entropy)) + entropy)
+        fcntl.ioctl(self._random, _RNDRESEEDCRNG)
+        time.clock_settime_ns(time.CLOCK_REALTIME, message.realtime_ns)
+        os.write(self._hostname, message.hostname.encode())
+
+
+def _become_skill(out: int, err: int, *, processes: int, is_root: bool) -> None:
+    """Leave privileges behind: own session, own user, limits, no new privileges, no core dumps, stdio as the skill sees it."""
+    os.setsid()
+    # Kept for the end marker also when the skill closes or replaces its own stdout and stderr.
+    runner.keep_output(os.dup(out), os.dup(err))
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+    resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
+    if is_root:
+        os.setgroups([])
+        os.setresgid(SKILL_UID, SKILL_UID, SKILL_UID)
+        os.setresuid(SKILL_UID, SKILL_UID, SKILL_UID)
+    libc = ctypes.CDLL(None, use_errno=True)
+    for option, value in ((_PR_SET_NO_NEW_PRIVS, 1), (_PR_SET_DUMPABLE, 0)):
+        if libc.prctl(option, value, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), "prctl")
+    os.environ.clear()
+    os.environ.update(
+        {
+            "HOME": "/tmp",
+            "TMPDIR": "/tmp",
+            "PATH": "/usr/bin",
+            "LD_LIBRARY_PATH": "/skill/lib",
+            "LANG": "C.UTF-8",
+            "TZ": "UTC",
+            "SILO_GUEST": "1",
+        }
+    )
+    os.umask(0o077)
+    os.chdir("/tmp")
+
+
+def _virtio_ports() -> dict[str, str]:
+    """Map the name of each virtio port to its device; the number of the device is not fixed."""
+    found: dict[str, str] = {}
+    for entry in os.listdir(_PORTS):
+        with open(f"{_PORTS}/{entry}/name") as file:
+            found[file.read().strip()] = f"/dev/{entry}"
+    return found
+
+
+def _process_limit() -> int:
+    """Read `silo.processes=` from the kernel's command line."""
+    with open("/proc/cmdline") as file:
+        return next(int(word.split("=", 1)[1]) for word in file.read().split() if word.startswith("silo.processes="))
+
+
+def _oom_kills() -> int:
+    """How many processes the guest's kernel has killed for want of memory; 0 where that can't be read."""
+    try:
+        with open("/proc/vmstat") as file:
+            for line in file:
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EACCES):
+            raise
+    return 0

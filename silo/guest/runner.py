@@ -1,0 +1,241 @@
+"""The process that runs the skill: import it whole, say what it is, wait at the gate, serve one call, wait for the end.
+
+Everything up to the gate is part of the template: it happens once, without secrets, and costs no call anything. What a tool
+returns, raises or prints is turned into messages by `silo.sdk`; privileges, limits and stdio were settled by `silo.guest.init`.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from types import ModuleType
+
+from silo.guest.channel import Channel
+from silo.sdk.describe import describe
+from silo.sdk.files import File
+from silo.sdk.invoke import InvokeFailed, Outcome, invoke, rehearse, warm
+from silo.sdk.skill import Skill, find_skill
+from silo.wire.frames import WireError
+from silo.wire.messages import (
+    Described,
+    Failed,
+    FileHead,
+    Finished,
+    Progress,
+    Rehearse,
+    Rehearsed,
+    Run,
+    encode_message,
+)
+
+SCRIPT = "/skill/skill.py"
+MODULE_NAME = "skill"
+_REHEARSALS = 8
+"""CPython 3.11 specialises a function's code after it has been called eight times."""
+
+INTERNAL_ERROR = 70
+"""Exit status of the runner when silo's own code fails in it (EX_SOFTWARE of `sysexits.h`)."""
+
+_PIPE_BYTES = 64 * 1024
+"""What a pipe takes without a reader (`man 7 pipe`)."""
+
+_output: list[int] = []
+
+
+def keep_output(*descriptors: int) -> None:
+    """Remember the descriptors that get the end marker; called once by `silo.guest.init` before `main`."""
+    _output.extend(descriptors)
+
+
+def main(channel: Channel, gate: int) -> None:
+    """Import the skill, describe it, and serve calls until one has run. Returns only if the host hangs up."""
+    try:
+        skill = _load(channel)
+        if skill is None:
+            _pause()
+            return
+        os.read(gate, 1)
+        _forget_twins()
+        _serve(channel, skill)
+    except EOFError:
+        return
+
+
+def _load(channel: Channel) -> Skill | None:
+    """Import and warm the skill and send what it is; None if it failed, which has been sent as well."""
+    started = time.monotonic()
+    try:
+        module = _import_script()
+        skill = find_skill(module)
+        described = describe(skill, summary=module.__doc__ or "")
+        imported = time.monotonic()
+        warm(skill)
+        # What a call imports lazily, binds late or specialises on the second run is then part of the template.
+        for _ in range(_REHEARSALS):
+            rehearse(skill)
+        _flush()
+        message = Described(
+            skill=described, import_s=round(imported - started, 6), warmup_s=round(time.monotonic() - imported, 6)
+        )
+        encode_message(message)
+    except InvokeFailed as failure:
+        channel.send(Failed(failure.code, _line(failure.message), _cap(failure.traceback)))
+        return None
+    except WireError as error:
+        channel.send(Failed("skill-metadata-invalid", _line(f"what the skill says of itself cannot be sent: {error}")))
+        return None
+    # Objects that live as long as the process stay out of the collector's sight: a call then copies fewer of their pages.
+    gc.collect()
+    gc.freeze()
+    channel.send(message)
+    return skill
+
+
+def _import_script() -> ModuleType:
+    """Import the script under the name `skill`, so that its `if __name__ == "__main__"` part does not run."""
+    spec = importlib.util.spec_from_file_location(MODULE_NAME, SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[MODULE_NAME] = module
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        in_script = error.filename == SCRIPT
+        where = f"line {error.lineno}: {error.msg}" if in_script else f"{error.filename}: {error.msg}"
+        raise InvokeFailed(
+            "skill-syntax-error" if in_script else "skill-import-error", where, traceback.format_exc(limit=0)
+        ) from error
+    except InvokeFailed:
+        raise  # a decorator refused what the script declares, and says so in its own words
+    except SystemExit as error:
+        raise InvokeFailed("skill-import-error", f"the script exited with {error.code!r} while imported", "") from error
+    except BaseException as error:  # whatever a stranger's module raises, it goes to the author as text
+        raise InvokeFailed(
+            "skill-import-error", f"{type(error).__name__}: {error}", "".join(_script_frames(error))
+        ) from error
+    return module
+
+
+def _script_frames(error: BaseException) -> Sequence[str]:
+    """The traceback from the script's own first frame on, without this file and the import machinery."""
+    summary = traceback.TracebackException.from_exception(error)
+    frames = list(summary.stack)
+    first = next((i for i, frame in enumerate(frames) if frame.filename == SCRIPT), len(frames))
+    summary.stack = traceback.StackSummary.from_list(frames[first:])
+    return list(summary.format())
+
+
+def _forget_twins() -> None:
+    """Reseed the generators that live in this process; the kernel's own was reseeded by init.
+
+    OpenSSL's reseed themselves because the clock jumped (see `silo.guest.init`); mixing in fresh bytes here costs nothing.
+    """
+    if "random" in sys.modules:
+        sys.modules["random"].seed(os.urandom(32))
+    if "tempfile" in sys.modules:  # has a generator of its own for names, and makes a new one when it has none
+        vars(sys.modules["tempfile"])["_name_sequence"] = None
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed(int.from_bytes(os.urandom(4)))
+    if "_ssl" in sys.modules:
+        sys.modules["_ssl"].RAND_add(os.urandom(32), 32.0)
+
+
+def _serve(channel: Channel, skill: Skill) -> None:
+    while True:
+        request = channel.receive()
+        if isinstance(request, Rehearse):
+            _rehearse(channel, skill, request)
+        elif isinstance(request, Run):
+            _run(channel, skill, request)
+            _pause()
+            return
+        else:
+            raise WireError(f"not a request: {request.TYPE}")
+
+
+def _rehearse(channel: Channel, skill: Skill, request: Rehearse) -> None:
+    """Go the way of `_run` with an empty call, so that a clone that waits has met all of its code."""
+    _set_stdin(channel.receive_blob(request.document_size))
+    with open(0, "rb", closefd=False) as stdin:
+        stdin.read()
+    rehearse(skill)
+    encode_message(Finished("", {"rehearsed": True}, has_data=True))
+    _flush()
+    channel.send(Rehearsed())
+
+
+def _run(channel: Channel, skill: Skill, request: Run) -> None:
+    _set_stdin(channel.receive_blob(request.document_size))
+    files = tuple(File(channel.receive_blob(head.size), head.media_type, head.name) for head in request.files)
+
+    def emit(progress: float, total: float | None, message: str | None) -> None:
+        channel.send(Progress(progress, total, message))
+
+    answer: Finished | Failed
+    try:
+        with open(0, "rb", closefd=False) as stdin:
+            outcome = invoke(skill, request.tool, stdin, files, emit)
+        answer = _finished(outcome)
+        encode_message(answer)
+        blobs = tuple(file.data for file in outcome.files)
+    except InvokeFailed as failure:
+        answer, blobs = Failed(failure.code, _line(failure.message), _cap(failure.traceback)), ()
+    except WireError as error:
+        answer, blobs = Failed("result-too-large", f"the result cannot be sent: {error}"), ()
+    _flush()
+    marker = request.marker.encode()
+    for descriptor in _output:
+        os.write(descriptor, marker)
+    channel.send(answer, *blobs)
+
+
+def _finished(outcome: Outcome) -> Finished:
+    heads = tuple(
+        FileHead(file.name or f"file-{i}", file.media_type, file.size) for i, file in enumerate(outcome.files)
+    )
+    return Finished(outcome.text, outcome.data, outcome.has_data, heads, outcome.is_error)
+
+
+def _set_stdin(document: bytes) -> None:
+    """Make `document` the process's STDIN, at its end after one reading: a pipe, or a file in memory if it is too long for one."""
+    if len(document) <= _PIPE_BYTES:
+        reader, writer = os.pipe()
+        os.write(writer, document)
+        os.close(writer)
+    else:
+        reader = os.memfd_create("call", os.MFD_CLOEXEC)
+        view = memoryview(document)
+        while view:
+            view = view[os.write(reader, view) :]
+        os.lseek(reader, 0, os.SEEK_SET)
+    os.dup2(reader, 0)
+    os.close(reader)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):  # the skill closed or replaced it: nothing to flush
+            continue
+
+
+def _line(text: str) -> str:
+    """One line of at most 1,000 characters that UTF-8 can carry."""
+    return " ".join(text.encode(errors="replace").decode().split())[:1000]
+
+
+def _cap(text: str) -> str:
+    return text.encode(errors="replace").decode()[-16000:]
+
+
+def _pause() -> None:
+    while True:
+        signal.pause()

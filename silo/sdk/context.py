@@ -1,0 +1,118 @@
+"""What a tool can ask of the call that it serves: `require_secret` and `report_progress`. Which secrets a call gets is the host's.
+
+A process serves one call, so the call is a fact of the process. A `ContextVar` would be tidier, but a thread that a skill
+starts by itself begins with an empty context, and `require_secret` must work there too.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+from silo.sdk.errors import SecretUnavailable
+
+Emit = Callable[[float, float | None, str | None], None]
+"""Receives each report of progress: how far, of how much, and a text. Called from any thread, one at a time."""
+
+MAX_MESSAGE_CHARS: Final = 1000
+"""What `silo.wire.messages.Progress` carries."""
+
+
+class _CallSlot:
+    """Holds the one call that runs in this process, or none."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # a report may itself be interrupted by one, from `__str__` of a message
+        self._secrets: Mapping[str, str] | None = None
+        self._emit: Emit | None = None
+
+    def open(self, secrets: Mapping[str, str], emit: Emit | None) -> None:
+        with self._lock:
+            if self._secrets is not None:
+                raise RuntimeError("a call is already running in this process; silo runs each in a process of its own")
+            self._secrets, self._emit = secrets, emit
+
+    def close(self) -> None:
+        """Forget the call. Waits for a report that is under way, so that none follows the result."""
+        with self._lock:
+            self._secrets = self._emit = None
+
+    @property
+    def secrets(self) -> Mapping[str, str] | None:
+        return self._secrets
+
+    def report(self, progress: float, total: float | None, message: str | None) -> None:
+        with self._lock:
+            if self._emit is not None:
+                self._emit(progress, total, message)
+
+
+_slot: Final = _CallSlot()
+
+
+@contextmanager
+def open_call(*, secrets: Mapping[str, str], emit: Emit | None = None) -> Iterator[None]:
+    """Let `require_secret` and `report_progress` serve one call; used by `silo.sdk.invoke`, and by an author's unit tests.
+
+    Raises:
+        RuntimeError: a call is already open in this process.
+    """
+    _slot.open(secrets, emit)
+    try:
+        yield
+    finally:
+        _slot.close()
+
+
+def require_secret(name: str) -> str:
+    """Return a secret that the skill's header declares. Ask when it is needed, and do not keep it in a global.
+
+    Works inside a tool, from any thread of it.
+
+    Raises:
+        SecretUnavailable: the header does not declare `name`, or no tool is running.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"require_secret takes the name of a secret, not {type(name).__name__}")
+    secrets = _slot.secrets
+    if secrets is None:
+        raise SecretUnavailable(
+            f"the secret {name!r} was asked for outside of a tool: secrets exist only while a tool runs, "
+            "not at import and not in a warmup; call require_secret inside the tool"
+        )
+    try:
+        return secrets[name]
+    except KeyError:
+        raise SecretUnavailable(
+            f"the secret {name!r} is not declared for this tool; "
+            f"add [tool.silo.secrets.{name}] to the header of the script (and to `secrets=` of the tool, if it has one)"
+        ) from None
+
+
+def report_progress(progress: float, total: float | None = None, message: str | None = None) -> None:
+    """Tell whoever waits how far the tool is, e.g. `report_progress(3, 10, "page 3")`.
+
+    Outside of a call, as in a unit test, it does nothing.
+
+    Args:
+        progress: grows with each report; in units of your choice.
+        total: what `progress` will be at the end, if known.
+        message: one line; cut at 1,000 characters.
+
+    Raises:
+        ValueError: NaN or infinity.
+        TypeError: not a number.
+    """
+    for number in (progress, total):
+        if number is None:
+            continue
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise TypeError(f"progress is a number, not {type(number).__name__}")
+        # An integer beyond the range of a float would be carried, but no reader on the other side expects one.
+        if not (abs(number) < 2**53 if isinstance(number, int) else math.isfinite(number)):
+            raise ValueError(f"progress must be a finite number, not {number}")
+    text = None if message is None else str(message).encode(errors="replace").decode()[:MAX_MESSAGE_CHARS]
+    _slot.report(progress, total, text)

@@ -1,0 +1,95 @@
+"""Frames: length-prefixed, typed pieces of a byte stream. No meaning is given to their payload here.
+
+A frame is eight bytes of header and a payload: version (u8), kind (u8), two reserved zero bytes, payload length (u32),
+all big-endian. A reader states the longest payload that it accepts before it reads one, because what comes out of a
+guest is hostile: a length is checked before a byte of the payload is kept.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+WIRE_VERSION = 1
+
+JSON = 1
+"""A frame whose payload is one UTF-8 JSON object, a message of `silo.wire.messages`."""
+
+BLOB = 2
+"""A frame whose payload is a piece of the file that the last message announced."""
+
+MAX_JSON_BYTES = 8 * 1024 * 1024
+"""Longest JSON payload. A result's text may be 4 MiB, and JSON escapes can double that."""
+
+BLOB_BYTES = 256 * 1024
+"""How a file is cut up. Larger pieces gain nothing on a virtio port, smaller ones cost a system call each."""
+
+_HEADER = struct.Struct(">BBHI")
+HEADER_BYTES = _HEADER.size
+
+
+class WireError(ValueError):
+    """The other side broke the protocol; the stream cannot be trusted from here on."""
+
+
+def encode(kind: int, payload: bytes) -> bytes:
+    """Return one frame.
+
+    Raises:
+        WireError: the payload is longer than its kind may be.
+    """
+    if len(payload) > _limit(kind):
+        raise WireError(f"a frame of kind {kind} may have {_limit(kind)} bytes, not {len(payload)}")
+    return _HEADER.pack(WIRE_VERSION, kind, 0, len(payload)) + payload
+
+
+def encode_blob(data: bytes) -> Iterator[bytes]:
+    """Yield the frames that carry `data`; none for empty data."""
+    for start in range(0, len(data), BLOB_BYTES):
+        yield encode(BLOB, data[start : start + BLOB_BYTES])
+
+
+class FrameDecoder:
+    """Cuts a stream into frames; feed it whatever arrived, in pieces of any size.
+
+    Not reusable after a `WireError`.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """Take the next bytes and yield `(kind, payload)` for each frame that is now whole.
+
+        Raises:
+            WireError: wrong version, unknown kind, or a payload longer than its kind may be. Raised as soon as the header
+                is there, before the payload is buffered.
+        """
+        self._buffer += data
+        while len(self._buffer) >= HEADER_BYTES:
+            version, kind, reserved, length = _HEADER.unpack_from(self._buffer)
+            if version != WIRE_VERSION or reserved:
+                raise WireError(
+                    f"not a frame of wire version {WIRE_VERSION}: {bytes(self._buffer[:HEADER_BYTES]).hex()}"
+                )
+            if length > _limit(kind):
+                raise WireError(f"a frame of kind {kind} announces {length} bytes, allowed are {_limit(kind)}")
+            end = HEADER_BYTES + length
+            if len(self._buffer) < end:
+                return
+            payload = bytes(self._buffer[HEADER_BYTES:end])
+            del self._buffer[:end]
+            yield kind, payload
+
+    @property
+    def is_between_frames(self) -> bool:
+        """Whether everything that was fed has been handed out."""
+        return not self._buffer
+
+
+def _limit(kind: int) -> int:
+    if kind == JSON:
+        return MAX_JSON_BYTES
+    if kind == BLOB:
+        return BLOB_BYTES
+    raise WireError(f"unknown kind of frame: {kind}")

@@ -1,0 +1,252 @@
+"""Messages: what is written is read back the same, and nothing that a hostile guest writes does more than raise a `WireError`."""
+
+import contextlib
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from silo.wire.frames import FrameDecoder, WireError
+from silo.wire.messages import (
+    FAILURE_CODES,
+    MAX_DEPTH,
+    MAX_FILES,
+    Booted,
+    Described,
+    Exited,
+    Failed,
+    FileHead,
+    Finished,
+    Progress,
+    Rehearse,
+    Rehearsed,
+    Resume,
+    Run,
+    decode_message,
+    decode_trusted,
+    encode_message,
+    is_media_type,
+    is_safe_name,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+integers = st.integers(-(2**63) + 1, 2**63 - 1)
+numbers = st.one_of(integers, st.floats(-1e300, 1e300))
+values = st.recursive(
+    st.one_of(st.none(), st.booleans(), integers, st.floats(allow_nan=False, allow_infinity=False), texts),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(texts, inner, max_size=4)),
+    max_leaves=20,
+)
+heads = st.builds(
+    FileHead,
+    st.text(min_size=1, max_size=40).filter(is_safe_name),
+    st.sampled_from(["text/plain", "application/vnd.x+json", "image/png"]),
+    st.integers(0, 2**40),
+)
+file_lists = st.lists(heads, max_size=4).map(tuple)
+
+messages = st.one_of(
+    st.builds(Resume, texts, integers, texts),
+    st.builds(Booted, texts, texts),
+    st.builds(Exited, integers, integers),
+    st.builds(Described, st.dictionaries(texts, values, max_size=4), numbers, numbers),
+    st.builds(Rehearse, st.integers(0, 2**40)),
+    st.builds(Rehearsed),
+    st.builds(Run, texts, st.integers(0, 2**40), texts, file_lists),
+    st.builds(Progress, numbers, st.none() | numbers, st.none() | texts),
+    st.builds(Finished, texts, values, st.booleans(), file_lists, st.booleans()),
+    st.builds(Failed, st.sampled_from(sorted(FAILURE_CODES)), texts, texts),
+)
+
+
+def payload_of(message):
+    ((_, payload),) = FrameDecoder().feed(encode_message(message))
+    return payload
+
+
+@given(messages)
+def test_what_is_encoded_is_decoded_the_same_by_both_sides(message):
+    assert decode_message(payload_of(message)) == message
+    assert decode_trusted(payload_of(message)) == message
+
+
+@given(st.binary(max_size=400))
+@example(b'{"type":[]}')
+@example(b'{"type":{}}')
+@example(b'{"type":["finished"]}')
+@example(b'{"type":"progress","progress":1' + b"0" * 400 + b"}")
+@example(b'{"type":"progress","progress":1,"total":1' + b"0" * 4400 + b"}")
+@example(b'{"type":"progress","progress":1e999}')
+@example(b'{"type":"exited","status":1e5,"oom_kills":0}')
+@example(b"[" * 100_000)
+@example(b'{"a":' * 5000)
+@example(b'"' + b"[" * 100 + b'"')
+@example(b"null")
+@example(b"")
+@example(b"\xff\xfe")
+@example(b"\xed\xa0\x80")
+def test_arbitrary_bytes_are_a_message_or_a_wire_error(data):
+    with contextlib.suppress(WireError):
+        decode_message(data)
+
+
+@given(messages, st.data())
+def test_a_message_with_any_value_exchanged_is_a_message_or_a_wire_error(message, data):
+    body = json.loads(payload_of(message))
+    key = data.draw(st.sampled_from(sorted(body)))
+    body[key] = data.draw(values)
+    try:
+        decoded = decode_message(json.dumps(body, ensure_ascii=False).encode())
+    except WireError:
+        return
+    # What was let through can be written again: nothing in it is of a type that the rest of silo does not expect.
+    assert decode_message(payload_of(decoded)) == decoded
+
+
+@given(messages, st.integers(0, 10_000), st.integers(0, 255))
+def test_a_message_with_any_byte_changed_is_a_message_or_a_wire_error(message, place, byte):
+    data = bytearray(payload_of(message))
+    data[place % len(data)] = byte
+    with contextlib.suppress(WireError):
+        decode_message(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b'{"type":"finished","text":"a","text":"b"}', "same key twice"),
+        (b'{"type":"finished","text":"\\ud800"}', "surrogate"),
+        (b'{"type":"finished","text":"","data":{"\\udfff":1},"has_data":true}', "surrogate"),
+        (b'{"type":"finished","text":"","data":NaN}', "not JSON"),
+        (b'{"type":"finished","text":"","data":-Infinity}', "not JSON"),
+        (b'{"type":"finished","text":"","data":1e400}', "too large"),
+        (b'{"type":"finished"}', "lacks a field"),
+        (b'{"type":"finished","text":""} {}', "not JSON"),
+        (b'{"type":"finished","text":"","more":1}', "unknown field 'more'"),
+        (b'{"type":"finished","text":1}', "string"),
+        (b'{"type":"finished","text":"","is_error":1}', "true or false"),
+        (b'{"type":"finished","text":"","files":{}}', "list"),
+        (b'{"type":"finished","text":"","files":[{"name":"a","media_type":"text/plain"}]}', "a size"),
+        (
+            b'{"type":"finished","text":"","files":[{"name":"a","media_type":"text/plain","size":-1}]}',
+            "number of bytes",
+        ),
+        (
+            b'{"type":"finished","text":"","files":[{"name":"a","media_type":"text/plain","size":true}]}',
+            "number of bytes",
+        ),
+        (
+            b'{"type":"finished","text":"","files":[{"name":"../a","media_type":"text/plain","size":1}]}',
+            "not a file name",
+        ),
+        (b'{"type":"failed","code":"denied","message":""}', "may not report"),
+        (b'{"type":"exited","status":true,"oom_kills":0}', "integer"),
+        (b'{"type":"exited","status":9223372036854775808,"oom_kills":0}', "integer"),
+        (b'{"type":"described","skill":[],"import_s":0,"warmup_s":0}', "object"),
+        (b'{"type":"progress","progress":"1"}', "number"),
+        (b'{"type":"progress","progress":1,"message":"' + b"x" * 1001 + b'"}', "1,000 characters"),
+        (b'{"type":"run","tool":"t","document_size":-1,"marker":""}', "negative"),
+        (b'{"type":"rehearse","document_size":-1}', "negative"),
+        (b'{"type":"nonsense"}', "unknown type"),
+        (b'{"type":null}', "unknown type"),
+        (b'["finished"]', "JSON object"),
+        (b"\xff", "UTF-8"),
+    ],
+)
+def test_what_a_guest_may_not_say_is_refused_for_the_right_reason(data, reason):
+    with pytest.raises(WireError, match=reason):
+        decode_message(data)
+
+
+def test_nesting_has_a_limit_that_brackets_in_strings_do_not_count_for():
+    def nested(depth):
+        return b'{"type":"finished","text":"","data":' + b"[" * depth + b"]" * depth + b"}"
+
+    decode_message(nested(MAX_DEPTH - 1))
+    with pytest.raises(WireError, match="nested deeper"):
+        decode_message(nested(MAX_DEPTH))
+    brackets = '["\\' * 1000
+    assert decode_message(payload_of(Finished(brackets, data={"x": brackets}, has_data=True))).text == brackets
+
+
+def test_files_have_a_limit():
+    head = {"name": "a", "media_type": "text/plain", "size": 0}
+    for count, is_allowed in ((MAX_FILES, True), (MAX_FILES + 1, False)):
+        data = json.dumps({"type": "finished", "text": "", "files": [head] * count}).encode()
+        if is_allowed:
+            assert len(decode_message(data).files) == count
+        else:
+            with pytest.raises(WireError, match="at most"):
+                decode_message(data)
+
+
+@pytest.mark.parametrize("data", [math.nan, math.inf, "\ud800", object(), {1, 2}, b"bytes"])
+def test_what_json_cannot_hold_is_not_encoded(data):
+    with pytest.raises(WireError):
+        encode_message(Finished("", data=data, has_data=True))
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".hidden", "a/b", "a\\b", "a\0b", "a\nb", "-rf", "~user", "a:b", "CON ", "x.", " x", "x" * 256, "é" * 128,
+             "a\u202eb", "a\u200bb", "a\x7fb", "a*", "a?", "a|b", "\ud800"],
+)  # fmt: skip
+def test_a_name_that_means_something_to_a_shell_or_a_file_system_is_not_safe(name):
+    assert not is_safe_name(name)
+
+
+@pytest.mark.parametrize("name", ["a", "report.pdf", "naïve 中文.txt", "x" * 255, "a-b_c(1).tar.gz"])
+def test_an_ordinary_name_is_safe(name):
+    assert is_safe_name(name)
+
+
+@pytest.mark.parametrize(
+    "value", ["", "text", "text/", "/plain", "text/plain; charset=utf-8", "text/pl ain", "a/b/c", "t\n/x"]
+)
+def test_what_is_no_media_type_is_refused(value):
+    assert not is_media_type(value)
+
+
+def test_entropy_is_in_no_repr():
+    assert "secret" not in repr(Resume("secret", 0, "host"))
+
+
+# --- golden files -----------------------------------------------------------------------------------------------------
+
+SAMPLES = {
+    "resume": Resume("00ff" * 32, 1_700_000_000_123_456_789, "jwt-0a1b2c3d"),
+    "booted": Booted("6.1.0-41-cloud-amd64", "3.11.2"),
+    "exited-signal": Exited(-9, 1),
+    "described": Described({"namespace": "jwt", "summary": "Ä", "tools": [{"name": "sign"}]}, 0.25, 1.5),
+    "rehearse": Rehearse(31),
+    "rehearsed": Rehearsed(),
+    "run": Run("sign", 2, "0123456789abcdef", (FileHead("sales.csv", "text/csv", 3),)),
+    "progress": Progress(3, 10, "page 3"),
+    "progress-open-end": Progress(0.5),
+    "finished-text": Finished("done"),
+    "finished-data": Finished('{"ok":true}', {"ok": True, "none": None, "n": [1, -2.5]}, True),
+    "finished-files": Finished("", None, False, (FileHead("a.png", "image/png", 4), FileHead("b.bin", "application/octet-stream", 0))),
+    "finished-error": Finished("no such row", is_error=True),
+    "failed": Failed("skill-exception", "ValueError: no", "Traceback (most recent call last):\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLES))
+def test_a_message_is_written_as_it_always_was(name):
+    """Never rewritten: a change of the format is a new wire version with files of its own."""
+    stored = (GOLDEN / f"{name}.bin").read_bytes()
+    assert encode_message(SAMPLES[name]) == stored
+    ((_, payload),) = FrameDecoder().feed(stored)
+    assert decode_message(payload) == SAMPLES[name]
+    assert json.loads(payload) == json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def test_every_message_has_a_golden_file_and_no_file_is_left_over():
+    assert {path.stem for path in GOLDEN.iterdir()} == set(SAMPLES)
+    assert {type(sample) for sample in SAMPLES.values()} == {
+        Resume, Booted, Exited, Described, Rehearse, Rehearsed, Run, Progress, Finished, Failed,
+    }  # fmt: skip
