@@ -1,0 +1,164 @@
+"""Build a skill's environment: a plain folder of packages that no python of the host ever imports from.
+
+A wheel may carry code that runs as soon as a python of its environment starts (`.pth`, `sitecustomize`). So uv installs with
+the base interpreter into a folder that is no environment to it, and what would start by itself is taken out. The lock that
+says what to install is `silo.catalog.lock`'s; turning the folder into an image is `silo.sandbox`'s.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import anyio
+import anyio.to_thread
+
+from silo.catalog.lock import Requirements
+from silo.catalog.process import run_to_end
+from silo.catalog.uv import Uv, failure
+from silo.errors import DependencyUnavailable
+from silo.model import Interpreter
+
+MOUNTED_AT: Final = "/skill/env"
+"""Where a guest sees the folder (`silo.sandbox.base.Unit.layer`); compiled code names its files so."""
+
+INSTALL_TIMEOUT_S: Final = 1800.0
+COMPILE_TIMEOUT_S: Final = 300.0
+_COMPILE_MEMORY_BYTES = 2 * 1024**3
+# Generated modules of large packages need some hundred MiB to compile; a bomb needs more than any bound.
+
+_COMPILE = """
+import compileall, resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), int(sys.argv[1])))
+folder, seen_as = sys.argv[2:]
+compileall.compile_dir(
+    folder, maxlevels=64, stripdir=folder, prependdir=seen_as, force=True, quiet=2, workers=2,
+    invalidation_mode=compileall.py_compile.PycInvalidationMode.UNCHECKED_HASH,
+)
+"""
+
+_STARTS_BY_ITSELF = ("*.pth", "sitecustomize.py", "usercustomize.py", "sitecustomize", "usercustomize")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A built environment.
+
+    Attributes:
+        folder: import packages and their metadata, to be put on `sys.path` as it is.
+        removed: names of files that would have run by themselves wherever a python starts in it, taken out.
+        size_bytes: of all files.
+        is_compiled: whether all that can be compiled was; if not, the guest does the rest, more slowly.
+    """
+
+    folder: Path
+    removed: tuple[str, ...]
+    size_bytes: int
+    is_compiled: bool
+
+
+async def build_environment(
+    folder: Path,
+    requirements: Requirements,
+    interpreter: Interpreter,
+    uv: Uv,
+    *,
+    name: str,
+    allow_builds: bool = False,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> Environment:
+    """Install what was locked into a new folder, wheels only, each file checked against its hash.
+
+    Args:
+        folder: made here; its parent exists. Removed again if this raises.
+        requirements: from `silo.catalog.lock.read_requirements`.
+        interpreter: the one whose files go into the guest.
+        uv: knows the user's package index.
+        name: the skill, for messages.
+        allow_builds: builds what has no wheel, which runs its code on the host.
+        on_step: told at the start of each longer step.
+
+    Raises:
+        DependencyUnavailable: something can't be downloaded, has another hash, or has no wheel for this machine.
+        FileExistsError: the folder exists.
+    """
+    if requirements.unbuilt and not allow_builds:
+        raise DependencyUnavailable(
+            f"'{name}' needs {', '.join(requirements.unbuilt)}, which has no wheel",
+            hint="`--allow-builds` builds it from source, which runs its code on the host",
+        )
+    await anyio.Path(folder).mkdir(mode=0o755)
+    try:
+        if requirements.packages:
+            on_step(f"installing {len(requirements.packages)} packages")
+            await _install(folder, requirements, interpreter, uv, name, allow_builds)
+        removed = await anyio.to_thread.run_sync(_take_out, folder)
+        is_compiled = True
+        if requirements.packages:
+            on_step("compiling the packages")
+            is_compiled = await _compile(folder, interpreter)
+        size_bytes = await anyio.to_thread.run_sync(_size, folder)
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(shutil.rmtree, folder)
+        raise
+    return Environment(folder, removed, size_bytes, is_compiled)
+
+
+async def _install(
+    folder: Path, requirements: Requirements, interpreter: Interpreter, uv: Uv, name: str, allow_builds: bool
+) -> None:
+    done = await uv.run(
+        ["pip", "install", "--target", str(folder), "--python", str(interpreter.executable)]
+        # A copy, not links into uv's cache: what a skill runs must not change when something else writes there.
+        + ["--link-mode=copy", "--no-compile-bytecode", "--require-hashes", "--no-deps"]
+        + ([] if allow_builds else ["--only-binary", ":all:"])
+        + ["--requirements", "-"],
+        stdin=requirements.text.encode(),
+        timeout_s=INSTALL_TIMEOUT_S,
+    )
+    if done.status != 0:
+        raise failure(done, doing=f"can't install the dependencies of '{name}'")
+
+
+def _take_out(folder: Path) -> tuple[str, ...]:
+    """Remove what starts by itself, programs, and compiled code that came along; return the names of the first."""
+    removed = sorted({path for pattern in _STARTS_BY_ITSELF for path in folder.glob(pattern)})
+    for path in [*removed, folder / "bin", folder / ".lock", *folder.rglob("__pycache__")]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    return tuple(path.name for path in removed)
+
+
+async def _compile(folder: Path, interpreter: Interpreter) -> bool:
+    """Compile every module; Python's compiler parses and never executes. What it can't compile stays as it is.
+
+    Unchecked hashes: a guest's copy never changes, and times of files differ from build to build.
+    """
+    command = [
+        str(interpreter.executable),
+        "-I",
+        "-S",
+        "-c",
+        _COMPILE,
+        str(_COMPILE_MEMORY_BYTES),
+        str(folder),
+        MOUNTED_AT,
+    ]
+    with anyio.move_on_after(COMPILE_TIMEOUT_S):
+        return (await run_to_end(command, environ={"PATH": os.defpath})).status == 0
+    return False
+
+
+def _size(folder: Path) -> int:
+    return sum(
+        (Path(parent) / name).lstat().st_size
+        for parent, _, names in os.walk(folder, followlinks=False)
+        for name in names
+    )

@@ -1,0 +1,44 @@
+"""What a person is asked to agree to before a skill is installed. Asking is `silo.pipeline.install`'s."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from silo.catalog.lock import Requirements
+from silo.model import SkillHeader
+
+
+@dataclass(frozen=True)
+class InstallPlan:
+    """An install that was thought through but not begun.
+
+    Attributes:
+        namespace: what the skill will be called.
+        source: where it comes from (`builtin:jwt` or a path).
+        header: the ceiling of what its tools may have.
+        digest: over script and lock; what the agreement is bound to.
+        packages: `name==version` of what will be installed, sorted.
+        replaces: the digest of the installed skill of that name, or None.
+        warnings: what a person should know first, one sentence each.
+        script: its bytes, to be compared with the version that it replaces.
+    """
+
+    namespace: str
+    source: str
+    header: SkillHeader
+    digest: str
+    packages: tuple[str, ...]
+    replaces: str | None
+    warnings: tuple[str, ...]
+    script: bytes = field(default=b"", repr=False)
+
+
+def plan_warnings(requirements: Requirements, *, replaces: str | None, digest: str) -> tuple[str, ...]:
+    """Say what is unusual about an install: code that would run on the host, a version that is replaced."""
+    warnings = [
+        f"{package} has no wheel: building it runs its code on this machine, outside of any sandbox"
+        for package in requirements.unbuilt
+    ]
+    if replaces is not None and replaces != digest:
+        warnings.append("another version of this skill is installed, and will be replaced")
+    return tuple(warnings)

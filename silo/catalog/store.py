@@ -1,0 +1,360 @@
+"""Where installed skills are kept: `SILO_HOME/skills`.
+
+    skills/<namespace>/current             a link to the version in use, swapped in one step
+    skills/<namespace>/<16 hex digits>/    skill.py, skill.py.lock, SKILL.md (if there is one), manifest.json
+    skills/.locks/<namespace>              flock: one install or removal of a skill at a time
+    skills/.staging/<namespace>-*/         an install that is under way, or was cut off
+
+Readers take no lock: they follow `current`, and look again if a version vanishes under them. Images and templates are
+`silo.sandbox`'s.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import anyio.to_thread
+
+from silo.catalog.digest import skill_digest
+from silo.catalog.manifest import ManifestInvalid, decode_manifest, encode_manifest
+from silo.catalog.suggest import did_you_mean
+from silo.errors import SkillChanged, SkillUnknown
+from silo.model import Skill
+
+if TYPE_CHECKING:
+    from silo.catalog.lock import Lock  # what makes locks is heavier than listing skills may be
+
+SCRIPT: Final = "skill.py"
+LOCK: Final = "skill.py.lock"
+MANUAL: Final = "SKILL.md"
+MANIFEST: Final = "manifest.json"
+
+_CURRENT = "current"
+_VERSION = re.compile(r"[0-9a-f]{16}")
+_NAMESPACE = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_LOOKS = 8
+# Each look can miss only if another install was committed in between.
+_LOCK_POLL_S = 0.05
+# flock can't be waited for in a way that Ctrl-C ends at once, so it is asked again and again.
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """An installed skill whose record can't be read, and why."""
+
+    namespace: str
+    reason: str
+
+
+class SkillStore:
+    """The installed skills of one SILO_HOME. Holds no state: any number of processes may use the same folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    # Reading.
+
+    def namespaces(self) -> tuple[str, ...]:
+        """Return the names of all installed skills, sorted, without reading any."""
+        try:
+            with os.scandir(self.root) as entries:
+                found = [entry.name for entry in entries if _NAMESPACE.fullmatch(entry.name)]
+        except FileNotFoundError:
+            return ()
+        return tuple(sorted(name for name in found if (self.root / name / _CURRENT).is_symlink()))
+
+    def list(self) -> tuple[Skill, ...]:
+        """Return all installed skills, sorted by name; scripts are not read, so they may have changed.
+
+        Damaged ones are left out, so that one of them does not hide all others; `damaged` has them.
+        """
+        return self._read_all()[0]
+
+    def damaged(self) -> tuple[Damaged, ...]:
+        """Return the skills that `list` leaves out."""
+        return self._read_all()[1]
+
+    def get(self, namespace: str) -> Skill:
+        """Return an installed skill whose script and lock are still those that were agreed to.
+
+        Raises:
+            SkillUnknown: it is not installed; the hint has the nearest names.
+            SkillChanged: script, lock or record on disk were changed since.
+        """
+        skill = self._read(namespace)
+        if skill is None:
+            raise self._unknown(namespace)
+        try:
+            script = (skill.folder / SCRIPT).read_bytes()
+            lock = (skill.folder / LOCK).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            # Replaced by another version just now, or damaged: the next look tells.
+            again = self._read(namespace)
+            if again is not None and again != skill:
+                return self.get(namespace)
+            raise _changed(namespace, f"script or lock can't be read ({error})") from error
+        if skill_digest(script, lock) != skill.digest:
+            raise _changed(namespace, "its script or lock is not the one that was installed")
+        return skill
+
+    def manual(self, skill: Skill) -> str | None:
+        """Return the text of the skill's SKILL.md, or None if it came without one."""
+        try:
+            return (skill.folder / MANUAL).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
+    def folder_of(self, namespace: str, digest: str) -> Path:
+        """Return where a version of a skill is kept, installed or not."""
+        return self.root / namespace / digest[:16]
+
+    # Writing.
+
+    @asynccontextmanager
+    async def stage(self, namespace: str) -> AsyncIterator[Stage]:
+        """Begin an install: hold the skill's lock, and have a private folder that is gone at the end, whatever happens.
+
+        A second install of the same skill waits here. What an install that was cut off left behind is swept first.
+        """
+        _check(namespace)
+        async with self._exclusive(namespace):
+            await anyio.to_thread.run_sync(self._sweep, namespace)
+            folder = self._staging / f"{namespace}-{secrets.token_hex(8)}"
+            await anyio.Path(folder).mkdir(mode=0o700)
+            try:
+                yield Stage(self, namespace, folder)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(_delete, folder)
+
+    async def remove(self, namespace: str) -> Skill | None:
+        """Remove a skill, damaged or not, and return what was known of it (None if its record can't be read).
+
+        Raises:
+            SkillUnknown: it is not installed.
+        """
+        if namespace not in self.namespaces():
+            raise self._unknown(namespace)
+        async with self._exclusive(namespace):
+            if namespace not in self.namespaces():
+                raise self._unknown(namespace)
+            try:
+                skill = self._read(namespace)
+            except SkillChanged:
+                skill = None
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._remove, namespace)
+        return skill
+
+    def sweep(self) -> None:
+        """Delete what installs that were cut off left behind; those under way are left alone."""
+        if not self._staging.is_dir():
+            return
+        for folder in self._staging.iterdir():
+            namespace = folder.name.partition("-")[0]
+            if _NAMESPACE.fullmatch(namespace):
+                with self._try_lock(namespace) as is_held:
+                    if is_held:
+                        self._sweep(namespace)
+
+    @property
+    def _staging(self) -> Path:
+        return self.root / ".staging"
+
+    def _unknown(self, namespace: str) -> SkillUnknown:
+        return SkillUnknown(
+            f"no skill {namespace[:100]!r} is installed",
+            hint=did_you_mean(
+                namespace, self.namespaces(), otherwise="`silo list` shows what is; `silo install` adds one"
+            ),
+        )
+
+    def _read_all(self) -> tuple[tuple[Skill, ...], tuple[Damaged, ...]]:
+        skills, damaged = [], []
+        for namespace in self.namespaces():
+            try:
+                skill = self._read(namespace)
+            except SkillChanged as error:
+                damaged.append(Damaged(namespace, error.message))
+            else:
+                skills += [] if skill is None else [skill]
+        return tuple(skills), tuple(damaged)
+
+    def _read(self, namespace: str) -> Skill | None:
+        """Read the record of a skill, or return None if there is none."""
+        if not _NAMESPACE.fullmatch(namespace):
+            return None
+        current = self.root / namespace / _CURRENT
+        reason = "it changes all the time"
+        for _ in range(_LOOKS):
+            try:
+                version = str(current.readlink())
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                raise _changed(namespace, f"'{_CURRENT}' is not a link ({error.strerror})") from error
+            if not _VERSION.fullmatch(version):
+                raise _changed(namespace, f"'{_CURRENT}' leads elsewhere")
+            folder = self.root / namespace / version
+            try:
+                skill = decode_manifest((folder / MANIFEST).read_text(encoding="utf-8"), folder)
+            except OSError as error:
+                reason = f"its record can't be read ({error.strerror})"
+                continue
+            except ValueError as error:
+                raise _changed(namespace, f"its record can't be read: {error}") from error
+            if skill.namespace != namespace or skill.digest[:16] != version:
+                raise _changed(namespace, "its record belongs to another skill")
+            return skill
+        raise _changed(namespace, reason)
+
+    def _sweep(self, namespace: str) -> None:
+        for folder in self._staging.glob(f"{namespace}-*"):
+            _delete(folder)
+
+    def _remove(self, namespace: str) -> None:
+        # First out of sight in one step, then deleted: a crash between leaves it uninstalled, to be swept.
+        aside = self._staging / f"{namespace}-{secrets.token_hex(8)}"
+        (self.root / namespace).rename(aside)
+        _delete(aside)
+
+    @asynccontextmanager
+    async def _exclusive(self, namespace: str) -> AsyncIterator[None]:
+        while True:
+            with self._try_lock(namespace) as is_held:
+                if is_held:
+                    yield
+                    return
+            await anyio.sleep(_LOCK_POLL_S)
+
+    @contextmanager
+    def _try_lock(self, namespace: str) -> Iterator[bool]:
+        locks = self.root / ".locks"
+        for folder in (self.root, locks, self._staging):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The file stays: unlinking it would let two processes hold locks on two files of the same name.
+        descriptor = os.open(locks / namespace, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(descriptor)
+
+
+class Stage:
+    """An install under way; see `SkillStore.stage`.
+
+    Attributes:
+        folder: private to this install, on the same file system as the store; deleted when the stage ends.
+    """
+
+    def __init__(self, store: SkillStore, namespace: str, folder: Path) -> None:
+        self._store = store
+        self._namespace = namespace
+        self.folder = folder
+
+    def commit(self, skill: Skill, *, script: bytes, lock: Lock, manual: str | None) -> None:
+        """Make the skill the installed one, in one step, and delete other versions of it.
+
+        Args:
+            skill: its `folder` is `SkillStore.folder_of(...)`, its digest that of script and lock.
+            script: what is kept as `skill.py`.
+            lock: what is kept as `skill.py.lock`.
+            manual: what is kept as `SKILL.md`.
+
+        Raises:
+            ValueError: the skill does not belong here; a mistake of the caller's.
+        """
+        target = self._store.folder_of(skill.namespace, skill.digest)
+        if (skill.namespace, skill.folder) != (self._namespace, target) or skill.digest != skill_digest(
+            script, lock.text
+        ):
+            raise ValueError("the skill is not the one that was staged")
+        manifest = encode_manifest(skill)
+        try:
+            decode_manifest(manifest, target)
+        except ManifestInvalid as error:
+            raise ValueError(f"the skill can't be recorded: {error}") from error
+        files = {SCRIPT: script, LOCK: lock.text.encode()}
+        if manual is not None:
+            files[MANUAL] = manual.encode()
+        files[MANIFEST] = manifest.encode()
+        version = self.folder / "version"
+        version.mkdir(mode=0o700)
+        for name, data in files.items():
+            _write(version / name, data)
+        _sync(version)
+        self._put(version, target, files)
+        self._point_at(target)
+        for other in target.parent.iterdir():
+            if other.name not in (_CURRENT, target.name):
+                _delete(other)
+
+    def _put(self, version: Path, target: Path, files: dict[str, bytes]) -> None:
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        if not target.is_dir():
+            version.rename(target)
+            _sync(target.parent)
+            return
+        # The same script and lock again (or what is left of them): file by file, so that no reader finds a gap.
+        for name in files:
+            (version / name).replace(target / name)
+        for stale in target.iterdir():
+            if stale.name not in files:
+                _delete(stale)
+        _sync(target)
+
+    def _point_at(self, target: Path) -> None:
+        link = self.folder / "link"
+        link.symlink_to(target.name)
+        link.replace(target.parent / _CURRENT)
+        _sync(target.parent)
+
+
+def _check(namespace: str) -> None:
+    if not _NAMESPACE.fullmatch(namespace):
+        raise ValueError(f"not a namespace: {namespace!r}")
+
+
+def _changed(namespace: str, what: str) -> SkillChanged:
+    return SkillChanged(
+        f"skill '{namespace}' was changed after it was installed: {what}",
+        hint="install it again; if you did not change it, look first at who did",
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

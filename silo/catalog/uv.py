@@ -1,0 +1,125 @@
+"""Run uv as a child process: what it may see of the environment, how it is ended, how its failures are worded.
+
+What uv is asked to do is `silo.catalog.lock`'s, `silo.catalog.environment`'s and `silo.catalog.interpreter`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import anyio
+import uv as uv_package
+
+from silo.catalog.process import Finished, run_to_end
+from silo.errors import DependencyUnavailable
+
+_PASSED = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TERM"),
+        *("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS", "XDG_DATA_HOME"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "SSL_CLIENT_CERT", "NETRC", "PIP_CERT", "PIP_PROXY"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+        *("UV_CONFIG_FILE", "UV_NO_CONFIG", "UV_CACHE_DIR", "UV_NO_CACHE", "UV_OFFLINE", "UV_CREDENTIALS_DIR"),
+        *("UV_FIND_LINKS", "UV_NO_INDEX", "UV_KEYRING_PROVIDER", "UV_INSECURE_HOST"),
+        *("UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "UV_EXCLUDE_NEWER", "UV_REQUEST_TIMEOUT"),
+        *("UV_PYTHON_INSTALL_DIR", "UV_PYTHON_PREFERENCE"),
+    }
+)
+_CACHE = ("UV_CACHE_DIR", "UV_NO_CACHE")
+_PASSED_PREFIXES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX", "UV_HTTP_", "UV_CONCURRENT_")
+# An allow-list: others of uv's variables change what a command does (UV_FROZEN, UV_NO_VERIFY_HASHES, UV_CONSTRAINT,
+# UV_COMPILE_BYTECODE starts a python in the target), PYTHON* would reach the interpreters that uv starts, and nothing
+# of silo's own (SILO_MASTER_KEY) is uv's business.
+
+
+@dataclass(frozen=True)
+class Uv:
+    """The uv that came with silo, with the user's own settings of package indexes, proxies and certificates.
+
+    Attributes:
+        environ: the environment of silo's own process, of which uv gets a part.
+        binary: uv's executable; by default that of the `uv` package.
+    """
+
+    environ: Mapping[str, str]
+    binary: str = ""
+
+    async def run(
+        self, arguments: Sequence[str], *, stdin: bytes = b"", timeout_s: float, settings: bool = True
+    ) -> Finished:
+        """Run uv to its end in `/`, so that no `uv.toml`, `pyproject.toml` or `.venv` beside a skill is found.
+
+        Args:
+            arguments: what follows `uv`; paths absolute.
+            stdin: given to uv, then closed.
+            timeout_s: after which uv and its children are killed.
+            settings: whether uv sees the user's settings at all; without, it is offline as well.
+
+        Raises:
+            DependencyUnavailable: uv can't be started, or took too long. Its own failures are for the caller to read.
+        """
+        environ = {
+            name: value
+            for name, value in self.environ.items()
+            if (name in _PASSED or name.startswith(_PASSED_PREFIXES))
+            and (settings or name in _CACHE or not name.startswith("UV_"))
+        }
+        flags = ["--no-progress", "--color=never", "--no-python-downloads"]
+        if not settings:
+            flags += ["--no-config", "--offline"]
+        command = [self.binary or uv_package.find_uv_bin(), *flags, *arguments]
+        try:
+            with anyio.fail_after(timeout_s):
+                return await run_to_end(command, environ=environ, stdin=stdin)
+        except TimeoutError as error:
+            raise DependencyUnavailable(
+                f"uv was not done within {timeout_s:g} s",
+                hint="is the package index slow? try again, or look at a mirror",
+            ) from error
+        except OSError as error:
+            raise DependencyUnavailable(
+                f"uv can't be started: {error.strerror}", hint="reinstall silo; uv is one of its dependencies"
+            ) from error
+
+
+def failure(done: Finished, *, doing: str) -> DependencyUnavailable:
+    """Word a failure of uv: the lines of its stderr that say why, and what to do about it.
+
+    Args:
+        done: what uv came to.
+        doing: starts the message, e.g. `can't resolve the dependencies of 'jwt'`.
+    """
+    lines = [line.strip() for line in done.stderr.splitlines()]
+    told = [
+        re.sub(r"^(error:|cause:|[^ -~]+\s)\s*", "", line)
+        for line in lines
+        if line and not re.match(r"(Using|Resolved|Prepared|Downloading|warning:|hint:)", line)
+    ]
+    reason = _without_credentials("; ".join(told[:1] + told[1:][-2:])) or f"uv ended with status {done.status}"
+    return DependencyUnavailable(f"{doing}: {reason[:800]}", hint=_hint(done.stderr))
+
+
+def _hint(stderr: str) -> str:
+    # uv has no codes for what went wrong; its wording is matched, and the last line holds for all the rest.
+    if "Hash mismatch" in stderr:
+        return "the index serves another file than the one that was locked: don't install it; ask who runs the index"
+    if re.search(r"building from source is disabled|no usable wheels|--no-build|no wheels with a matching", stderr):
+        return (
+            "it has no wheel for this machine; `--allow-builds` builds it from source, which runs its code on the host"
+        )
+    if "was not found in the package registry" in stderr or "was not found in the provided package locations" in stderr:
+        return "is the name right? look for it on the package index, and correct 'dependencies' in the header"
+    if re.search(
+        r"not found in the cache|dns error|client error|error sending request|Network connectivity is disabled|timed out",
+        stderr,
+    ):
+        return "is there a network? a mirror is set with UV_DEFAULT_INDEX or in uv.toml, a proxy with HTTPS_PROXY"
+    if "No solution found" in stderr:
+        return "loosen 'dependencies' or 'requires-python' in the header"
+    return "`uv lock --script` on the script tells more"
+
+
+def _without_credentials(text: str) -> str:
+    return re.sub(r"(?<=://)[^/\s@]+@", "", text)

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import marshal
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+
+from silo.catalog.environment import MOUNTED_AT, build_environment
+from silo.catalog.lock import make_lock, read_requirements
+from silo.catalog.plan import plan_warnings
+from silo.catalog.uv import Uv
+from silo.errors import DependencyUnavailable
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def build(index, interpreter, header_for, tmp_path: Path):
+    async def run(*dependencies: str, allow_builds: bool = False, uv: Uv | None = None, on_step=lambda _: None):
+        header = header_for(*dependencies)
+        lock = await make_lock(header, interpreter, index.uv, allow_builds=allow_builds)
+        requirements = await read_requirements(lock, header, interpreter, index.uv)
+        return await build_environment(
+            tmp_path / "env",
+            requirements,
+            interpreter,
+            uv or index.uv,
+            name="demo",
+            allow_builds=allow_builds,
+            on_step=on_step,
+        )
+
+    return run
+
+
+async def test_packages_lie_in_a_plain_folder_compiled_and_without_programs(index, build, interpreter):
+    index.add_wheel(
+        "leaf",
+        files={
+            "leaf/__init__.py": "def f():\n    return 1\n",
+            "leaf/broken.py": "def (:\n",
+            "leaf/__pycache__/other.cpython-311.pyc": "came along",
+            "leaf-1.0.data/scripts/leaf": "#!python\n",
+        },
+    )
+    steps: list[str] = []
+    environment = await build("leaf", on_step=steps.append)
+    assert sorted(path.name for path in environment.folder.iterdir()) == ["leaf", "leaf-1.0.dist-info"]
+    compiled = sorted(path.name for path in (environment.folder / "leaf" / "__pycache__").iterdir())
+    assert compiled == [f"__init__.{interpreter.abi.rsplit('-', 3)[0]}.pyc"]
+    assert environment.is_compiled
+    assert environment.size_bytes == sum(one.stat().st_size for one in environment.folder.rglob("*") if one.is_file())
+    assert steps == ["installing 1 packages", "compiling the packages"]
+
+
+async def test_compiled_code_names_the_path_that_the_guest_sees_and_carries_no_time(index, build):
+    index.add_wheel("leaf", files={"leaf.py": "x = 1\n"})
+    environment = await build("leaf")
+    (compiled,) = (environment.folder / "__pycache__").iterdir()
+    data = compiled.read_bytes()
+    assert int.from_bytes(data[4:8], "little") == 0b01  # PEP 552: hash-based, unchecked
+    assert marshal.loads(data[16:]).co_filename == f"{MOUNTED_AT}/leaf.py"
+
+
+async def test_code_that_would_start_by_itself_neither_runs_nor_stays(index, build, tmp_path: Path):
+    trace = tmp_path / "ran"
+    poison = f"open({str(trace)!r}, 'w').close()\n"
+    index.add_wheel(
+        "leaf",
+        files={
+            "leaf.py": poison,
+            "zz-leaf.pth": f"import os; {poison}",
+            "sitecustomize.py": poison,
+            "usercustomize/__init__.py": poison,
+        },
+    )
+    environment = await build("leaf")
+    assert not trace.exists()
+    assert environment.removed == ("sitecustomize.py", "usercustomize", "zz-leaf.pth")
+    assert sorted(path.name for path in environment.folder.iterdir()) == [
+        "__pycache__",
+        "leaf-1.0.dist-info",
+        "leaf.py",
+    ]
+
+
+async def test_what_is_installed_does_not_change_with_uvs_cache(index, build):
+    index.add_wheel("leaf", files={"leaf.py": "x = 1\n"})
+    environment = await build("leaf")
+    assert (environment.folder / "leaf.py").stat().st_nlink == 1
+
+
+async def test_another_file_than_the_locked_one_is_refused_and_nothing_stays(
+    index, interpreter, header_for, tmp_path: Path
+):
+    index.add_wheel("leaf", files={"leaf.py": "good = 1\n"})
+    header = header_for("leaf")
+    lock = await make_lock(header, interpreter, index.uv)
+    requirements = await read_requirements(lock, header, interpreter, index.uv)
+    index.add_wheel("leaf", files={"leaf.py": "evil = 1\n"})
+    fresh = Uv({**index.environ, "UV_CACHE_DIR": str(tmp_path / "fresh")})
+    with pytest.raises(DependencyUnavailable) as caught:
+        await build_environment(tmp_path / "env", requirements, interpreter, fresh, name="demo")
+    assert "don't install it" in caught.value.hint
+    assert not (tmp_path / "env").exists()
+
+
+async def test_a_package_without_a_wheel_is_built_only_when_the_user_says_so(
+    index, interpreter, header_for, build, tmp_path: Path
+):
+    trace = tmp_path / "built"
+    index.add_sdist("raw", on_build=f"open({str(trace)!r}, 'w').close()")
+    header = header_for("raw")
+    lock = await make_lock(header, interpreter, index.uv, allow_builds=True)
+    trace.unlink()  # learning what it depends on built it, by leave
+    fresh = Uv({**index.environ, "UV_CACHE_DIR": str(tmp_path / "fresh")})
+    requirements = await read_requirements(lock, header, interpreter, fresh)
+    assert requirements.unbuilt == ("raw==1.0",)
+    assert "runs its code on this machine" in plan_warnings(requirements, replaces=None, digest="")[0]
+    with pytest.raises(DependencyUnavailable, match=r"raw==1\.0, which has no wheel") as caught:
+        await build_environment(tmp_path / "env", requirements, interpreter, fresh, name="demo")
+    assert "--allow-builds" in caught.value.hint
+    # Nor does uv itself build it, if it were asked.
+    with pytest.raises(DependencyUnavailable, match="no usable wheels"):
+        await build_environment(tmp_path / "env", replace(requirements, unbuilt=()), interpreter, fresh, name="demo")
+    assert not trace.exists()
+    assert not (tmp_path / "env").exists()
+    environment = await build("raw", allow_builds=True, uv=fresh)
+    assert (environment.folder / "raw.py").read_text() == "built = True\n"
+    assert trace.exists()
+
+
+async def test_no_dependencies_make_an_empty_folder_without_asking_uv(build, tmp_path: Path):
+    environment = await build(uv=Uv({}, binary=str(tmp_path / "no-uv")))
+    assert list(environment.folder.iterdir()) == []
+    assert environment.size_bytes == 0
+
+
+async def test_cancelling_kills_uv_and_removes_the_folder(index, interpreter, header_for, tmp_path: Path):
+    """The index accepts and never answers; when uv dies, its end of the connection closes."""
+    index.add_wheel("leaf", files={"leaf.py": ""})
+    header = header_for("leaf")
+    lock = await make_lock(header, interpreter, index.uv)
+    requirements = await read_requirements(lock, header, interpreter, index.uv)
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    slow = Uv(
+        {**index.environ, "UV_DEFAULT_INDEX": f"http://127.0.0.1:{port}", "UV_CACHE_DIR": str(tmp_path / "fresh")}
+    )
+    closed = anyio.Event()
+
+    with anyio.fail_after(30):
+        async with listener, anyio.create_task_group() as server, anyio.create_task_group() as client:
+
+            async def answer_nothing(stream: anyio.abc.ByteStream) -> None:
+                async with stream:
+                    await stream.receive()
+                    client.cancel_scope.cancel()
+                    try:
+                        while True:
+                            await stream.receive()
+                    except (anyio.EndOfStream, anyio.BrokenResourceError):
+                        closed.set()
+                        server.cancel_scope.cancel()
+
+            server.start_soon(listener.serve, answer_nothing)
+            client.start_soon(lambda: build_environment(tmp_path / "env", requirements, interpreter, slow, name="demo"))
+    assert closed.is_set()
+    assert not (tmp_path / "env").exists()
+
+
+async def test_secrets_of_silo_and_settings_that_weaken_uv_do_not_reach_it(tmp_path: Path):
+    fake = tmp_path / "uv"
+    fake.write_text("#!/bin/sh\nenv\npwd\n")
+    fake.chmod(0o755)
+    kept = {
+        "HOME": "/h",
+        "UV_DEFAULT_INDEX": "https://mirror.example",
+        "UV_INDEX_ACME_PASSWORD": "w",
+        "HTTPS_PROXY": "p",
+    }
+    dropped = {
+        "SILO_MASTER_KEY": "k",
+        "PYTHONPATH": "/evil",
+        "PYTHONSTARTUP": "/evil",
+        "UV_NO_VERIFY_HASHES": "1",
+        "UV_FROZEN": "1",
+        "UV_COMPILE_BYTECODE": "1",
+        "UV_PYTHON": "/evil/python",
+        "LD_PRELOAD": "/evil.so",
+        "VIRTUAL_ENV": "/evil",
+    }
+    uv = Uv({"PATH": os.environ["PATH"], **kept, **dropped}, binary=str(fake))
+    done = await uv.run(["anything"], timeout_s=10)
+    lines = done.stdout.splitlines()
+    seen = dict(line.split("=", 1) for line in lines[:-1])
+    assert lines[-1] == "/"
+    assert {name: seen[name] for name in kept} == kept
+    assert not dropped.keys() & seen.keys()
+    bare = (await uv.run(["anything"], timeout_s=10, settings=False)).stdout
+    assert "mirror.example" not in bare
+    assert "UV_INDEX_ACME_PASSWORD" not in bare
+
+
+async def test_a_uv_that_hangs_is_killed_with_its_children(tmp_path: Path):
+    """The grandchild holds a named pipe open; reading it comes to an end only when the grandchild is dead."""
+    pipe = tmp_path / "held"
+    os.mkfifo(pipe)
+    fake = tmp_path / "uv"
+    fake.write_text(f"#!/bin/sh\nsh -c 'exec 3>{pipe}; exec sleep 600' & wait\n")
+    fake.chmod(0o755)
+
+    async def read_to_end() -> None:
+        async with await anyio.open_file(pipe, "rb") as file:
+            assert await file.read() == b""
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read_to_end)
+            with pytest.raises(DependencyUnavailable, match=r"not done within 0\.5 s"):
+                await Uv({"PATH": os.environ["PATH"]}, binary=str(fake)).run([], timeout_s=0.5)
