@@ -1,0 +1,1 @@
+"""The backends: one module each, all with the shape of `silo.sandbox.base.Backend`."""

@@ -1,0 +1,469 @@
+"""The host's end of the conversation with one guest: bounded, strict, and the same for every backend.
+
+A backend starts processes and hands over four descriptors; this module speaks `silo.wire` over them, counts what comes out of
+the guest, and turns what happens into a `GuestReply` or one of `silo.errors`. It starts and ends no process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import select
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import anyio
+import anyio.abc
+from anyio.lowlevel import checkpoint
+
+from silo.errors import (
+    ArgumentsRefused,
+    ResultInvalid,
+    ResultTooLarge,
+    SandboxLost,
+    SandboxTimeout,
+    SecretUndeclared,
+    SkillCrashed,
+    SkillExited,
+    SkillFailed,
+    SkillFlooded,
+    SkillImportError,
+    SkillMetadataInvalid,
+    SkillOutOfMemory,
+    SkillRaised,
+    SkillSyntaxError,
+)
+from silo.model import File
+from silo.sandbox.base import Captured, GuestReply, GuestRequest, Limits, OnProgress
+from silo.wire.frames import BLOB, JSON, FrameDecoder, WireError, encode_blob
+from silo.wire.messages import (
+    Booted,
+    Described,
+    Exited,
+    Failed,
+    FileHead,
+    Finished,
+    Message,
+    Progress,
+    Rehearse,
+    Rehearsed,
+    Resume,
+    Run,
+    decode_message,
+    encode_message,
+)
+
+T = TypeVar("T")
+
+_READ_BYTES = 256 * 1024
+_LAST_WORDS_S = 0.25
+"""How long to listen on after the guest's init said that the skill's process ended: its answer may still be on the way."""
+
+_EMPTY_DOCUMENT = b'{"arguments": {}, "secrets": {}}'
+
+_TAIL_CHARS = 4000
+
+
+@dataclass
+class _Sink:
+    """Keeps the head of what a guest prints, counts the rest, and knows when the end marker has come."""
+
+    keep: int
+    flood: int
+    marker: bytes = b""
+    data: bytearray = field(default_factory=bytearray)
+    total: int = 0
+    ended: anyio.Event = field(default_factory=anyio.Event)
+    _tail: bytes = b""
+
+    def feed(self, data: bytes) -> None:
+        self.total += len(data)
+        if len(self.data) < self.keep + len(self.marker):
+            self.data += data[: self.keep + len(self.marker) - len(self.data)]
+        self._tail = (self._tail + data)[-len(self.marker) :] if self.marker else b""
+        if self.marker and self._tail == self.marker:
+            self.total -= len(self.marker)
+            self.ended.set()
+        elif self.total > self.flood:
+            raise _Flooded
+
+    def captured(self) -> Captured:
+        return Captured(bytes(self.data[: min(self.keep, self.total)]), self.total)
+
+
+class _Flooded(Exception):
+    """The guest printed more than `Limits.flood_bytes`."""
+
+
+class _Died(Exception):
+    """The skill's process ended, as init reports."""
+
+    def __init__(self, exited: Exited) -> None:
+        super().__init__(exited)
+        self.exited = exited
+
+
+class _Wire:
+    """Frames on one non-blocking descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_blocking(descriptor, False)
+        self.descriptor = descriptor
+        self._decoder = FrameDecoder()
+        self._frames: deque[tuple[int, bytes]] = deque()
+
+    async def send(self, *frames: bytes) -> None:
+        for frame in frames:
+            view = memoryview(frame)
+            while view:
+                try:
+                    view = view[os.write(self.descriptor, view) :]
+                except BlockingIOError:
+                    await anyio.wait_writable(self.descriptor)
+                except (BrokenPipeError, ConnectionResetError) as error:
+                    raise EOFError from error
+
+    async def frame(self) -> tuple[int, bytes]:
+        while not self._frames:
+            self._frames.extend(self._decoder.feed(await read_some(self.descriptor)))
+        return self._frames.popleft()
+
+    async def message(self) -> Message:
+        kind, payload = await self.frame()
+        if kind != JSON:
+            raise WireError("a blob where a message was due")
+        return decode_message(payload)
+
+
+async def read_some(descriptor: int) -> bytes:
+    """Read what is there, waiting until something is; `EOFError` at the end.
+
+    Gives way to other tasks each time: a guest that writes without end always has something there, and would otherwise keep the
+    event loop from everything else, its own deadline included.
+    """
+    while True:
+        await checkpoint()
+        try:
+            data = os.read(descriptor, _READ_BYTES)
+        except BlockingIOError:
+            await anyio.wait_readable(descriptor)
+            continue
+        except ConnectionResetError as error:
+            raise EOFError from error
+        if not data:
+            raise EOFError
+        return data
+
+
+@dataclass
+class Descriptors:
+    """The host's ends of a guest's four streams; closed by `GuestLink.close`."""
+
+    control: int
+    call: int
+    out: int
+    err: int
+
+
+class GuestLink:
+    """One guest, from its boot (or its restore) to the one call that it serves."""
+
+    def __init__(self, descriptors: Descriptors, limits: Limits, *, name: str) -> None:
+        self._descriptors = descriptors
+        self._limits = limits
+        self._name = name
+        self._control = _Wire(descriptors.control)
+        self._call = _Wire(descriptors.call)
+        for descriptor in (descriptors.out, descriptors.err):
+            os.set_blocking(descriptor, False)
+        self._out = _Sink(limits.log_bytes, limits.flood_bytes)
+        self._err = _Sink(limits.log_bytes, limits.flood_bytes)
+        self.facts: dict[str, str] = {}
+
+    def close(self) -> None:
+        """Close the host's ends. The guest's processes are the backend's to end."""
+        for descriptor in vars(self._descriptors).values():
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether somebody holds the other end of the call channel, without reading from it."""
+        poll = select.poll()
+        poll.register(self._descriptors.call, 0)
+        return not poll.poll(0)  # POLLHUP and POLLERR are always reported
+
+    async def describe(self, *, deadline: float) -> Described:
+        """Wait until the guest has booted, imported its skill and said what it is.
+
+        Raises: as `silo.sandbox.base.Backend.describe`.
+        """
+        with self._deadline(deadline, f"importing the skill '{self._name}'"):
+            booted = await self._guarded(self._boot, is_boot=True)
+            self.facts.update(kernel=booted.kernel, python=booted.python)
+            answer = await self._guarded(self._call.message)
+        if isinstance(answer, Described):
+            return answer
+        if isinstance(answer, Failed):
+            raise self._failure(answer)
+        raise self._lost(f"a {answer.TYPE} message where the skill's description was due")
+
+    async def _boot(self) -> Booted:
+        message = await self._control.message()
+        if not isinstance(message, Booted):
+            raise WireError(f"a {message.TYPE} message where 'booted' was due")
+        return message
+
+    async def resume(self, hostname: str) -> None:
+        """Tell a restored guest its entropy, clock and name, and open the gate. Does not wait: the call queues behind it."""
+        message = Resume(entropy=secrets.token_hex(64), realtime_ns=time.time_ns(), hostname=hostname)
+        try:
+            await self._control.send(encode_message(message))
+        except EOFError:
+            raise self._lost("it was gone before it could be resumed") from None
+
+    async def rehearse(self, *, deadline: float) -> None:
+        """Let the guest go through the path of a call once, so that the real one finds it warm."""
+
+        async def exchange() -> Message:
+            await self._call.send(encode_message(Rehearse(len(_EMPTY_DOCUMENT))), *encode_blob(_EMPTY_DOCUMENT))
+            return await self._call.message()
+
+        with self._deadline(deadline, f"rehearsing the skill '{self._name}'"):
+            answer = await self._guarded(exchange)
+        if not isinstance(answer, Rehearsed):
+            raise self._lost(f"a {answer.TYPE} message where 'rehearsed' was due")
+
+    async def run(self, request: GuestRequest, *, deadline: float, on_progress: OnProgress) -> GuestReply:
+        """Hand over the call and wait for its answer (see `silo.sandbox.base.Sandbox.run`)."""
+        marker = secrets.token_hex(16)
+        for sink in (self._out, self._err):
+            sink.marker = marker.encode()
+        document = json.dumps(
+            {"arguments": request.arguments, "secrets": dict(request.secrets)}, allow_nan=False
+        ).encode()
+        head = Run(
+            request.tool,
+            len(document),
+            marker,
+            tuple(
+                FileHead(file.name or f"file-{i}", file.media_type, file.size) for i, file in enumerate(request.files)
+            ),
+        )
+
+        async def exchange() -> tuple[Finished | Failed, tuple[File, ...]]:
+            await self._call.send(encode_message(head), *encode_blob(document))
+            for file in request.files:
+                await self._call.send(*encode_blob(file.data))
+            while True:
+                message = await self._call.message()
+                if isinstance(message, Progress):
+                    on_progress(message)
+                elif isinstance(message, Failed):
+                    await self._logs_end()
+                    return message, ()
+                elif isinstance(message, Finished):
+                    files = await self._files(message)
+                    await self._logs_end()
+                    return message, files
+                else:
+                    raise WireError(f"a {message.TYPE} message in the middle of a call")
+
+        with self._deadline(deadline, f"the call of '{self._name}.{request.tool}'"):
+            outcome, files = await self._guarded(exchange)
+        if isinstance(outcome, Failed):
+            raise self._failure(outcome)
+        return GuestReply(outcome, files, self._out.captured(), self._err.captured(), facts=dict(self.facts))
+
+    async def _files(self, finished: Finished) -> tuple[File, ...]:
+        """Receive the files that a result announced, refusing too many bytes before they are read."""
+        total = sum(head.size for head in finished.files)
+        if total > self._limits.files_bytes:
+            raise self._failed(
+                ResultTooLarge,
+                f"the files of the result have {total} bytes, allowed are {self._limits.files_bytes}",
+                "return fewer or smaller files",
+            )
+        # A structured result is sent twice, as text and as data, so the limit is for each of them.
+        sizes = {
+            "text": len(finished.text.encode()),
+            "data": len(json.dumps(finished.data)) if finished.has_data else 0,
+        }
+        for part, size in sizes.items():
+            if size > self._limits.result_bytes:
+                raise self._failed(
+                    ResultTooLarge,
+                    f"the {part} of the result has {size} bytes, allowed are {self._limits.result_bytes}",
+                    "return less, or return a file",
+                )
+        received = []
+        for head in finished.files:
+            data = bytearray()
+            while len(data) < head.size:
+                kind, payload = await self._call.frame()
+                if kind != BLOB or len(data) + len(payload) > head.size:
+                    raise WireError("a result's file does not have the size that was announced")
+                data += payload
+            received.append(File(bytes(data), head.media_type, head.name))
+        return tuple(received)
+
+    async def _logs_end(self) -> None:
+        """Wait until all that the skill printed has been read; bounded, because the skill may have broken its output."""
+        with anyio.move_on_after(1.0):
+            await self._out.ended.wait()
+            await self._err.ended.wait()
+
+    async def _guarded(self, exchange: Callable[[], Awaitable[T]], *, is_boot: bool = False) -> T:
+        """Run `exchange` while reading what the guest prints and watching whether it lives.
+
+        Three things go on at once, and the first to end decides: the exchange answers; init reports a death; the guest
+        floods its output. After a death the exchange gets a moment more, because its answer may be on the way.
+        """
+        answer: list[T] = []
+        failure: list[BaseException] = []
+
+        async def do(group: anyio.abc.TaskGroup) -> None:
+            try:
+                answer.append(await exchange())
+            except EOFError as error:
+                failure.append(error)
+                await anyio.sleep(_LAST_WORDS_S)  # init may be about to say why
+            except (WireError, SkillFailed) as error:
+                failure.append(error)
+            group.cancel_scope.cancel()
+
+        async def drain(descriptor: int, sink: _Sink, group: anyio.abc.TaskGroup) -> None:
+            try:
+                while True:
+                    sink.feed(await read_some(descriptor))
+            except EOFError:
+                return
+            except _Flooded as error:
+                failure.insert(0, error)
+                group.cancel_scope.cancel()
+
+        async def watch(group: anyio.abc.TaskGroup) -> None:
+            reason: Exception = EOFError()
+            try:
+                message = await self._control.message()
+                if isinstance(message, Exited):
+                    reason = _Died(message)
+            except EOFError:
+                pass
+            except WireError as error:
+                reason = error
+            failure.insert(0, reason)
+            await anyio.sleep(_LAST_WORDS_S)
+            group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(drain, self._descriptors.out, self._out, group)
+            group.start_soon(drain, self._descriptors.err, self._err, group)
+            if not is_boot:  # the first message on the control channel is the boot's own answer
+                group.start_soon(watch, group)
+            group.start_soon(do, group)
+        if answer:
+            return answer[0]
+        raise self._reason(failure[0])
+
+    def _reason(self, error: BaseException) -> SkillFailed:
+        """Say what a broken conversation means, in the words of `silo.errors`."""
+        if isinstance(error, SkillFailed):
+            return error
+        if isinstance(error, _Flooded):
+            return self._failed(
+                SkillFlooded,
+                f"the skill '{self._name}' printed more than {self._limits.flood_bytes} bytes and was ended",
+                "print less; return large results as files",
+            )
+        if isinstance(error, _Died):
+            status, killed = error.exited.status, error.exited.oom_kills
+            if killed:
+                return self._failed(
+                    SkillOutOfMemory,
+                    f"the skill '{self._name}' needed more than the guest's {self._limits.memory_mib} MiB of memory",
+                    "raise `memory_mib` in the skill's header, or give it less to do",
+                )
+            if status < 0:
+                return self._failed(
+                    SkillCrashed,
+                    f"the skill '{self._name}' was ended by signal {-status}",
+                    "look at what it printed; a native library of its environment may be at fault",
+                )
+            return self._failed(
+                SkillExited,
+                f"the skill '{self._name}' exited with status {status} instead of answering",
+                "return a value from the tool instead of calling os._exit",
+            )
+        if isinstance(error, WireError):
+            return self._failed(
+                ResultInvalid,
+                f"the guest of '{self._name}' broke the protocol: {error}",
+                "a skill must not touch silo's own descriptors; report this if it does not",
+            )
+        return self._lost("it ended without a word")
+
+    def _failure(self, failed: Failed) -> SkillFailed:
+        """Turn what the guest reports into the error of the same code."""
+        if failed.code == "skill-exception" and failed.message.startswith("MemoryError"):
+            return self._reason(_Died(Exited(status=-9, oom_kills=1)))
+        kind, hint = _FAILURES[failed.code]
+        where = (
+            f"the skill '{self._name}': " if kind in (SkillSyntaxError, SkillImportError, SkillMetadataInvalid) else ""
+        )
+        return self._failed(kind, where + failed.message, hint, traceback=failed.traceback)
+
+    def _failed(self, kind: type[SkillFailed], message: str, hint: str, *, traceback: str = "") -> SkillFailed:
+        out, err = self._out.captured(), self._err.captured()
+        return kind(
+            message,
+            hint=hint,
+            stdout=out.data.decode(errors="replace")[-_TAIL_CHARS:],
+            stderr=err.data.decode(errors="replace")[-_TAIL_CHARS:],
+            traceback=traceback,
+        )
+
+    def _lost(self, reason: str) -> SkillFailed:
+        return self._failed(
+            SandboxLost,
+            f"the guest of '{self._name}' was lost: {reason}",
+            "call again; if it happens twice, `silo doctor` says whether the sandbox works",
+        )
+
+    @contextlib.contextmanager
+    def _deadline(self, deadline: float, what: str) -> Iterator[None]:
+        budget = max(0.0, deadline - time.monotonic())
+        try:
+            with anyio.fail_after(budget):
+                yield
+        except TimeoutError:
+            raise self._failed(
+                SandboxTimeout,
+                f"{what} did not end in time and was stopped",
+                "raise `timeout_s` in the skill's header, or give it less to do",
+            ) from None
+
+
+_FAILURES: dict[str, tuple[type[SkillFailed], str]] = {
+    "skill-syntax-error": (SkillSyntaxError, "mend the script and install it again"),
+    "skill-import-error": (
+        SkillImportError,
+        "mend the script, or add what it imports to `dependencies` in its header, and install it again",
+    ),
+    "skill-metadata-invalid": (SkillMetadataInvalid, "mend the script and install it again"),
+    "skill-exception": (SkillRaised, "the traceback shows where; the arguments may be at fault"),
+    "skill-exited": (SkillExited, "return a value from the tool instead of exiting"),
+    "result-invalid": (ResultInvalid, "return JSON values, `AgentResponse` or `File` from the tool"),
+    "result-too-large": (ResultTooLarge, "return less, or return a file"),
+    "secret-undeclared": (
+        SecretUndeclared,
+        "declare it under [tool.silo.secrets] in the skill's header and install it again",
+    ),
+    "arguments-invalid": (ArgumentsRefused, "`silo inspect` shows what the tool takes"),
+    "tool-unknown": (SkillMetadataInvalid, "install the skill again"),
+}

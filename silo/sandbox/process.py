@@ -1,0 +1,127 @@
+"""Starting a backend's process and making sure that it is gone. What the process is, the backend knows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+from anyio.lowlevel import checkpoint
+
+from silo.errors import SandboxBroken
+from silo.sandbox.link import read_some
+
+_GONE_S = 5.0
+
+_ORPHAN_S = 0.25
+"""The kernel takes a guest of some hundred MiB down in a few milliseconds; what lives longer was not killed."""
+
+
+class GuestProcess:
+    """One process (bubblewrap, and what runs in it), its inherited sockets, and its last words.
+
+    Every process of the guest holds the *leash*, the other end of a socket of ours, at first as its stdin. When reading it gives an
+    end of file, the last of them is gone, whoever killed which; and writing to it fails when silo is gone.
+    """
+
+    def __init__(self, process: anyio.abc.Process, leash: socket.socket, held: int, errors: int) -> None:
+        self._process = process
+        self._leash = leash
+        self._held = held
+        self._errors = errors
+
+    @classmethod
+    async def start(cls, argv: Sequence[str], *, inherit: Sequence[int], stdout: int | None = None) -> GuestProcess:
+        """Start `argv` with an empty environment and no descriptors but `inherit`.
+
+        The environment is empty because what bubblewrap was started with can be read in `/proc` until it execs the guest.
+
+        Raises:
+            SandboxBroken: the program can't be started.
+        """
+        ours, theirs = socket.socketpair()
+        held = os.fstat(theirs.fileno()).st_ino
+        errors = os.memfd_create("stderr", os.MFD_CLOEXEC)
+        try:
+            process = await anyio.open_process(
+                list(argv),
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL if stdout is None else stdout,
+                stderr=errors,
+                env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+                pass_fds=(*inherit, theirs.fileno()),
+                cwd="/",
+            )
+        except BaseException as error:  # a cancellation too: nobody else knows these descriptors
+            ours.close()
+            os.close(errors)
+            if not isinstance(error, OSError):
+                raise
+            raise SandboxBroken(
+                f"cannot start {argv[0]}: {error.strerror}", hint="run `silo setup`, then `silo doctor`"
+            ) from error
+        finally:
+            theirs.close()
+        return cls(process, ours, held, errors)
+
+    @property
+    def pid(self) -> int:
+        """The process id on the host."""
+        return self._process.pid
+
+    def last_words(self) -> str:
+        """The last line on its stderr, for an error message."""
+        data = os.pread(self._errors, 64 * 1024, max(0, os.fstat(self._errors).st_size - 64 * 1024))
+        lines = [line for line in data.decode(errors="replace").splitlines() if line.strip()]
+        return lines[-1][:300] if lines else "it said nothing"
+
+    async def end(self) -> None:
+        """Kill it and wait until none of its processes is left, also while the surrounding task is being cancelled.
+
+        Raises:
+            SandboxBroken: something survived for seconds; nothing more can be done from here.
+        """
+        with anyio.CancelScope(shield=True):
+            if self._process.returncode is None:
+                self._process.kill()
+            await self._process.wait()
+            self._leash.setblocking(False)
+            end = time.monotonic() + _GONE_S
+            while not (is_gone := await self._is_gone(_ORPHAN_S)) and time.monotonic() < end:
+                # Bubblewrap's child dies with it only from the end of its own setting up on (`--die-with-parent`). If
+                # bubblewrap was killed before that, the child lives on, and the leash is all that leads to it.
+                await anyio.to_thread.run_sync(_kill_holders, self._held)
+            self._leash.close()
+            os.close(self._errors)
+            await checkpoint()
+        if not is_gone:
+            raise SandboxBroken(
+                f"a guest's process did not end within {_GONE_S:.0f} s", hint="look for it with `ps`, and report this"
+            )
+
+    async def _is_gone(self, patience_s: float) -> bool:
+        """Whether the leash comes to its end in that time."""
+        with anyio.move_on_after(patience_s):
+            try:
+                while True:
+                    await read_some(self._leash.fileno())
+            except EOFError:
+                return True
+        return False
+
+
+def _kill_holders(inode: int) -> None:
+    """Kill every process that has the socket with this inode open."""
+    wanted = f"socket:[{inode}]"
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended, or is not ours to look at
+            if any(str(descriptor.readlink()) == wanted for descriptor in (process / "fd").iterdir()):
+                os.kill(int(process.name), signal.SIGKILL)
