@@ -1,0 +1,110 @@
+"""What is recorded of one call, and when. The file and its chain are `silo.pipeline.audit`'s.
+
+A call leaves two records: `call` right before anything is unlocked or started, and `end` when it is over. One that does not get so
+far leaves a single `refused`. If the first can't be written, the call does not run; if the last can't, its result is not given out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from anyio import CancelScope, get_cancelled_exc_class, to_thread
+
+from silo.errors import SiloError
+from silo.model import Call, Decision, File, Isolation, Skill, Tool
+from silo.pipeline.audit import AuditLog, canonical
+from silo.pipeline.schema import Json
+
+MAX_NAMES = 64
+MAX_CHARS = 200
+"""Names of arguments and clients come from an agent; a record is cut there so that it stays one short line."""
+
+
+class Trail:
+    """Collects what is known of a call while it goes on."""
+
+    def __init__(self, log: AuditLog, call: Call) -> None:
+        self._log = log
+        self._body: dict[str, Any] = {
+            "call": call.id,
+            "caller": {"kind": call.caller.kind, "client": call.caller.client[:MAX_CHARS]},
+            "tool": call.tool[:MAX_CHARS],
+            "arguments": _arguments(call.arguments),
+        }
+        self._has_begun = False
+
+    def found(self, skill: Skill, tool: Tool) -> None:
+        """Note which tool of which version of a skill is meant."""
+        self._body |= {"tool": tool.id, "skill_digest": skill.digest, "secrets": list(tool.secrets)}
+
+    def decided(self, decision: Decision) -> None:
+        """Note a decision: the policy's, then the person's."""
+        self._body["decision"] = {"verdict": decision.verdict, "reason": decision.reason[:MAX_CHARS]}
+
+    async def begin(self, isolation: Isolation) -> None:
+        """Write the record without which nothing is unlocked and no guest starts.
+
+        Raises:
+            AuditBroken: it could not be written.
+        """
+        self._body["isolation"] = isolation.value
+        await to_thread.run_sync(self._log.append, "call", dict(self._body))
+        self._has_begun = True
+
+    async def close(self, outcome: str, duration_ms: int) -> None:
+        """Write the last record; also when the call is being cancelled.
+
+        Raises:
+            AuditBroken: it could not be written.
+        """
+        body = {**self._body, "outcome": outcome, "duration_ms": duration_ms}
+        with CancelScope(shield=True):
+            await to_thread.run_sync(self._log.append, "end" if self._has_begun else "refused", body)
+
+
+@asynccontextmanager
+async def trail(log: AuditLog, call: Call, *, clock: Callable[[], float] = time.monotonic) -> AsyncIterator[Trail]:
+    """Record a call, however it ends; what the body raises goes on unchanged."""
+    started = clock()
+    notes = Trail(log, call)
+    outcome = "ok"
+    try:
+        yield notes
+    except SiloError as error:
+        outcome = error.code
+        raise
+    except (get_cancelled_exc_class(), KeyboardInterrupt):
+        outcome = "interrupted"
+        raise
+    except BaseException:
+        outcome = "internal-error"
+        raise
+    finally:
+        await notes.close(outcome, round((clock() - started) * 1000))
+
+
+def _arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return names and a hash; the hash is null for what is not JSON (and so will be refused)."""
+    names = sorted(str(name)[:MAX_CHARS] for name in arguments)
+    try:
+        digest = hashlib.sha256(canonical(_comparable(arguments, depth=0))).hexdigest()
+    except (ValueError, TypeError, RecursionError):
+        digest = None
+    return {"names": names[:MAX_NAMES], "sha256": digest}
+
+
+def _comparable(value: Json, *, depth: int) -> Json:
+    """Return arguments as JSON, with a file by the hash of its content."""
+    if depth > 64:
+        raise ValueError("too deep")
+    if isinstance(value, File):
+        return {"$file": hashlib.sha256(value.data).hexdigest()}
+    if isinstance(value, Mapping):
+        return {key: _comparable(item, depth=depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_comparable(item, depth=depth + 1) for item in value]
+    return value

@@ -1,0 +1,62 @@
+"""What the pipeline's tests share: a pipeline made of fakes, with one list of notes on what happened in which order."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from silo.model import Call, Caller
+from silo.pipeline.approvals import Approvals
+from silo.pipeline.audit import AuditLog
+from silo.pipeline.call import CallPipeline
+from silo.pipeline.inputs import InputRules
+from silo.pipeline.secrets import Secrets
+from silo.testing.fakes import FakeBackend, FakeChoice, FakeClock, FakeSkills, FakeUnits, FakeVault, ScriptedChannel
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@dataclass
+class Bench:
+    """A pipeline whose parts can be exchanged before it is used."""
+
+    folder: object
+    skills: list
+    notes: list = field(default_factory=list)
+    secrets: dict = field(default_factory=dict)
+    vault_fails_with: Exception | None = None
+    answers: list | None = None
+    headless: bool = False
+    behaviour: object = None
+    rules: InputRules = field(default_factory=InputRules)
+    backend: FakeBackend | None = None
+    channel: ScriptedChannel | None = None
+    audit: AuditLog | None = None
+
+    def pipeline(self):
+        extra = {"behaviour": self.behaviour} if self.behaviour else {}
+        self.backend = self.backend or FakeBackend(notes=self.notes, **extra)
+        vault = FakeVault(self.secrets, fails_with=self.vault_fails_with, notes=self.notes)
+        if self.answers is not None:
+            self.channel = ScriptedChannel(self.answers, notes=self.notes)
+        self.audit = self.audit or AuditLog(self.folder, now=FakeClock().now)
+        return CallPipeline(
+            skills=FakeSkills(*self.skills),
+            rules=self.rules,
+            approvals=Approvals(self.channel, headless=self.headless),
+            secrets=Secrets(lambda: vault, headless=self.headless),
+            backends=FakeChoice(self.backend),
+            units=FakeUnits(),
+            audit=self.audit,
+        )
+
+    async def call(self, tool, arguments=None, on_progress=lambda report: None, **fields):
+        call = Call("call-1", tool, arguments or {}, Caller("mcp", "test-client"), **fields)
+        return await self.pipeline().run(call, on_progress)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return lambda *skills, **fields: Bench(tmp_path, list(skills), **fields)
