@@ -1,0 +1,1 @@
+"""Configuration: one schema, one loader, and the folder that it lives in. Nothing below `silo.config` reads any of it."""

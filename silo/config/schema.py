@@ -1,0 +1,109 @@
+"""The one schema of silo's configuration: names, types, bounds and defaults, each with what it means.
+
+Where values come from is `silo.config.load`'s; the reference page and the JSON Schema are made from what stands here. Every
+default is the safe end, and the description of a setting that can widen something says what it opens.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from silo.model import Isolation
+
+
+class Section(BaseModel):
+    """What all tables have in common: an unknown key is an error, and nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def _folder(path: Path) -> Path:
+    expanded = path.expanduser()
+    if not expanded.is_absolute() or ".." in expanded.parts:
+        raise ValueError("must be an absolute path without '..' (a leading '~' is fine)")
+    if expanded == Path("/"):
+        raise ValueError("the whole file system can't be opened; name the folders that calls may read")
+    return expanded
+
+
+class SandboxSection(Section):
+    """`[sandbox]`: how strongly calls are isolated."""
+
+    backend: Literal["auto", "microvm", "gvisor", "namespace"] = "auto"
+    """Which backend runs calls; `auto` takes the strongest that works here and is not below `min_isolation`."""
+
+    min_isolation: Isolation = Isolation.MICROVM
+    """The weakest boundary that `auto` may choose. `namespace` lets skills share this machine's kernel."""
+
+    warm: Annotated[int, Field(ge=0, le=8)] = 1
+    """Guests that a resident process keeps ready for each skill that was used lately; each costs its skill's memory."""
+
+    kernel: Annotated[Path, AfterValidator(_folder)] | None = None
+    """The folder with the kernels of microVM guests, as `silo setup` makes it; without it, `kernel` in silo's own state folder."""
+
+
+class FilesSection(Section):
+    """`[files]`: which files of this machine an agent may hand to a tool."""
+
+    allow_read: tuple[Annotated[Path, AfterValidator(_folder)], ...] = ()
+    """Folders from which `file://` links are copied into guests. Whatever lies in them can reach any tool that takes a file."""
+
+    max_mib: Annotated[int, Field(ge=1, le=256)] = 32
+    """The most that all files of one call may have together, in MiB."""
+
+
+class ServerSection(Section):
+    """`[server]`: what an MCP client sees."""
+
+    expose: Literal["auto", "router", "direct"] = "auto"
+    """`router` lists only search and execute, `direct` every tool as well; `auto` goes by `direct_budget_tools`."""
+
+    direct_budget_tools: Annotated[int, Field(ge=0, le=200)] = 20
+    """Up to so many tools are listed directly by `auto`; a longer list costs an agent more tokens than a search."""
+
+
+class ApprovalSection(Section):
+    """`[approval]`: asking a person."""
+
+    timeout_s: Annotated[float, Field(ge=1, le=3600)] = 300.0
+    """How long a question stands, in seconds; no answer is a no."""
+
+    headless: bool = False
+    """Nobody can be asked: what needs a person fails at once with `SILO_APPROVAL_REQUIRED` or `SILO_AUTH_REQUIRED`."""
+
+
+class CallSection(Section):
+    """`[call]`: bounds of every call, whatever its skill says."""
+
+    max_concurrent: Annotated[int, Field(ge=1, le=64)] = 8
+    """Calls that run at once; further ones wait. Each takes its skill's memory."""
+
+    log_kib: Annotated[int, Field(ge=1, le=1024)] = 64
+    """How much of stdout, and as much of stderr, is kept, in KiB."""
+
+    result_kib: Annotated[int, Field(ge=1, le=4096)] = 4096
+    """The most that the text of a result may have, and as much its data, in KiB."""
+
+    files_mib: Annotated[int, Field(ge=1, le=256)] = 32
+    """The most that the files of a result may have together, in MiB."""
+
+
+class AuditSection(Section):
+    """`[audit]`: the record of what ran. It can't be switched off."""
+
+    flush: bool = False
+    """Wait until each record is on the disk. Without it a power cut can lose the last ones; a crash of silo can't."""
+
+
+class Config(Section):
+    """All of silo's configuration, parsed and frozen."""
+
+    sandbox: SandboxSection = SandboxSection()
+    files: FilesSection = FilesSection()
+    server: ServerSection = ServerSection()
+    approval: ApprovalSection = ApprovalSection()
+    call: CallSection = CallSection()
+    audit: AuditSection = AuditSection()

@@ -1,0 +1,472 @@
+"""silo for agents written in Python, and the composition root: the one place where configuration becomes objects.
+
+    from silo.runtime import Runtime
+
+    async with Runtime() as silo:
+        found = await silo.search("sign a token")
+        result = await silo.call("jwt.sign", {"claims": {"sub": "42"}})
+
+`SyncRuntime` is the same without `async`. What a call goes through is told in `silo.pipeline.call`; command line and MCP server are
+callers of this module like any other.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AsyncExitStack, ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import anyio
+from anyio import to_thread
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from silo.catalog.store import SkillStore
+from silo.config.home import default_home, prepare_home
+from silo.config.load import load
+from silo.config.schema import Config
+from silo.errors import UsageError
+from silo.model import Call, Caller, Isolation, ProgressReport, Result, Skill, Tool
+from silo.pipeline.approvals import Approvals
+from silo.pipeline.audit import AuditLog
+from silo.pipeline.call import CallPipeline
+from silo.pipeline.inputs import InputRules
+from silo.pipeline.secrets import Secrets
+from silo.pipeline.units import ImageStore, SkillUnits
+from silo.router.rank import Index, Match
+from silo.sandbox.base import KIB, MIB, Backend, Limits, Probe
+from silo.sandbox.choose import Sandboxes
+from silo.sandbox.image import Images
+
+if TYPE_CHECKING:
+    from silo_interaction import Channel
+    from silo_vault import Vault
+
+    from silo.catalog.plan import InstallPlan
+    from silo.pipeline.install import Installer
+
+T = TypeVar("T")
+
+MASTER_KEY = "SILO_MASTER_KEY"
+
+A_PROGRAM = Caller("library")
+"""Who asks, as long as nothing else is said."""
+
+
+class Runtime:
+    """Installed skills, and everything that is needed to call them; an async context manager.
+
+    Calls may run side by side from any number of tasks of one event loop (asyncio; trio is not supported by all parts).
+    Leaving the context ends every guest.
+    """
+
+    def __init__(
+        self,
+        *,
+        home: Path | None = None,
+        config: Config | None = None,
+        environ: Mapping[str, str] | None = None,
+        caller: Caller = A_PROGRAM,
+        channel: Channel | None = None,
+        backends: Sequence[Backend] | None = None,
+        images: ImageStore | None = None,
+    ) -> None:
+        """Read the configuration and check the home folder; nothing is started yet.
+
+        Args:
+            home: the folder with all state; default `$SILO_HOME`, else `~/.silo`. Made if it is not there.
+            config: default: `silo.toml` of that folder, and the environment.
+            environ: default: the process's. Of it, silo uses its own variables, and uv those that are about package indexes.
+            caller: who asks, for the record and for the person who is asked.
+            channel: reaches a person who can agree to calls; None means that there is nobody, so such calls are refused.
+            backends: strongest first, in place of silo's own; for tests and for backends of third parties.
+            images: in place of those under `home`; for tests.
+
+        Raises:
+            HomeUnsafe: others could change the folder.
+            ConfigInvalid: the configuration can't be read, or holds what the schema does not have.
+        """
+        environ = dict(os.environ if environ is None else environ)
+        self._master_key = environ.pop(MASTER_KEY, None)
+        self._environ = environ
+        self._home = prepare_home(home if home is not None else default_home(environ))
+        self._config = config if config is not None else load(self._home, environ=environ).config
+        self._caller = caller
+        self._channel = channel
+        self._store = SkillStore(self._home / "skills")
+        self._audit = AuditLog(self._home, now=_now, flush=self._config.audit.flush)
+        own_images = Images(self._home / "images")
+        self._images = images if images is not None else own_images
+        resident = caller.kind != "cli"
+        if backends is None:
+            backends = build_backends(self._home, self._config, own_images, resident=resident)
+        self._backends = tuple(backends)
+        self._sandboxes = _sandboxes(self._backends, self._config)
+        self._units = SkillUnits(self._images, _limits(self._config))
+        self._vault: Vault | None = None
+        self._index: tuple[tuple[Tool, ...], Index] | None = None
+        self._pipeline: CallPipeline | None = None
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Get backends ready; fast, because they probe and build only when they are first needed."""
+        async with AsyncExitStack() as stack:
+            for backend in self._backends:
+                await stack.enter_async_context(backend)
+            self._pipeline = self._build_pipeline()
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """End every guest."""
+        self._pipeline = None
+        await self._stack.aclose()
+
+    @property
+    def home(self) -> Path:
+        """The folder with all state."""
+        return self._home
+
+    @property
+    def config(self) -> Config:
+        """The configuration as it was read."""
+        return self._config
+
+    @property
+    def vault(self) -> Vault:
+        """The vault; made when first asked for, opened when first read. Its methods block."""
+        if self._vault is None:
+            from silo_vault import EnvironmentKey, KeyringKey, Vault
+
+            providers = (EnvironmentKey(self._master_key), KeyringKey())
+            self._vault = Vault(self._home / "credentials.silo", providers)
+        return self._vault
+
+    async def skills(self) -> tuple[Skill, ...]:
+        """Return the installed skills, sorted by namespace."""
+        return await to_thread.run_sync(self._store.list)
+
+    async def tools(self) -> tuple[Tool, ...]:
+        """Return the tools of all installed skills, sorted by id."""
+        return tuple(sorted((tool for skill in await self.skills() for tool in skill.tools), key=lambda tool: tool.id))
+
+    async def skill(self, namespace: str) -> Skill:
+        """Return one installed skill.
+
+        Raises:
+            SkillUnknown: there is none of that name; the hint has the nearest names.
+            SkillChanged: its files are not what was agreed to.
+        """
+        return await to_thread.run_sync(self._store.get, namespace)
+
+    async def search(self, query: str, *, limit: int = 5) -> tuple[Match, ...]:
+        """Return at most `limit` tools that do what the query says, best first."""
+        tools = await self.tools()
+        if self._index is None or self._index[0] != tools:
+            self._index = tools, await to_thread.run_sync(Index, tools)
+        return self._index[1].search(query, limit=limit)
+
+    async def call(
+        self,
+        tool: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        backend: Isolation | None = None,
+        on_progress: Callable[[ProgressReport], None] | None = None,
+        caller: Caller | None = None,
+    ) -> Result:
+        """Run one call in a fresh guest. If it is cancelled, its guest is gone before the cancellation leaves this method.
+
+        Args:
+            tool: `skill.name` or `skill__name`.
+            arguments: JSON values; `silo.File` objects where the tool takes a file.
+            backend: the isolation for this one call; a weaker one than the configured floor has to be named here.
+            on_progress: called on the event loop for each report of the skill; must not block.
+            caller: who asks, if not the one that this runtime was made for.
+
+        Raises:
+            SiloError: a subclass for each way in which a call can fail; see `docs/reference/errors.md`.
+        """
+        call = Call(secrets.token_hex(8), tool, arguments or {}, caller or self._caller, backend)
+        pipeline = self._opened()
+        return await (pipeline.run(call) if on_progress is None else pipeline.run(call, on_progress))
+
+    async def install(
+        self,
+        source: str,
+        *,
+        agree: Callable[[InstallPlan], Awaitable[bool]],
+        name: str | None = None,
+        allow_builds: bool = False,
+        on_step: Callable[[str], None] = lambda step: None,
+        backend: Isolation | None = None,
+    ) -> Skill:
+        """Install a built-in skill or a script, in place of an earlier version. Its code runs in a sandbox only.
+
+        Args:
+            source: `jwt`, or the path of a script or of a folder with a `skill.py`.
+            agree: shows the plan to a person and says whether they agree.
+            name: a namespace of your own choice.
+            allow_builds: build packages without a wheel, which runs their code on this machine.
+            on_step: told a short sentence at the start of each longer step.
+            backend: the isolation in which the script is run to read its tools.
+
+        Raises:
+            SiloError: as `silo.pipeline.install.Installer.install` has it; nothing is installed then.
+        """
+        from silo.pipeline.install import Request
+
+        self._opened()
+        request = Request(source, Path.cwd(), self._caller, name=name, allow_builds=allow_builds, backend=backend)
+        installer = self._installer()
+        skill = await installer.install(request, agree=agree, on_step=on_step)
+        await installer.prune(self._backends)
+        return skill
+
+    async def uninstall(self, namespace: str) -> Skill | None:
+        """Remove a skill and all that was built for it; return what it was, or None if its record could not be read.
+
+        Raises:
+            SkillUnknown: it is not installed.
+        """
+        self._opened()
+        installer = self._installer()
+        skill = await installer.uninstall(namespace, caller=self._caller)
+        await installer.prune(self._backends)
+        return skill
+
+    async def probe(self, *, refresh: bool = False) -> tuple[Probe, ...]:
+        """Say of each backend, strongest first, whether it works here.
+
+        Args:
+            refresh: try again instead of remembering what was found since the host booted.
+        """
+        self._opened()
+        found: dict[int, Probe] = {}
+
+        async def ask(place: int, backend: Backend) -> None:
+            found[place] = await backend.probe(refresh=refresh)
+
+        async with anyio.create_task_group() as tasks:
+            for place, backend in enumerate(self._backends):
+                tasks.start_soon(ask, place, backend)
+        return tuple(found[place] for place in range(len(self._backends)))
+
+    def _opened(self) -> CallPipeline:
+        if self._pipeline is None:
+            raise UsageError("the runtime is not open", hint="use it in a context: async with Runtime() as silo: ...")
+        return self._pipeline
+
+    def _build_pipeline(self) -> CallPipeline:
+        config = self._config
+        rules = InputRules(config.files.allow_read, config.files.max_mib * MIB, forbidden=(self._home,))
+        return CallPipeline(
+            skills=self._store,
+            rules=rules,
+            approvals=Approvals(self._channel, config.approval.timeout_s, config.approval.headless),
+            secrets=Secrets(lambda: self.vault, config.approval.headless),
+            backends=self._sandboxes,
+            units=self._units,
+            audit=self._audit,
+            slots=anyio.CapacityLimiter(config.call.max_concurrent),
+        )
+
+    def _installer(self) -> Installer:
+        from silo.catalog.builtin import builtin_folder
+        from silo.catalog.uv import Uv
+        from silo.pipeline.install import Installer
+
+        return Installer(
+            store=self._store,
+            images=self._images,
+            units=self._units,
+            backends=self._sandboxes,
+            uv=Uv(self._environ),
+            audit=self._audit,
+            builtins=builtin_folder(),
+            now=_now,
+        )
+
+
+class SyncRuntime:
+    """`Runtime` without `async`, for scripts: an event loop runs in a thread of its own while the context is open.
+
+    Methods have the same names, arguments and errors; `agree` is an ordinary function. Ctrl-C cancels the call that is waited for,
+    guest included. Progress is reported on the loop's thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        home: Path | None = None,
+        config: Config | None = None,
+        environ: Mapping[str, str] | None = None,
+        caller: Caller = A_PROGRAM,
+        channel: Channel | None = None,
+        backends: Sequence[Backend] | None = None,
+        images: ImageStore | None = None,
+    ) -> None:
+        """As `Runtime`."""
+        self._runtime = Runtime(
+            home=home, config=config, environ=environ, caller=caller, channel=channel, backends=backends, images=images
+        )
+        self._portal: BlockingPortal | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Start the loop and open the runtime."""
+        with ExitStack() as stack:
+            portal = stack.enter_context(start_blocking_portal("asyncio"))
+            stack.enter_context(portal.wrap_async_context_manager(self._runtime))
+            self._portal = portal
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """End every guest, and the loop."""
+        self._portal = None
+        self._stack.close()
+
+    @property
+    def home(self) -> Path:
+        """The folder with all state."""
+        return self._runtime.home
+
+    @property
+    def config(self) -> Config:
+        """The configuration as it was read."""
+        return self._runtime.config
+
+    @property
+    def vault(self) -> Vault:
+        """The vault."""
+        return self._runtime.vault
+
+    def skills(self) -> tuple[Skill, ...]:
+        """As `Runtime.skills`."""
+        return self._wait(self._runtime.skills)
+
+    def tools(self) -> tuple[Tool, ...]:
+        """As `Runtime.tools`."""
+        return self._wait(self._runtime.tools)
+
+    def skill(self, namespace: str) -> Skill:
+        """As `Runtime.skill`."""
+        return self._wait(lambda: self._runtime.skill(namespace))
+
+    def search(self, query: str, *, limit: int = 5) -> tuple[Match, ...]:
+        """As `Runtime.search`."""
+        return self._wait(lambda: self._runtime.search(query, limit=limit))
+
+    def call(
+        self,
+        tool: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        backend: Isolation | None = None,
+        on_progress: Callable[[ProgressReport], None] | None = None,
+        caller: Caller | None = None,
+    ) -> Result:
+        """As `Runtime.call`."""
+        return self._wait(
+            lambda: self._runtime.call(tool, arguments, backend=backend, on_progress=on_progress, caller=caller)
+        )
+
+    def install(
+        self,
+        source: str,
+        *,
+        agree: Callable[[InstallPlan], bool],
+        name: str | None = None,
+        allow_builds: bool = False,
+        on_step: Callable[[str], None] = lambda step: None,
+        backend: Isolation | None = None,
+    ) -> Skill:
+        """As `Runtime.install`; `agree` is called in a worker thread, so it may wait for a person."""
+
+        async def ask(plan: InstallPlan) -> bool:
+            return await to_thread.run_sync(agree, plan)
+
+        return self._wait(
+            lambda: self._runtime.install(
+                source, agree=ask, name=name, allow_builds=allow_builds, on_step=on_step, backend=backend
+            )
+        )
+
+    def uninstall(self, namespace: str) -> Skill | None:
+        """As `Runtime.uninstall`."""
+        return self._wait(lambda: self._runtime.uninstall(namespace))
+
+    def probe(self, *, refresh: bool = False) -> tuple[Probe, ...]:
+        """As `Runtime.probe`."""
+        return self._wait(lambda: self._runtime.probe(refresh=refresh))
+
+    def _wait(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        if self._portal is None:
+            raise UsageError("the runtime is not open", hint="use it in a context: with SyncRuntime() as silo: ...")
+        over = threading.Event()
+
+        async def run() -> T:
+            try:
+                return await start()
+            finally:
+                over.set()
+
+        future: Future[T] = self._portal.start_task_soon(run)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            # Ctrl-C interrupts the waiting, not the loop's thread: the task has to be told, and to have ended its guest.
+            future.cancel()
+            over.wait(_CANCEL_S)
+            raise
+
+
+_CANCEL_S = 5.0
+"""A cancelled call is over in well under a second; who waits longer waits for something broken."""
+
+
+def build_backends(home: Path, config: Config, images: Images, *, resident: bool) -> tuple[Backend, ...]:
+    """Return silo's backends, strongest first; the type checker proves that each fits the protocol.
+
+    Args:
+        home: where they keep what they prepare.
+        config: how many guests to keep warm.
+        images: the images that units are made of.
+        resident: whether this process lives long enough for warm guests to be of use.
+    """
+    from silo.sandbox.backends.microvm import MicrovmBackend
+    from silo.sandbox.backends.namespace import NamespaceBackend
+
+    warm = config.sandbox.warm if resident else 0
+    return (
+        MicrovmBackend(home=home, images=images, kernel_folder=kernel_folder(home, config), warm=warm),
+        NamespaceBackend(),
+    )
+
+
+def kernel_folder(home: Path, config: Config) -> Path:
+    """Where guest kernels lie."""
+    return config.sandbox.kernel or home / "kernel"
+
+
+def _sandboxes(backends: tuple[Backend, ...], config: Config) -> Sandboxes:
+    named = None if config.sandbox.backend == "auto" else Isolation(config.sandbox.backend)
+    return Sandboxes(backends, backend=named, floor=config.sandbox.min_isolation)
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(
+        log_bytes=config.call.log_kib * KIB,
+        result_bytes=config.call.result_kib * KIB,
+        files_bytes=config.call.files_mib * MIB,
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,137 @@
+"""What tests that start real guests share: the guest kernel, the images, and units made of a script's text.
+
+All of it lies under `.cache/tests` of the checkout (or `SILO_TEST_CACHE`), never in anybody's HOME, and is content-addressed, so that
+a second run of the suite starts at once. No test is skipped where QEMU or bubblewrap is missing: it fails, and says what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from hashlib import sha256
+from pathlib import Path
+from textwrap import dedent
+
+import anyio
+import pytest
+
+from silo.catalog.interpreter import inspect_interpreter
+from silo.model import Interpreter, Isolation
+from silo.sandbox import setup
+from silo.sandbox.backends.microvm import MicrovmBackend
+from silo.sandbox.backends.namespace import NamespaceBackend
+from silo.sandbox.base import Backend, Limits, Unit
+from silo.sandbox.image import Images
+
+pytest.register_assert_rewrite("silo.testing.conformance")  # before any test imports it
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+MakeUnit = Callable[..., Awaitable[Unit]]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_as_on_a_terminal() -> Iterator[None]:
+    """Programs that tests start must not inherit an ignored SIGHUP, as everything under `nohup` does."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test sees the user's silo, and one that forgets to say where its state lies does not find any."""
+    for name in [name for name in os.environ if name.startswith("SILO_") and not name.startswith("SILO_TEST_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SILO_HOME", "/nonexistent/silo-home-of-no-test")
+
+
+@pytest.fixture(scope="session")
+def cache() -> Path:
+    """The folder that outlives a test run."""
+    folder = Path(os.environ.get("SILO_TEST_CACHE", REPOSITORY / ".cache" / "tests"))
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def kernel_folder(cache: Path) -> Path:
+    """The folder with the guest kernel, fetched once."""
+    folder = cache / "kernel"
+    todo = setup.plan(folder)
+    if not todo.is_empty:
+        setup.run(todo, folder, lambda step: print(step, file=sys.stderr))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def images(cache: Path) -> Images:
+    return Images(cache / "images")
+
+
+@pytest.fixture(scope="session")
+def interpreter() -> Interpreter:
+    # In a thread of its own: an event loop of some test's may be open in this one.
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        executable = Path(sys._base_executable)  # type: ignore[attr-defined]
+        found = pool.submit(anyio.run, inspect_interpreter, executable, os.environ).result()
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="session")
+def make_unit(images: Images, interpreter: Interpreter) -> MakeUnit:
+    """Make a unit of a script's text: `await make_unit(text, packages=[folder of a module], limits=...)`."""
+
+    async def make(
+        script: str, *, name: str = "probe", packages: Sequence[Path] = (), limits: Limits | None = None
+    ) -> Unit:
+        text = dedent(script)
+        base = await images.base(interpreter, lambda step: None)
+        staged = images.staging()
+        (staged / "skill.py").write_text(text)
+        (staged / "env").mkdir()
+        whole = sha256(text.encode())
+        for package in packages:
+            target = staged / "env" / package.name
+            if package.is_dir():
+                shutil.copytree(package, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copyfile(package, target)
+            whole.update(str(package).encode())
+        layer = await images.layer(whole.hexdigest(), staged, base)
+        shutil.rmtree(staged, ignore_errors=True)
+        return Unit(name, base, layer, await images.runtime(interpreter.version), limits or Limits())
+
+    return make
+
+
+# Of a module, not of the session: while such a fixture is open, so is its event loop, and no test may run one of its own.
+@pytest.fixture(scope="module")
+async def microvm(cache: Path, images: Images, kernel_folder: Path) -> AsyncIterator[Backend]:
+    async with AsyncExitStack() as stack:
+        backend = MicrovmBackend(home=cache, images=images, kernel_folder=kernel_folder)
+        yield await stack.enter_async_context(backend)
+
+
+@pytest.fixture(scope="module")
+async def namespace() -> AsyncIterator[Backend]:
+    async with NamespaceBackend() as backend:
+        yield backend
+
+
+@pytest.fixture(params=[Isolation.MICROVM, Isolation.NAMESPACE], ids=str)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each backend in turn: what a promise says must hold on all that claim it."""
+    found: Backend = request.getfixturevalue(str(request.param))
+    return found
