@@ -1,0 +1,252 @@
+"""An engine without sandboxes, for the tests of the MCP edge: real `Engine` semantics, scripted tools.
+
+Imported by `conftest.py`, and by `fake_server.py`, which runs it as a process.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from silo.errors import SkillRaised, ToolUnknown
+from silo.model import (
+    Caller,
+    File,
+    Isolation,
+    Logs,
+    ProgressReport,
+    Result,
+    Skill,
+    SkillHeader,
+    Tool,
+    ToolHints,
+)
+
+Script = Callable[[Mapping[str, Any], Callable[[ProgressReport], None]], Awaitable[Result]]
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
+    "1f15c4890000000d49444154789c6360606060000000050001a5f645400000000049454e44ae426082"
+)
+
+
+def make_tool(id_: str, **changes: Any) -> Tool:
+    skill, _, name = id_.partition(".")
+    tool = Tool(
+        skill=skill,
+        name=name,
+        description=f"Do {name}.",
+        input_schema={"type": "object", "properties": {}},
+        output_schema=None,
+        require_approval=False,
+        time_to_live_s=600,
+        secrets=(),
+        timeout_s=30.0,
+    )
+    return replace(tool, **changes)
+
+
+def make_skill(namespace: str, *tools: Tool, folder: Path = Path("/nonexistent"), **changes: Any) -> Skill:
+    skill = Skill(
+        namespace=namespace,
+        digest="0" * 64,
+        header=SkillHeader(namespace=namespace, requires_python=">=3.11", description=f"The {namespace} skill."),
+        tools=tools,
+        folder=folder,
+        source=f"builtin:{namespace}",
+        instructions=None,
+        installed_at="2026-11-21T10:00:00Z",
+        image="sha256:0",
+        described_by=Isolation.MICROVM,
+    )
+    return replace(skill, **changes)
+
+
+def make_result(text: str = "", **changes: Any) -> Result:
+    result = Result(
+        text=text,
+        data=None,
+        has_data=False,
+        files=(),
+        is_error=False,
+        logs=Logs(),
+        isolation=Isolation.MICROVM,
+        guest={"kernel": "6.1.0", "python": "3.11.7"},
+        timing={"run": 0.0031234567, "total": 0.01},
+    )
+    return replace(result, **changes)
+
+
+@dataclass(frozen=True)
+class FakeMatch:
+    tool: Tool
+    score: float
+
+
+@dataclass
+class FakeEngine:
+    """`calls` holds what arrived; `script` says what a tool does, by id."""
+
+    installed: dict[str, Skill] = field(default_factory=dict)
+    scripts: dict[str, Script] = field(default_factory=dict)
+    calls: list[tuple[str, dict[str, Any], Caller | None]] = field(default_factory=list)
+    searches: list[tuple[str, int]] = field(default_factory=list)
+    failure: Exception | None = None
+    running: anyio.Event = field(default_factory=anyio.Event)
+    cancelled: anyio.Event = field(default_factory=anyio.Event)
+
+    def install(self, skill: Skill, **scripts: Script) -> None:
+        self.installed[skill.namespace] = skill
+        for name, script in scripts.items():
+            self.scripts[f"{skill.namespace}.{name}"] = script
+
+    def remove(self, namespace: str) -> None:
+        del self.installed[namespace]
+
+    async def skills(self) -> tuple[Skill, ...]:
+        if self.failure is not None:
+            raise self.failure
+        return tuple(self.installed.values())
+
+    async def tools(self) -> tuple[Tool, ...]:
+        return tuple(tool for skill in self.installed.values() for tool in skill.tools)
+
+    async def search(self, query: str, *, limit: int = 5) -> tuple[FakeMatch, ...]:
+        self.searches.append((query, limit))
+        if self.failure is not None:
+            raise self.failure
+        words = set(query.lower().replace(".", " ").split())
+        found = [
+            tool
+            for tool in await self.tools()
+            if words & set(f"{tool.id} {tool.description}".lower().replace(".", " ").split())
+        ]
+        return tuple(FakeMatch(tool, 1.0) for tool in found[:limit])
+
+    async def call(
+        self,
+        tool: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        on_progress: Callable[[ProgressReport], None] | None = None,
+        caller: Caller | None = None,
+    ) -> Result:
+        self.calls.append((tool, dict(arguments or {}), caller))
+        if tool not in {known.id for known in await self.tools()}:
+            raise ToolUnknown(f"no tool is called {tool!r}", hint="did you mean 'demo.echo'?")
+        try:
+            self.running.set()
+            return await self.scripts[tool](arguments or {}, on_progress or (lambda report: None))
+        except anyio.get_cancelled_exc_class():
+            self.cancelled.set()
+            print("the guest is gone", file=sys.stderr, flush=True)
+            raise
+
+
+def returns(result: Result) -> Script:
+    async def script(arguments: Mapping[str, Any], on_progress: Callable[[ProgressReport], None]) -> Result:
+        return result
+
+    return script
+
+
+def raises(error: Exception) -> Script:
+    async def script(arguments: Mapping[str, Any], on_progress: Callable[[ProgressReport], None]) -> Result:
+        raise error
+
+    return script
+
+
+async def echo(arguments: Mapping[str, Any], on_progress: Callable[[ProgressReport], None]) -> Result:
+    return make_result(str(arguments.get("text", "")), data=dict(arguments), has_data=True)
+
+
+async def add(arguments: Mapping[str, Any], on_progress: Callable[[ProgressReport], None]) -> Result:
+    total = arguments["a"] + arguments["b"]
+    return make_result(str(total), data=total, has_data=True)
+
+
+async def steps(arguments: Mapping[str, Any], on_progress: Callable[[ProgressReport], None]) -> Result:
+    on_progress(ProgressReport(0, None, "starting a microVM"))
+    for number in range(1, 4):
+        on_progress(ProgressReport(number, 3, f"step {number}"))
+    return make_result("done")
+
+
+async def hang(arguments: Mapping[str, Any], on_progress: Callable[[ProgressReport], None]) -> Result:
+    on_progress(ProgressReport(0, None, "hanging"))
+    await anyio.sleep_forever()
+    raise AssertionError
+
+
+async def noisy(arguments: Mapping[str, Any], on_progress: Callable[[ProgressReport], None]) -> Result:
+    """Print to stdout in every way that a library could."""
+    import os
+    import subprocess
+
+    print("from print", flush=True)
+    os.write(1, b"from descriptor 1\n")
+    subprocess.run(["/bin/echo", "from a child"], check=True)
+    return make_result("quiet")
+
+
+NUMBERS = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}, "required": ["a", "b"]}
+
+
+def demo_engine() -> FakeEngine:
+    """An engine with one skill that shows every kind of answer."""
+    engine = FakeEngine()
+    tools = (
+        make_tool(
+            "demo.add",
+            description="Add two numbers.\n\nMore about it.",
+            input_schema=NUMBERS,
+            output_schema={"type": "integer"},
+            hints=ToolHints(title="Add", read_only=True, destructive=False, idempotent=True),
+        ),
+        make_tool("demo.crash", description="Raise what nobody expects."),
+        make_tool("demo.echo", description="Return what it gets."),
+        make_tool("demo.fail", description="Raise in the skill.", require_approval=True),
+        make_tool("demo.hang", description="Never return."),
+        make_tool("demo.noisy", description="Print to stdout."),
+        make_tool("demo.picture", description="Return a picture."),
+        make_tool("demo.steps", description="Report progress."),
+    )
+    failure = SkillRaised(
+        "ZeroDivisionError: division by zero",
+        hint="the skill's author can mend it",
+        stderr="warming up\nboom\n",
+        traceback='File "skill.py", line 3, in fail\n',
+    )
+    engine.install(
+        make_skill("demo", *tools),
+        add=add,
+        crash=raises(RuntimeError("SECRET-IN-EXCEPTION")),
+        echo=echo,
+        fail=raises(failure),
+        hang=hang,
+        noisy=noisy,
+        picture=returns(make_result(files=(File(PNG, "image/png", "dot.png"),))),
+        steps=steps,
+    )
+    return engine
+
+
+__all__ = [
+    "PNG",
+    "FakeEngine",
+    "add",
+    "demo_engine",
+    "echo",
+    "hang",
+    "make_result",
+    "make_skill",
+    "make_tool",
+    "raises",
+    "returns",
+]

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import base64
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from silo.errors import SecretMissing, SkillRaised
+from silo.model import File, Logs
+from silo.server.results import (
+    LOG_CHARS,
+    MAX_FILE_BYTES,
+    MAX_FILES_BYTES,
+    MIB,
+    call_result,
+    error_result,
+    internal_error,
+)
+
+
+def blocks_of(fakes, *files):
+    return call_result(fakes.make_result(files=files), None).content
+
+
+def test_text_and_data_travel_together(fakes):
+    result = call_result(fakes.make_result("three", data=3, has_data=True), fakes.make_tool("a.b"))
+    assert [block.text for block in result.content] == ["three"]
+    assert result.structured_content == {"result": 3}
+    assert result.is_error is False
+
+
+@pytest.mark.parametrize("value", [None, 0, "", [], False])
+def test_empty_data_is_data(fakes, value):
+    result = call_result(fakes.make_result(data=value, has_data=True), None)
+    assert result.structured_content == {"result": value}
+    assert result.content[0].text in {"null", "0", '""', "[]", "false"}
+
+
+def test_result_without_anything_still_says_something(fakes):
+    result = call_result(fakes.make_result(), None)
+    assert result.structured_content is None
+    assert result.content[0].text == "The tool finished and returned nothing."
+
+
+def test_failure_that_the_tool_reports_is_an_error_with_its_text(fakes):
+    result = call_result(fakes.make_result("no such user", is_error=True), fakes.make_tool("a.b", output_schema={}))
+    assert result.is_error is True
+    assert result.content[0].text == "no such user"
+
+
+def test_promised_data_that_did_not_come_is_an_error_a_model_can_read(fakes):
+    tool = fakes.make_tool("a.b", output_schema={"type": "object"})
+    result = call_result(fakes.make_result("only text"), tool)
+    assert result.is_error is True
+    assert "result-invalid" in result.content[0].text
+    assert "only text" in result.content[0].text
+
+
+@pytest.mark.parametrize(
+    ("media_type", "kind"),
+    [("image/png", "image"), ("IMAGE/PNG", "image"), ("audio/mpeg", "audio"), ("image/tiff", "resource")],
+)
+def test_file_becomes_the_block_that_clients_understand(fakes, media_type, kind):
+    (block,) = blocks_of(fakes, File(b"\x00\xff", media_type, "x"))
+    assert block.type == kind
+    data = block.resource.blob if kind == "resource" else block.data
+    assert base64.b64decode(data) == b"\x00\xff"
+
+
+@pytest.mark.parametrize("media_type", ["text/csv", "application/json", "image/svg+xml"])
+def test_text_file_is_readable_text(fakes, media_type):
+    (block,) = blocks_of(fakes, File("ä,b\n".encode(), media_type, "a b.csv"))
+    assert block.resource.text == "ä,b\n"
+    assert block.resource.mime_type == media_type
+    assert block.resource.uri == "silo-result:///1/a%20b.csv"
+
+
+def test_text_file_that_is_not_utf8_comes_as_bytes(fakes):
+    (block,) = blocks_of(fakes, File(b"\xe4", "text/plain"))
+    assert base64.b64decode(block.resource.blob) == b"\xe4"
+
+
+def test_name_of_a_file_cannot_leave_its_uri(fakes):
+    (block,) = blocks_of(fakes, File(b"", "text/plain", "../../etc/passwd?#"))
+    assert block.resource.uri == "silo-result:///1/..%2F..%2Fetc%2Fpasswd%3F%23"
+
+
+def test_file_that_is_too_large_is_named_instead_of_sent(fakes):
+    small = File(b"x", "image/png", "small.png")
+    blocks = blocks_of(fakes, File(bytes(MAX_FILE_BYTES + 1), "image/png", "big.png"), small)
+    assert [block.type for block in blocks] == ["text", "image"]
+    assert "'big.png' (image/png, 8,388,609 bytes) is too large" in blocks[0].text
+
+
+def test_many_files_together_stay_under_the_cap(fakes):
+    blocks = blocks_of(fakes, *(File(bytes(5 * MIB), "image/png", f"{n}.png") for n in range(5)))
+    sent = sum(len(base64.b64decode(block.data)) for block in blocks if block.type == "image")
+    assert sent <= MAX_FILES_BYTES
+    assert [block.type for block in blocks] == ["image"] * 3 + ["text"] * 2
+
+
+def test_cut_output_is_said_to_be_cut(fakes):
+    result = call_result(fakes.make_result("abc", truncated=True), None)
+    assert "silo cut it" in result.content[-1].text
+
+
+def test_end_of_the_logs_travels_beside_the_result_not_in_its_text(fakes):
+    logs = Logs(stdout="start" + "x" * LOG_CHARS, stderr="why")
+    result = call_result(fakes.make_result("answer", logs=logs), None)
+    assert [block.text for block in result.content] == ["answer"]
+    sent = result.meta["dev.silo/logs"]
+    assert sent["stderr"] == "why"
+    assert len(sent["stdout"]) == LOG_CHARS
+    assert not sent["stdout"].startswith("start")
+    assert sent["truncated"] is True
+
+
+def test_error_gives_code_message_and_hint(fakes):
+    result = error_result(SecretMissing("'KEY' is not in the vault", hint="add it with `silo vault add KEY`"))
+    assert result.is_error is True
+    assert result.content[0].text == (
+        "error [secret-missing]: 'KEY' is not in the vault\nhint: add it with `silo vault add KEY`"
+    )
+    assert result.meta["dev.silo/error"]["code"] == "secret-missing"
+
+
+def test_error_of_a_skill_shows_the_end_of_a_long_traceback():
+    error = SkillRaised("boom", hint="h", traceback="first\n" + "x" * LOG_CHARS + "\nlast")
+    text = error_result(error).content[0].text
+    assert text.endswith("last")
+    assert "first" not in text
+
+
+def test_internal_error_holds_only_the_incident():
+    result = internal_error("abcd1234")
+    assert result.is_error is True
+    assert "abcd1234" in result.content[0].text
+
+
+@given(
+    st.text(alphabet=st.characters(), max_size=50), st.text(alphabet=st.characters(categories=["Cs", "L"]), max_size=20)
+)
+def test_every_result_can_be_written_as_json(plain, surrogates):
+    error = SkillRaised(surrogates, hint=plain, stdout=surrogates, stderr=surrogates, traceback=surrogates)
+    error_result(error).model_dump_json(by_alias=True)
