@@ -1,0 +1,1 @@
+"""The command line: it parses, calls `silo.runtime`, and prints. It decides nothing about calls, skills or secrets."""

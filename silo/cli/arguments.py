@@ -1,0 +1,228 @@
+"""Turn the words of `silo run` into a tool and its arguments, by the tool's schema. Reading files and checking values are others'.
+
+A word that no type of the schema takes stays text, and `silo.pipeline.arguments` says what is wrong with it: here is decided what a
+person probably meant, there what may run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from silo.errors import ArgumentsInvalid, UsageError
+
+Json = Any
+"""A JSON value, or a `FromFile` where the tool takes a file."""
+
+_FILE_MARK = "x-silo-file"
+_TRUE = frozenset({"true", "yes", "on", "1"})
+_FALSE = frozenset({"false", "no", "off", "0"})
+_INTEGER = re.compile(r"[+-]?[0-9]{1,1000}")
+_MAX_DEPTH = 8
+
+
+@dataclass(frozen=True)
+class FromFile:
+    """A file argument that is still to be read: a path, or `-` for standard input."""
+
+    path: str
+
+
+def split_words(words: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the tool's id and the words of its arguments, from `NS.TOOL key=value …` or `NS TOOL key=value …`.
+
+    Raises:
+        UsageError: there is no tool among them.
+    """
+    if not words:
+        raise UsageError(
+            "which tool is to run?", hint='`silo run jwt.sign claims=\'{"sub": "42"}\'`; `silo list` shows tools'
+        )
+    first, *rest = words
+    if "." in first or "__" in first:
+        return first, rest
+    if not rest or "=" in rest[0]:
+        raise UsageError(
+            f"{first!r} names a skill, and the tool is missing",
+            hint=f"`silo inspect {first}` shows the tools of {first}",
+        )
+    return f"{first}.{rest[0]}", rest[1:]
+
+
+def parse_words(words: Sequence[str], schema: Mapping[str, Any]) -> dict[str, Json]:
+    """Return the arguments that words say. Pure.
+
+    `key=value` is converted to a type that the schema takes; a key that is given several times makes a list; `key=@path` is a file
+    where the schema takes one; `key:=json` is JSON as it stands; a bare `key` is true.
+
+    Args:
+        words: in the order in which they were given.
+        schema: the tool's input schema; an empty one when the tool is not known, and all values stay text then.
+
+    Raises:
+        ArgumentsInvalid: a word without a name, a key given twice where no list is taken, or broken JSON.
+    """
+    given: dict[str, list[Json]] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        is_json = name.endswith(":") and bool(equals)
+        name = name.removesuffix(":") if is_json else name
+        if not name:
+            raise ArgumentsInvalid(f"{word[:80]!r} has no name", hint="write arguments as key=value")
+        part = _property(schema, name)
+        value = True if not equals else _from_json(name, text) if is_json else _convert(name, text, part, schema)
+        given.setdefault(name, []).append(value)
+    return {name: _one_or_list(name, values, _property(schema, name), schema) for name, values in given.items()}
+
+
+def parse_document(text: str) -> dict[str, Json]:
+    """Return the arguments that `--args` gives as one JSON object.
+
+    Raises:
+        ArgumentsInvalid: it is no JSON, or no object.
+    """
+    value = _from_json("--args", text)
+    if not isinstance(value, dict):
+        raise ArgumentsInvalid("--args is not a JSON object", hint="""write --args '{"key": "value"}'""")
+    return value
+
+
+def _property(schema: Mapping[str, Any], name: str) -> Json:
+    properties = schema.get("properties")
+    return properties.get(name) if isinstance(properties, Mapping) else None
+
+
+def _one_or_list(name: str, values: list[Json], part: Json, root: Mapping[str, Any]) -> Json:
+    if len(values) == 1:
+        return values[0]
+    if not any(one.get("type") == "array" for one in _alternatives(part, root)):
+        raise ArgumentsInvalid(f"argument {name!r} was given {len(values)} times", hint=f"give {name} once")
+    return [item for value in values for item in (value if isinstance(value, list) else [value])]
+
+
+def _from_json(name: str, text: str) -> Json:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ArgumentsInvalid(f"{name}: the JSON nests too deep", hint="pass it as a file") from None
+    except ValueError as error:
+        raise ArgumentsInvalid(
+            f"{name} is not JSON: {error}",
+            hint="put it in single quotes, so that the shell leaves its double quotes alone",
+        ) from error
+
+
+def _convert(name: str, text: str, part: Json, root: Mapping[str, Any]) -> Json:
+    """Return what the text means for the first alternative of the schema that takes it."""
+    alternatives = _alternatives(part, root)
+    if text.startswith("@") and any(
+        one.get(_FILE_MARK) is True or _is_list_of_files(one, root) for one in alternatives
+    ):
+        return FromFile(text[1:]) if any(one.get(_FILE_MARK) is True for one in alternatives) else [FromFile(text[1:])]
+    for one in alternatives:
+        value = _read(text, one, root)
+        if value is not _NOTHING:
+            return value
+    if not alternatives:
+        value = _loose(text)
+        return text if value is _NOTHING else value
+    if all(one.get("type") in ("object", "array") for one in alternatives):
+        return _from_json(name, text)  # nothing else can be meant, so the mistake in it is worth telling
+    return text
+
+
+_NOTHING = object()
+
+
+def _read(text: str, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Json:
+    """Return the text as a value of one plain schema, or `_NOTHING`."""
+    if schema.get(_FILE_MARK) is True:
+        return text if text.startswith(("data:", "file:")) else _NOTHING
+    choices = (
+        schema["enum"] if isinstance(schema.get("enum"), list) else [schema["const"]] if "const" in schema else None
+    )
+    if choices is not None:
+        return next((one for one in choices if text == (one if isinstance(one, str) else json.dumps(one))), _NOTHING)
+    kinds = schema.get("type")
+    for kind in kinds if isinstance(kinds, list) else [kinds]:
+        value = _of_kind(text, kind, schema, root)
+        if value is not _NOTHING:
+            return value
+    return _NOTHING
+
+
+def _of_kind(text: str, kind: object, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Json:
+    match kind:
+        case "string":
+            return text
+        case "integer":
+            return int(text) if _INTEGER.fullmatch(text) else _NOTHING
+        case "number":
+            return _number(text)
+        case "boolean":
+            lowered = text.lower()
+            return True if lowered in _TRUE else False if lowered in _FALSE else _NOTHING
+        case "null":
+            return None if text == "null" else _NOTHING
+        case "object":
+            value = _loose(text)
+            return value if isinstance(value, dict) else _NOTHING
+        case "array":
+            return _list(text, schema, root)
+    return _NOTHING
+
+
+def _number(text: str) -> Json:
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    try:
+        value = float(text)
+    except ValueError:
+        return _NOTHING
+    return value if math.isfinite(value) and "_" not in text else _NOTHING
+
+
+def _list(text: str, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Json:
+    """Return a JSON list, or a list of the one item that the text is."""
+    value = _loose(text)
+    if isinstance(value, list):
+        return value
+    if text.lstrip().startswith("["):
+        return _NOTHING  # meant as a list, and broken
+    items = _alternatives(schema.get("items"), root)
+    if not items:
+        return [text if value is _NOTHING else value]
+    item = next((found for one in items if (found := _read(text, one, root)) is not _NOTHING), _NOTHING)
+    return _NOTHING if item is _NOTHING else [item]
+
+
+def _loose(text: str) -> Json:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return _NOTHING
+
+
+def _is_list_of_files(schema: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
+    return schema.get("type") == "array" and any(
+        one.get(_FILE_MARK) is True for one in _alternatives(schema.get("items"), root)
+    )
+
+
+def _alternatives(schema: Json, root: Mapping[str, Any], *, depth: int = 0) -> list[Mapping[str, Any]]:
+    """Return the plain schemas that a schema stands for: references followed, unions taken apart, in the skill's order."""
+    if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
+        return []
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#/$defs/"):
+        definitions = root.get("$defs")
+        target = definitions.get(reference.removeprefix("#/$defs/")) if isinstance(definitions, Mapping) else None
+        return _alternatives(target, root, depth=depth + 1)
+    for keyword in ("anyOf", "oneOf", "allOf"):
+        if schema.get(_FILE_MARK) is not True and isinstance(branches := schema.get(keyword), list):
+            return [plain for branch in branches for plain in _alternatives(branch, root, depth=depth + 1)]
+    return [schema] if {_FILE_MARK, "type", "enum", "const"} & schema.keys() else []

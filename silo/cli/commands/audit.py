@@ -1,0 +1,84 @@
+"""`silo audit`: what ran, and whether the record is whole. The log is `silo.pipeline.audit`'s."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from silo.cli.options import CALLS, AsJson, add_command, add_group
+
+if TYPE_CHECKING:
+    from silo.cli.session import Session
+    from silo.pipeline.audit import Record
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = add_group(app, "audit", _HELP, section=CALLS)
+    add_command(group, "show", show)
+    add_command(group, "verify", verify)
+
+
+_HELP = "Show what ran, and check that the record is whole.\n\n    silo audit show -n 5\n    silo audit verify"
+
+
+def show(
+    ctx: typer.Context,
+    last: Annotated[int, typer.Option("-n", "--last", min=1, help="How many records, counted from the end.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show the last records, oldest first.
+
+        silo audit show -n 50
+        silo audit show --json | jq '.records[] | select(.outcome != "ok")'
+
+    Does not check the chain of hashes; `silo audit verify` does.
+    """
+    from silo.cli.render import emit_json, emit_table, say
+    from silo.pipeline.audit import read
+
+    session: Session = ctx.obj
+    records = deque(read(session.home()), maxlen=last)
+    if as_json:
+        emit_json({"records": [record.to_json() for record in records]})
+    elif not records:
+        say("nothing is recorded yet")
+    else:
+        emit_table(("NO", "TIME", "EVENT", "WHAT", "FOR", "OUTCOME"), [_row(record) for record in records])
+
+
+def verify(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Check every record against the one before it; exits with 2 if a line was changed, dropped or moved.
+
+    silo audit verify
+    """
+    from silo.cli.render import emit, emit_json
+    from silo.pipeline.audit import verify
+
+    session: Session = ctx.obj
+    found = verify(session.home())
+    if as_json:
+        recoveries = [record.to_json() for record in found.recoveries]
+        emit_json({"records": found.records, "head": found.head, "recoveries": recoveries})
+    else:
+        said = f"{found.records} records, each follows from the one before; the last one is {found.head}"
+        emit(said if found.records else "nothing is recorded yet")
+        for record in found.recoveries:
+            emit(f"record {record.seq} says that the end of the log was damaged before it, at or before {record.time}")
+
+
+def _row(record: Record) -> tuple[str, str, str, str, str, str]:
+    body = record.body
+    caller = body.get("caller")
+    client = f"{caller.get('kind', '')} {caller.get('client', '')}".strip() if isinstance(caller, dict) else ""
+    took = f" in {body['duration_ms']} ms" if "duration_ms" in body else ""
+    return (
+        str(record.seq),
+        record.time,
+        record.event,
+        str(body.get("tool") or body.get("skill") or ""),
+        client,
+        f"{body.get('outcome', '')}{took}",
+    )

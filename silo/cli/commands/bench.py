@@ -1,0 +1,44 @@
+"""`silo bench`: the figures of this machine. What is measured, and how, is in `silo.cli.benchmarks`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from silo.cli.options import MACHINE, AsJson, add_command, add_group
+
+if TYPE_CHECKING:
+    from silo.cli.session import Session
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    text = "Measure this machine.\n\n    silo bench call\n    silo bench call --runs 50 --json > call.json"
+    add_command(add_group(app, "bench", text, section=MACHINE), "call", call)
+
+
+def call(
+    ctx: typer.Context,
+    runs: Annotated[int, typer.Option("--runs", min=3, max=1000, help="How often each variant is measured.")] = 15,
+    as_json: AsJson = False,
+) -> None:
+    """Measure calls against the same script started bare with `uv run --script`, alternating, in one run.
+
+        silo bench call
+        silo bench call --runs 50 --json > docs/benchmarks/call.json
+
+    Works in a throw-away state folder. The machine should have nothing else to do; read the ratios, not the seconds.
+    """
+    from silo.cli.benchmarks.call import CallBenchmark, table
+    from silo.cli.render import Steps, emit, emit_json
+    from silo.runtime import kernel_folder
+
+    session: Session = ctx.obj
+    kernel = kernel_folder(session.home(), session.load_config().config)
+    with Steps() as steps:
+        document = CallBenchmark(session.environ, kernel, runs=runs, on_step=steps.step).run()
+    if as_json:
+        emit_json(document)
+    else:
+        emit(table(document))

@@ -1,0 +1,40 @@
+"""`silo config`: the configuration in force, and where each value came from. Schema and loading are `silo.config`'s."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import typer
+
+from silo.cli.options import MACHINE, AsJson, add_command, add_group
+
+if TYPE_CHECKING:
+    from silo.cli.session import Session
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    group = add_group(app, "config", _HELP, section=MACHINE)
+    add_command(group, "show", show)
+
+
+_HELP = "Show the configuration.\n\n    silo config show"
+
+
+def show(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Show every setting, and where its value came from.
+
+        silo config show
+        SILO_MIN_ISOLATION=namespace silo config show --json
+
+    That is a variable, a line of `silo.toml`, or the default.
+    """
+    from silo.cli.render import emit_json, emit_table
+
+    session: Session = ctx.obj
+    rows = session.load_config().rows()
+    if as_json:
+        emit_json({"settings": {key: {"value": value, "origin": origin} for key, value, origin in rows}})
+    else:
+        emit_table(("SETTING", "VALUE", "FROM"), [(key, json.dumps(value), origin) for key, value, origin in rows])

@@ -1,0 +1,44 @@
+"""`silo demo`: the main job end to end, with a throw-away state folder. What it does is in `silo.cli.demonstration`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from silo.cli.options import MACHINE, AsJson, add_command
+
+if TYPE_CHECKING:
+    from silo.cli.session import Session
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    add_command(app, "demo", demo, section=MACHINE)
+
+
+def demo(
+    ctx: typer.Context,
+    keep: Annotated[bool, typer.Option("--keep", help="Do not delete the throw-away state folder.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """See an agent call tools in microVMs, with a secret that appears nowhere else.
+
+        silo demo
+        silo demo --keep
+
+    Uses a state folder of its own under the temporary folder; yours is not touched. Needs `silo setup` once.
+    """
+    from silo.cli.demonstration import Demo
+    from silo.cli.render import emit, emit_json, say
+    from silo.runtime import kernel_folder
+
+    session: Session = ctx.obj
+    loaded = session.load_config()
+    kernel = kernel_folder(session.home(), loaded.config)
+    report = Demo(session.environ, kernel, keep=keep, say=say if as_json else emit).run()
+    if as_json:
+        document = asdict(report)
+        secret = {"looks": report.secret.looks, "processes": len(report.secret.processes), "files": report.secret.files}
+        emit_json({**document, "secret": {**secret, "found": sorted(report.secret.found)}})

@@ -1,0 +1,35 @@
+"""`silo init`: write a new skill. What is in it: `silo.catalog.scaffold`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from silo.cli.options import SKILLS, add_command
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    add_command(app, "init", init, section=SKILLS)
+
+
+def init(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the skill, and of the folder that is made here.")],
+    secrets: Annotated[
+        str, typer.Option(metavar="A,B", help="Names of secrets that it needs, separated by commas.")
+    ] = "",
+) -> None:
+    """Write a new skill into a new folder.
+
+        silo init weather --secrets WEATHER_KEY
+        silo install ./weather
+
+    Prints the folder. It holds `skill.py`, a manual for agents (`SKILL.md`) and a test.
+    """
+    from silo.catalog.scaffold import write_scaffold
+    from silo.cli.render import emit
+
+    names = [part.strip() for part in secrets.split(",") if part.strip()]
+    emit(str(write_scaffold(Path(), name, secrets=names)))

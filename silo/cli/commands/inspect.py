@@ -1,0 +1,68 @@
+"""`silo inspect`: everything that is known of one installed skill."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from silo.cli.options import SKILLS, AsJson, add_command
+
+if TYPE_CHECKING:
+    from silo.cli.session import Session
+    from silo.model import Skill
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    add_command(app, "inspect", inspect, section=SKILLS)
+
+
+def inspect(
+    ctx: typer.Context,
+    namespace: Annotated[str, typer.Argument(metavar="NS", help="Of the skill.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what a skill wants, and what its tools take.
+
+        silo inspect jwt
+        silo inspect jwt --json | jq '.tools[0].input_schema'
+
+    Checks that its files are those that were agreed to. Runs nothing of it.
+    """
+    import anyio
+
+    from silo.cli.documents import skill_document
+    from silo.cli.render import emit, emit_json
+
+    session: Session = ctx.obj
+    skill = anyio.run(session.open_runtime().skill, namespace)
+    if as_json:
+        emit_json(skill_document(skill))
+    else:
+        emit(_as_text(skill))
+
+
+def _as_text(skill: Skill) -> str:
+    from silo.cli.documents import first_line, header_facts
+    from silo.pipeline.arguments import signature
+
+    facts = [
+        ("skill", skill.namespace),
+        ("does", first_line(skill.header.description) or "it does not say"),
+        ("from", skill.source),
+        ("digest", skill.digest),
+        ("installed", f"{skill.installed_at}, read under the isolation {skill.described_by}"),
+        ("folder", str(skill.folder)),
+        ("python", skill.header.requires_python),
+        *header_facts(skill.header, skill.packages),
+    ]
+    width = max(len(label) for label, _ in facts)
+    lines = [f"{label:<{width}}  {text}" for label, text in facts]
+    for tool in skill.tools:
+        lines += ["", tool.id, f"  {first_line(tool.description)}", f"  takes: {signature(tool)}"]
+        if tool.require_approval:
+            lines.append("  asks a person before every call")
+        if tool.secrets:
+            lines.append(f"  gets: {', '.join(tool.secrets)}")
+    return "\n".join(lines)

@@ -1,0 +1,129 @@
+"""`silo install`: show what a skill wants, ask, install. The steps are `silo.pipeline.install`'s; nothing of the skill runs here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from silo.cli.options import SKILLS, BackendName, add_command, to_isolation
+
+if TYPE_CHECKING:
+    from silo_interaction import Question
+
+    from silo.catalog.plan import InstallPlan
+    from silo.cli.render import Steps
+    from silo.cli.session import Session
+    from silo.model import Skill
+    from silo.runtime import Runtime
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    add_command(app, "install", install, section=SKILLS)
+
+
+def install(
+    ctx: typer.Context,
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A built-in skill, a `.py` file, or a folder with a `skill.py`.")
+    ],
+    name: Annotated[
+        str | None, typer.Option(metavar="NS", help="Call it so, in place of the namespace in its header.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Agree to what it wants without being asked.")] = False,
+    allow_builds: Annotated[
+        bool,
+        typer.Option("--allow-builds", help="Build packages without a wheel, which runs their code on this machine."),
+    ] = False,
+    backend: BackendName = None,
+) -> None:
+    """Install a skill, or a new version of it.
+
+        silo install jwt
+        silo install ./weather --yes
+
+    Shows what the skill wants and asks. Its script runs for the first time in a sandbox, to say what its tools are; nothing of it
+    or of its dependencies runs on this machine. If anything fails, nothing is installed.
+    """
+    from silo.cli.render import Steps, say
+
+    session: Session = ctx.obj
+    isolation = to_isolation(backend)
+    with Steps() as steps:
+
+        async def work(runtime: Runtime) -> Skill:
+            async def agree(plan: InstallPlan) -> bool:
+                before = next((one for one in await runtime.skills() if one.namespace == plan.namespace), None)
+                return await _agreed(plan, before, runtime.config.approval.timeout_s, steps, is_yes=yes)
+
+            steps.step(f"reading {source}")
+            return await runtime.install(
+                source, agree=agree, name=name, allow_builds=allow_builds, on_step=steps.step, backend=isolation
+            )
+
+        skill = session.run(work)
+    say(f"installed {skill.namespace}: {', '.join(tool.id for tool in skill.tools) or 'it has no tools'}")
+    if skill.header.secrets:
+        say(
+            "its secrets, if they are not in the vault yet: "
+            + "; ".join(f"silo vault add {one}" for one in skill.header.secrets)
+        )
+
+
+async def _agreed(plan: InstallPlan, before: Skill | None, timeout_s: float, steps: Steps, *, is_yes: bool) -> bool:
+    from silo_interaction import InteractionError, NoAnswer, TerminalChannel
+
+    from silo.cli.render import say
+    from silo.errors import ApprovalRequired, ApprovalTimeout, CallDenied
+
+    if is_yes:
+        for warning in plan.warnings:
+            say(f"silo: warning: {warning}")
+        return True
+    again = "`--yes` agrees without asking"
+    try:
+        with steps.paused():
+            answer = await TerminalChannel().ask(_question(plan, before), timeout_s=timeout_s)
+    except NoAnswer as error:
+        raise ApprovalTimeout(f"{plan.namespace} was not installed: {error.message}", hint=again) from error
+    except InteractionError as error:
+        raise ApprovalRequired(
+            f"installing {plan.namespace} needs a yes (SILO_APPROVAL_REQUIRED): {error.message}", hint=again
+        ) from error
+    if not answer.approved:
+        raise CallDenied(f"{plan.namespace} was not installed: {answer.reason}", hint="nothing was changed")
+    return True
+
+
+def _question(plan: InstallPlan, before: Skill | None) -> Question:
+    """Return what a person must see: all that the skill wants, and what is different from the version that is installed."""
+    from silo_interaction import Question
+
+    from silo.cli.documents import changes, header_facts
+
+    facts = [("skill", plan.namespace), ("from", plan.source), ("digest", plan.digest[:16])]
+    if plan.header.description:
+        facts.append(("says", plan.header.description))
+    facts += header_facts(plan.header, plan.packages)
+    if before is not None:
+        said = [_script_changes(before, plan), *changes(before, plan.header, plan.packages)]
+        facts.append((f"replaces {before.digest[:16]}", "\n".join(said)))
+    return Question(f"Install {plan.namespace}", "you, on the command line", tuple(facts), " ".join(plan.warnings))
+
+
+def _script_changes(before: Skill, plan: InstallPlan) -> str:
+    """Say how many lines of the script differ from the version that is installed."""
+    import difflib
+
+    try:
+        old = before.script.read_bytes().decode(errors="replace").splitlines()
+    except OSError:
+        return "the installed script can't be read"
+    new = plan.script.decode(errors="replace").splitlines()
+    marks = [
+        line[0] for line in difflib.unified_diff(old, new, n=0, lineterm="") if not line.startswith(("---", "+++"))
+    ]
+    if not any(mark in "+-" for mark in marks):
+        return "script: the same" if before.digest == plan.digest else "script: the same, its lock differs"
+    return f"script: {marks.count('+')} lines added, {marks.count('-')} removed; compare it with {before.script}"

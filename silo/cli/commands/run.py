@@ -1,0 +1,162 @@
+"""`silo run`: one call, from words to a printed result. The call itself is `Runtime.call`, as for an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from silo.cli.options import CALLS, AsJson, BackendName, add_command, to_isolation
+
+if TYPE_CHECKING:
+    from silo_interaction import Answer, Channel, Question
+
+    from silo.cli.render import Steps
+    from silo.cli.session import Session
+    from silo.model import ProgressReport, Result, Skill
+    from silo.runtime import Runtime
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    add_command(app, "run", run, section=CALLS)
+
+
+def run(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="NS.TOOL|KEY=VALUE", help="The tool, then its arguments; `NS TOOL` works too."),
+    ],
+    args: Annotated[
+        str | None,
+        typer.Option("--args", metavar="JSON|@FILE|-", help="All arguments as one JSON object; KEY=VALUE adds to it."),
+    ] = None,
+    backend: BackendName = None,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the files of the result there.")] = None,
+    timing: Annotated[bool, typer.Option("--timing", help="Say on stderr where the time went.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Call one tool in a fresh sandbox and print its answer.
+
+        silo run jwt.sign claims='{"sub": "42"}'
+        silo run table.query data=@sales.csv sql='select * from data'
+        silo run image.resize image=@cat.png width=64 --output thumbs
+
+        KEY=VALUE  converted to what the tool takes; several make a list
+        KEY=@PATH  a file (`@-`: standard input), where the tool takes one
+        KEY:=JSON  JSON as it stands
+        KEY        true
+
+    Exits with 1 if the tool failed, 3 if it was refused, 4 if a secret is missing, 124 if it took too long.
+    """
+    from silo.cli.arguments import split_words
+    from silo.cli.files import prepare_folder, write_files
+    from silo.cli.render import Steps, emit_json, say, say_error, say_timing
+
+    session: Session = ctx.obj
+    tool, rest = split_words(words)
+    folder = None if output is None else prepare_folder(output)
+    arguments = _arguments(session, tool, rest, args)
+    isolation = to_isolation(backend)
+    with Steps() as steps:
+
+        def report(progress: ProgressReport) -> None:
+            steps.step(_progress_text(tool, progress))
+
+        async def work(runtime: Runtime) -> Result:
+            steps.step(f"running {tool}")
+            return await runtime.call(tool, arguments, backend=isolation, on_progress=report)
+
+        result = session.run(work, channel=_channel(steps))
+    note = _note(session, tool)
+    if note:
+        say(note)
+    written = [] if folder is None else write_files(result.files, folder)
+    if as_json:
+        from silo.cli.documents import result_document
+
+        emit_json(result_document(tool, result, written))
+    else:
+        _show(tool, result, written)
+    if timing:
+        say_timing(result.timing)
+    if result.is_error:
+        say_error(f"{tool} reports a failure", "skill-failed", "its answer says why")
+        return 1
+    return 0
+
+
+def _note(session: Session, tool: str) -> str:
+    """What an author should know who edits the script and wonders why nothing changes."""
+    from silo.catalog.builtin import has_changed
+    from silo.router.names import split_id
+
+    parts = split_id(tool)
+    skill = next((skill for skill in session.skills() if parts and skill.namespace == parts[0]), None)
+    if skill is None or not has_changed(skill):
+        return ""
+    source = skill.source.removeprefix("builtin:")
+    return f"silo: note: {source} has changed; this ran what was installed, `silo install {source}` takes the change"
+
+
+def _arguments(session: Session, tool: str, words: list[str], document: str | None) -> dict[str, Any]:
+    """Return the arguments of the call; files are read here, on the main thread, where Ctrl-C ends a read that waits."""
+    from silo.cli.arguments import parse_document, parse_words
+    from silo.cli.files import MIB, load_files, read_text
+    from silo.errors import UsageError
+
+    given: dict[str, Any] = {}
+    if document is not None:
+        reads_stdin = document in {"-", "@-"}
+        if reads_stdin and any(word.endswith("=@-") for word in words):
+            raise UsageError("standard input can't be both --args and a file", hint="put one of them into a file")
+        path = "-" if reads_stdin else document[1:] if document.startswith("@") else None
+        given = parse_document(document if path is None else read_text(path))
+    if words:
+        given |= parse_words(words, _schema(session.skills(), tool))
+    return dict(load_files(given, max_bytes=session.load_config().config.files.max_mib * MIB)) if given else {}
+
+
+def _schema(skills: tuple[Skill, ...], name: str) -> Mapping[str, Any]:
+    """Return the input schema of a tool, or an empty one: that there is no such tool is for the call to say, on the record."""
+    from silo.router.names import split_id
+
+    parts = split_id(name)
+    tools = (tool for skill in skills for tool in skill.tools)
+    return next((tool.input_schema for tool in tools if (tool.skill, tool.name) == parts), {})
+
+
+def _channel(steps: Steps) -> Channel:
+    """Return the terminal, asked while the spinner is out of the way; whether a person is there is for it to find out."""
+    from silo_interaction import TerminalChannel
+
+    class QuietTerminal:
+        async def ask(self, question: Question, *, timeout_s: float) -> Answer:
+            with steps.paused():
+                return await TerminalChannel().ask(question, timeout_s=timeout_s)
+
+    return QuietTerminal()
+
+
+def _progress_text(tool: str, progress: ProgressReport) -> str:
+    done = f" {progress.progress:g} of {progress.total:g}" if progress.total else ""
+    return f"{tool}:{done} {progress.message or ''}".rstrip()
+
+
+def _show(tool: str, result: Result, written: list[Path]) -> None:
+    from silo.cli.render import emit, emit_json_value, say, say_logs
+
+    say_logs(tool, result.logs.stdout, result.logs.stderr)
+    if result.text or not result.has_data:
+        emit(result.text)
+    else:
+        emit_json_value(result.data)
+    for path in written:
+        say(f"wrote {path}")
+    if result.files and not written:
+        for file in result.files:
+            say(f"not written: {file.name or 'a file without a name'} ({file.media_type}, {file.size} bytes)")
+        say("`--output DIR` writes the files of a result")

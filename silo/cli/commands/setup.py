@@ -1,0 +1,83 @@
+"""`silo setup`: get what this machine lacks, then try whether it works. What is needed is `silo.sandbox.setup`'s to know."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from silo.cli.options import MACHINE, add_command
+
+if TYPE_CHECKING:
+    from silo.cli.session import Session
+    from silo.sandbox.setup import Plan
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    add_command(app, "setup", setup, section=MACHINE)
+
+
+def setup(
+    ctx: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without being asked.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Fetch the guest kernel again, and make all templates anew.")
+    ] = False,
+) -> None:
+    """Install what microVMs need on this machine.
+
+        silo setup
+        silo setup --yes
+
+    That is QEMU, bubblewrap and e2fsprogs, which apt installs as root, and a kernel for the guests, which is only unpacked into
+    silo's own folder. Says what it will do, and asks. Exits with 5 if no sandbox works afterwards.
+    """
+    from silo.cli.probes import COLUMNS, require_floor, rows
+    from silo.cli.render import Steps, emit_table, say
+    from silo.runtime import kernel_folder
+    from silo.sandbox import setup as installer
+
+    session: Session = ctx.obj
+    config = session.load_config().config
+    folder = kernel_folder(session.home(), config)
+    todo = installer.plan(folder, repair=repair)
+    if todo.is_empty:
+        say("nothing is missing; trying whether it works")
+    elif not todo.by_hand and (todo.can_install or not todo.packages):
+        say(_describe(todo, str(folder)))
+        _require_yes(is_yes=yes)
+    with Steps() as steps:
+        installer.run(todo, folder, steps.step)
+        if repair:
+            steps.step("forgetting the templates")
+            installer.forget_templates(session.home() / "templates")
+        steps.step("starting a guest to see whether it works")
+        probes = session.run(lambda runtime: runtime.probe(refresh=True))
+    emit_table(COLUMNS, rows(probes))
+    require_floor(probes, config)
+
+
+def _describe(todo: Plan, folder: str) -> str:
+    lines = ["silo setup will"]
+    if todo.packages:
+        lines.append(f"  install {', '.join(todo.packages)}: {' '.join(todo.command)}")
+    if todo.needs_kernel:
+        lines.append(f"  download a kernel and busybox with apt, and unpack them into {folder}")
+    return "\n".join(lines)
+
+
+def _require_yes(*, is_yes: bool) -> None:
+    from silo.errors import ApprovalRequired, CallDenied
+
+    if is_yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ApprovalRequired(
+            "there is nobody to ask whether to do that (SILO_APPROVAL_REQUIRED)",
+            hint="`silo setup --yes` does it without asking",
+        )
+    print("Do it? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise CallDenied("nothing was installed", hint="`silo doctor` says what works without it")

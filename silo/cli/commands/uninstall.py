@@ -1,0 +1,28 @@
+"""`silo uninstall`: remove a skill and all that was built for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from silo.cli.options import SKILLS, add_command
+
+if TYPE_CHECKING:
+    from silo.cli.session import Session
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    add_command(app, "uninstall", uninstall, section=SKILLS)
+
+
+def uninstall(
+    ctx: typer.Context, namespace: Annotated[str, typer.Argument(metavar="NS", help="Of the skill.")]
+) -> None:
+    """Remove a skill; its secrets stay in the vault.
+
+    silo uninstall jwt
+    """
+    session: Session = ctx.obj
+    session.run(lambda runtime: runtime.uninstall(namespace))

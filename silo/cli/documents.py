@@ -1,0 +1,180 @@
+"""The JSON documents of `--json`, and the short texts that the same facts have in tables. Pure; described in `docs/reference/cli.md`."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from silo.model import File, Result, SecretSpec, Skill, SkillHeader, Tool
+from silo.sandbox.base import Probe
+
+if TYPE_CHECKING:
+    from silo_vault import VaultStatus
+
+Document = dict[str, Any]
+
+
+def skill_document(skill: Skill) -> Document:
+    """Everything that is known of an installed skill."""
+    return {
+        "namespace": skill.namespace,
+        "digest": skill.digest,
+        "source": skill.source,
+        "folder": str(skill.folder),
+        "installed_at": skill.installed_at,
+        "described_by": skill.described_by.value,
+        "instructions": skill.instructions,
+        "packages": list(skill.packages),
+        "header": header_document(skill.header),
+        "tools": [tool_document(tool) for tool in skill.tools],
+    }
+
+
+def header_document(header: SkillHeader) -> Document:
+    """What a skill's header asks for."""
+    return {
+        "description": header.description,
+        "requires_python": header.requires_python,
+        "dependencies": list(header.dependencies),
+        "network": list(header.network),
+        "memory_mib": header.memory_mib,
+        "timeout_s": header.timeout_s,
+        "require_approval": header.require_approval,
+        "min_isolation": None if header.min_isolation is None else header.min_isolation.value,
+        "secrets": {name: _secret_document(spec) for name, spec in header.secrets.items()},
+    }
+
+
+def tool_document(tool: Tool) -> Document:
+    """One tool, with its schemas."""
+    return {
+        "id": tool.id,
+        "description": tool.description,
+        "input_schema": tool.input_schema,
+        "output_schema": tool.output_schema,
+        "require_approval": tool.require_approval,
+        "secrets": list(tool.secrets),
+        "timeout_s": tool.timeout_s,
+        "hints": {
+            "title": tool.hints.title,
+            "read_only": tool.hints.read_only,
+            "destructive": tool.hints.destructive,
+            "idempotent": tool.hints.idempotent,
+        },
+    }
+
+
+def result_document(tool: str, result: Result, written: Sequence[Path]) -> Document:
+    """What a call came to; files are in it as base64, unless they were written, as paths."""
+    return {
+        "tool": tool,
+        "text": result.text,
+        "has_data": result.has_data,
+        "data": result.data,
+        "is_error": result.is_error,
+        "files": [_file_document(file, written[i] if written else None) for i, file in enumerate(result.files)],
+        "logs": {"stdout": result.logs.stdout, "stderr": result.logs.stderr, "truncated": result.logs.truncated},
+        "isolation": result.isolation.value,
+        "guest": dict(result.guest),
+        "timing": dict(result.timing),
+        "truncated": result.truncated,
+    }
+
+
+def probe_document(probe: Probe) -> Document:
+    """What was found out about one backend."""
+    return {
+        "isolation": probe.isolation.value,
+        "works": probe.works,
+        "detail": probe.detail,
+        "missing": list(probe.missing),
+        "notes": list(probe.notes),
+        "hint": probe.hint,
+    }
+
+
+def vault_document(status: VaultStatus, *, has_master_key: bool) -> Document:
+    """What can be said of the vault without opening it."""
+    return {
+        "file": str(status.path),
+        "exists": status.exists,
+        "created": status.created or None,
+        "secrets": status.secrets,
+        "keys": [{"kind": slot.kind, "key_id": slot.key_id, "kdf": slot.kdf} for slot in status.keys],
+        "master_key": has_master_key,
+    }
+
+
+def header_facts(header: SkillHeader, packages: Sequence[str]) -> list[tuple[str, str]]:
+    """Label and text of what a skill wants, for a person who is to agree to it, or who looks it up."""
+    facts = [("secret", secret_text(spec)) for spec in header.secrets.values()] or [("secrets", "none")]
+    facts += [
+        ("network", ", ".join(header.network) or "none"),
+        ("limits", f"{header.memory_mib} MiB of memory, {header.timeout_s:g} s for a call"),
+        ("approval", "asks a person before every call" if header.require_approval else "as each tool says"),
+        ("packages", ", ".join(packages) or "none"),
+    ]
+    if header.min_isolation is not None:
+        facts.append(("isolation", f"at least {header.min_isolation}"))
+    return facts
+
+
+def secret_text(spec: SecretSpec) -> str:
+    """One secret, how it is delivered, and what its skill says that it is."""
+    way = f"injected for {spec.host}" if spec.deliver == "inject" else "handed to the skill over STDIN"
+    return f"{spec.name}, {way}" + (f": {spec.description}" if spec.description else "")
+
+
+def first_line(text: str) -> str:
+    """The first line of a description, for a table."""
+    return text.strip().partition("\n")[0]
+
+
+def changes(before: Skill, header: SkillHeader, packages: Sequence[str]) -> list[str]:
+    """What another version of a skill would change, one short sentence each; what it gains comes before what it loses."""
+    old = before.header
+    said = [
+        *_set_changes("secret", old.secrets, header.secrets),
+        *_set_changes("network", dict.fromkeys(old.network), dict.fromkeys(header.network)),
+        *_set_changes("package", dict.fromkeys(before.packages), dict.fromkeys(packages)),
+    ]
+    for name, spec in header.secrets.items():
+        if name in old.secrets and secret_text(old.secrets[name]) != secret_text(spec):
+            said.append(f"secret {name} was: {secret_text(old.secrets[name])}")
+    for label, was, now in (
+        ("memory", f"{old.memory_mib} MiB", f"{header.memory_mib} MiB"),
+        ("timeout", f"{old.timeout_s:g} s", f"{header.timeout_s:g} s"),
+        ("approval by the header", _yes(old.require_approval), _yes(header.require_approval)),
+        ("least isolation", str(old.min_isolation or "the user's"), str(header.min_isolation or "the user's")),
+    ):
+        if was != now:
+            said.append(f"{label}: {was}, now {now}")
+    return said
+
+
+def _set_changes(what: str, old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    gained = [f"+ {what} {name}" for name in sorted(new.keys() - old.keys())]
+    return gained + [f"- {what} {name}" for name in sorted(old.keys() - new.keys())]
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _secret_document(spec: SecretSpec) -> Document:
+    return {
+        "deliver": spec.deliver,
+        "description": spec.description,
+        "host": spec.host,
+        "header": spec.header,
+        "format": spec.format,
+    }
+
+
+def _file_document(file: File, path: Path | None) -> Document:
+    document: Document = {"name": file.name, "media_type": file.media_type, "size_bytes": file.size}
+    if path is None:
+        return {**document, "base64": base64.b64encode(file.data).decode()}
+    return {**document, "path": str(path)}

@@ -1,0 +1,144 @@
+"""`silo`: from a process's arguments to its exit status. Each command is a file of `silo.cli.commands`.
+
+Loading is part of what a user waits for: a command's file imports only what its options need, and the rest when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from silo.cli.session import Session
+    from silo.errors import SiloError
+
+BUG = 70
+SIGPIPE = 141
+"""Exit statuses: a bug in silo (EX_SOFTWARE of sysexits.h); what a shell reports for a process that SIGPIPE ended."""
+
+
+def main() -> int:
+    """Run the command line of this process and return its exit status; the entry point of `silo` and of `python -m silo`."""
+    try:
+        # Before anything else can start a process or leave a core dump with the key in it.
+        from silo_vault import MASTER_KEY_VARIABLE, VaultError, harden
+
+        try:
+            key = harden()
+        except VaultError as error:
+            from silo.cli.render import say_error
+
+            say_error(error.message, error.code, error.hint)
+            return 4
+        environ = dict(os.environ)
+        if key is not None:
+            environ[MASTER_KEY_VARIABLE] = key
+        debug = environ.pop("SILO_DEBUG", "") not in {"", "0"}
+
+        from silo.cli.session import Session
+
+        return run(sys.argv[1:], Session(environ), debug=debug)
+    except KeyboardInterrupt:  # while loading: nothing was started yet
+        return 130
+
+
+def run(arguments: Sequence[str], session: Session, *, debug: bool = False) -> int:
+    """Run one command line and return its exit status; whatever goes wrong is printed, not raised.
+
+    Args:
+        arguments: without the name of the program.
+        session: what the command works with.
+        debug: show the traceback of a bug.
+    """
+    from silo.cli.render import StdoutClosed, say_error, say_failure
+    from silo.cli.session import Ended, interrupted
+    from silo.errors import SiloError, SkillFailed
+
+    try:
+        return _dispatch(arguments, session)
+    except StdoutClosed:
+        _abandon_stdout()
+        return SIGPIPE
+    except Ended as ended:
+        return ended.exit_status
+    except KeyboardInterrupt:
+        failure: SiloError = interrupted()
+    except SiloError as error:
+        failure = error
+    except Exception as error:
+        expected = _only_expected(error)
+        if expected is None:
+            return _report_bug(error, debug=debug)
+        failure = expected
+    if isinstance(failure, SkillFailed):
+        say_failure(failure)
+    say_error(failure.message, failure.code, failure.hint)
+    return failure.exit_status
+
+
+def _dispatch(arguments: Sequence[str], session: Session) -> int:
+    if list(arguments) == ["mcp", "serve"]:
+        # What every MCP client starts. It needs no parser, and the time to load one counts against the first answer.
+        from silo.cli.serve import serve
+
+        return serve(session)
+    import typer
+
+    from silo.cli.app import COMMANDS, build_app
+    from silo.errors import UsageError
+
+    # Only the module of the command that is named is loaded; all of them when none is, for help, completion and suggestions.
+    first = arguments[0] if arguments else ""
+    app = build_app((first,) if first in COMMANDS else COMMANDS)
+    try:
+        status = app(list(arguments), prog_name="silo", obj=session, standalone_mode=False)
+    except typer.TyperException as error:
+        raise UsageError(_sentence(error.format_message()), hint=_help_hint(error)) from error
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    return status if isinstance(status, int) else 0
+
+
+def _sentence(text: str) -> str:
+    """Return the message of the parser in the form of silo's: no capital, no full stop."""
+    text = text.strip().removesuffix(".")
+    return text[:1].lower() + text[1:]
+
+
+def _help_hint(error: Exception) -> str:
+    context = getattr(error, "ctx", None)  # only the parser's own errors have one
+    path = getattr(context, "command_path", "silo")
+    return f"`{path} --help` shows how it is used"
+
+
+def _only_expected(error: BaseException) -> SiloError | None:
+    """Return the silo error that a group of one holds: a task group wraps what its tasks raise."""
+    from silo.errors import SiloError
+
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, SiloError) else None
+
+
+def _report_bug(error: Exception, *, debug: bool) -> int:
+    """Say that silo has a bug. The exception's text is not shown: nobody knows what it quotes."""
+    import traceback
+
+    from silo.cli.render import say_error
+
+    if debug:
+        traceback.print_exception(error)
+    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if "/silo/" in frame.filename]
+    place = f" at silo/{ours[-1].filename.rpartition('/silo/')[2]}:{ours[-1].lineno}" if ours else ""
+    hint = "report it with what you ran and `silo --version`; SILO_DEBUG=1 shows the traceback, which may hold secrets"
+    say_error(f"a bug in silo: {type(error).__name__}{place}", "internal-error", hint)
+    return BUG
+
+
+def _abandon_stdout() -> None:
+    """Point stdout to nowhere, so that Python does not complain when it flushes what is left at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

@@ -1,0 +1,49 @@
+"""`silo mcp serve`: from the environment to a running server. Without typer, because a client waits while this loads.
+
+How MCP is spoken is `silo.server`'s.
+"""
+
+from __future__ import annotations
+
+from silo.cli.session import Session
+from silo.errors import UsageError
+from silo.model import Caller
+from silo.version import __version__
+
+
+def serve(session: Session, *, transport: str = "stdio", expose: str | None = None) -> int:
+    """Serve one MCP client over stdin and stdout until it leaves; return the exit status.
+
+    Args:
+        session: the surroundings.
+        transport: only `stdio` in this version.
+        expose: overrides `server.expose` of the configuration.
+
+    Raises:
+        UsageError: another transport; stdin or stdout is closed.
+        HomeUnsafe, ConfigInvalid: the state can't be used.
+    """
+    if transport != "stdio":
+        raise UsageError(
+            f"this version of silo does not serve MCP over {transport}",
+            hint="leave --transport out: a client starts `silo mcp serve` and speaks over stdin and stdout",
+        )
+    from silo.server.startup import fast_imports
+
+    with fast_imports():
+        from silo.config.schema import ServerSection
+        from silo.server.engine import ServerOptions
+        from silo.server.stdio import serve as serve_stdio
+
+        # Opened before stdout is claimed, so that a broken configuration is told like any other error.
+        runtime = session.open_runtime(caller=Caller("mcp"))
+    section = runtime.config.server
+    if expose is not None:
+        section = ServerSection.model_validate({**section.model_dump(), "expose": expose})
+    options = ServerOptions(
+        version=__version__,
+        expose=section.expose,
+        direct_budget_tools=section.direct_budget_tools,
+        skills_folder=runtime.home / "skills",
+    )
+    return serve_stdio(lambda: runtime, options)

@@ -1,0 +1,178 @@
+"""What the commands of one process share: its environment, the runtime they open, and how they end when a signal comes.
+
+The only place of the command line that starts an event loop. `silo mcp serve` has its own, in `silo.server.stdio`.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from silo.errors import Interrupted
+from silo.model import Caller
+
+if TYPE_CHECKING:
+    from silo_interaction import Channel
+    from silo_vault import Vault
+
+    from silo.config.load import Loaded
+    from silo.model import Skill
+    from silo.pipeline.units import ImageStore
+    from silo.runtime import Runtime
+    from silo.sandbox.base import Backend
+
+T = TypeVar("T")
+
+_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+
+
+class Ended(BaseException):
+    """A signal other than Ctrl-C ended the command; everything it had started is down. Carries the signal's number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_status = 128 + number
+
+
+@dataclass(frozen=True)
+class Session:
+    """The surroundings of one command.
+
+    Attributes:
+        environ: the environment, with the vault's key in it although the process's own has lost it.
+        backends: in place of silo's own; for tests.
+        images: in place of those under the home folder; for tests.
+    """
+
+    environ: Mapping[str, str]
+    backends: Sequence[Backend] | None = None
+    images: ImageStore | None = None
+
+    def open_runtime(self, *, channel: Channel | None = None, caller: Caller | None = None) -> Runtime:
+        """Return a runtime that is not entered yet.
+
+        Raises:
+            HomeUnsafe, ConfigInvalid: as `Runtime`.
+        """
+        from silo.runtime import Runtime
+
+        return Runtime(
+            environ=self.environ,
+            caller=caller or Caller("cli", _user()),
+            channel=channel,
+            backends=self.backends,
+            images=self.images,
+        )
+
+    def run(self, work: Callable[[Runtime], Awaitable[T]], *, channel: Channel | None = None) -> T:
+        """Open a runtime, do the work, and close it again, on an event loop.
+
+        Raises:
+            Interrupted: Ctrl-C; the work was cancelled, and its guests are gone.
+            Ended: SIGTERM or SIGHUP; the same.
+            SiloError: what the work raises.
+        """
+        import anyio
+
+        runtime = self.open_runtime(channel=channel)
+        ended_by: list[int] = []
+
+        async def main() -> T:
+            with _cancelled_by_signals(ended_by):
+                async with runtime:
+                    return await work(runtime)
+
+        try:
+            return anyio.run(main)
+        except KeyboardInterrupt:
+            raise interrupted() from None
+        except BaseException:
+            if ended_by:
+                raise Ended(ended_by[0]) from None
+            raise
+
+    def skills(self) -> tuple[Skill, ...]:
+        """Return the installed skills, without starting anything that could run one."""
+        import anyio
+
+        return anyio.run(self.open_runtime().skills)
+
+    @contextmanager
+    def vault(self) -> Iterator[Vault]:
+        """Give out the vault, and turn its errors into silo's. It is opened when first read.
+
+        Raises:
+            VaultLocked, VaultUnusable, VaultBusy, SecretMissing, UsageError: as `silo.pipeline.secrets.from_vault_error`.
+        """
+        from silo_vault import VaultError
+
+        from silo.pipeline.secrets import from_vault_error
+
+        runtime = self.open_runtime()
+        try:
+            yield runtime.vault
+        except VaultError as error:
+            raise from_vault_error(error, headless=runtime.config.approval.headless) from error
+
+    def home(self) -> Path:
+        """Return the checked home folder.
+
+        Raises:
+            HomeUnsafe: others could change it.
+        """
+        from silo.config.home import default_home, prepare_home
+
+        return prepare_home(default_home(self.environ))
+
+    def load_config(self) -> Loaded:
+        """Read the configuration with the origin of each value.
+
+        Raises:
+            HomeUnsafe, ConfigInvalid: as `silo.config.load.load`.
+        """
+        from silo.config.load import load
+
+        environ = {name: value for name, value in self.environ.items() if name != "SILO_MASTER_KEY"}
+        return load(self.home(), environ=environ)
+
+
+def interrupted() -> Interrupted:
+    """Return the error for Ctrl-C."""
+    return Interrupted("interrupted", hint="what had been started is down; run the command again to start over")
+
+
+@contextmanager
+def _cancelled_by_signals(ended_by: list[int]) -> Iterator[None]:
+    """Cancel the current task on SIGTERM and SIGHUP; one that is ignored (`nohup`) stays ignored. Ctrl-C is asyncio's to handle."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+
+    def end(number: int) -> None:
+        ended_by.append(number)
+        task.cancel()
+
+    mine = [number for number in _ENDING_SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
+    for number in mine:
+        loop.add_signal_handler(number, end, number)
+    try:
+        yield
+    finally:
+        for number in mine:
+            loop.remove_signal_handler(number)
+
+
+def _user() -> str:
+    """Return the name of the user who runs this, for the record and for questions."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"

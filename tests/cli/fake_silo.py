@@ -1,0 +1,130 @@
+"""The real command line over a fake backend: `python fake_silo.py list …`, and the same in-process for the tests beside this file.
+
+What each tool of the skill `demo` does is `act`; its guests are coroutines, so nothing is isolated and nothing is slow.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import anyio
+
+from silo.cli.main import run
+from silo.cli.session import Session
+from silo.model import File
+from silo.sandbox.base import Captured, GuestReply, GuestRequest, OnProgress
+from silo.testing.fakes import FakeBackend, FakeImages
+from silo.wire.messages import Failed, Finished, Progress
+
+SCRIPT = '''# /// script
+# requires-python = ">=3.11"
+#
+# [tool.silo]
+# namespace = "demo"
+# description = "Show what the command line does."
+#
+# [tool.silo.secrets.DEMO_KEY]
+# description = "A key that opens nothing."
+# ///
+"""A demonstration."""
+'''
+
+FILE = {"type": "string", "x-silo-file": True}
+ECHO = {
+    "type": "object",
+    "properties": {
+        "text": {"type": "string"},
+        "times": {"type": "integer"},
+        "ratio": {"type": "number"},
+        "loud": {"type": "boolean"},
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "claims": {"type": "object"},
+        "data": FILE,
+        "more": {"type": "array", "items": FILE},
+    },
+    "additionalProperties": False,
+}
+
+
+def _tool(name: str, description: str, **fields: object) -> dict[str, object]:
+    return {
+        "name": name,
+        "description": description,
+        "input_schema": {"type": "object", "properties": {}, "additionalProperties": False},
+        "output_schema": None,
+        "require_approval": False,
+        "time_to_live": 600,
+        "secrets": [],
+        "network": None,
+        "title": None,
+        "read_only": None,
+        "destructive": None,
+        "idempotent": None,
+        **fields,
+    }
+
+
+DESCRIBED = {
+    "namespace": "demo",
+    "summary": "A demonstration.",
+    "instructions": "Call `echo`.",
+    "tools": [
+        _tool("echo", "Return what was given.\n\nAll of it.", input_schema=ECHO),
+        _tool("guarded", "Ask a person first.", require_approval=True),
+        _tool("keyed", "Show a secret, which silo does not let pass.", secrets=["DEMO_KEY"]),
+        _tool("files", "Return two files of one name."),
+        _tool("printing", "Print, then answer."),
+        _tool("hostile", "Answer with what could move a cursor."),
+        _tool("complaining", "Report a failure."),
+        _tool("raising", "Raise an exception."),
+        _tool("hanging", "Never answer."),
+        _tool("broken", "Show what happens when silo itself has a bug."),
+    ],
+}
+
+
+async def act(request: GuestRequest, on_progress: OnProgress) -> GuestReply:
+    """Do what the tool of that name does."""
+    facts = {"kernel": "0.0-fake", "python": "3.11.7", "backend": "a fake"}
+    printed = Captured(b"first\nsecond\n", 13)
+    match request.tool:
+        case "echo":
+            data = {**request.arguments, "files": [[f.name, f.media_type, f.data.decode()] for f in request.files]}
+            return GuestReply(Finished(text="", data=data, has_data=True), facts=facts)
+        case "keyed":
+            return GuestReply(Finished(text=f"the key is {request.secrets['DEMO_KEY']}"), facts=facts)
+        case "files":
+            files = (File(b"one", "text/plain", "a.txt"), File(b"two", "text/plain", "a.txt"), File(b"\x00\xff"))
+            return GuestReply(Finished(text="three files"), files=files, facts=facts)
+        case "printing":
+            return GuestReply(Finished(text="done"), stdout=printed, stderr=Captured(b"oops\x1b[2J\n", 9), facts=facts)
+        case "hostile":
+            return GuestReply(Finished(text="a\x1b[2Jb\u202e", data="\x9b\u202e\x7f", has_data=True), facts=facts)
+        case "complaining":
+            return GuestReply(Finished(text="no such row", is_error=True), facts=facts)
+        case "raising":
+            failed = Failed("skill-exception", "ValueError: no", "Traceback:\n  line 1\nValueError: no")
+            return GuestReply(failed, stdout=printed, facts=facts)
+        case "hanging":
+            on_progress(Progress(1, 2, "waiting"))
+            print("hanging", file=sys.stderr, flush=True)
+            try:
+                await anyio.sleep_forever()
+            finally:
+                print("the guest is gone", file=sys.stderr, flush=True)
+        case "broken":
+            raise RuntimeError("s3cr3t in the text of an exception")
+    return GuestReply(Finished(text=f"{request.tool} ran"), facts=facts)
+
+
+def open_session(environ: Mapping[str, str], *, works: bool = True) -> Session:
+    """Return a session over the fake backend, with its images under `SILO_HOME`."""
+    backend = FakeBackend(act, described=DESCRIBED, works=works)
+    return Session(environ, backends=[backend], images=FakeImages(Path(environ["SILO_HOME"]) / "images"))
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:], open_session(dict(os.environ))))
