@@ -1,0 +1,47 @@
+"""The example skills, run as programs."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(script: str, *arguments: str, bare: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run a script; bare: in a Python that does not find silo, as `uv run --script` has it."""
+    command = [sys.executable, str(EXAMPLES / script), *arguments]
+    environment = dict(os.environ)
+    if bare:
+        spec = importlib.util.find_spec("pydantic")
+        assert spec is not None
+        assert spec.origin is not None
+        # -S leaves out the site folder and with it the editable installs; the dependencies are put back by path.
+        command.insert(1, "-S")
+        environment["PYTHONPATH"] = str(Path(spec.origin).parents[1])
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+
+
+def test_the_smallest_skill_greets():
+    done = run("hello/skill.py", "greet", "--name", "Ada")
+    assert done.returncode == 0
+    assert "Hello, Ada!" in done.stdout
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_the_benchmarks_skill_runs_the_same_with_and_without_silo(bare):
+    done = run("bench/httpx_pydantic/skill.py", "greet", "--name", "Ada", bare=bare)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["text"] == "Hello, Ada!"
+
+
+def test_the_benchmarks_skill_offers_its_tool_to_silo(load_script):
+    from silo.sdk.skill import find_skill
+
+    skill = find_skill(load_script("examples/bench/httpx_pydantic/skill.py"))
+    assert list(skill.tools) == ["greet"]
+    assert len(skill.warmups) == 1
