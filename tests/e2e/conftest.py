@@ -1,0 +1,306 @@
+"""What the end-to-end tests share: a state folder that the real command line filled, and a view on the processes of this machine.
+
+Nothing here is a stand-in: `python -m silo` runs as a child with an environment of its own, and guests are microVMs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parents[1]
+T = TypeVar("T")
+
+FIRST_KEY, SECOND_KEY = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Silo:
+    """A silo of its own: an environment in which `python -m silo` finds one state folder, and nothing of the user's."""
+
+    home: Path
+    environ: Mapping[str, str]
+    secrets: Mapping[str, str]
+
+    command = (sys.executable, "-m", "silo")
+
+    def run(self, *arguments: str, stdin: str | bytes = b"", status: int | None = 0, **changes: Any) -> Done:
+        """Run a command to its end; `status=None` takes any. `cwd`, `environ` (added) and `prefix` change how it is started."""
+        environ = {**self.environ, **changes.pop("environ", {})}
+        done = subprocess.run(
+            [*changes.pop("prefix", ()), *self.command, *arguments],
+            env=environ,
+            input=stdin.encode() if isinstance(stdin, str) else stdin,
+            capture_output=True,
+            timeout=PATIENCE_S,
+            check=False,
+            **changes,
+        )
+        out, err = done.stdout.decode(), done.stderr.decode()
+        assert status is None or done.returncode == status, (
+            f"status {done.returncode} of silo {arguments}: {out}\n{err}"
+        )
+        return Done(done.returncode, out, err)
+
+    def start(self, *arguments: str, **changes: Any) -> subprocess.Popen[bytes]:
+        """Start a command in a process group of its own."""
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(
+            [*self.command, *arguments], env=dict(self.environ), start_new_session=True, **{**streams, **changes}
+        )
+
+    def configure(self, text: str) -> None:
+        """Write `silo.toml`."""
+        path = self.home / "silo.toml"
+        path.write_text(text)
+        path.chmod(0o600)
+
+    def installed(self) -> set[str]:
+        """What `silo list` shows."""
+        return {skill["namespace"] for skill in json.loads(self.run("list", "--json").out)["skills"]}
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture(scope="session")
+def new_silo(kernel_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Silo]:
+    """Make a silo with nothing installed; its user's home folder is empty."""
+
+    def make() -> Silo:
+        root = tmp_path_factory.mktemp("silo")
+        for name in ("user", "tmp"):
+            (root / name).mkdir(mode=0o700)
+        environ = {
+            "HOME": str(root / "user"),
+            "TMPDIR": str(root / "tmp"),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "LANG": "C.UTF-8",
+            "TERM": "dumb",
+            # What uv needs to know of package indexes is the machine's; its cache is kept between runs.
+            **{name: value for name, value in os.environ.items() if name.startswith(("UV_", "SSL_CERT_"))},
+            "UV_CACHE_DIR": str(REPOSITORY / ".cache" / "uv"),
+            "SILO_HOME": str(root / "state"),
+            "SILO_KERNEL": str(kernel_folder),
+            "SILO_MASTER_KEY": secrets.token_hex(32),
+        }
+        return Silo(root / "state", environ, {"FIRST_KEY": FIRST_KEY, "SECOND_KEY": SECOND_KEY})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder from which agents may hand files to tools."""
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="session")
+def settings(shared: Path) -> str:
+    """The `silo.toml` of the tests: no guests kept warm, so that a guest is a call; all tools listed."""
+    return f'[sandbox]\nwarm = 0\n[files]\nallow_read = ["{shared}"]\n[server]\ndirect_budget_tools = 100\n'
+
+
+@pytest.fixture(scope="session")
+def filled(new_silo: Callable[[], Silo], settings: str) -> Iterator[Silo]:
+    """A silo with `jwt`, `table` and `tricky` installed and their secrets in the vault, by the commands that a user types."""
+    silo = new_silo()
+    for name, value in {"JWT_KEY": secrets.token_urlsafe(48), **silo.secrets}.items():
+        silo.run("vault", "add", name, stdin=value)
+    sources = ("jwt", "table", str(HERE / "skills" / "tricky.py"))
+    # At once, which two cores do faster than one after the other.
+    installs = [silo.start("install", source, "--yes", stdin=subprocess.DEVNULL) for source in sources]
+    for process in installs:
+        _, said = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, said.decode()
+    silo.configure(settings)
+    yield silo
+    shutil.rmtree(silo.home.parent)  # hundreds of MB, and pytest would keep three of them
+
+
+@pytest.fixture
+def silo(filled: Silo, settings: str) -> Silo:
+    """The filled silo, with its settings as they were."""
+    filled.configure(settings)
+    return filled
+
+
+# --- processes ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of this machine; its start time tells it from a later one with the same number."""
+
+    pid: int
+    started: int
+    name: str
+
+    def is_alive(self) -> bool:
+        """Whether it still runs; one that ended and was not collected by its parent does not."""
+        found = _stat(self.pid)
+        return found is not None and found[:1] == (self.started,) and found[2] not in "ZX"
+
+
+def _stat(pid: int) -> tuple[int, int, str, str] | None:
+    """Start time, parent, state and name of a process (`man 5 proc`)."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    head, _, tail = text.rpartition(")")
+    fields = tail.split()
+    return int(fields[19]), int(fields[1]), fields[0], head.partition("(")[2]
+
+
+class Processes:
+    """Who is whose child, as `/proc` says."""
+
+    def below(self, pid: int) -> set[Process]:
+        """All descendants of a process."""
+        parents: dict[int, list[tuple[int, int, str]]] = {}
+        for number in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+            if (found := _stat(number)) is not None and found[2] not in "ZX":
+                parents.setdefault(found[1], []).append((number, found[0], found[3]))
+        descendants: set[Process] = set()
+        todo = [pid]
+        while todo:
+            for number, started, name in parents.get(todo.pop(), []):
+                descendants.add(Process(number, started, name))
+                todo.append(number)
+        return descendants
+
+    def guests(self, pid: int) -> set[Process]:
+        """The descendants that are bubblewrap, or that run in one."""
+        confined = {process for process in self.below(pid) if process.name == "bwrap"}
+        return confined.union(*(self.below(process.pid) for process in confined))
+
+    def server_of(self, pid: int) -> int:
+        """The one `silo mcp serve` that a process has started."""
+        below = {process.pid for process in self.below(pid) if _parent(process) == pid}
+        (server,) = {child for child in below if Path(f"/proc/{child}/cmdline").read_bytes().endswith(b"mcp\0serve\0")}
+        return server
+
+    def wait_gone(self, processes: set[Process], within_s: float) -> float:
+        """Wait until none of them is alive, and return how long it took.
+
+        Raises:
+            AssertionError: some are, after that time.
+        """
+        assert processes, "there was nothing to wait for"
+        begun = time.monotonic()
+        until(lambda: not any(process.is_alive() for process in processes), within_s, "processes are left")
+        return time.monotonic() - begun
+
+
+def _parent(process: Process) -> int | None:
+    found = _stat(process.pid)
+    return None if found is None else found[1]
+
+
+def until(look: Callable[[], T], within_s: float, otherwise: str) -> T:
+    """Look again and again until something is found, and return it; for what no event tells."""
+    end = time.monotonic() + within_s
+    pause = threading.Event()
+    while not (found := look()):
+        assert time.monotonic() < end, f"{otherwise}, after {within_s:g} s"
+        pause.wait(0.01)
+    return found
+
+
+@pytest.fixture(scope="session")
+def processes() -> Processes:
+    return Processes()
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[[Callable[[], T], float, str], T]:
+    return until
+
+
+# --- a client that is nothing but bytes --------------------------------------------------------------------------------
+
+
+class RawServer:
+    """`silo mcp serve` as a child, spoken to in lines of JSON-RPC (2025-11-25), so that every byte of stdout is seen."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def receive(self) -> Any:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, "the server hung up"
+        return json.loads(line)
+
+    def handshake(self) -> None:
+        client = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
+        self.send({"id": 0, "method": "initialize", "params": client})
+        assert self.receive()["id"] == 0
+        self.send({"method": "notifications/initialized"})
+
+    def call(self, identity: int, tool: str, arguments: Mapping[str, Any] | None = None) -> None:
+        params = {"name": tool, "arguments": arguments or {}, "_meta": {"progressToken": identity}}
+        self.send({"id": identity, "method": "tools/call", "params": params})
+
+    def hang(self) -> None:
+        """Start a call that never returns, and wait until its guest says that it runs."""
+        self.call(99, "tricky__hang")
+        assert self.receive()["params"]["message"] == "hanging"
+
+
+@pytest.fixture
+def raw_server(silo: Silo) -> Iterator[RawServer]:
+    with _served(silo) as server:
+        server.handshake()
+        yield server
+
+
+@contextmanager
+def _served(silo: Silo) -> Iterator[RawServer]:
+    with silo.start("mcp", "serve") as process:
+        watchdog = threading.Timer(PATIENCE_S, process.kill)  # an answer that never comes fails the test
+        watchdog.start()
+        try:
+            yield RawServer(process)
+        finally:
+            watchdog.cancel()
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def list_files() -> Callable[[Sequence[Path]], set[str]]:
+    """Name every file below some folders."""
+    return lambda folders: {str(path) for folder in folders for path in folder.rglob("*")}

@@ -1,0 +1,57 @@
+"""`silo demo`, as a newcomer runs it: nothing is there but QEMU and a guest kernel, and nothing is there afterwards."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def newcomer(new_silo):
+    """A silo of somebody whose home folder is empty and who has set nothing."""
+    silo = new_silo()
+    for name in ("SILO_HOME", "SILO_MASTER_KEY"):
+        del silo.environ[name]
+    return silo
+
+
+@pytest.fixture(scope="module")
+def done(newcomer):
+    return newcomer.run("demo", "--json")
+
+
+def test_demo_shows_answers_that_a_kernel_of_their_own_computed(done):
+    told = done.json
+    assert set(told) == {
+        *("protocol", "tools", "answers", "host_kernel", "guest_kernel", "isolation", "timing_s", "secret", "total_s")
+    }
+    assert told["host_kernel"] == platform.release()
+    assert told["guest_kernel"] not in ("", told["host_kernel"])
+    assert told["isolation"] == "microvm"
+    assert {"jwt__sign", "table__query", "silo_search", "silo_execute"} <= set(told["tools"])
+    assert told["answers"]["sign"]["token"].count(".") == 2
+    assert told["answers"]["verify"]["claims"]["sub"] == "ada"
+    assert told["timing_s"]["total"] > 0
+
+
+def test_demo_looks_for_its_secret_in_processes_and_files_and_finds_none(done):
+    secret = done.json["secret"]
+    assert secret["found"] == []
+    assert secret["looks"] > 10
+    assert secret["processes"] > 3
+    assert secret["files"] > 100
+
+
+def test_demo_tells_its_story_on_stderr_and_its_document_on_stdout(done):
+    assert done.out.startswith("{")
+    for words in ("silo vault add JWT_KEY", "silo install jwt", "silo mcp serve", "kernel of the guest"):
+        assert words in done.err
+        assert words not in done.out
+
+
+def test_demo_leaves_nothing_in_the_temporary_folder_and_no_skill_at_home(done, newcomer):
+    assert list(Path(newcomer.environ["TMPDIR"]).iterdir()) == []
+    state = Path(newcomer.environ["HOME"]) / ".silo"
+    assert not any((state / name).exists() for name in ("skills", "credentials.silo", "images", "templates"))

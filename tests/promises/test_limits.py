@@ -1,0 +1,152 @@
+"""Promise 7: a call ends at its limits, and no process of it is left, also when silo itself is killed.
+
+Deadline, memory, output, and what a cancelled call leaves are `silo.testing.conformance`'s; here are the limits of what a guest may
+take, and the death of silo.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+from silo.errors import SandboxTimeout, SkillOutOfMemory
+from silo.model import Isolation
+from silo.sandbox.base import MIB
+from silo.testing.traces import adopting_orphans, processes
+
+pytestmark = pytest.mark.anyio
+
+GONE_S = 2.0
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+import anyio
+from silo.sandbox.backends.microvm import MicrovmBackend
+from silo.sandbox.backends.namespace import NamespaceBackend
+from silo.sandbox.base import GuestRequest, Image, Limits, Unit
+from silo.sandbox.image import Images
+
+async def main(kind, what, cache, name, *digests_and_trees):
+    images = [Image(d, Path(t)) for d, t in zip(digests_and_trees[::2], digests_and_trees[1::2])]
+    limits = Limits(memory_mib=192, processes=48, scratch_mib=24, files_bytes=4 << 20)
+    unit = Unit(name, *images, limits)
+    cache = Path(cache)
+    if kind == "microvm":
+        backend = MicrovmBackend(home=cache, images=Images(cache / "images"), kernel_folder=cache / "kernel", warm=2 if what == "waiting" else 0)
+    else:
+        backend = NamespaceBackend()
+    async with backend:
+        async with backend.open(unit, on_step=lambda _: None) as sandbox:
+            tool, given = ("multiply", {}) if what == "multiplying" else ("hold", {"name": "KEY", "seconds": 1000})
+            if what != "multiplying":
+                request = GuestRequest(tool, given, {"KEY": "value"})
+            else:
+                request = GuestRequest(tool, given)
+                print("running", flush=True)
+            if what == "starting":
+                print("running", flush=True)
+            if what == "waiting":
+                request = GuestRequest("look", {})
+            await sandbox.run(request, deadline=time.monotonic() + 600, on_progress=lambda _: print("running", flush=True))
+        print("running", flush=True)
+        await anyio.sleep(600)
+
+anyio.run(main, *sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("what", ["running", "multiplying", "waiting"])
+async def test_when_silo_is_killed_its_guests_are_gone_within_two_seconds(backend, attacker, attempt, cache, what):
+    await attempt("look")  # its template is there
+    if what == "waiting" and backend.isolation is not Isolation.MICROVM:
+        return  # nothing waits there
+    await _kill_silo(backend, attacker, cache, what, after_s=0.0)
+
+
+async def test_when_silo_is_killed_while_a_guest_starts_it_is_gone_within_two_seconds(
+    backend, attacker, attempt, cache
+):
+    """Bubblewrap ties its child to its own life late; a kill before that left guests behind (a past bug)."""
+    await attempt("look")
+    for step in range(5):
+        await _kill_silo(backend, attacker, cache, "starting", after_s=0.002 * step)
+
+
+async def _kill_silo(backend, attacker, cache, what, *, after_s):
+    """Run silo in a process of its own, kill that in the midst of a call, and look whether anything of it is left."""
+    images = [
+        part for image in (attacker.base, attacker.layer, attacker.runtime) for part in (image.digest, image.tree)
+    ]
+    with adopting_orphans():
+        before = processes()
+        silo = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, backend.isolation, what, cache, attacker.name, *images],
+            stdout=subprocess.PIPE,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        try:
+            assert silo.stdout.readline() == b"running\n"
+            with anyio.fail_after(30):
+                while what == "waiting" and sum("qemu" in name for name in processes().values()) < 2:
+                    await anyio.sleep(0.02)
+            assert what == "starting" or len(processes()) > len(before) + 1
+            await anyio.sleep(after_s)
+        finally:
+            silo.send_signal(signal.SIGKILL)
+            silo.wait()
+            silo.stdout.close()
+        deadline = time.monotonic() + GONE_S
+        while (left := processes()) != before and time.monotonic() < deadline:
+            await anyio.sleep(0.02)
+        for pid in left.keys() - before.keys():
+            os.kill(pid, signal.SIGKILL)
+        assert left == before
+
+
+async def test_the_scratch_space_has_an_end(attack, attacker):
+    for folder in ("/tmp", "/dev/shm"):
+        written = await attack("fill", folder=folder)
+        assert written <= attacker.limits.scratch_mib * MIB
+        assert written >= attacker.limits.scratch_mib * MIB // 2
+
+
+async def test_processes_and_threads_have_an_end(attack, attacker):
+    started = await attack("multiply")
+    assert 5 < started["processes"] < attacker.limits.processes
+    assert 5 < started["threads"] < attacker.limits.processes
+
+
+@pytest.mark.parametrize("where", ["itself", "memfd"])
+async def test_memory_has_an_end(attempt, where):
+    with pytest.raises(SkillOutOfMemory):
+        await attempt("hoard", where=where)
+
+
+async def test_memory_of_all_processes_together_has_an_end(attempt, backend):
+    """Twenty children of 60 MiB each in a guest of 192: some are killed, the machine is not harmed, and the call ends in time."""
+    before = _available_mib()
+    least = before
+
+    async def watch():
+        nonlocal least
+        while True:
+            least = min(least, _available_mib())
+            await anyio.sleep(0.05)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        with pytest.raises((SandboxTimeout, SkillOutOfMemory)):
+            await attempt("hoard", where="children", deadline_s=4)
+        tasks.cancel_scope.cancel()
+    assert before - least < 700, "more than the guest's memory and QEMU's own was taken"
+
+
+def _available_mib():
+    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
+    return int(line.split()[1]) // 1024

@@ -1,0 +1,123 @@
+"""Clones of one template are twins until silo makes them unlike: no two of them may ever make the same random choice."""
+
+import time
+from pathlib import Path
+
+import anyio
+import cffi
+import cryptography
+import pytest
+
+from silo.sandbox.backends.microvm import MicrovmBackend
+from silo.sandbox.base import GuestRequest, Limits
+
+pytestmark = pytest.mark.anyio
+
+SCRIPT = '''
+"""Everything random that a program can ask for, asked for right after the clone was started."""
+import hashlib, os, random, secrets, socket, ssl, subprocess, tempfile, time, uuid
+from silo import Skill
+from cryptography.hazmat.primitives.asymmetric import ec, x25519
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+skill = Skill("twin")
+context = ssl.create_default_context()
+before = random.Random()
+system = random.SystemRandom()
+
+
+@skill.warmup()
+def warm():
+    choose()
+
+
+def hello() -> str:
+    """The random and the key share of a TLS ClientHello (RFC 8446 §4.1.2)."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    connection = context.wrap_bio(incoming, outgoing, server_hostname="example.com")
+    try:
+        connection.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    data = outgoing.read()
+    assert data[5] == 1
+    return data[11:43].hex() + data[-32:].hex()
+
+
+def choose() -> dict:
+    return {
+        "urandom": os.urandom(16).hex(),
+        "getrandom": os.getrandom(16).hex(),
+        "dev": open("/dev/urandom", "rb").read(16).hex(),
+        "random": random.random(),
+        "random bits": random.getrandbits(64),
+        "system": system.getrandbits(64),
+        "uuid4": str(uuid.uuid4()),
+        "uuid1": str(uuid.uuid1()),
+        "secrets": secrets.token_hex(16),
+        "ssl": ssl.RAND_bytes(16).hex(),
+        "hello": hello(),
+        "temporary": next(tempfile._get_candidate_names()),
+        "ec": ec.generate_private_key(ec.SECP256R1()).public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint).hex(),
+        "x25519": x25519.X25519PrivateKey.generate().public_key().public_bytes_raw().hex(),
+        "aes": AESGCM.generate_key(256).hex(),
+    }
+
+
+@skill.tool()
+def twin() -> dict:
+    chosen = choose()
+    return {
+        "chosen": chosen,
+        "time": time.time(),
+        "hostname": socket.gethostname(),
+        "boot": open("/proc/sys/kernel/random/boot_id").read(),
+        "uuid": open("/proc/sys/kernel/random/uuid").read(),
+    }
+'''
+
+
+@pytest.fixture
+async def unit(make_unit):
+    site = Path(cryptography.__file__).parents[1]
+    packages = [Path(cryptography.__file__).parent, Path(cffi.__file__).parent, *site.glob("_cffi_backend*.so")]
+    return await make_unit(SCRIPT, name="twin", packages=packages, limits=Limits(memory_mib=192))
+
+
+@pytest.fixture(params=["started", "waiting"])
+async def clones(request, unit, cache, images, kernel_folder):
+    """A function that gives an open guest: started for the call, or one that rehearsed and waited."""
+    async with MicrovmBackend(
+        home=cache, images=images, kernel_folder=kernel_folder, warm=3 if request.param == "waiting" else 0
+    ) as backend:
+        kinds: list[str] = []
+
+        async def ask():
+            async with backend.open(unit, on_step=lambda _: None) as sandbox:
+                reply = await sandbox.run(
+                    GuestRequest("twin", {}), deadline=time.monotonic() + 60, on_progress=lambda _: None
+                )
+                kinds.append(reply.facts["backend"])
+                return reply.outcome.data, time.time()
+
+        if request.param == "waiting":
+            await ask()
+            with anyio.fail_after(60):
+                await backend.settle()
+            kinds.clear()
+        yield ask
+        assert all(("warm" in kind) == (request.param == "waiting") for kind in kinds), kinds
+
+
+async def test_two_clones_choose_nothing_alike(clones):
+    first, second, third = [(await clones())[0]["chosen"] for _ in range(3)]
+    alike = {what for what in first if len({str(each[what]) for each in (first, second, third)}) < 3}
+    assert alike == set()
+
+
+async def test_each_clone_has_a_name_of_its_own_and_the_hosts_time(clones):
+    answers = [await clones() for _ in range(2)]
+    assert len({answer["hostname"] for answer, _ in answers}) == 2
+    for answer, now in answers:
+        assert abs(answer["time"] - now) < 1.0

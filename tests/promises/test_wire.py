@@ -1,0 +1,111 @@
+"""A skill may forge its own answer, and nothing else: whatever it says on silo's channel, the call ends with an error or an answer.
+
+The process that runs the skill owns the channel, so no secrecy is claimed. What is claimed: no crash of the host, no hang beyond the
+deadline, no more memory than the limits allow, and a host that goes on serving meanwhile.
+"""
+
+import resource
+import signal
+import time
+
+import anyio
+import pytest
+
+from silo.errors import (
+    ResultInvalid,
+    ResultTooLarge,
+    SandboxBroken,
+    SandboxLost,
+    SandboxTimeout,
+    SkillExited,
+    SkillFailed,
+)
+from silo.wire.messages import Finished
+
+pytestmark = pytest.mark.anyio
+
+BROKEN = [
+    "garbage", "zeros", "gigantic length", "not json", "deep json", "type is a list", "type is an object", "huge number",
+    "lone surrogate", "duplicate key", "resume", "described", "rehearsed", "booted", "exited", "file with a path",
+    "negative file", "file longer than announced", "blob first",
+]  # fmt: skip
+
+ENDLESS = [
+    "longest length, never filled",
+    "file that never comes",
+    "file of empty pieces",
+    "never-ending progress",
+    "drip",
+]
+
+
+@pytest.mark.parametrize("how", BROKEN)
+async def test_a_broken_protocol_is_an_error_at_once(attempt, how):
+    with pytest.raises(ResultInvalid):
+        await attempt("forge", how=how, deadline_s=10)
+
+
+async def test_a_file_beyond_the_limit_is_refused_before_it_is_read(attempt):
+    with pytest.raises(ResultTooLarge):
+        await attempt("forge", how="gigantic file", deadline_s=10)
+
+
+@pytest.fixture
+def alarm():
+    """Interrupts the test itself where the event loop is kept from everything, timeouts included."""
+
+    def ring(*_):
+        raise TimeoutError("the event loop was held up for half a minute")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(30)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("alarm")
+@pytest.mark.parametrize("how", ENDLESS)
+async def test_what_never_ends_is_ended_by_the_deadline_and_holds_up_nobody(attempt, how):
+    ticks = 0
+
+    async def tick():
+        nonlocal ticks
+        while True:
+            await anyio.sleep(0.02)
+            ticks += 1
+
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(tick)
+        started = time.monotonic()
+        with anyio.fail_after(20), pytest.raises(SandboxTimeout):
+            await attempt("forge", how=how, deadline_s=1.5)
+        assert time.monotonic() - started < 6
+        tasks.cancel_scope.cancel()
+    assert ticks >= 10  # others had their turn, if not as often as they would have liked
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 100_000  # KiB
+
+
+@pytest.mark.parametrize("how", ["finished", "finished twice"])
+async def test_a_skill_can_forge_only_its_own_answer(attempt, how):
+    reply = await attempt("forge", how=how)
+    assert reply.outcome == Finished("forged")
+
+
+@pytest.mark.parametrize("how", ["close", "close every descriptor"])
+async def test_a_closed_channel_is_an_end(attempt, how):
+    with pytest.raises((SandboxLost, SandboxBroken, SandboxTimeout, SkillExited)):
+        await attempt("forge", how=how, deadline_s=2)
+
+
+async def test_writing_to_every_descriptor_hurts_only_the_call(attempt):
+    with pytest.raises(SkillFailed):
+        await attempt("forge", how="every descriptor", deadline_s=5)
+
+
+@pytest.mark.parametrize("how", ["control by number", "first process"])
+async def test_the_first_process_of_the_guest_is_out_of_reach(attempt, how):
+    """If it were not, only the guest would end; but the way to tell a crash from a lie would be lost."""
+    reply = await attempt("forge", how=how, deadline_s=5)
+    assert reply.outcome.text == "survived"
