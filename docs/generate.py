@@ -1,0 +1,274 @@
+"""Write the reference pages that are made from code: `configuration.md`, `silo.schema.json` and `cli.md`.
+
+    python docs/generate.py           # write them
+    python docs/generate.py --check   # exit status 1 if one is not current (the tests do this)
+
+What the settings and commands mean is said once, in `silo.config.schema` and `silo.cli`; nothing is explained here that stands
+there. Pages are deterministic: no dates, no paths, no width of a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import typer
+import typer.main
+from typer.core import TyperGroup
+
+from silo.cli.app import build_app
+from silo.config.load import OTHER_VARIABLES, VARIABLES
+from silo.config.schema import Config
+
+REFERENCE: Final = Path(__file__).parent / "reference"
+
+_CONFIGURATION = """\
+# Configuration
+
+One schema, `silo.config.schema`, from which this page is made. Parsed once at start, then frozen.
+
+A flag wins over the environment, that over `silo.toml` in the [state directory](state-directory.md), that over the default.
+`silo config show` prints every key, its value, and where the value came from.
+
+An unknown key, or an unknown variable that begins with `SILO_`, is an error with a suggestion (`config-unknown-key`): a misspelt
+restriction that is ignored is an open door. So is a value out of bounds, and a file that other users can write
+(`config-invalid`). Defaults are the safe end; the description of a setting that can widen something says what it opens.
+
+```toml
+# SILO_HOME/silo.toml; each table and each key may be left out
+[files]
+allow_read = ["~/Documents/reports"]
+
+[server]
+expose = "router"
+```
+
+[`silo.schema.json`](silo.schema.json) is the same schema for editors.
+"""
+
+_VARIABLES = """\
+## Environment variables
+
+| variable | sets |
+|---|---|
+"""
+
+_VARIABLES_END = """\
+`SILO_DEBUG=1`, for the command line alone, prints the traceback of an unexpected failure, which may hold secrets. Variables that
+begin with `SILO_TEST_` are left alone.
+"""
+
+_OTHER_MEANING: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "SILO_HOME": "the state directory, an absolute path; default `~/.silo`",
+        "SILO_MASTER_KEY": "opens the vault: 32 bytes in hex or base64, or a passphrase; taken out of the environment at start",
+        "SILO_DEBUG": "1: the command line shows the traceback of a bug, which may hold secrets",
+    }
+)
+
+_CLI = """\
+# Command line
+
+The commands are described by their own help, from which this page is made by `docs/generate.py`.
+
+stdout carries the data that was asked for, stderr everything said to a person; success is quiet. Nothing prompts without a
+terminal, and each prompt has a flag. A secret comes from a prompt, STDIN, the environment or a file, never from an argument.
+Colour appears only on a terminal, and not with `NO_COLOR` or `TERM=dumb`. `-h` and `--help` show a command's help,
+`silo --version` the version, `silo --install-completion` sets up completion for your shell.
+
+Exit status: 0 done, 1 the skill failed, 2 usage or configuration, 3 denied, 4 vault locked or secret missing, 5 no sandbox,
+70 a bug in silo, 124 timed out, 130 interrupted; 128 and the signal's number if another signal ended it. [Errors](errors.md)
+lists the codes in brackets.
+"""
+
+_JSON = """\
+## JSON documents
+
+`--json` prints one document: UTF-8, sorted keys, two spaces. Keys are added, not renamed or removed.
+
+| command | keys |
+|---|---|
+"""
+
+_DOCUMENTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "silo list": "`skills`: a list of what `silo inspect` prints",
+        "silo inspect": """`namespace`, `digest`, `source`, `folder`, `installed_at`, `described_by`, `instructions`, `packages`,
+            `header`, `tools` (each with `id`, `description`, `input_schema`, `output_schema`, `require_approval`, `secrets`,
+            `timeout_s`, `hints`)""",
+        "silo search": "`query`, `tools`: as those of `silo inspect`, each with a `score` that orders this answer only",
+        "silo run": """`tool`, `text`, `has_data`, `data`, `is_error`, `files` (each with `name`, `media_type`, `size_bytes`, and
+            `base64`, or `path` if it was written), `logs` (`stdout`, `stderr`, `truncated`), `isolation`, `guest`, `timing`
+            (seconds by phase), `truncated`""",
+        "silo audit show": "`records`, as [audit log](audit-log.md) has them",
+        "silo audit verify": "`records` (how many), `head` (the hash of the last), `recoveries`",
+        "silo vault list": "`secrets`: names",
+        "silo vault status": """`file`, `exists`, `created`, `secrets` (how many), `keys` (each with `kind`, `key_id`, `kdf`),
+            `master_key`""",
+        "silo config show": "`settings`: by key, each with `value` and `origin`",
+        "silo doctor": """`silo`, `backends` (each with `isolation`, `works`, `detail`, `missing`, `notes`, `hint`), `chosen`,
+            `backend`, `min_isolation`, `home`, `config`, `kernel`, `python`, `uv`, `vault`""",
+        "silo demo": """`client`, `tools`, `answers`, `host_kernel`, `guest_kernel`, `isolation`, `timing_s`, `total_s`, `secret`
+            (where it was looked for, and `found`)""",
+        "silo bench call": "the machine, and every sample; see [benchmarks](../benchmarks/README.md)",
+    }
+)
+
+
+def configuration() -> str:
+    """Return `configuration.md`."""
+    schema = Config.model_json_schema()
+    defaults = Config().model_dump(mode="json")
+    lines = [_CONFIGURATION]
+    for section, reference in schema["properties"].items():
+        table = _resolve(reference, schema)
+        lines.append(f"## `[{section}]`\n")
+        lines.append(re.sub(r"^`\[\w+\]`: (.)", lambda found: found[1].upper(), table["description"]) + "\n")
+        lines.append("| key | value | default | means |\n|---|---|---|---|")
+        for key, spec in table["properties"].items():
+            value = defaults[section][key]
+            default = "not set" if value is None else f"`{json.dumps(value, ensure_ascii=False)}`"
+            lines.append(f"| `{key}` | {_value(spec, schema)} | {default} | {_cell(spec['description'])} |")
+        lines.append("")
+    lines.append(_VARIABLES + "\n".join(_variables()) + "\n")
+    lines.append(_VARIABLES_END)
+    return "\n".join(lines)
+
+
+def config_schema() -> str:
+    """Return `silo.schema.json`, the JSON Schema of `silo.toml`."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def command_line() -> str:
+    """Return `cli.md`."""
+    lines = [_CLI]
+    for context in commands():
+        command = context.command
+        lines.append(f"## `{context.command_path}`\n")
+        lines.append(_help(command.help or "") + "\n")
+        lines.append("```text\n" + " ".join([context.command_path, *command.collect_usage_pieces(context)]) + "\n```\n")
+        rows = list(_parameters(context))
+        if rows:
+            lines.append("| parameter | means |\n|---|---|\n" + "\n".join(rows) + "\n")
+    lines.append(_JSON + "\n".join(f"| `{command}` | {_cell(keys)} |" for command, keys in _DOCUMENTS.items()) + "\n")
+    return "\n".join(lines)
+
+
+def root() -> typer.Context:
+    """Return the context of `silo` itself."""
+    return typer.Context(typer.main.get_command(build_app()), info_name="silo")
+
+
+def child(context: typer.Context, name: str) -> typer.Context | None:
+    """Return the context of a command below another one, or None if there is none of that name."""
+    group = context.command
+    found = group.get_command(context, name) if isinstance(group, TyperGroup) else None
+    return typer.Context(found, info_name=name, parent=context) if found is not None else None
+
+
+def commands() -> Iterator[typer.Context]:
+    """Yield every command that can be typed, in the order of the help, with the context that gives its whole name."""
+    yield from _leaves(root())
+
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = MappingProxyType(
+    {"configuration.md": configuration, "silo.schema.json": config_schema, "cli.md": command_line}
+)
+
+
+def _leaves(context: typer.Context) -> Iterator[typer.Context]:
+    command = context.command
+    if not isinstance(command, TyperGroup):
+        yield context
+        return
+    for name in command.list_commands(context):
+        below = child(context, name)
+        if below is not None and not below.command.hidden:
+            yield from _leaves(below)
+
+
+def _parameters(context: typer.Context) -> Iterator[str]:
+    for parameter in context.command.get_params(context):
+        if parameter.name != "help" and (record := parameter.get_help_record(context)) is not None:
+            name = re.sub(r" <(str|list\[str\]|path)>$", "", record[0]).replace("<int range>", "N")
+            yield f"| `{_cell(name)}` | {_cell(record[1])} |"
+
+
+def _help(text: str) -> str:
+    r"""Return a command's help as Markdown: paragraphs stay, blocks that keep their lines (`\b`) and examples become code."""
+    parts = []
+    for paragraph in re.split(r"\n\s*\n", text.replace("\f", "").strip("\n")):
+        if paragraph.startswith("\b"):
+            parts.append("```text\n" + textwrap.dedent(paragraph.removeprefix("\b\n").rstrip()) + "\n```")
+        elif all(line.startswith("silo ") for line in paragraph.splitlines()):
+            parts.append(f"```text\n{paragraph}\n```")
+        else:
+            parts.append(" ".join(paragraph.split()))
+    return "\n\n".join(parts)
+
+
+def _resolve(part: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    reference = part.get("$ref")
+    if reference is None:
+        inner = part.get("allOf")
+        return _resolve(inner[0], schema) if inner else part
+    found: Mapping[str, Any] = schema["$defs"][reference.removeprefix("#/$defs/")]
+    return found
+
+
+def _value(spec: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    """Say in a few words what a key takes."""
+    resolved = _resolve(spec, schema)
+    if "enum" in resolved:
+        return ", ".join(f"`{value}`" for value in resolved["enum"])
+    if "anyOf" in resolved:
+        return " or ".join(_value(part, schema) for part in resolved["anyOf"] if part.get("type") != "null")
+    kind = resolved.get("type")
+    if kind == "array":
+        return "a list of absolute paths" if resolved["items"].get("format") == "path" else "a list"
+    if resolved.get("format") == "path":
+        return "an absolute path"
+    if kind == "boolean":
+        return "`true`, `false`"
+    if kind in ("integer", "number"):
+        word = "a whole number" if kind == "integer" else "a number"
+        return f"{word}, {resolved['minimum']:g} to {resolved['maximum']:g}"
+    return str(kind)
+
+
+def _variables() -> Iterator[str]:
+    for name in sorted({*VARIABLES, *OTHER_VARIABLES}):
+        meaning = f"`{VARIABLES[name]}`" if name in VARIABLES else _OTHER_MEANING[name]
+        yield f"| `{name}` | {meaning} |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or say which are not current."""
+    stale = [name for name, make in PAGES.items() if _read(REFERENCE / name) != make()]
+    if "--check" in arguments:
+        for name in stale:
+            print(f"docs/reference/{name} is not current: run `python docs/generate.py`", file=sys.stderr)
+        return 1 if stale else 0
+    for name in stale:
+        (REFERENCE / name).write_text(PAGES[name](), encoding="utf-8")
+    return 0
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
