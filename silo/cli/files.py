@@ -7,6 +7,7 @@ so they choose neither the folder nor an existing file.
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import count
@@ -22,6 +23,9 @@ from silo.wire.messages import is_safe_name
 MIB = 1024 * 1024
 MAX_TEXT_BYTES = 64 * MIB
 """Of `--args`: the largest files of a call in base64, and room to spare. What is beyond can't be arguments."""
+
+_TURN_MS = 100
+"""A Ctrl-C that just missed its moment is seen by the next turn; shorter ones would wake an idle machine for nothing."""
 
 
 def load_files(value: Any, *, max_bytes: int) -> Any:  # noqa: ANN401 - JSON in, JSON with files out
@@ -122,10 +126,25 @@ def _write_new(folder: Path, name: str, data: bytes) -> Path:
 
 
 def _read(file: BinaryIO, path: str, max_bytes: int) -> bytes:
-    data = file.read(max_bytes + 1)
+    data = bytearray()
+    while len(data) <= max_bytes and (part := _read_some(file, max_bytes + 1 - len(data))):
+        data += part
     if len(data) > max_bytes:
         raise FileRefused(
             f"'{path}' is larger than {max_bytes // MIB} MiB",
             hint="pass a smaller file, or raise it in silo.toml: [files] max_mib",
         )
-    return data
+    return bytes(data)
+
+
+def _read_some(file: BinaryIO, size: int) -> bytes:
+    """Read what is there, at most `size` bytes and none at the end, waiting until something is.
+
+    Python acts on a signal between two of its own steps. One that comes after the last step before a read that waits would wait with
+    it, however long the other end of the pipe is silent; so the waiting is done in turns.
+    """
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    while not poll.poll(_TURN_MS):
+        pass
+    return os.read(file.fileno(), size)

@@ -21,6 +21,7 @@ SIGPIPE = 141
 
 def main() -> int:
     """Run the command line of this process and return its exit status; the entry point of `silo` and of `python -m silo`."""
+    _open_closed_streams()
     try:
         # Before anything else can start a process or leave a core dump with the key in it.
         from silo_vault import MASTER_KEY_VARIABLE, VaultError, harden
@@ -135,6 +136,17 @@ def _report_bug(error: Exception, *, debug: bool) -> int:
     hint = "report it with what you ran and `silo --version`; SILO_DEBUG=1 shows the traceback, which may hold secrets"
     say_error(f"a bug in silo: {type(error).__name__}{place}", "internal-error", hint)
     return BUG
+
+
+def _open_closed_streams() -> None:
+    """Put `/dev/null` where a standard stream is closed (`<&-`); else a file that silo opens takes its number, and its output."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest free number, so this one
+            os.set_inheritable(opened, True)
+            setattr(sys, name, open(opened, mode))  # noqa: SIM115 - as long as the process lives
 
 
 def _abandon_stdout() -> None:

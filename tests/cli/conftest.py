@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,11 +94,16 @@ class Silo:
 
     def __call__(self, *arguments: str, stdin: bytes = b"", debug: bool = False) -> Outcome:
         self._capsys.readouterr()
-        before, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(stdin))
-        try:
-            status = run(arguments, self._fake_silo.open_session(self.environ, works=self.works), debug=debug)
-        finally:
-            sys.stdin = before
+        with io.TextIOWrapper(
+            tempfile.TemporaryFile()
+        ) as text:  # a real file: what reads it may wait for its descriptor
+            text.buffer.write(stdin)
+            text.buffer.seek(0)
+            before, sys.stdin = sys.stdin, text
+            try:
+                status = run(arguments, self._fake_silo.open_session(self.environ, works=self.works), debug=debug)
+            finally:
+                sys.stdin = before
         out, err = self._capsys.readouterr()
         return Outcome(status, out, err)
 

@@ -84,6 +84,22 @@ def test_who_stops_reading_gets_no_complaint(start, silo):
     assert (process.returncode, err) == (141, "")
 
 
+def test_a_closed_input_is_an_empty_one(ended):
+    status, out, err = ended(["sh", "-c", 'exec "$@" <&-', "sh", *REAL], "vault", "add", "KEY")
+    assert (status, out) == (2, "")
+    assert "[usage]" in err
+
+
+def test_no_file_takes_the_place_of_a_closed_output(ended, silo):
+    """A file of the vault that is opened as descriptor 1 or 2 would get what is printed."""
+    silo.environ["VALUE"] = SECRET
+    closed = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *REAL]
+    assert ended(closed, "vault", "add", "KEY", "--from-env", "VALUE") == (0, "", "")
+    assert ended(closed, "vault", "list") == (0, "", "")
+    assert ended(closed, "vault", "add", "no name", "--from-env", "VALUE") == (2, "", "")
+    assert ended(REAL, "vault", "list") == (0, "KEY\n", "")
+
+
 def test_python_m_silo_is_silo(ended):
     status, out, err = ended(REAL, "--version")
     assert (status, err) == (0, "")
