@@ -166,6 +166,24 @@ class VaultBusy(VaultLocked):
     code = "vault-busy"
 
 
+class VaultRolledBack(VaultUnusable):
+    """The vault file is older than one that was here before."""
+
+    code = "vault-rolled-back"
+
+
+class VaultUnreachable(VaultLocked):
+    """A server that holds a key or a secret does not answer."""
+
+    code = "vault-unreachable"
+
+
+class VaultRefused(VaultLocked):
+    """A server that holds a key or a secret refuses access."""
+
+    code = "vault-refused"
+
+
 class SecretMissing(SiloError):
     """A secret that the skill declares is not in the vault."""
 
@@ -285,6 +303,13 @@ class SecretUndeclared(SkillFailed):
     """The skill asked for a secret that its header does not declare."""
 
     code = "secret-undeclared"
+
+
+class CanaryTripped(SkillFailed):
+    """A decoy of the vault turned up in what a call was given or sent back; the call was ended, and nothing of it is given out."""
+
+    code = "canary-tripped"
+    exit_status = 3
 
 
 class SandboxLost(SkillFailed):

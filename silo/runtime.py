@@ -30,6 +30,7 @@ from silo.catalog.store import SkillStore
 from silo.config.home import default_home, prepare_home
 from silo.config.load import load
 from silo.config.schema import Config
+from silo.config.vault import VaultSetup
 from silo.errors import UsageError
 from silo.model import Call, Caller, Isolation, ProgressReport, Result, Skill, Tool
 from silo.pipeline.approvals import Approvals
@@ -73,6 +74,7 @@ class Runtime:
         environ: Mapping[str, str] | None = None,
         caller: Caller = A_PROGRAM,
         channel: Channel | None = None,
+        ask_passphrase: Callable[[], str | None] | None = None,
         backends: Sequence[Backend] | None = None,
         images: ImageStore | None = None,
     ) -> None:
@@ -84,6 +86,8 @@ class Runtime:
             environ: default: the process's. Of it, silo uses its own variables, and uv those that are about package indexes.
             caller: who asks, for the record and for the person who is asked.
             channel: reaches a person who can agree to calls; None means that there is nobody, so such calls are refused.
+            ask_passphrase: asks a person for the vault's recovery passphrase, where it opens with nothing else; returns None if nobody
+                is there. Called in a worker thread.
             backends: strongest first, in place of silo's own; for tests and for backends of third parties.
             images: in place of those under `home`; for tests.
 
@@ -92,7 +96,7 @@ class Runtime:
             ConfigInvalid: the configuration can't be read, or holds what the schema does not have.
         """
         environ = dict(os.environ if environ is None else environ)
-        self._master_key = environ.pop(MASTER_KEY, None)
+        master_key = environ.pop(MASTER_KEY, None)
         self._environ = environ
         self._home = prepare_home(home if home is not None else default_home(environ))
         self._config = config if config is not None else load(self._home, environ=environ).config
@@ -108,7 +112,13 @@ class Runtime:
         self._backends = tuple(backends)
         self._sandboxes = _sandboxes(self._backends, self._config)
         self._units = SkillUnits(self._images, _limits(self._config))
-        self._vault: Vault | None = None
+        self._setup = VaultSetup(
+            self._home,
+            self._config,
+            environ=self._environ,
+            master_key=master_key,
+            ask_passphrase=ask_passphrase,
+        )
         self._index: tuple[tuple[Tool, ...], Index] | None = None
         self._pipeline: CallPipeline | None = None
         self._stack = AsyncExitStack()
@@ -140,12 +150,20 @@ class Runtime:
     @property
     def vault(self) -> Vault:
         """The vault; made when first asked for, opened when first read. Its methods block."""
-        if self._vault is None:
-            from silo_vault import EnvironmentKey, KeyringKey, Vault
+        return self._setup.vault
 
-            providers = (EnvironmentKey(self._master_key), KeyringKey())
-            self._vault = Vault(self._home / "credentials.silo", providers)
-        return self._vault
+    @property
+    def vault_setup(self) -> VaultSetup:
+        """The vault with the keys and places that belong to it."""
+        return self._setup
+
+    def record(self, event: str, **facts: object) -> None:
+        """Add to the audit log something that was done on purpose and is no call, e.g. a change of keys. Blocks.
+
+        Raises:
+            AuditBroken: it could not be written.
+        """
+        self._audit.append(event, {"caller": {"kind": self._caller.kind, "client": self._caller.client}, **facts})
 
     async def skills(self) -> tuple[Skill, ...]:
         """Return the installed skills, sorted by namespace."""
@@ -269,7 +287,7 @@ class Runtime:
             skills=self._store,
             rules=rules,
             approvals=Approvals(self._channel, config.approval.timeout_s, config.approval.headless),
-            secrets=Secrets(lambda: self.vault, config.approval.headless),
+            secrets=Secrets(self._setup.sources(), config.approval.headless),
             backends=self._sandboxes,
             units=self._units,
             audit=self._audit,

@@ -71,7 +71,7 @@ def add_command(
     add(run)
 
 
-def add_group(app: typer.Typer, name: str, text: str, *, section: str) -> typer.Typer:
+def add_group(app: typer.Typer, name: str, text: str, *, section: str | None = None) -> typer.Typer:
     """Add a command that has commands of its own, and return what they are added to."""
     group = typer.Typer(rich_markup_mode=None)
     # With a callback a group stays one, even if it has a single command.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from silo_vault import Vault
 
     from silo.config.load import Loaded
+    from silo.config.vault import VaultSetup
     from silo.model import Skill
     from silo.pipeline.units import ImageStore
     from silo.runtime import Runtime
@@ -54,7 +55,13 @@ class Session:
     backends: Sequence[Backend] | None = None
     images: ImageStore | None = None
 
-    def open_runtime(self, *, channel: Channel | None = None, caller: Caller | None = None) -> Runtime:
+    def open_runtime(
+        self,
+        *,
+        channel: Channel | None = None,
+        caller: Caller | None = None,
+        ask_passphrase: Callable[[], str | None] | None = None,
+    ) -> Runtime:
         """Return a runtime that is not entered yet.
 
         Raises:
@@ -66,6 +73,7 @@ class Session:
             environ=self.environ,
             caller=caller or Caller("cli", _user()),
             channel=channel,
+            ask_passphrase=ask_passphrase,
             backends=self.backends,
             images=self.images,
         )
@@ -110,15 +118,33 @@ class Session:
         Raises:
             VaultLocked, VaultUnusable, VaultBusy, SecretMissing, UsageError: as `silo.pipeline.secrets.from_vault_error`.
         """
+        with self.vault_setup() as setup:
+            yield setup.vault
+
+    @contextmanager
+    def vault_setup(self) -> Iterator[VaultSetup]:
+        """As `vault`, with the keys and places that belong to it."""
         from silo_vault import VaultError
 
+        from silo.cli.values import type_once
         from silo.pipeline.secrets import from_vault_error
 
-        runtime = self.open_runtime()
+        def ask() -> str | None:
+            return None if runtime.config.approval.headless else type_once("recovery passphrase of the vault")
+
+        runtime = self.open_runtime(ask_passphrase=ask)
         try:
-            yield runtime.vault
+            yield runtime.vault_setup
         except VaultError as error:
             raise from_vault_error(error, headless=runtime.config.approval.headless) from error
+
+    def record(self, event: str, **facts: object) -> None:
+        """Add to the audit log what was done on purpose.
+
+        Raises:
+            AuditBroken: it could not be written.
+        """
+        self.open_runtime().record(event, **facts)
 
     def home(self) -> Path:
         """Return the checked home folder.

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from silo.model import Isolation
+from silo.pipeline.sources import check_mapped, parse_reference
 
 
 class Section(BaseModel):
@@ -91,6 +92,32 @@ class CallSection(Section):
     """The most that the files of a result may have together, in MiB."""
 
 
+def _mapped(sources: dict[str, str]) -> dict[str, str]:
+    for name, text in sources.items():
+        check_mapped(name)
+        parse_reference(text)
+    return sources
+
+
+def _server_path(path: str) -> str:
+    if path:
+        parse_reference(f"vault://{path}#NAME")
+    return path
+
+
+class SecretsSection(Section):
+    """`[secrets]`: where secrets are looked up. What is mapped in `sources` first, then HashiCorp Vault, the keyring, the vault file."""
+
+    sources: Annotated[dict[str, str], AfterValidator(_mapped)] = {}
+    """Places by `NAME` or `skill.NAME`: `vault://mount/path#field`, `keyring://service/user` or `silo://[skill/]NAME`; only there."""
+
+    hashicorp_path: Annotated[str, AfterValidator(_server_path)] = ""
+    """`mount/path` in HashiCorp Vault: `NAME` of a skill is the field of that name at `mount/path/skill`, else at `mount/path`."""
+
+    keyring: bool = False
+    """Look secrets up in the OS keyring, service `silo-secrets`, user `skill/NAME`, else `NAME`."""
+
+
 class AuditSection(Section):
     """`[audit]`: the record of what ran. It can't be switched off."""
 
@@ -106,4 +133,5 @@ class Config(Section):
     server: ServerSection = ServerSection()
     approval: ApprovalSection = ApprovalSection()
     call: CallSection = CallSection()
+    secrets: SecretsSection = SecretsSection()
     audit: AuditSection = AuditSection()

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from anyio import to_thread
 
-from silo.errors import SiloError, ToolUnknown
+from silo.errors import CanaryTripped, SiloError, ToolUnknown
 from silo.model import Call, File, Isolation, ProgressReport, Result, Skill, Tool
 from silo.pipeline.approvals import Approvals
 from silo.pipeline.arguments import Checkers, check_arguments, check_json, check_result
@@ -110,10 +110,14 @@ class CallPipeline:
             record.decided(await self.approvals.settle(call, skill, tool, decision, backend.isolation))  # CallDenied
             watch.lap("approve")
             await record.begin(backend.isolation)  # AuditBroken
-            async with self.slots, self.secrets.lease(tool.secrets) as secrets:  # VaultLocked, SecretMissing
+            async with (
+                self.slots,
+                self.secrets.lease(skill.namespace, tool.secrets) as lease,
+            ):  # VaultLocked, SecretMissing
                 watch.lap("unlock")
-                request = replace(request, secrets=dict(secrets))
-                return await self._run(skill, tool, backend, request, watch, on_progress)
+                request = replace(request, secrets=dict(lease.values))
+                redactor = Redactor(request.secrets, lease.canaries)
+                return await self._run(skill, tool, backend, request, redactor, watch, on_progress)
 
     async def _resolve(self, name: str) -> tuple[Skill, Tool]:
         parts = split_id(name)
@@ -146,11 +150,11 @@ class CallPipeline:
         tool: Tool,
         backend: Backend,
         request: GuestRequest,
+        redactor: Redactor,
         watch: _Stopwatch,
         on_progress: OnProgress,
     ) -> Result:
         """Run the call in a fresh guest. Whatever leaves this function, a result or an error, has been redacted."""
-        redactor = Redactor(request.secrets)
 
         def relay(progress: Progress) -> None:
             message = None if progress.message is None else redactor.text(progress.message)
@@ -160,6 +164,7 @@ class CallPipeline:
             on_progress(ProgressReport(0.0, None, step))
 
         try:
+            await to_thread.run_sync(_refuse_decoys, request, redactor)  # CanaryTripped
             unit = await self.units.of(skill)
             opened: AbstractAsyncContextManager[Sandbox] = backend.open(unit, on_step=tell)
             async with opened as sandbox:
@@ -174,7 +179,11 @@ class CallPipeline:
             if not redactor:
                 raise
             # `from None`: the original, and what caused it, may quote what the guest sent.
-            raise redactor.error(error) from None
+            try:
+                cleaned = redactor.error(error)
+            except CanaryTripped as tripped:
+                raise tripped from None
+            raise cleaned from None
 
     def _finish(
         self,
@@ -193,6 +202,14 @@ class CallPipeline:
         result = to_result(reply, redactor, isolation=isolation, timing={})
         watch.lap("redact")
         return replace(result, timing=watch.timing(reply.timing))
+
+
+def _refuse_decoys(request: GuestRequest, redactor: Redactor) -> None:
+    """Let no decoy into a guest: whoever passes one on has it from the vault."""
+    if redactor.has_canaries:
+        redactor.data(request.arguments)
+        for file in request.files:
+            redactor.file(file)
 
 
 class _Stopwatch:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote, quote_plus
 
-from silo.errors import SiloError, SkillFailed
+from silo.errors import CanaryTripped, SiloError, SkillFailed
 from silo.model import File
 from silo.pipeline.schema import Json
 
@@ -35,22 +35,35 @@ class _Form:
 
     Attributes:
         swallow: characters of the encoding that belong to the secret in part, when they stand beside the form.
+        canary: the name of the decoy that this is a form of; empty for a secret.
     """
 
     needle: bytes
     marker: bytes
     swallow: frozenset[int] = frozenset()
+    canary: str = ""
 
 
 class Redactor:
-    """Replaces secrets by `[redacted:NAME]`. Immutable, and its `repr` shows nothing."""
+    """Replaces secrets by `[redacted:NAME]`. Immutable, and its `repr` shows nothing.
 
-    def __init__(self, secrets: Mapping[str, str]) -> None:
-        self._forms = tuple(_forms(secrets))
+    Every method raises `CanaryTripped` when it meets a decoy: those are granted to no call, so there is nothing to save by a marker.
+    """
+
+    def __init__(self, secrets: Mapping[str, str], canaries: Mapping[str, str] | None = None) -> None:
+        decoys = (
+            replace(form, canary=name) for name, value in (canaries or {}).items() for form in _forms({name: value})
+        )
+        self._forms = (*decoys, *_forms(secrets))
 
     def __bool__(self) -> bool:
         """Whether there is anything to look for."""
         return bool(self._forms)
+
+    @property
+    def has_canaries(self) -> bool:
+        """Whether it looks for decoys as well."""
+        return any(form.canary for form in self._forms)
 
     def text(self, text: str) -> str:
         """Return the text without secrets; lone surrogates survive."""
@@ -152,6 +165,11 @@ class Redactor:
         found = []
         for form in self._forms:
             position = data.find(form.needle)
+            if position >= 0 and form.canary:
+                raise CanaryTripped(
+                    f"the decoy {form.canary} turned up in a call, so somebody has read what nobody was given",
+                    hint="treat the vault as read: change the real secrets where they were issued; `silo audit show` has the call",
+                )
             while position >= 0:
                 start, end = position, position + len(form.needle)
                 if start and form.swallow and data[start - 1] in form.swallow:

@@ -1,41 +1,45 @@
-"""Lease secrets from the vault for the length of one call. Where and how they are kept is `silo_vault`'s.
+"""Lease secrets for the length of one call, and say in silo's words what keeps them away. Where they lie is `silo.pipeline.sources`'.
 
-The vault is opened only when a call needs a secret, in a worker thread: a keyring may wait for a person to unlock it.
+A place is opened only when a call needs a secret of it, in a worker thread: a keyring may wait for a person to unlock it.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from silo.errors import SecretMissing, SiloError, UsageError, VaultBusy, VaultLocked, VaultUnusable
+from silo.errors import (
+    SecretMissing,
+    SiloError,
+    UsageError,
+    VaultBusy,
+    VaultLocked,
+    VaultRefused,
+    VaultRolledBack,
+    VaultUnreachable,
+    VaultUnusable,
+)
+from silo.pipeline.sources import Sources
 
 if TYPE_CHECKING:
     from silo_vault import VaultError
 
 
-class Revealable(Protocol):
-    """A secret that shows itself only when asked to."""
+@dataclass(frozen=True, repr=False)
+class Lease:
+    """What one call got.
 
-    def reveal(self) -> str:
-        """Return the value."""
-        ...
+    Attributes:
+        values: the declared secrets by name.
+        canaries: decoys by name, which the call did not get; where one turns up, somebody has read the vault.
+    """
 
-
-class SecretSource(Protocol):
-    """What the pipeline needs of a vault: `silo_vault.Vault` is one."""
-
-    def get(self, name: str) -> Revealable:
-        """Return a secret.
-
-        Raises:
-            VaultError: there is none of that name, or the vault does not open.
-        """
-        ...
+    values: Mapping[str, str]
+    canaries: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -43,51 +47,62 @@ class Secrets:
     """Leases on secrets.
 
     Attributes:
-        open_vault: returns the vault; called only when a secret is needed.
+        sources: where they are looked up.
         headless: nobody can unlock anything, so a locked vault says `SILO_AUTH_REQUIRED`.
     """
 
-    open_vault: Callable[[], SecretSource]
+    sources: Sources
     headless: bool = False
 
     @asynccontextmanager
-    async def lease(self, names: Sequence[str]) -> AsyncIterator[Mapping[str, str]]:
+    async def lease(self, skill: str, names: Sequence[str]) -> AsyncIterator[Lease]:
         """Yield the values by name; they are forgotten when the context ends, as far as Python can forget.
 
+        A vault with decoys is opened for each call, also for one without secrets: a decoy that could not be looked for is no alarm.
+
         Raises:
-            SecretMissing: one or more are not in the vault; the message names all of them.
+            SecretMissing: one or more are nowhere; the message names all of them.
             VaultLocked, VaultUnusable, VaultBusy: as they say.
         """
-        if not names:
-            yield {}
-            return
-        values = await to_thread.run_sync(self._read, tuple(names))
+        values, canaries = await to_thread.run_sync(self._read, skill, tuple(names))
         try:
-            yield values
+            yield Lease(values, canaries)
         finally:
             values.clear()
+            canaries.clear()
 
-    def _read(self, names: tuple[str, ...]) -> dict[str, str]:
-        from silo_vault import SecretNotFound, VaultError
+    def _read(self, skill: str, names: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str]]:
+        from silo_vault import VaultError
 
         values: dict[str, str] = {}
         missing: list[str] = []
         try:
-            vault = self.open_vault()
             for name in names:
-                try:
-                    values[name] = vault.get(name).reveal()
-                except SecretNotFound:
+                found = self.sources.find(skill, name)
+                if found is None:
                     missing.append(name)
+                else:
+                    values[name] = found.reveal()
+            canaries = {name: decoy.reveal() for name, decoy in self.sources.canaries().items()}
         except VaultError as error:
             raise from_vault_error(error, headless=self.headless) from error
         if missing:
-            quoted = ", ".join(repr(name) for name in missing)
-            raise SecretMissing(
-                f"{quoted} {'is' if len(missing) == 1 else 'are'} not in the vault",
-                hint="add it with " + " and ".join(f"`silo vault add {name}`" for name in missing),
-            )
-        return values
+            raise self._missing(skill, missing)
+        return values, canaries
+
+    def _missing(self, skill: str, names: Sequence[str]) -> SecretMissing:
+        references = {name: self.sources.reference(skill, name) for name in names}
+        quoted = ", ".join(
+            f"{name!r} (mapped to {reference.text})" if reference else repr(name)
+            for name, reference in references.items()
+        )
+        to_add = [f"`silo vault add {name}`" for name, reference in references.items() if reference is None]
+        hint = (
+            f"add it with {' and '.join(to_add)}"
+            if to_add
+            else "put it there, or change [secrets.sources] in silo.toml"
+        )
+        return SecretMissing(f"{quoted} {'is' if len(names) == 1 else 'are'} not in the vault", hint=hint)
 
 
 def from_vault_error(error: VaultError, *, headless: bool = False) -> SiloError:
@@ -107,6 +122,9 @@ def vault_errors() -> Mapping[type[Exception], type[SiloError]]:
     return {
         silo_vault.VaultLocked: VaultLocked,
         silo_vault.KeyUnavailable: VaultLocked,
+        silo_vault.KeyUnreachable: VaultUnreachable,
+        silo_vault.AccessRefused: VaultRefused,
+        silo_vault.VaultRolledBack: VaultRolledBack,
         silo_vault.VaultDamaged: VaultUnusable,
         silo_vault.VaultNotWritten: VaultUnusable,
         silo_vault.VaultBusy: VaultBusy,

@@ -1,7 +1,8 @@
 """What is recorded of one call, and when. The file and its chain are `silo.pipeline.audit`'s.
 
 A call leaves two records: `call` right before anything is unlocked or started, and `end` when it is over. One that does not get so
-far leaves a single `refused`. If the first can't be written, the call does not run; if the last can't, its result is not given out.
+far leaves a single `refused`. One in which a decoy turned up leaves an `alert` as well. If the first can't be written, the call does
+not run; if the last can't, its result is not given out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from anyio import CancelScope, get_cancelled_exc_class, to_thread
 
-from silo.errors import SiloError
+from silo.errors import CanaryTripped, SiloError
 from silo.model import Call, Decision, File, Isolation, Skill, Tool
 from silo.pipeline.audit import AuditLog, canonical
 from silo.pipeline.schema import Json
@@ -63,6 +64,10 @@ class Trail:
         """
         body = {**self._body, "outcome": outcome, "duration_ms": duration_ms}
         with CancelScope(shield=True):
+            if outcome == CanaryTripped.code:
+                await to_thread.run_sync(
+                    self._log.append, "alert", {"call": body["call"], "tool": body["tool"], "alert": outcome}
+                )
             await to_thread.run_sync(self._log.append, "end" if self._has_begun else "refused", body)
 
 

@@ -25,7 +25,7 @@ from typing import Any, Self
 
 import anyio
 from silo_interaction import Answer, Question
-from silo_vault import Secret, SecretNotFound
+from silo_vault import Secret
 
 from silo.errors import SandboxTimeout, SandboxUnavailable, SkillUnknown
 from silo.model import Interpreter, Isolation, SecretSpec, Skill, SkillHeader, Tool
@@ -259,20 +259,30 @@ class FakeVault:
         secrets: Mapping[str, str] | None = None,
         *,
         fails_with: Exception | None = None,
+        canaries: Mapping[str, str] | None = None,
         notes: list[str] | None = None,
     ) -> None:
         self._secrets = dict(secrets or {})
+        self._canaries = dict(canaries or {})
         self._fails_with = fails_with
         self._notes = notes if notes is not None else []
 
-    def get(self, name: str) -> Secret:
-        """As `silo_vault.Vault.get`."""
+    def find(self, name: str, namespaces: Sequence[str]) -> Secret | None:
+        """As `silo_vault.Vault.find`; a secret that belongs to one skill is under `skill/NAME`."""
         self._notes.append(f"get {name}")
         if self._fails_with is not None:
             raise self._fails_with
-        if name not in self._secrets:
-            raise SecretNotFound(f"there is no secret {name} in the vault", hint=f"add {name} first")
-        return Secret(name, self._secrets[name])
+        for namespace in namespaces:
+            value = self._secrets.get(f"{namespace}/{name}" if namespace else name)
+            if value is not None:
+                return Secret(name, value)
+        return None
+
+    def canaries(self) -> Mapping[str, Secret]:
+        """As `silo_vault.Vault.canaries`."""
+        if self._canaries and self._fails_with is not None:
+            raise self._fails_with
+        return {name: Secret(name, value) for name, value in self._canaries.items()}
 
 
 @dataclass

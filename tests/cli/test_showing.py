@@ -22,6 +22,8 @@ import pytest
             "audit verify",
         ),
         *("vault", "vault add", "vault list", "vault remove", "vault status", "mcp", "mcp serve", "mcp config"),
+        *("vault import", "vault export", "vault restore", "vault rekey", "vault rotate", "vault lock", "vault canary"),
+        *("vault canary add", "vault canary list", "vault canary remove"),
         *("setup", "doctor", "config", "config show"),
     ],
 )

@@ -1,5 +1,11 @@
 """`silo vault`: where a value may come from, and that it shows nowhere."""
 
+import os
+import pty
+import stat
+import subprocess
+import sys
+
 import pytest
 
 from silo.runtime import Runtime
@@ -10,7 +16,7 @@ SECRET = "correct horse battery staple"
 def test_a_value_from_standard_input_is_stored_without_its_last_line_break(bare_silo):
     for name, given in (("A", b"x\n"), ("B", b"x\r\n"), ("C", b"x\n\n"), ("D", b" x ")):
         found = bare_silo("vault", "add", name, stdin=given)
-        assert (found.status, found.out, found.err) == (0, "", "")
+        assert (found.status, found.out) == (0, "")
     vault = Runtime(environ=bare_silo.environ).vault
     assert [vault.get(name).reveal() for name in "ABCD"] == ["x", "x", "x\n", " x "]
 
@@ -29,7 +35,9 @@ def test_names_are_listed_and_values_are_not(bare_silo):
         bare_silo("vault", "add", name, stdin=SECRET.encode())
     found = bare_silo("vault", "list")
     assert (found.out, found.err) == ("A_KEY\nB_KEY\n", "")
-    assert bare_silo("vault", "list", "--json").json == {"secrets": ["A_KEY", "B_KEY"]}
+    assert bare_silo("vault", "list", "--json").json == {
+        "secrets": [{"name": "A_KEY", "skill": None}, {"name": "B_KEY", "skill": None}]
+    }
     status = bare_silo("vault", "status", "--json").json
     assert (status["exists"], status["secrets"], [key["kind"] for key in status["keys"]]) == (True, 2, ["env"])
     assert bare_silo("vault", "remove", "A_KEY").status == 0
@@ -97,3 +105,277 @@ def test_a_state_folder_that_others_can_read_is_refused_for_secrets(bare_silo):
     found = bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
     assert (found.status, found.code) == (4, "vault-unusable")
     assert "chmod 700" in found.hint
+
+
+# --- whose it is ------------------------------------------------------------------------------------------------------
+
+
+def test_a_short_value_is_taken_with_a_warning_that_does_not_show_it(bare_silo):
+    found = bare_silo("vault", "add", "PIN", stdin=b"7391")
+    assert found.status == 0
+    assert "4 bytes" in found.err
+    assert "7391" not in found.err
+    assert bare_silo("vault", "add", "LONG", stdin=SECRET.encode()).err == ""
+
+
+def test_a_secret_of_one_skill_is_kept_apart_from_a_global_one_of_that_name(bare_silo):
+    bare_silo("vault", "add", "KEY", stdin=b"for everybody")
+    assert bare_silo("vault", "add", "KEY", "--skill", "jwt", stdin=b"for jwt alone").status == 0
+    assert bare_silo("vault", "list").out == "KEY\njwt/KEY\n"
+    vault = Runtime(environ=bare_silo.environ).vault
+    assert vault.find("KEY", ("jwt", "")).reveal() == "for jwt alone"
+    assert vault.find("KEY", ("github", "")).reveal() == "for everybody"
+    assert bare_silo("vault", "remove", "KEY", "--skill", "jwt").status == 0
+    assert bare_silo("vault", "list").out == "KEY\n"
+    found = bare_silo("vault", "remove", "KEY", "--skill", "jwt")
+    assert (found.status, found.code) == (4, "secret-missing")
+    found = bare_silo("vault", "add", "KEY", "--skill", "Not A Skill", stdin=SECRET.encode())
+    assert (found.status, found.code) == (2, "usage")
+
+
+# --- keys -------------------------------------------------------------------------------------------------------------
+
+
+def keys(bare_silo):
+    return {key["kind"]: key["key_id"] for key in bare_silo("vault", "status", "--json").json["keys"]}
+
+
+def events(bare_silo):
+    return [record for record in bare_silo("audit", "show", "--json").json["records"] if record["event"] == "vault"]
+
+
+def test_the_key_is_replaced_and_the_old_one_opens_nothing(bare_silo):
+    bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
+    bare_silo.environ["NEW"] = "cd" * 32
+    old = keys(bare_silo)["env"]
+    found = bare_silo("vault", "rekey", "--replace", "env", "--from-env", "NEW")
+    assert (found.status, found.out) == (0, "")
+    assert "cd" * 32 not in found.err
+    assert (bare_silo("vault", "list").status, bare_silo("vault", "list").code) == (4, "vault-locked")
+    bare_silo.environ["SILO_MASTER_KEY"] = bare_silo.environ.pop("NEW")
+    assert bare_silo("vault", "list").out == "KEY\n"
+    assert events(bare_silo)[-1]["removed"] == [old]
+    assert events(bare_silo)[-1]["added"] == [keys(bare_silo)["env"]]
+
+
+def test_a_recovery_passphrase_opens_the_vault_when_no_other_key_is_left(bare_silo):
+    bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
+    found = bare_silo("vault", "rekey", "--add", "passphrase", stdin=b"five random words in order\n")
+    assert found.status == 0, found.err
+    assert set(keys(bare_silo)) == {"env", "passphrase"}
+    del bare_silo.environ["SILO_MASTER_KEY"]
+    assert bare_silo("vault", "list").code == "vault-locked"  # nobody is there to type it
+    status, shown = typed(bare_silo, ["vault", "list"], "passphrase", "five random words in order\n")
+    assert (status, shown.splitlines()[-1]) == (0, "KEY")
+    assert "five random" not in shown
+    status, shown = typed(bare_silo, ["vault", "list"], "passphrase", "not the passphrase\n")
+    assert status == 4
+    assert "[vault-locked]" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "code"),
+    [
+        (["rekey"], 2, "usage"),
+        (["rekey", "--add", "yubikey"], 2, "usage"),
+        (["rekey", "--remove", "0123456789abcdef"], 4, "secret-missing"),
+        (["rekey", "--add", "passphrase", "--add", "env"], 2, "usage"),
+        (["rekey", "--add", "env", "--from-env", "NOT_SET"], 2, "usage"),
+        (["rekey", "--add", "env", "--from-env", "SILO_MASTER_KEY"], 4, "vault-locked"),
+        (["rotate", "--drop", "0123456789abcdef"], 4, "secret-missing"),
+        (["restore", "/nonexistent/file"], 4, "secret-missing"),
+        (["restore", "/etc/hosts", "--accept-rollback"], 2, "usage"),
+        (["import", "/nonexistent/.env"], 2, "usage"),
+        (["export", "-", "--plain-text"], 2, "usage"),
+        (["export", "out", "--to", "nobody"], 2, "usage"),
+        (["export", "out"], 2, "usage"),
+        (["export", "out", "--plain-text"], 2, "usage"),
+        (["canary", "remove", "KEY"], 4, "secret-missing"),
+        (["canary", "add", "lower"], 2, "usage"),
+    ],
+)
+def test_what_can_not_be_changed_is_an_error_and_the_vault_is_as_it_was(
+    bare_silo, arguments, status, code, tmp_path, monkeypatch
+):
+    bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
+    before = (bare_silo.home / "credentials.silo").read_bytes()
+    monkeypatch.chdir(tmp_path)
+    found = bare_silo("vault", *arguments)
+    assert (found.status, found.code, found.out) == (status, code, "")
+    assert found.hint
+    assert (bare_silo.home / "credentials.silo").read_bytes() == before
+
+
+def test_a_new_data_key_seals_every_secret_again(bare_silo):
+    bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
+    before = (bare_silo.home / "credentials.silo").read_bytes()
+    found = bare_silo("vault", "rotate")
+    assert (found.status, found.out, found.err) == (0, "", "")
+    assert (bare_silo.home / "credentials.silo").read_bytes() != before
+    assert Runtime(environ=bare_silo.environ).vault.get("KEY").reveal() == SECRET
+    assert events(bare_silo)[-1]["action"] == "rotate"
+
+
+def test_locking_reaches_a_process_that_has_the_vault_open(bare_silo):
+    bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
+    vault = Runtime(environ=bare_silo.environ).vault
+    assert vault.get("KEY").reveal() == SECRET
+    assert bare_silo("vault", "lock").status == 0
+    with pytest.raises(Exception, match="forgotten when the vault was locked"):
+        vault.get("KEY")
+    assert events(bare_silo)[-1]["action"] == "lock"
+
+
+# --- older files ------------------------------------------------------------------------------------------------------
+
+
+def test_an_older_file_is_refused_until_somebody_accepts_it_which_is_recorded(bare_silo):
+    bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
+    file = bare_silo.home / "credentials.silo"
+    old = file.read_bytes()
+    bare_silo("vault", "add", "OTHER", stdin=SECRET.encode())
+    file.write_bytes(old)
+    found = bare_silo("vault", "list")
+    assert (found.status, found.code, found.out) == (4, "vault-rolled-back", "")
+    assert "--accept-rollback" in found.hint
+    assert bare_silo("vault", "restore", "--accept-rollback").status == 0
+    assert bare_silo("vault", "list").out == "KEY\n"
+    assert [(event["action"], event["accept_rollback"]) for event in events(bare_silo)] == [("restore", True)]
+
+
+def test_the_backup_takes_the_place_of_a_damaged_file_which_is_kept(bare_silo):
+    bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
+    bare_silo("vault", "add", "OTHER", stdin=SECRET.encode())
+    file = bare_silo.home / "credentials.silo"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert bare_silo("vault", "list").code == "vault-unusable"
+    found = bare_silo("vault", "restore")
+    assert found.status == 0
+    assert "kept as" in found.err
+    assert bare_silo("vault", "list").out == "KEY\n"
+
+
+# --- coming and going -------------------------------------------------------------------------------------------------
+
+
+def test_an_env_file_is_imported_whole_or_not_at_all(bare_silo, tmp_path):
+    env = tmp_path / ".env"
+    env.write_text(f'A_KEY="{SECRET}"\nexport B_KEY=plain-value # theirs\nBROKEN LINE\nC_KEY=\n')
+    found = bare_silo("vault", "import", str(env), "--dry-run", "--json")
+    assert found.status == 0
+    assert [one["name"] for one in found.json["added"]] == ["A_KEY", "B_KEY"]
+    assert len(found.json["skipped"]) == 2
+    assert bare_silo("vault", "list").out == ""
+    found = bare_silo("vault", "import", str(env), "--skill", "github")
+    assert found.status == 0
+    assert SECRET not in found.err + found.out
+    assert bare_silo("vault", "list").out == "github/A_KEY\ngithub/B_KEY\n"
+    env.write_text("A_KEY=changed-value\n")
+    assert bare_silo("vault", "import", str(env), "--skill", "github", "--json").json["kept"] == [
+        {"name": "A_KEY", "skill": "github"}
+    ]
+    assert Runtime(environ=bare_silo.environ).vault.get("A_KEY", namespace="github").reveal() == SECRET
+    bare_silo("vault", "import", str(env), "--skill", "github", "--replace")
+    assert Runtime(environ=bare_silo.environ).vault.get("A_KEY", namespace="github").reveal() == "changed-value"
+
+
+@pytest.mark.parametrize("way", ["passphrase", "recipient"])
+def test_an_export_comes_back_in_another_vault_and_shows_nothing_on_the_way(bare_silo, tmp_path, way):
+    import pyrage
+
+    identity = pyrage.x25519.Identity.generate()
+    (tmp_path / "identity").write_text(f"{identity}\n")
+    bare_silo.environ["WORDS"] = "five random words in order"
+    bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
+    bare_silo("vault", "add", "KEY", "--skill", "jwt", stdin=b"for jwt alone")
+    bare_silo("vault", "canary", "add", "DECOY")
+    out = tmp_path / "secrets.age"
+    to = ["--to", str(identity.to_public())] if way == "recipient" else ["--passphrase-from-env", "WORDS"]
+    found = bare_silo("vault", "export", str(out), *to)
+    assert (found.status, found.out) == (0, "")
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    assert SECRET.encode() not in out.read_bytes()
+    assert bare_silo("vault", "export", str(out), *to).code == "usage"  # it is there already
+    bare_silo.environ["SILO_HOME"] = str(tmp_path / "other")
+    opened = ["--identity", str(tmp_path / "identity")] if way == "recipient" else to
+    assert bare_silo("vault", "import", str(out), *opened).status == 0
+    vault = Runtime(environ=bare_silo.environ).vault
+    assert {place: secret.reveal() for place, secret in vault.get_all().items()} == {
+        ("", "KEY"): SECRET,
+        ("jwt", "KEY"): "for jwt alone",
+    }
+    assert vault.canaries() == {}
+    bare_silo.environ["WORDS"] = "not the passphrase at all"
+    if way == "passphrase":
+        assert bare_silo("vault", "import", str(out), *to, "--dry-run").code == "vault-locked"
+
+
+def test_plain_text_is_for_a_person_who_says_so(bare_silo):
+    bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
+    status, shown = typed(bare_silo, ["vault", "export", "-", "--plain-text"], "to go on", "no\n")
+    assert status == 2
+    assert SECRET not in shown
+    status, shown = typed(bare_silo, ["vault", "export", "-", "--plain-text"], "to go on", "show\n")
+    assert status == 0
+    assert SECRET in shown
+    assert events(bare_silo)[-1]["sealed_to"] == "nobody"
+
+
+# --- decoys -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_decoy_is_listed_apart_and_no_skill_can_ask_for_it(bare_silo):
+    assert bare_silo("vault", "canary", "add", "PROD_KEY").status == 0
+    assert bare_silo("vault", "list").out == ""
+    assert bare_silo("vault", "canary", "list").out == "PROD_KEY\n"
+    assert bare_silo("vault", "canary", "list", "--json").json == {"canaries": ["PROD_KEY"]}
+    vault = Runtime(environ=bare_silo.environ).vault
+    assert vault.find("PROD_KEY", ("", "jwt", "canary")) is None
+    assert len(vault.canaries()["PROD_KEY"].reveal()) == 40
+    assert bare_silo("vault", "canary", "remove", "PROD_KEY").status == 0
+    assert bare_silo("vault", "canary", "list").out == ""
+
+
+def test_a_decoy_in_an_answer_ends_the_call_and_raises_an_alert(silo):
+    silo.environ["DECOY"] = "AKIA-decoy-0123456789"
+    silo("vault", "canary", "add", "PROD_KEY", "--from-env", "DECOY")
+    found = silo("run", "demo.echo", f"text=look: {silo.environ['DECOY']}")
+    assert (found.status, found.code, found.out) == (3, "canary-tripped", "")
+    assert silo.environ["DECOY"] not in found.err
+    assert "PROD_KEY" in found.err
+    records = silo("audit", "show", "-n", "2", "--json").json["records"]
+    assert [record["event"] for record in records] == ["alert", "end"]
+    assert records[1]["outcome"] == "canary-tripped"
+    assert silo("run", "demo.echo", "text=harmless").status == 0
+
+
+def test_with_a_decoy_a_vault_that_does_not_open_stops_every_call(silo):
+    silo("vault", "canary", "add", "PROD_KEY")
+    del silo.environ["SILO_MASTER_KEY"]
+    found = silo("run", "demo.echo", "text=harmless")
+    assert (found.status, found.code) == (4, "vault-locked")
+
+
+def typed(bare_silo, arguments, wait_for, text):
+    """Run a command on a terminal of its own, type when it asks, and return its status and what it showed."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "silo", *arguments]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=bare_silo.environ)
+    os.close(theirs)
+    shown, is_typed = "", False
+    try:
+        while True:
+            try:
+                data = os.read(ours, 4096)
+            except OSError:  # EIO: nobody holds the other end any more
+                break
+            if not data:
+                break
+            shown += data.decode(errors="replace")
+            if not is_typed and wait_for in shown:
+                os.write(ours, text.encode())
+                is_typed = True
+    finally:
+        os.close(ours)
+        process.wait(30)
+    return process.returncode, shown.replace("\r\n", "\n")

@@ -1,12 +1,14 @@
+import hashlib
 import os
 import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from silo_vault import EnvironmentKey, Vault, VaultBusy, VaultDamaged
+from silo_vault import EnvironmentKey, Vault, VaultBusy, VaultDamaged, VaultLocked
 from silo_vault.storage import VaultFiles
 
 KEY = "00112233445566778899aabbccddeeff" * 2
@@ -14,9 +16,11 @@ WRITER = [sys.executable, str(Path(__file__).with_name("writer.py"))]
 PATIENCE_S = 60
 
 
-def writer(path: Path, *arguments: str, through: tuple[str, ...] = ()) -> subprocess.CompletedProcess[bytes]:
+def writer(
+    path: Path, *arguments: str, key: str = KEY, through: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [*through, *WRITER, str(path), KEY, *arguments], stdout=subprocess.PIPE, check=False, timeout=PATIENCE_S
+        [*through, *WRITER, str(path), key, *arguments], stdout=subprocess.PIPE, check=False, timeout=PATIENCE_S
     )
 
 
@@ -171,9 +175,18 @@ def test_a_failure_while_the_lock_is_held_lets_go_of_it(path, folder):
 # --- a save is whole, or did not happen -------------------------------------------------------------------------------
 
 
-def state(path: Path) -> dict[str, str]:
+def opens(path: Path, key: str) -> bool:
+    """Whether this key opens the vault."""
+    try:
+        Vault(path, [EnvironmentKey(key)]).names()
+    except VaultLocked:
+        return False
+    return True
+
+
+def state(path: Path, key: str = KEY) -> dict[str, str]:
     """What the vault holds; an exception if it does not open."""
-    vault = Vault(path, [EnvironmentKey(KEY)])
+    vault = Vault(path, [EnvironmentKey(key)])
     return {name: vault.get(name).reveal() for name in vault.names()}
 
 
@@ -193,27 +206,61 @@ def strace(calls: str, injection: str, path: Path) -> tuple[str, ...]:
     )
 
 
-@pytest.mark.parametrize("calls", ["flock", "ftruncate", "pwrite64", "fchmod", "write", "fsync", "/^rename"])
-def test_a_writer_killed_at_any_system_call_of_a_save_leaves_the_old_or_the_new(open_vault, path, calls):
-    """V7. The `when` rises until the save runs through, so every one of these calls has been the last."""
-    open_vault().put("KEPT", "kept")
+CHANGING = "/^(openat|close|flock|ftruncate|pwrite64|write|fchmod|fsync|rename|renameat|unlink|unlinkat|mkdir)$"
+"""The system calls by which a save could leave a trace, and those around them."""
+
+
+def calls_of(path: Path, key: str, *arguments: str) -> list[tuple[str, int]]:
+    """Do it once, and return the writer's system calls behind its marker: the name of each, and its how manieth that is."""
+    through = ("strace", "--quiet=all", f"--trace={CHANGING}", f"--output={path.parent.parent / 'strace.log'}")
+    subprocess.run([*through, *WRITER, str(path), key, *arguments], check=True, timeout=PATIENCE_S)
+    counts: Counter[str] = Counter()
+    calls: list[tuple[str, int]] = []
+    is_behind = False
+    for line in (path.parent.parent / "strace.log").read_text().splitlines():
+        name, bracket, _ = line.partition("(")
+        if not bracket:
+            continue
+        counts[name] += 1
+        if is_behind:
+            calls.append((name, counts[name]))
+        is_behind = is_behind or "/silo-vault-marker" in line
+    return calls
+
+
+@pytest.mark.parametrize("action", ["put", "rekey", "rotate", "restore"])
+def test_a_writer_killed_at_any_system_call_leaves_the_old_or_the_new(open_vault, path, action):
+    """V7. No two files have to agree at any moment: one key opens the vault, and it holds what it held, or what it was to hold."""
+    for _ in range(2):  # twice, so that there is a backup, which holds the same
+        open_vault().put("KEPT", "kept")
+        open_vault().put("NEW", "0")
+    key, new_key = KEY, KEY if action != "rekey" else hashlib.sha256(b"0").hexdigest()
+    arguments = {"put": ["put", "NEW", "0"], "rekey": ["rekey", new_key]}.get(action, [action])
     kills = 0
-    for number in range(1, 10):
-        old = state(path)
-        done = writer(
-            path, "put", "NEW", f"value {number}", through=strace(calls, f"signal=SIGKILL:when={number}", path)
-        )
-        new = state(path)
-        assert new in (old, old | {"NEW": f"value {number}"})
+    calls = calls_of(path, key, *arguments)
+    key = new_key
+    assert len(calls) > 15
+    for number, (call, nth) in enumerate(calls, start=1):
+        wanted = str(number) if action == "put" else "0"
+        if action == "rekey":
+            new_key = hashlib.sha256(b"%d" % number).hexdigest()
+        arguments = {"put": ["put", "NEW", wanted], "rekey": ["rekey", new_key]}.get(action, [action])
+        old = state(path, key)
+        done = writer(path, *arguments, key=key, through=strace(call, f"signal=SIGKILL:when={nth}", path))
+        assert done.returncode in (0, -signal.SIGKILL, 128 + signal.SIGKILL)
+        kills += done.returncode != 0
+        if action == "restore" and not path.exists():
+            assert open_vault(key).backup.exists()  # killed between two renames: the next restore goes on from there
+            open_vault(key).restore()
+        opened = [candidate for candidate in dict.fromkeys((key, new_key)) if opens(path, candidate)]
+        assert len(opened) == 1
+        key = opened[0]
+        new = state(path, key)
+        assert new in (old, old | {"NEW": wanted})
         if done.returncode == 0:
-            assert new["NEW"] == f"value {number}"
-            break
-        assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
-        kills += 1
-    else:
-        pytest.fail("the save never ran through")
-    assert kills >= 1
-    open_vault().put("NEXT", "1")
+            assert (key, new) == (new_key, old | {"NEW": wanted})
+    assert kills > 15
+    Vault(path, [EnvironmentKey(key)]).put("NEXT", "1")
     assert temporaries(path) == []
 
 
@@ -272,7 +319,7 @@ def test_a_new_file_is_never_wider_than_its_owner_for_a_moment(open_vault, path)
     assert writer(path, "put", "NEW", "value", through=through).returncode == 0
     log = (path.parent.parent / "strace.log").read_text()
     made = [line for line in log.splitlines() if "O_CREAT" in line and "credentials.silo" in line]
-    assert len(made) == 2  # the lock and one temporary
+    assert len(made) == 3  # the lock, a temporary for the vault, and one for what was seen
     for line in made:
         assert ", 0600)" in line
         assert "O_NOFOLLOW" in line

@@ -10,7 +10,9 @@ This is the whole public interface; it knows nothing of silo, and importing it l
 """
 
 from silo_vault.errors import (
+    AccessRefused,
     KeyUnavailable,
+    KeyUnreachable,
     SecretInvalid,
     SecretNotFound,
     VaultBusy,
@@ -18,21 +20,28 @@ from silo_vault.errors import (
     VaultError,
     VaultLocked,
     VaultNotWritten,
+    VaultRolledBack,
 )
 from silo_vault.keys.base import KeyProvider
-from silo_vault.keys.environment import MASTER_KEY_VARIABLE, EnvironmentKey
-from silo_vault.keys.os_keyring import KeyringKey
+from silo_vault.keys.environment import MASTER_KEY_VARIABLE, EnvironmentKey, PassphraseKey
+from silo_vault.keys.os_keyring import KeyringKey, KeyringSecrets
 from silo_vault.process import harden
 from silo_vault.secret import Secret
-from silo_vault.vault import KeySlot, Vault, VaultStatus
+from silo_vault.shown import Entry, KeySlot, VaultStatus
+from silo_vault.vault import Vault
 
 __all__ = [
     "MASTER_KEY_VARIABLE",
+    "AccessRefused",
+    "Entry",
     "EnvironmentKey",
     "KeyProvider",
     "KeySlot",
     "KeyUnavailable",
+    "KeyUnreachable",
     "KeyringKey",
+    "KeyringSecrets",
+    "PassphraseKey",
     "Secret",
     "SecretInvalid",
     "SecretNotFound",
@@ -42,6 +51,7 @@ __all__ = [
     "VaultError",
     "VaultLocked",
     "VaultNotWritten",
+    "VaultRolledBack",
     "VaultStatus",
     "harden",
 ]

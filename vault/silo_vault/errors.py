@@ -41,6 +41,24 @@ class KeyUnavailable(VaultLocked):
     """This provider has no key here; another one may have."""
 
 
+class KeyUnreachable(KeyUnavailable):
+    """A place for keys or secrets on another machine did not answer: it is down, sealed, or out of reach. Nothing was refused."""
+
+    code = "key-unreachable"
+
+
+class AccessRefused(VaultLocked):
+    """A place on another machine answered, and said no (HTTP 403). That is never the same as being out of reach."""
+
+    code = "access-refused"
+
+
+class VaultRolledBack(VaultLocked):
+    """The file is older than one that was seen here before; somebody put an old copy in its place."""
+
+    code = "vault-rolled-back"
+
+
 class VaultDamaged(VaultError):
     """The file can't be a vault that this version may touch: malformed, of a newer version, or open to other users."""
 

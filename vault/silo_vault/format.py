@@ -34,6 +34,8 @@ _LENGTH = struct.Struct(">I")
 _SHORT = struct.Struct(">H")
 _STAMP = struct.Struct(">QQ")
 _KIND = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_TRANSIT_NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+_TRANSIT_CIPHERTEXT = re.compile(r"vault:v[0-9]{1,9}:[A-Za-z0-9+/]{64,1024}={0,2}")
 _CREATED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
@@ -65,7 +67,7 @@ class Wrap:
     """The data key, sealed under one key that opens the vault.
 
     Attributes:
-        kind: which provider holds that key: `env`, `keyring`.
+        kind: which provider holds that key: one of `PLAIN_KINDS`.
         key_id: tells keys apart without revealing anything of them; 8 bytes.
         kdf: how the key is made from a passphrase, or None where the key is 32 random bytes.
     """
@@ -78,6 +80,24 @@ class Wrap:
 
 
 @dataclass(frozen=True)
+class TransitWrap:
+    """The data key, encrypted by the transit engine of HashiCorp Vault or OpenBao; the key that opens it never leaves that server.
+
+    Attributes:
+        key_id: the first 8 bytes of SHA-256 over `join(mount, key)`, so that two transit keys can be told apart.
+        mount: where the engine is mounted, e.g. `transit`.
+        key: the name of its key.
+        ciphertext: as the server gave it, e.g. `vault:v1:…`.
+    """
+
+    key_id: bytes
+    mount: str
+    key: str
+    ciphertext: str
+    kind: str = "transit"
+
+
+@dataclass(frozen=True)
 class ForeignWrap:
     """A wrap of a kind that this version does not know; kept as it is for the version that does."""
 
@@ -85,7 +105,9 @@ class ForeignWrap:
     canonical: bytes
 
 
-KNOWN_KINDS = frozenset({"env", "keyring"})
+AnyWrap = Wrap | TransitWrap | ForeignWrap
+PLAIN_KINDS = frozenset({"env", "keyring", "kv", "passphrase"})
+KNOWN_KINDS = PLAIN_KINDS | {"transit"}
 
 
 @dataclass(frozen=True)
@@ -103,7 +125,7 @@ class Header:
     generation: int
     seals: int
     created: str
-    wraps: tuple[Wrap | ForeignWrap, ...]
+    wraps: tuple[AnyWrap, ...]
 
 
 class Record(NamedTuple):
@@ -171,6 +193,16 @@ def record_context(vault_id: bytes, namespace: str, name: str, version: int) -> 
 def wrap_context(vault_id: bytes, kind: str, key_id: bytes, kdf: Argon2 | None) -> bytes:
     """Return what is authenticated with the data key in a wrap."""
     return join(b"silo-wrap-v1", vault_id, kind.encode(), key_id, _canonical(_kdf_to_json(kdf)))
+
+
+def transit_context(vault_id: bytes, mount: str, key: str) -> bytes:
+    """Return what a transit engine authenticates with the data key."""
+    return join(b"silo-wrap-v1", vault_id, b"transit", mount.encode(), key.encode())
+
+
+def transit_key_id(mount: str, key: str) -> bytes:
+    """Return the id of a transit key."""
+    return digest(join(mount.encode(), key.encode()))[:KEY_ID_BYTES]
 
 
 def encode_record(namespace: str, name: str, *, version: int, modified: int, nonce: bytes, sealed: bytes) -> Record:
@@ -291,9 +323,17 @@ def _header_to_json(header: Header) -> dict[str, object]:
     }
 
 
-def _wrap_to_json(wrap: Wrap | ForeignWrap) -> object:
+def _wrap_to_json(wrap: AnyWrap) -> object:
     if isinstance(wrap, ForeignWrap):
         return json.loads(wrap.canonical)
+    if isinstance(wrap, TransitWrap):
+        return {
+            "ciphertext": wrap.ciphertext,
+            "key": wrap.key,
+            "key_id": wrap.key_id.hex(),
+            "kind": wrap.kind,
+            "mount": wrap.mount,
+        }
     return {
         "kdf": _kdf_to_json(wrap.kdf),
         "key_id": wrap.key_id.hex(),
@@ -331,12 +371,14 @@ def _parse_header(text: bytes) -> Header:
     )
 
 
-def _parse_wrap(value: object) -> Wrap | ForeignWrap:
+def _parse_wrap(value: object) -> AnyWrap:
     kind = value.get("kind") if isinstance(value, dict) else None
     if not isinstance(kind, str) or not _KIND.fullmatch(kind):
         _refuse("a key in the header has no kind")
     if kind not in KNOWN_KINDS:
         return ForeignWrap(kind, _canonical(value))
+    if kind == "transit":
+        return _parse_transit(value)
     fields = _Fields(value, "a key in the header", {"kdf", "key_id", "kind", "nonce", "wrapped_dek"})
     return Wrap(
         kind=kind,
@@ -344,6 +386,16 @@ def _parse_wrap(value: object) -> Wrap | ForeignWrap:
         kdf=_parse_kdf(fields.take("kdf", dict)),
         nonce=fields.octets("nonce", NONCE_BYTES),
         wrapped_dek=fields.octets("wrapped_dek", KEY_BYTES + TAG_BYTES),
+    )
+
+
+def _parse_transit(value: object) -> TransitWrap:
+    fields = _Fields(value, "a key in the header", {"ciphertext", "key", "key_id", "kind", "mount"})
+    return TransitWrap(
+        key_id=fields.octets("key_id", KEY_ID_BYTES),
+        mount=fields.text("mount", _TRANSIT_NAME),
+        key=fields.text("key", _TRANSIT_NAME),
+        ciphertext=fields.text("ciphertext", _TRANSIT_CIPHERTEXT),
     )
 
 
@@ -384,6 +436,13 @@ class _Fields:
         value = self.take(name, int)
         if not least <= value <= most:
             _refuse(f"{name!r} in {self._what} is not between {least} and {most}")
+        return value
+
+    def text(self, name: str, pattern: re.Pattern[str]) -> str:
+        """Text of a given form."""
+        value = self.take(name, str)
+        if not pattern.fullmatch(value):
+            _refuse(f"{name!r} in {self._what} does not have its form")
         return value
 
     def octets(self, name: str, size: int) -> bytes:

@@ -14,10 +14,14 @@ from silo_vault.errors import SecretInvalid
 NAME_PATTERN = "[A-Z][A-Z0-9_]{0,127}"
 """What a name of a secret looks like: an environment variable's, so that it is one in every program that it comes from."""
 
+NAMESPACE_PATTERN = "[a-z][a-z0-9_-]{0,63}"
+"""What a namespace looks like: the name of the one program, or skill, that its secrets are for."""
+
 MAX_VALUE_BYTES = 64 * 1024
 """Longest value. The largest things that people keep here are private keys and service account files, below 16 KiB."""
 
 _NAME = re.compile(NAME_PATTERN)
+_NAMESPACE = re.compile(NAMESPACE_PATTERN)
 
 
 @final
@@ -63,6 +67,20 @@ def check_name(name: str) -> str:
             "e.g. GITHUB_TOKEN",
         )
     return name
+
+
+def check_namespace(namespace: str) -> str:
+    """Return `namespace` if secrets may have it; the empty one is for all.
+
+    Raises:
+        SecretInvalid: it does not match `NAMESPACE_PATTERN`.
+    """
+    if namespace and not _NAMESPACE.fullmatch(namespace):
+        raise SecretInvalid(
+            "that can't be a namespace of secrets",
+            hint="it has small letters, digits, '_' and '-', starts with a letter and has at most 64 characters",
+        )
+    return namespace
 
 
 def check_value(name: str, value: str | bytes) -> bytes:

@@ -1,8 +1,10 @@
 """The vault's file on disk: who may read it, one writer at a time, and a save that is whole or did not happen.
 
 Beside `credentials.silo` lie `credentials.silo.lock` (never removed; a lock on the file itself would be worth nothing, because a
-save replaces it), `credentials.silo.bak` (the generation before) and, while a save runs, `.credentials.silo.PID.RANDOM.tmp`.
-All are reached through one descriptor of their folder. What the bytes mean is `silo_vault.format`'s.
+save replaces it), `credentials.silo.bak` (the generation before), `credentials.silo.seen` (the newest generation that was seen
+here), `credentials.silo.locked` (changes when all processes are to forget their keys) and, while a save runs,
+`.credentials.silo.PID.RANDOM.tmp`. All are reached through one descriptor of their folder. What the bytes mean is
+`silo_vault.format`'s, and for `.seen` `silo_vault.seen`'s.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from shlex import quote
 
@@ -31,6 +34,33 @@ class VaultFiles:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.backup = path.with_name(path.name + ".bak")
+        self.seen = path.with_name(path.name + ".seen")
+        self.locked = path.with_name(path.name + ".locked")
+
+    def epoch(self) -> object:
+        """Return what differs after `locked` was replaced."""
+        try:
+            status = self.locked.lstat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
+    def read_beside(self, path: Path) -> bytes | None:
+        """Return one of the small files beside the vault, or None if it is not there.
+
+        Raises:
+            VaultDamaged: as for `read`, but for a missing file.
+        """
+        try:
+            folder = self._open_folder()
+        except FileNotFoundError:
+            return None
+        try:
+            return self._read_file(folder, path.name)
+        except FileNotFoundError:
+            return None
+        finally:
+            os.close(folder)
 
     def read(self) -> bytes | None:
         """Return the file, or None if there is neither file nor backup. Needs no lock: a save is one rename.
@@ -149,21 +179,28 @@ class VaultFiles:
 
     def _read(self, folder: int) -> bytes | None:
         try:
-            file = self._open_checked(folder, self.path.name, os.O_RDONLY)
+            return self._read_file(folder, self.path.name)
         except FileNotFoundError:
             if _exists(folder, self.backup.name):
                 raise VaultDamaged(
                     f"{self.path} is missing, and its backup is there",
-                    hint=f"cp -p {quote(str(self.backup))} {quote(str(self.path))}",
+                    hint=f"`silo vault restore` brings {self.backup} back",
                 ) from None
             return None
+
+    def _read_file(self, folder: int, name: str) -> bytes:
+        try:
+            file = self._open_checked(folder, name, os.O_RDONLY)
+        except FileNotFoundError:
+            raise
         except OSError as error:
             raise self._unreadable(error) from error
         try:
             size = os.fstat(file).st_size
             if size > MAX_FILE_BYTES:
                 raise VaultDamaged(
-                    f"{self.path} has {size} bytes, more than a vault may have", hint=f"its backup is {self.backup}"
+                    f"{self.path.with_name(name)} has {size} bytes, more than a vault may have",
+                    hint=f"its backup is {self.backup}",
                 )
             return _read_all(file, size)
         except OSError as error:
@@ -231,6 +268,39 @@ class Writer:
         """As `VaultFiles.read`; stays true until `replace`."""
         return self._files._read(self._folder)
 
+    def peek(self) -> bytes | None:
+        """Return the file whatever it is, or None where there is nothing that could be a vault."""
+        try:
+            return self._files._read_file(self._folder, self._files.path.name)
+        except (FileNotFoundError, VaultDamaged):
+            return None
+
+    def set_aside(self) -> Path | None:
+        """Give the vault's file another name, if it is there: one that can't be opened is never overwritten. Return the name."""
+        files = self._files
+        if not _exists(self._folder, files.path.name):
+            return None
+        for number in count(1):
+            aside = files.path.with_name(f"{files.path.name}.aside-{number}")
+            if not _exists(self._folder, aside.name):
+                break
+        with files._not_written("set aside the present file"):
+            os.rename(files.path.name, aside.name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        return aside
+
+    def note(self, path: Path, data: bytes) -> bool:
+        """Replace one of the small files beside the vault, and say whether it worked. Not flushed: losing it costs no secret."""
+        made: list[str] = []
+        try:
+            os.rename(self._write(data, made, flush=False), path.name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        except OSError:
+            self._clean(made)
+            return False
+        except BaseException:
+            self._clean(made)
+            raise
+        return True
+
     def replace(self, data: bytes, *, previous: bytes | None) -> None:
         """Put `data` in the file's place, and `previous` in the backup's.
 
@@ -249,9 +319,7 @@ class Writer:
                     os.rename(self._write(previous, made), backup, src_dir_fd=self._folder, dst_dir_fd=self._folder)
                 os.rename(new, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         except BaseException:
-            for leftover in made:
-                with suppress(OSError):  # already renamed; or swept by the next writer
-                    os.unlink(leftover, dir_fd=self._folder)
+            self._clean(made)
             raise
         try:
             os.fsync(self._folder)
@@ -261,7 +329,12 @@ class Writer:
                 hint=f"see what is wrong with the disk: `df -h {quote(str(self._files.path.parent))}`, then make the change again",
             ) from error
 
-    def _write(self, data: bytes, made: list[str]) -> str:
+    def _clean(self, made: Sequence[str]) -> None:
+        for leftover in made:
+            with suppress(OSError):  # already renamed; or swept by the next writer
+                os.unlink(leftover, dir_fd=self._folder)
+
+    def _write(self, data: bytes, made: list[str], *, flush: bool = True) -> str:
         """Write a temporary file, flushed, and return its name, which is in `made` from before it exists."""
         name = f".{self._files.path.name}.{os.getpid()}.{os.urandom(8).hex()}.tmp"
         made.append(name)
@@ -272,7 +345,8 @@ class Writer:
             view = memoryview(data)
             while view:
                 view = view[os.write(file, view) :]
-            os.fsync(file)
+            if flush:
+                os.fsync(file)
         finally:
             os.close(file)
         return name

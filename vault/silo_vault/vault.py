@@ -1,29 +1,35 @@
 """The vault: secrets by name, in one file that is read anew at each call, so that what another process wrote is seen.
 
-Composes the other modules: `storage` brings the bytes, `format` takes them apart, `keys` open the data key, `crypto` the rest.
+Composes the other modules: `storage` brings the bytes, `format` takes them apart, `unlock` opens the data key, `crypto` the rest,
+and `seen` tells an older file from the newest.
 """
 
 from __future__ import annotations
 
 import os
-import threading
+import secrets
+import string
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import final
 
 from silo_vault import crypto
-from silo_vault.errors import KeyUnavailable, SecretNotFound, VaultDamaged, VaultLocked
+from silo_vault.errors import SecretNotFound, VaultDamaged, VaultError, VaultLocked, VaultRolledBack
 from silo_vault.format import (
-    KNOWN_KINDS,
+    MAC_BYTES,
     MAX_COUNTER,
+    MAX_WRAPS,
     VAULT_ID_BYTES,
+    AnyWrap,
     Document,
     ForeignWrap,
     Header,
     Malformed,
     Record,
+    TransitWrap,
     Wrap,
     decode,
     decode_header,
@@ -32,61 +38,14 @@ from silo_vault.format import (
     record_context,
 )
 from silo_vault.keys.base import KeyProvider, RandomBytes
-from silo_vault.secret import Secret, check_name, check_value
-from silo_vault.storage import VaultFiles
-
-_GLOBAL = ""
-"""The namespace of the secrets that belong to no one skill."""
+from silo_vault.secret import Secret, check_name, check_namespace, check_value
+from silo_vault.seen import Order, Seen
+from silo_vault.shown import CANARIES, Entry, VaultStatus, entry_of, slot_of
+from silo_vault.storage import VaultFiles, Writer
+from silo_vault.unlock import Keys, Unlocker
 
 LOCK_TIMEOUT_S = 10.0
 """How long a writer waits for another. A save takes milliseconds; who still holds the lock after this hangs."""
-
-
-@dataclass(frozen=True)
-class KeySlot:
-    """One key that opens a vault.
-
-    Attributes:
-        kind: where it lies: `env`, `keyring`, or what a newer version wrote.
-        key_id: 16 hex digits that tell keys apart; empty for an unknown kind.
-        kdf: `none` for a key of 32 bytes, `argon2id` for a passphrase, empty for an unknown kind.
-    """
-
-    kind: str
-    key_id: str
-    kdf: str
-
-
-@dataclass(frozen=True)
-class VaultStatus:
-    """What can be said of a vault without a key; nothing of it is authenticated.
-
-    Attributes:
-        exists: false if there is no file yet; then the rest is zero or empty.
-        vault_id: 32 hex digits.
-        created: UTC, ISO 8601.
-        secrets: how many the file says it holds.
-        seals: how many values were sealed under the present data key.
-    """
-
-    path: Path
-    exists: bool
-    vault_id: str = ""
-    generation: int = 0
-    created: str = ""
-    secrets: int = 0
-    seals: int = 0
-    keys: tuple[KeySlot, ...] = ()
-
-
-@dataclass(frozen=True, repr=False)
-class _Keys:
-    """The keys of an open vault, for as long as its wraps stay the same."""
-
-    vault_id: bytes
-    wraps: tuple[Wrap | ForeignWrap, ...]
-    records: bytes
-    mac: bytes
 
 
 @final
@@ -94,7 +53,7 @@ class Vault:
     """Secrets in one encrypted file. Safe to use from several threads and several processes.
 
     Nothing is read or unlocked before the first call that needs it. The data key stays in memory from then on, so a
-    passphrase is stretched, and the keyring asked, once for each object.
+    passphrase is stretched, and the keyring asked, once for each object; `lock` ends that for every process.
     """
 
     def __init__(
@@ -103,8 +62,10 @@ class Vault:
         providers: Sequence[KeyProvider],
         *,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
+        grace_s: float = 0.0,
         random: RandomBytes = os.urandom,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Name a vault, which need not exist yet.
 
@@ -112,111 +73,103 @@ class Vault:
             path: of the file; its folder must be readable by its owner only, and is made so if it is missing.
             providers: where keys may lie, tried in this order. A new vault is locked with the first that has a key.
             lock_timeout_s: how long a write waits for another process's.
+            grace_s: how long an open vault stays open when a key's place on another machine can't be reached any more.
             random: bytes fit for keys and nonces.
             clock: seconds since 1970.
+            monotonic: seconds on a clock that never goes back.
         """
         self.path = path
         self._files = VaultFiles(path)
-        self._providers = tuple(providers)
+        self._unlocker = Unlocker(
+            providers,
+            path=path,
+            backup=self._files.backup,
+            epoch=self._files.epoch(),
+            grace_s=grace_s,
+            clock=monotonic,
+        )
         self._lock_timeout_s = lock_timeout_s
         self._random = random
         self._clock = clock
-        self._unlocking = threading.Lock()
-        self._keys: _Keys | None = None
 
     def __repr__(self) -> str:
         return f"Vault({str(self.path)!r})"
 
-    def names(self) -> tuple[str, ...]:
-        """Return the names, sorted; none if there is no vault yet. No value is opened.
+    @property
+    def backup(self) -> Path:
+        """Where the generation before lies."""
+        return self._files.backup
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Return what the vault holds, by namespace and name; nothing if there is no vault yet. No value is opened.
 
         Raises:
-            VaultLocked: no key opens it, or it was changed.
+            VaultLocked: no key opens it, or it was changed; `VaultRolledBack` if it is older than what was seen.
             VaultDamaged: it is no vault that this version may touch.
         """
-        return () if (data := self._files.read()) is None else _names(self._open(data)[0])
+        loaded = self._load()
+        return () if loaded is None else tuple(entry_of(record) for record in loaded[0].records)
 
-    def get(self, name: str) -> Secret:
+    def names(self, *, namespace: str = "") -> tuple[str, ...]:
+        """Return the names in a namespace, sorted; none if there is no vault yet. No value is opened.
+
+        Raises:
+            VaultLocked, VaultDamaged: as for `entries`.
+        """
+        return tuple(entry.name for entry in self.entries() if entry.namespace == namespace and not entry.is_canary)
+
+    def get(self, name: str, *, namespace: str = "") -> Secret:
         """Return one secret.
 
         Raises:
-            SecretNotFound: there is none of that name, or no vault.
+            SecretNotFound: there is none of that name in that namespace, or no vault.
             SecretInvalid: no secret could have that name.
-            VaultLocked, VaultDamaged: as for `names`.
+            VaultLocked, VaultDamaged: as for `entries`.
         """
-        check_name(name)
-        if (data := self._files.read()) is None:
+        if (found := self.find(name, (namespace,))) is not None:
+            return found
+        if (loaded := self._load()) is None:
             raise SecretNotFound(
-                f"there is no secret {name}: {self.path} does not exist yet", hint=f"add {name} to make it"
+                f"there is no secret {_place(namespace, name)}: {self.path} does not exist yet",
+                hint=f"add {name} to make it",
             )
-        document, keys = self._open(data)
-        for record in document.records:
-            if (record.namespace, record.name) == (_GLOBAL, name):
-                return Secret(name, self._unseal(keys, record))
-        raise _not_found(name, _names(document))
+        raise _not_found(namespace, name, loaded[0])
 
-    def put(self, name: str, value: str | bytes) -> None:
-        """Store a value, in place of an earlier one of that name; makes the vault if there is none.
+    def find(self, name: str, namespaces: Sequence[str]) -> Secret | None:
+        """Return the secret of that name in the first namespace that has one; None if none has, or there is no vault.
 
         Raises:
-            SecretInvalid: the name or the value breaks a rule.
-            VaultBusy: another process was writing all the time.
-            VaultNotWritten: the disk refused; the file is as it was.
-            VaultLocked, VaultDamaged: as for `names`.
+            SecretInvalid, VaultLocked, VaultDamaged: as for `get`.
         """
         check_name(name)
-        plaintext = check_value(name, value)
-        with self._files.writing(timeout_s=self._lock_timeout_s) as writer:
-            previous = writer.read()
-            document, keys = self._new() if previous is None else self._open(previous)
-            header = self._advance(document.header, is_new=previous is None, seals=1)
-            nonce = self._random(crypto.NONCE_BYTES)
-            context = record_context(header.vault_id, _GLOBAL, name, header.generation)
-            record = encode_record(
-                _GLOBAL,
-                name,
-                version=header.generation,
-                modified=int(self._clock()),
-                nonce=nonce,
-                sealed=crypto.seal(keys.records, nonce, plaintext, context),
-            )
-            writer.replace(self._encode(header, [*_without(document, name), record], keys), previous=previous)
+        for namespace in namespaces:
+            check_namespace(namespace)
+        if (loaded := self._load()) is None:
+            return None
+        document, keys = loaded
+        records = {(record.namespace, record.name): record for record in document.records if record.name == name}
+        record = next((records[key] for namespace in namespaces if (key := (namespace, name)) in records), None)
+        return None if record is None else Secret(name, self._unseal(keys, record))
 
-    def remove(self, name: str) -> None:
-        """Take one secret out. The generation before, with it, stays in the backup until the next save.
+    def get_all(self) -> Mapping[tuple[str, str], Secret]:
+        """Return every secret by namespace and name, decoys left out. For exports; everything else leases what it needs.
 
         Raises:
-            SecretNotFound: there is none of that name, or no vault; nothing was written.
-            SecretInvalid, VaultBusy, VaultNotWritten, VaultLocked, VaultDamaged: as for `put`.
+            VaultLocked, VaultDamaged: as for `entries`.
         """
-        check_name(name)
-        if self._files.read() is None:
-            raise SecretNotFound(
-                f"there is no secret {name}: {self.path} does not exist", hint="nothing is to be removed"
-            )
-        with self._files.writing(timeout_s=self._lock_timeout_s) as writer:
-            if (previous := writer.read()) is None:
-                raise _not_found(name, ())
-            document, keys = self._open(previous)
-            left = _without(document, name)
-            if len(left) == len(document.records):
-                raise _not_found(name, _names(document))
-            header = self._advance(document.header, is_new=False, seals=0)
-            writer.replace(self._encode(header, left, keys), previous=previous)
+        return dict(self._all(are_canaries=False))
 
-    def create(self) -> bool:
-        """Make an empty vault unless there is one, and say whether one was made. An existing one is not opened.
+    def canaries(self) -> Mapping[str, Secret]:
+        """Return the decoys by name. The vault is opened only if it says that it has some, and not read at all if it is not there.
 
         Raises:
-            VaultLocked: no provider has a key to lock it with.
-            VaultBusy, VaultNotWritten, VaultDamaged: as for `put`.
+            VaultLocked, VaultDamaged: as for `entries`.
         """
-        with self._files.writing(timeout_s=self._lock_timeout_s) as writer:
-            if writer.read() is not None:
-                return False
-            document, keys = self._new()
-            writer.replace(self._encode(document.header, (), keys), previous=None)
-            return True
+        if not self.path.exists() or (data := self._files.read()) is None or CANARIES.encode() not in data:
+            return {}
+        return {key[1]: value for key, value in self._all(are_canaries=True)}
 
     def status(self) -> VaultStatus:
         """Say what the file says of itself. Needs no key, and therefore proves nothing.
@@ -238,56 +191,265 @@ class Vault:
             created=header.created,
             secrets=count,
             seals=header.seals,
-            keys=tuple(_slot(wrap) for wrap in header.wraps),
+            keys=tuple(slot_of(wrap) for wrap in header.wraps),
         )
+
+    # --- secrets ----------------------------------------------------------------------------------------------------
+
+    def put(self, name: str, value: str | bytes, *, namespace: str = "") -> None:
+        """Store a value, in place of an earlier one of that name; makes the vault if there is none.
+
+        Raises:
+            SecretInvalid: the name or the value breaks a rule.
+            VaultBusy: another process was writing all the time.
+            VaultNotWritten: the disk refused; the file is as it was.
+            VaultLocked, VaultDamaged: as for `entries`.
+        """
+        check_namespace(namespace)
+        self._store([(namespace, check_name(name), check_value(name, value))])
+
+    def put_all(self, values: Mapping[tuple[str, str], str | bytes]) -> None:
+        """Store several values, by namespace and name, in one save: all of them or none.
+
+        Raises:
+            SecretInvalid, VaultBusy, VaultNotWritten, VaultLocked, VaultDamaged: as for `put`.
+        """
+        checked = []
+        for (namespace, name), value in values.items():
+            check_namespace(namespace)
+            checked.append((namespace, check_name(name), check_value(name, value)))
+        if checked:
+            self._store(checked)
+
+    def remove(self, name: str, *, namespace: str = "") -> None:
+        """Take one secret out. The generation before, with it, stays in the backup until the next save.
+
+        Raises:
+            SecretNotFound: there is none of that name, or no vault; nothing was written.
+            SecretInvalid, VaultBusy, VaultNotWritten, VaultLocked, VaultDamaged: as for `put`.
+        """
+        check_namespace(namespace)
+        self._take_out(namespace, check_name(name))
+
+    def add_canary(self, name: str, value: str | bytes | None = None) -> None:
+        """Store a decoy that is granted to nobody: a value that turns up anywhere shows that somebody read the vault.
+
+        Args:
+            name: as for any secret.
+            value: what it is to look like; 40 random letters and digits if none is given.
+
+        Raises:
+            SecretInvalid, VaultBusy, VaultNotWritten, VaultLocked, VaultDamaged: as for `put`.
+        """
+        decoy = "".join(secrets.choice(_LETTERS) for _ in range(40)) if value is None else value
+        self._store([(CANARIES, check_name(name), check_value(name, decoy))])
+
+    def remove_canary(self, name: str) -> None:
+        """Take a decoy out.
+
+        Raises:
+            SecretNotFound, SecretInvalid, VaultBusy, VaultNotWritten, VaultLocked, VaultDamaged: as for `remove`.
+        """
+        self._take_out(CANARIES, check_name(name))
+
+    def create(self) -> bool:
+        """Make an empty vault unless there is one, and say whether one was made. An existing one is not opened.
+
+        Raises:
+            VaultLocked: no provider has a key to lock it with.
+            VaultBusy, VaultNotWritten, VaultDamaged: as for `put`.
+        """
+        with self._writing() as writer:
+            if writer.read() is not None:
+                return False
+            document, keys = self._new()
+            self._save(writer, document.header, (), keys, previous=None)
+            return True
+
+    # --- keys -------------------------------------------------------------------------------------------------------
+
+    def rekey(self, *, add: Sequence[KeyProvider] = (), remove: Collection[str] = ()) -> None:
+        """Change which keys open the vault. The data key stays, and no value is sealed again.
+
+        A key that is added has opened the data key once before anything is written.
+
+        Args:
+            add: providers of the keys that are to open it from now on.
+            remove: ids of keys that are not to open it any more, as `VaultStatus.keys` has them; `""` names all of unknown kinds.
+
+        Raises:
+            SecretNotFound: no key has that id.
+            VaultLocked: no key would be left that this version can use, or a new one is there already or does not open the vault.
+            VaultBusy, VaultNotWritten, VaultDamaged: as for `put`.
+        """
+        with self._writing() as writer:
+            previous = self._present(writer)
+            document, _ = self._open(previous, self._seen())
+            header = document.header
+            dek = self._unlocker.data_key(header)
+            kept, dropped = _split(header.wraps, remove)
+            made: list[tuple[KeyProvider, Wrap | TransitWrap]] = []
+            try:
+                for provider in add:
+                    made += [(provider, self._wrap(provider, dek, header.vault_id))]
+                wraps = (*kept, *(wrap for _, wrap in made))
+                _check_wraps(wraps)
+                header = replace(self._advance(header, seals=0), wraps=wraps)
+                self._save(writer, header, document.records, Keys.derive(dek, header), previous=previous)
+            except BaseException:
+                self._retire(made, header.vault_id)
+                raise
+        self._retire_wraps(dropped, header.vault_id)
+
+    def rotate(self, *, providers: Sequence[KeyProvider] = (), drop: Collection[str] = ()) -> None:
+        """Make a new data key and seal every value under it, in one save. What a thief of the old data key has is old from then on.
+
+        Every key that opened the vault has to be there, because each seals the new data key as well.
+
+        Args:
+            providers: of keys beyond those that the vault was made with, e.g. a recovery passphrase.
+            drop: ids of keys that are not to open it any more; `""` names all of unknown kinds.
+
+        Raises:
+            VaultLocked: a key is not there and not in `drop`; the message has its kind and id.
+            SecretNotFound, VaultBusy, VaultNotWritten, VaultDamaged: as for `rekey`.
+        """
+        with self._writing() as writer:
+            previous = self._present(writer)
+            document, keys = self._open(previous, self._seen())
+            header, records, new_keys, made, gone = self._rotated(document, keys, providers, drop)
+            try:
+                self._save(writer, header, records, new_keys, previous=previous)
+            except BaseException:
+                self._retire(made, header.vault_id)
+                raise
+        self._retire_wraps(gone, header.vault_id)
+
+    def lock(self) -> None:
+        """Have every process that has this vault open forget its keys, at its next use of the vault; this one at once.
+
+        A key that a process was given as text is gone with it: that process can't open the vault again.
+
+        Raises:
+            VaultBusy, VaultNotWritten, VaultDamaged: as for `put`.
+        """
+        with self._writing() as writer:
+            if not writer.note(self._files.locked, b""):
+                raise VaultDamaged(
+                    f"{self._files.locked} can't be written", hint="end the processes that have the vault open"
+                )
+        self._unlocker.forget()
+
+    def restore(self, source: Path | None = None) -> Path | None:
+        """Put an older generation in the file's place, as the newest one, so that it is no rollback from then on.
+
+        The present file becomes the backup; one that can't be opened is set aside under another name and never overwritten.
+
+        Args:
+            source: the file to bring back, by default the backup. The vault's own path means: what is there now, though it is older.
+
+        Returns:
+            where the present file was set aside, if it was.
+
+        Raises:
+            SecretNotFound: there is no such file.
+            VaultLocked, VaultDamaged: the source does not open; nothing was written.
+            VaultBusy, VaultNotWritten: as for `put`.
+        """
+        path = self._files.backup if source is None else source
+        with self._writing() as writer:
+            data = (
+                self._files.read_beside(path) if path.parent == self.path.parent else VaultFiles(path).read_beside(path)
+            )
+            if data is None:
+                raise SecretNotFound(f"{path} does not exist", hint="name the file that is to be brought back")
+            document, keys = self._authentic(data)
+            newest = [document.header.generation]
+            if (seen := self._seen(lenient=True)) is not None:
+                newest.append(seen.generation)
+            present = writer.peek()
+            opened = None if present is None else self._try_open(present)
+            if opened is not None:
+                newest.append(opened.header.generation)
+            header = replace(document.header, generation=max(newest) + 1)
+            aside = None if opened is not None else writer.set_aside()
+            self._save(writer, header, document.records, keys, previous=present if opened is not None else None)
+        return aside
 
     # --- opening ----------------------------------------------------------------------------------------------------
 
-    def _open(self, data: bytes) -> tuple[Document, _Keys]:
-        """Return the file taken apart, once its code has shown that nobody changed it."""
+    def _load(self) -> tuple[Document, Keys] | None:
+        """Read and open the file. What was seen is read first, so that a save in between makes the file newer and not older."""
+        seen = self._seen()
+        return None if (data := self._files.read()) is None else self._open(data, seen)
+
+    def _open(self, data: bytes, seen: Seen | None) -> tuple[Document, Keys]:
+        """Return the file taken apart, once its code has shown that nobody changed it and that it is no older one."""
+        document, keys = self._authentic(data)
+        self._check_newest(document, seen)
+        return document, keys
+
+    def _authentic(self, data: bytes) -> tuple[Document, Keys]:
         try:
             document = decode(data)
         except Malformed as error:
             raise self._damaged(error) from None
-        keys = self._unlock(document.header)
+        keys = self._unlocker.keys(document.header, epoch=self._files.epoch())
         if not crypto.same(document.expected_mac(keys.mac), document.mac):
             raise self._not_opened("its key is right, so the file was changed")
         return document, keys
 
-    def _unlock(self, header: Header) -> _Keys:
-        with self._unlocking:  # so that threads which come together ask a keyring, and stretch a passphrase, once
-            if self._keys is None or (self._keys.vault_id, self._keys.wraps) != (header.vault_id, header.wraps):
-                self._keys = _derive(self._unwrap(header), header)
-            return self._keys
+    def _try_open(self, data: bytes) -> Document | None:
+        try:
+            return self._authentic(data)[0]
+        except (VaultLocked, VaultDamaged):
+            return None
 
-    def _unwrap(self, header: Header) -> bytes:
-        missing: list[KeyUnavailable] = []
-        wrong: list[VaultLocked] = []
-        for provider in self._providers:
-            for wrap in header.wraps:
-                if not isinstance(wrap, Wrap) or wrap.kind != provider.kind:
-                    continue
-                try:
-                    return provider.unwrap(wrap, vault_id=header.vault_id)
-                except KeyUnavailable as error:
-                    missing.append(error)
-                except VaultLocked as error:
-                    wrong.append(error)
-        if wrong:
-            raise self._not_opened("; ".join(error.hint for error in wrong))
-        if missing:
-            raise VaultLocked(
-                f"no key for {self.path}: {'; '.join(error.message for error in missing)}", hint=missing[0].hint
-            ) from missing[0]
-        kinds = ", ".join(sorted({wrap.kind for wrap in header.wraps}))
-        raise VaultLocked(
-            f"no key for {self.path}: it opens with a key of kind {kinds}, and none of that kind is set up here",
-            hint="set one up"
-            if KNOWN_KINDS & {wrap.kind for wrap in header.wraps}
-            else "use the newer program that wrote it",
-        )
+    def _check_newest(self, document: Document, seen: Seen | None) -> None:
+        found = Seen.of(document)
+        order = Order.NEWER if seen is None else seen.order(found)
+        if order in (Order.OLDER, Order.OTHER):
+            assert seen is not None
+            what = (
+                f"is generation {found.generation}, and generation {seen.generation} was here before"
+                if order is Order.OLDER
+                else "is another vault than the one that was here before"
+            )
+            raise VaultRolledBack(
+                f"{self.path} {what}",
+                hint="find out who put it there; `silo vault restore --accept-rollback` goes on with it all the same",
+            )
+        if order is Order.NEWER:
+            self._note_seen(found)
 
-    def _unseal(self, keys: _Keys, record: Record) -> str:
+    def _seen(self, *, lenient: bool = False) -> Seen | None:
+        data = self._files.read_beside(self._files.seen)
+        try:
+            return None if data is None else Seen.parse(data)
+        except ValueError:
+            if lenient:
+                return None
+            raise VaultRolledBack(
+                f"{self._files.seen} is damaged, so nobody can tell whether {self.path} is the newest",
+                hint="if you know that it is, `silo vault restore --accept-rollback` goes on with it",
+            ) from None
+
+    def _note_seen(self, found: Seen) -> None:
+        """Remember a newer file that somebody else wrote. Under the writers' lock, and only where that is free."""
+        with suppress(VaultError), self._files.writing(timeout_s=0.0) as writer:
+            seen = self._seen()
+            if seen is None or seen.order(found) is Order.NEWER:
+                writer.note(self._files.seen, found.encode())
+
+    def _all(self, *, are_canaries: bool) -> Iterable[tuple[tuple[str, str], Secret]]:
+        if (loaded := self._load()) is None:
+            return
+        document, keys = loaded
+        for record in document.records:
+            if (record.namespace == CANARIES) is are_canaries:
+                yield (record.namespace, record.name), Secret(record.name, self._unseal(keys, record))
+
+    def _unseal(self, keys: Keys, record: Record) -> str:
         context = record_context(keys.vault_id, record.namespace, record.name, record.version)
         try:
             return crypto.unseal(keys.records, record.nonce, record.sealed, context).decode()
@@ -306,70 +468,183 @@ class Vault:
             f"{self.path} {error}",
             hint="open it with the newer program that wrote it"
             if error.newer
-            else f"nothing was touched; if {self._files.backup} is good, copy it there",
+            else f"nothing was touched; if {self._files.backup} is good, `silo vault restore` brings it back",
         )
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
-    def _new(self) -> tuple[Document, _Keys]:
-        dek, vault_id = self._random(crypto.KEY_BYTES), self._random(VAULT_ID_BYTES)
-        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
-        header = Header(vault_id, generation=1, seals=0, created=created, wraps=(self._wrap(dek, vault_id),))
-        return Document(b"", header, (), b""), _derive(dek, header)
+    def _writing(self) -> AbstractContextManager[Writer]:
+        return self._files.writing(timeout_s=self._lock_timeout_s)
 
-    def _wrap(self, dek: bytes, vault_id: bytes) -> Wrap:
-        missing: list[KeyUnavailable] = []
-        for provider in self._providers:
+    def _present(self, writer: Writer) -> bytes:
+        if (data := writer.read()) is None:
+            raise SecretNotFound(f"{self.path} does not exist yet", hint="the first secret that is added makes it")
+        return data
+
+    def _store(self, values: Sequence[tuple[str, str, bytes]]) -> None:
+        with self._writing() as writer:
+            previous = writer.read()
+            document, keys = self._new() if previous is None else self._open(previous, self._seen())
+            header, records = document.header, document.records
+            made: list[tuple[KeyProvider, Wrap | TransitWrap]] = []
+            gone: tuple[AnyWrap, ...] = ()
+            if header.seals + len(values) > crypto.MAX_SEALS:
+                # Nothing may be sealed under this key any more, so the new value brings a new key with it.
+                header, records, keys, made, gone = self._rotated(document, keys, (), ())
+                header = replace(header, seals=header.seals + len(values))
+            elif previous is not None:
+                header = self._advance(header, seals=len(values))
+            else:
+                header = replace(header, seals=len(values))
+            changed = {(namespace, name) for namespace, name, _ in values}
+            sealed = [self._seal(keys, header, *value, modified=int(self._clock())) for value in values]
+            left = [record for record in records if (record.namespace, record.name) not in changed]
             try:
-                return provider.wrap(dek, vault_id=vault_id, random=self._random)
-            except KeyUnavailable as error:
-                missing.append(error)
-        raise VaultLocked(
-            f"no key to lock {self.path} with: {'; '.join(error.message for error in missing) or 'none is set up'}",
-            hint=missing[0].hint if missing else "give the vault a key provider",
-        )
+                self._save(writer, header, [*left, *sealed], keys, previous=previous)
+            except BaseException:
+                self._retire(made, header.vault_id)
+                raise
+        self._retire_wraps(gone, header.vault_id)
 
-    def _advance(self, header: Header, *, is_new: bool, seals: int) -> Header:
-        if header.seals + seals > crypto.MAX_SEALS or header.generation >= MAX_COUNTER:
-            raise VaultDamaged(
-                f"{self.path} has sealed as many values as one data key may",
-                hint="make a new vault, and add the secrets to it again",
+    def _take_out(self, namespace: str, name: str) -> None:
+        if self._files.read() is None:
+            raise SecretNotFound(
+                f"there is no secret {name}: {self.path} does not exist", hint="nothing is to be removed"
             )
-        return replace(header, generation=header.generation + (not is_new), seals=header.seals + seals)
+        with self._writing() as writer:
+            previous = self._present(writer)
+            document, keys = self._open(previous, self._seen())
+            left = [record for record in document.records if (record.namespace, record.name) != (namespace, name)]
+            if len(left) == len(document.records):
+                raise _not_found(namespace, name, document)
+            self._save(writer, self._advance(document.header, seals=0), left, keys, previous=previous)
 
-    def _encode(self, header: Header, records: Sequence[Record], keys: _Keys) -> bytes:
+    def _seal(self, keys: Keys, header: Header, namespace: str, name: str, value: bytes, *, modified: int) -> Record:
+        nonce = self._random(crypto.NONCE_BYTES)
+        context = record_context(header.vault_id, namespace, name, header.generation)
+        sealed = crypto.seal(keys.records, nonce, value, context)
+        return encode_record(namespace, name, version=header.generation, modified=modified, nonce=nonce, sealed=sealed)
+
+    def _save(
+        self, writer: Writer, header: Header, records: Sequence[Record], keys: Keys, *, previous: bytes | None
+    ) -> None:
         try:
-            return encode(header, records, keys.mac)
+            data = encode(header, records, keys.mac)
         except Malformed as error:
             raise VaultDamaged(f"{self.path} {error}", hint="remove secrets that are no longer used") from None
+        writer.replace(data, previous=previous)
+        # If this is not written, an older generation is remembered, which the new file is not older than.
+        writer.note(self._files.seen, Seen(header.vault_id, header.generation, data[-MAC_BYTES:]).encode())
+
+    def _new(self) -> tuple[Document, Keys]:
+        dek, vault_id = self._random(crypto.KEY_BYTES), self._random(VAULT_ID_BYTES)
+        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
+        wrap = self._unlocker.wrap_new(dek, vault_id=vault_id, random=self._random)
+        header = Header(vault_id, generation=1, seals=0, created=created, wraps=(wrap,))
+        return Document(b"", header, (), b""), Keys.derive(dek, header)
+
+    def _advance(self, header: Header, *, seals: int) -> Header:
+        if header.generation >= MAX_COUNTER:
+            raise VaultDamaged(
+                f"{self.path} has been saved as often as a vault may be",
+                hint="make a new vault, and add the secrets to it again",
+            )
+        return replace(header, generation=header.generation + 1, seals=header.seals + seals)
+
+    def _rotated(
+        self, document: Document, keys: Keys, extra: Sequence[KeyProvider], drop: Collection[str]
+    ) -> tuple[Header, tuple[Record, ...], Keys, list[tuple[KeyProvider, Wrap | TransitWrap]], tuple[AnyWrap, ...]]:
+        """Return the vault under a new data key, which every key that is not dropped has sealed; nothing is written."""
+        old = document.header
+        kept, _ = _split(old.wraps, drop)
+        helper = Unlocker([*self._unlocker.providers, *extra], path=self.path, backup=self._files.backup)
+        dek = self._random(crypto.KEY_BYTES)
+        made: list[tuple[KeyProvider, Wrap | TransitWrap]] = []
+        try:
+            for wrap in kept:
+                opened = helper.opens(wrap, vault_id=old.vault_id)
+                if opened is None:
+                    slot = slot_of(wrap)
+                    raise VaultLocked(
+                        f"the key {slot.key_id or 'of an unknown kind'} ({slot.kind}) of {self.path} is not here, and it has to "
+                        "seal the new data key",
+                        hint=f"give it, or take it away: `silo vault rotate --drop {slot.key_id or slot.kind}`",
+                    )
+                made.append((opened[0], self._wrap(opened[0], dek, old.vault_id)))
+            wraps = tuple(wrap for _, wrap in made)
+            _check_wraps(wraps)
+            header = replace(self._advance(old, seals=0), seals=len(document.records), wraps=wraps)
+            new_keys = Keys.derive(dek, header)
+            records = tuple(
+                self._seal(
+                    new_keys,
+                    header,
+                    record.namespace,
+                    record.name,
+                    self._unseal(keys, record).encode(),
+                    modified=record.modified,
+                )
+                for record in document.records
+            )
+        except BaseException:
+            self._retire(made, old.vault_id)
+            raise
+        return header, records, new_keys, made, old.wraps
+
+    def _wrap(self, provider: KeyProvider, dek: bytes, vault_id: bytes) -> Wrap | TransitWrap:
+        """Have a key seal the data key, and see that it can open what it sealed, while the old ones still can."""
+        wrap = provider.wrap(dek, vault_id=vault_id, random=self._random)
+        if provider.unwrap(wrap, vault_id=vault_id) != dek:
+            raise VaultLocked(
+                f"{provider.label} does not give back what it sealed",
+                hint="see whether it is in order; nothing was changed",
+            )
+        return wrap
+
+    def _retire(self, made: Iterable[tuple[KeyProvider, Wrap | TransitWrap]], vault_id: bytes) -> None:
+        for provider, wrap in made:
+            provider.retire(wrap, vault_id=vault_id)
+
+    def _retire_wraps(self, wraps: Iterable[AnyWrap], vault_id: bytes) -> None:
+        for wrap in wraps:
+            for provider in self._unlocker.providers:
+                if not isinstance(wrap, ForeignWrap) and provider.kind == wrap.kind:
+                    provider.retire(wrap, vault_id=vault_id)
 
 
-def _derive(dek: bytes, header: Header) -> _Keys:
-    return _Keys(
-        header.vault_id,
-        header.wraps,
-        records=crypto.derive(dek, vault_id=header.vault_id, purpose="records"),
-        mac=crypto.derive(dek, vault_id=header.vault_id, purpose="file mac"),
-    )
+def _split(wraps: Sequence[AnyWrap], remove: Collection[str]) -> tuple[tuple[AnyWrap, ...], tuple[AnyWrap, ...]]:
+    """Return the wraps that stay and those that go, by the id of their key."""
+    known = {slot_of(wrap).key_id for wrap in wraps}
+    if unknown := sorted(set(remove) - known):
+        raise SecretNotFound(
+            f"no key of the vault has the id {unknown[0][:32]!r}",
+            hint="`silo vault status` shows the keys and their ids",
+        )
+    gone = tuple(wrap for wrap in wraps if slot_of(wrap).key_id in remove)
+    return tuple(wrap for wrap in wraps if wrap not in gone), gone
 
 
-def _names(document: Document) -> tuple[str, ...]:
-    return tuple(record.name for record in document.records if record.namespace == _GLOBAL)
+def _check_wraps(wraps: Sequence[AnyWrap]) -> None:
+    ids = [slot_of(wrap).key_id for wrap in wraps if not isinstance(wrap, ForeignWrap)]
+    if not ids:
+        raise VaultLocked("no key would be left that opens the vault", hint="add another one first")
+    if len(set(ids)) < len(ids):
+        raise VaultLocked("that key opens the vault already", hint="`silo vault status` shows the keys and their ids")
+    if len(wraps) > MAX_WRAPS:
+        raise VaultLocked(f"a vault has at most {MAX_WRAPS} keys", hint="take one away first")
 
 
-def _without(document: Document, name: str) -> list[Record]:
-    return [record for record in document.records if (record.namespace, record.name) != (_GLOBAL, name)]
+def _place(namespace: str, name: str) -> str:
+    return f"{namespace}/{name}" if namespace and namespace != CANARIES else name
 
 
-def _slot(wrap: Wrap | ForeignWrap) -> KeySlot:
-    if isinstance(wrap, ForeignWrap):
-        return KeySlot(wrap.kind, "", "")
-    return KeySlot(wrap.kind, wrap.key_id.hex(), "none" if wrap.kdf is None else "argon2id")
-
-
-def _not_found(name: str, names: Sequence[str]) -> SecretNotFound:
+def _not_found(namespace: str, name: str, document: Document) -> SecretNotFound:
     import difflib
 
+    names = [record.name for record in document.records if record.namespace == namespace]
     near = difflib.get_close_matches(name, names, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"add {name} first"
-    return SecretNotFound(f"there is no secret {name} in the vault", hint=hint)
+    return SecretNotFound(f"there is no secret {_place(namespace, name)} in the vault", hint=hint)
+
+
+_LETTERS = string.ascii_letters + string.digits

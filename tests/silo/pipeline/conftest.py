@@ -10,6 +10,7 @@ from silo.pipeline.audit import AuditLog
 from silo.pipeline.call import CallPipeline
 from silo.pipeline.inputs import InputRules
 from silo.pipeline.secrets import Secrets
+from silo.pipeline.sources import Sources, parse_reference
 from silo.testing.fakes import FakeBackend, FakeChoice, FakeClock, FakeSkills, FakeUnits, FakeVault, ScriptedChannel
 
 
@@ -26,6 +27,8 @@ class Bench:
     skills: list
     notes: list = field(default_factory=list)
     secrets: dict = field(default_factory=dict)
+    canaries: dict = field(default_factory=dict)
+    mapped: dict = field(default_factory=dict)
     vault_fails_with: Exception | None = None
     answers: list | None = None
     headless: bool = False
@@ -38,7 +41,8 @@ class Bench:
     def pipeline(self):
         extra = {"behaviour": self.behaviour} if self.behaviour else {}
         self.backend = self.backend or FakeBackend(notes=self.notes, **extra)
-        vault = FakeVault(self.secrets, fails_with=self.vault_fails_with, notes=self.notes)
+        vault = FakeVault(self.secrets, canaries=self.canaries, fails_with=self.vault_fails_with, notes=self.notes)
+        mapped = {name: parse_reference(text) for name, text in self.mapped.items()}
         if self.answers is not None:
             self.channel = ScriptedChannel(self.answers, notes=self.notes)
         self.audit = self.audit or AuditLog(self.folder, now=FakeClock().now)
@@ -46,7 +50,7 @@ class Bench:
             skills=FakeSkills(*self.skills),
             rules=self.rules,
             approvals=Approvals(self.channel, headless=self.headless),
-            secrets=Secrets(lambda: vault, headless=self.headless),
+            secrets=Secrets(Sources(lambda: vault, mapped=mapped), headless=self.headless),
             backends=FakeChoice(self.backend),
             units=FakeUnits(),
             audit=self.audit,

@@ -1,5 +1,7 @@
 """The order of a call's steps, and that no way around one of them exists."""
 
+import base64
+
 import anyio
 import pytest
 from silo_interaction import Answer, NoAnswer, NobodyToAsk
@@ -11,6 +13,7 @@ from silo.errors import (
     ArgumentsInvalid,
     AuditBroken,
     CallDenied,
+    CanaryTripped,
     FileRefused,
     ResultInvalid,
     SandboxUnavailable,
@@ -333,3 +336,64 @@ async def test_a_bug_of_ours_is_recorded_and_not_swallowed(bench, tmp_path):
     with pytest.raises(ZeroDivisionError):
         await bench(PLAIN, behaviour=bug).call("demo.echo", {"text": "x"})
     assert [record.body.get("outcome") for record in read(tmp_path)] == [None, "internal-error"]
+
+
+# --- decoys -----------------------------------------------------------------------------------------------------------
+
+DECOY = "AKIA-decoy/0123456789+abc"
+
+
+def leaking(**fields):
+    """Behaviours that let the decoy out in one way each."""
+
+    async def progress(request, on_progress):
+        on_progress(Progress(1, message=f"using {DECOY}"))
+        await anyio.sleep_forever()
+
+    return {
+        "text": answering(Finished(text=f"it is {DECOY}")),
+        "data": answering(Finished(text="", data={"deep": [DECOY]}, has_data=True)),
+        "key": answering(Finished(text="", data={DECOY: 1}, has_data=True)),
+        "base64": answering(Finished(text=base64.b64encode(f"x{DECOY}".encode()).decode())),
+        "file": answering(Finished(text=""), files=(File(b"\x00" + DECOY.encode(), "", "x"),)),
+        "stdout": answering(Finished(text="ok"), stdout=Captured(DECOY.encode(), len(DECOY))),
+        "failure": answering(Failed("skill-exception", f"ValueError: {DECOY}", "")),
+        "progress": progress,
+    }
+
+
+@pytest.mark.parametrize("way", sorted(leaking()))
+@pytest.mark.parametrize("secrets", [{}, {"KEY": SECRET}])
+async def test_a_decoy_that_comes_out_ends_the_call_and_raises_an_alert(bench, way, secrets):
+    skill = make_skill(make_tool(secrets=list(secrets)))
+    it = bench(skill, behaviour=leaking()[way], canaries={"PROD_KEY": DECOY}, secrets=secrets)
+    with pytest.raises(CanaryTripped, match="PROD_KEY") as caught:
+        await it.call("demo.echo")
+    assert DECOY not in f"{caught.value!r} {caught.value.hint} {caught.value.stdout} {caught.value.traceback}"
+    assert it.notes[-1] == "close demo"
+    records = [(record.event, record.body.get("outcome")) for record in read(it.folder)]
+    assert records == [("call", None), ("alert", None), ("end", "canary-tripped")]
+    assert DECOY not in (it.folder / "audit.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    "wrap", [str, lambda text: f"token={text}", lambda text: text[::-1], lambda text: text.encode().hex()]
+)
+async def test_a_decoy_that_is_passed_in_reaches_no_guest(bench, wrap):
+    it = bench(PLAIN, canaries={"PROD_KEY": DECOY})
+    with pytest.raises(CanaryTripped):
+        await it.call("demo.echo", {"text": wrap(DECOY)})
+    assert "open demo" not in it.notes
+
+
+async def test_no_call_is_given_a_decoy(bench):
+    it = bench(make_skill(make_tool(secrets=["PROD_KEY"])), canaries={"PROD_KEY": DECOY})
+    with pytest.raises(SecretMissing):
+        await it.call("demo.echo")
+
+
+async def test_a_mapping_that_leads_nowhere_is_named(bench):
+    it = bench(make_skill(make_tool(secrets=["KEY"])), secrets={"KEY": SECRET}, mapped={"demo.KEY": "silo://OTHER"})
+    with pytest.raises(SecretMissing, match="mapped to silo://OTHER") as caught:
+        await it.call("demo.echo")
+    assert "secrets.sources" in caught.value.hint

@@ -22,7 +22,8 @@ def main(path: str, action: str, *arguments: str) -> str:
         case ("forget",):
             import keyring
 
-            keyring.delete_password("silo", f"vault {vault.status().vault_id}")
+            status = vault.status()
+            keyring.delete_password("silo", f"vault {status.vault_id} key {status.keys[0].key_id}")
     return ""
 
 

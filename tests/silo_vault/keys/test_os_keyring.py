@@ -136,6 +136,9 @@ class Store:
     def set_password(self, service: str, username: str, password: str) -> None:
         self.entries[service, username] = password
 
+    def delete_password(self, service: str, username: str) -> None:
+        del self.entries[service, username]
+
 
 class Forgetful(Store):
     def set_password(self, service: str, username: str, password: str) -> None:
@@ -151,6 +154,17 @@ def test_each_vault_has_an_entry_of_its_own():
     wrapped = [wrap(store, vault_id) for vault_id in (b"a" * 16, b"b" * 16)]
     assert len(store.entries) == len(set(store.entries.values())) == 2
     assert KeyringKey(store).unwrap(wrapped[0], vault_id=b"a" * 16) == b"d" * 32
+
+
+def test_each_key_of_a_vault_has_an_entry_of_its_own_until_it_is_retired():
+    store = Store()
+    first, second = wrap(store), wrap(store)
+    provider = KeyringKey(store)
+    assert len(store.entries) == 2
+    provider.retire(first, vault_id=VAULT_ID)
+    provider.retire(first, vault_id=VAULT_ID)  # that it is gone already is no error
+    assert len(store.entries) == 1
+    assert provider.unwrap(second, vault_id=VAULT_ID) == b"d" * 32
 
 
 def test_a_keyring_that_does_not_keep_what_it_is_given_is_not_trusted():

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from silo_vault.crypto import KEY_BYTES, NONCE_BYTES, Unauthentic, derive, seal, unseal
 from silo_vault.errors import VaultLocked
-from silo_vault.format import KEY_ID_BYTES, Argon2, Wrap, wrap_context
+from silo_vault.format import KEY_ID_BYTES, Argon2, TransitWrap, Wrap, wrap_context
 
 RandomBytes = Callable[[int], bytes]
 """Where randomness comes from: `os.urandom` everywhere but in tests."""
@@ -24,21 +24,32 @@ class KeyProvider(Protocol):
     def label(self) -> str:
         """What a person calls this place, e.g. `SILO_MASTER_KEY`."""
 
-    def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes) -> Wrap:
-        """Return the data key of a new vault, sealed; a key may be made for it.
+    @property
+    def recheck_s(self) -> float | None:
+        """After how many seconds an open vault asks it again, so that access which was revoked ends; None for never."""
+
+    def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes) -> Wrap | TransitWrap:
+        """Return a data key, sealed; a key may be made for it, which `retire` takes back.
 
         Raises:
             KeyUnavailable: this place has no key here; another may.
             VaultLocked: it should have one, and something is wrong with it.
         """
 
-    def unwrap(self, wrap: Wrap, *, vault_id: bytes) -> bytes:
+    def unwrap(self, wrap: Wrap | TransitWrap, *, vault_id: bytes) -> bytes:
         """Return the data key; never makes a key.
 
         Raises:
+            KeyUnreachable: the place can't be asked now.
             KeyUnavailable: this place has no key here; another may.
-            VaultLocked: the key does not open the wrap.
+            VaultLocked: the key does not open the wrap, or the place refuses to use it.
         """
+
+    def retire(self, wrap: Wrap | TransitWrap, *, vault_id: bytes) -> None:
+        """Give up what was made for a wrap that is in no file any more (an entry in a keyring). Never raises."""
+
+    def forget(self) -> None:
+        """Forget what this object holds of keys, tokens and answers; what asks for a key later asks the place again, or fails."""
 
 
 def wrap_under(kek: bytes, dek: bytes, *, kind: str, kdf: Argon2 | None, vault_id: bytes, random: RandomBytes) -> Wrap:

@@ -1,18 +1,26 @@
-"""The key that a person or a deployment gives as text, usually in `SILO_MASTER_KEY`. Who reads the variable: `silo_vault.process`."""
+"""Keys that a person or a deployment gives as text: in `SILO_MASTER_KEY`, or as a passphrase that only a person knows.
+
+Who reads the variable: `silo_vault.process`; who asks the person: whoever uses this library.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import re
+import unicodedata
+from collections.abc import Callable
 from typing import final
 
 from silo_vault.crypto import DEFAULT_COST, KEY_BYTES, Argon2Cost, stretch
 from silo_vault.errors import KeyUnavailable, VaultLocked
-from silo_vault.format import SALT_BYTES, Argon2, Wrap
+from silo_vault.format import SALT_BYTES, Argon2, TransitWrap, Wrap
 from silo_vault.keys.base import RandomBytes, unwrap_under, wrap_under
 
 MASTER_KEY_VARIABLE = "SILO_MASTER_KEY"
+
+MIN_PASSPHRASE_CHARS = 12
+"""Of a recovery passphrase. Argon2id makes each guess cost 0.3 s and 64 MiB; it can't make a short list of guesses long."""
 
 _HEX = re.compile(f"[0-9a-fA-F]{{{2 * KEY_BYTES}}}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{43}=?|[A-Za-z0-9_-]{43}=?")
@@ -26,6 +34,7 @@ class EnvironmentKey:
     """
 
     kind = "env"
+    recheck_s = None
 
     def __init__(self, text: str | None, *, label: str = MASTER_KEY_VARIABLE, cost: Argon2Cost = DEFAULT_COST) -> None:
         """Take the key as it stands in the variable.
@@ -37,6 +46,7 @@ class EnvironmentKey:
         """
         self._text = text
         self._cost = cost
+        self._is_forgotten = False
         self.label = label
 
     def __repr__(self) -> str:
@@ -48,8 +58,9 @@ class EnvironmentKey:
         kdf = None if _raw_key(text) else Argon2(random(SALT_BYTES), self._cost)
         return wrap_under(_kek(text, kdf), dek, kind=self.kind, kdf=kdf, vault_id=vault_id, random=random)
 
-    def unwrap(self, wrap: Wrap, *, vault_id: bytes) -> bytes:
+    def unwrap(self, wrap: Wrap | TransitWrap, *, vault_id: bytes) -> bytes:
         """As `KeyProvider.unwrap`."""
+        assert isinstance(wrap, Wrap)
         text = self._checked()
         if wrap.kdf is None and _raw_key(text) is None:
             raise VaultLocked(
@@ -58,7 +69,19 @@ class EnvironmentKey:
             )
         return unwrap_under(_kek(text, wrap.kdf), wrap, vault_id=vault_id, label=self.label)
 
+    def retire(self, wrap: Wrap | TransitWrap, *, vault_id: bytes) -> None:
+        """Nothing is kept anywhere."""
+
+    def forget(self) -> None:
+        """Drop the text; whoever needs it again has to start with it again."""
+        self._is_forgotten = self._is_forgotten or self._text is not None
+        self._text = None
+
     def _checked(self) -> str:
+        if self._is_forgotten:
+            raise KeyUnavailable(
+                f"{self.label} was forgotten when the vault was locked", hint="start this process again with its key"
+            )
         if self._text is None:
             raise KeyUnavailable(
                 f"{self.label} is not set",
@@ -75,6 +98,67 @@ class EnvironmentKey:
                 hint="take them away; `$(cat FILE)` in a shell leaves out the last newline",
             )
         return self._text
+
+
+@final
+class PassphraseKey:
+    """Wraps under a passphrase, always through Argon2id: for recovery, when no other key is left.
+
+    It is asked for when it is needed, and not kept.
+    """
+
+    kind = "passphrase"
+    label = "the passphrase"
+    recheck_s = None
+
+    def __init__(self, ask: Callable[[], str | None], *, cost: Argon2Cost = DEFAULT_COST) -> None:
+        """Take what asks for it.
+
+        Args:
+            ask: returns the passphrase, as it was typed, or None if there is nobody to ask.
+            cost: of a new wrap; an existing one says its own.
+        """
+        self._ask = ask
+        self._cost = cost
+
+    def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes) -> Wrap:
+        """As `KeyProvider.wrap`.
+
+        Raises:
+            VaultLocked: it has fewer than `MIN_PASSPHRASE_CHARS` characters.
+        """
+        text = self._asked()
+        if len(text) < MIN_PASSPHRASE_CHARS:
+            raise VaultLocked(
+                f"a passphrase of {len(text)} characters can be guessed",
+                hint=f"take at least {MIN_PASSPHRASE_CHARS}, e.g. five random words",
+            )
+        kdf = Argon2(random(SALT_BYTES), self._cost)
+        return wrap_under(_stretched(text, kdf), dek, kind=self.kind, kdf=kdf, vault_id=vault_id, random=random)
+
+    def unwrap(self, wrap: Wrap | TransitWrap, *, vault_id: bytes) -> bytes:
+        """As `KeyProvider.unwrap`."""
+        assert isinstance(wrap, Wrap)
+        if wrap.kdf is None:
+            raise VaultLocked("the file names no key derivation for the passphrase", hint="it was changed by somebody")
+        return unwrap_under(_stretched(self._asked(), wrap.kdf), wrap, vault_id=vault_id, label=self.label)
+
+    def retire(self, wrap: Wrap | TransitWrap, *, vault_id: bytes) -> None:
+        """Nothing is kept anywhere."""
+
+    def forget(self) -> None:
+        """Nothing is kept in memory."""
+
+    def _asked(self) -> str:
+        text = self._ask()
+        if not text:
+            raise KeyUnavailable("no passphrase was given", hint="run it on a terminal, where it can be asked for")
+        return text
+
+
+def _stretched(text: str, kdf: Argon2) -> bytes:
+    # One form for each text, so that a passphrase typed on another keyboard is the same (NFC, as RFC 8265 §4.2 has it).
+    return stretch(unicodedata.normalize("NFC", text).encode(), salt=kdf.salt, cost=kdf.cost)
 
 
 def _raw_key(text: str) -> bytes | None:

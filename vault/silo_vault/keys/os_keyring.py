@@ -1,19 +1,23 @@
 """The key in the keyring of the operating system, through `keyring`: Secret Service, KWallet, macOS Keychain.
 
-There is one entry for each vault, made with the vault. `keyring` is imported at the first use, because it is slow to load.
+There is one entry for each key of each vault, made with the key. `keyring` is imported at the first use, because it is slow to load.
 """
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import NoReturn, Protocol, cast, final
 
 from silo_vault.crypto import KEY_BYTES
 from silo_vault.errors import KeyUnavailable, VaultLocked
-from silo_vault.format import Wrap
+from silo_vault.format import TransitWrap, Wrap
 from silo_vault.keys.base import RandomBytes, unwrap_under, wrap_under
+from silo_vault.secret import Secret, check_value
 
 SERVICE = "silo"
+SECRETS_SERVICE = "silo-secrets"
+"""Keys and secrets are kept apart, so that whoever tidies up the one does not lose the other."""
 
 _KEY = re.compile(f"[0-9a-f]{{{2 * KEY_BYTES}}}")
 
@@ -27,7 +31,7 @@ _TRUSTED_MODULES = (
 
 
 class PasswordStore(Protocol):
-    """The two calls of a keyring that are needed; `keyring.backend.KeyringBackend` fits."""
+    """The three calls of a keyring that are needed; `keyring.backend.KeyringBackend` fits."""
 
     def get_password(self, service: str, username: str) -> str | None:
         """Return the entry, or None if there is none."""
@@ -35,21 +39,27 @@ class PasswordStore(Protocol):
     def set_password(self, service: str, username: str, password: str) -> None:
         """Make or replace the entry."""
 
+    def delete_password(self, service: str, username: str) -> None:
+        """Remove the entry."""
+
 
 @final
 class KeyringKey:
-    """Wraps under 32 random bytes that the OS keyring keeps, one entry for each vault."""
+    """Wraps under 32 random bytes that the OS keyring keeps, one entry for each key of each vault."""
 
     kind = "keyring"
     label = "the OS keyring"
+    recheck_s = None
 
     def __init__(self, store: PasswordStore | None = None) -> None:
         """Use this store, or find the operating system's when a key is needed."""
         self._store = store
 
     def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes) -> Wrap:
-        """As `KeyProvider.wrap`; makes the entry, and reads it back before anything is sealed under it."""
-        store, entry, key = self._open(), _entry(vault_id), random(KEY_BYTES)
+        """As `KeyProvider.wrap`; makes the entry, and reads it back before anything that is sealed under it is given out."""
+        store, key = self._open(), random(KEY_BYTES)
+        wrap = wrap_under(key, dek, kind=self.kind, kdf=None, vault_id=vault_id, random=random)
+        entry = _entry(vault_id, wrap)
         try:
             store.set_password(SERVICE, entry, key.hex())
             kept = store.get_password(SERVICE, entry)
@@ -60,11 +70,12 @@ class KeyringKey:
                 "the OS keyring did not keep the key that it was given",
                 hint="see whether it is in order (e.g. with `keyring diagnose`), or use SILO_MASTER_KEY instead",
             )
-        return wrap_under(key, dek, kind=self.kind, kdf=None, vault_id=vault_id, random=random)
+        return wrap
 
-    def unwrap(self, wrap: Wrap, *, vault_id: bytes) -> bytes:
+    def unwrap(self, wrap: Wrap | TransitWrap, *, vault_id: bytes) -> bytes:
         """As `KeyProvider.unwrap`."""
-        store, entry = self._open(), _entry(vault_id)
+        assert isinstance(wrap, Wrap)
+        store, entry = self._open(), _entry(vault_id, wrap)
         try:
             text = store.get_password(SERVICE, entry)
         except Exception as error:
@@ -81,15 +92,54 @@ class KeyringKey:
             )
         return unwrap_under(bytes.fromhex(text), wrap, vault_id=vault_id, label=self.label)
 
+    def retire(self, wrap: Wrap | TransitWrap, *, vault_id: bytes) -> None:
+        """Remove the entry; one that stays behind opens nothing any more."""
+        with suppress(Exception):  # whatever a keyring raises: the vault is written, and this is tidying up
+            self._open().delete_password(SERVICE, _entry(vault_id, wrap))
+
+    def forget(self) -> None:
+        """Nothing is kept in memory."""
+
     def _open(self) -> PasswordStore:
         if self._store is None:
             self._store = _system_store()
         return self._store
 
 
-def _entry(vault_id: bytes) -> str:
-    # By vault and not one for all: two vaults made at once, or a folder thrown away, can't cost another vault its key.
-    return f"vault {vault_id.hex()}"
+@final
+class KeyringSecrets:
+    """Secrets that the OS keyring keeps by itself, put there with its own programs (`secret-tool`, `keyring set`). Read only."""
+
+    def __init__(self, store: PasswordStore | None = None) -> None:
+        """Use this store, or find the operating system's when a secret is needed."""
+        self._store = store
+
+    def read(self, username: str, *, service: str | None = None) -> Secret | None:
+        """Return an entry, or None if there is none.
+
+        Args:
+            username: in the service, e.g. `GITHUB_TOKEN`.
+            service: `silo-secrets` if it is not given.
+
+        Raises:
+            KeyUnavailable: the keyring is locked, or there is none.
+            SecretInvalid: what it holds can't be a secret.
+        """
+        if self._store is None:
+            self._store = _system_store()
+        try:
+            value = self._store.get_password(service or SECRETS_SERVICE, username)
+        except Exception as error:
+            _explain(error)
+        if value is None:
+            return None
+        return Secret(username, check_value(username, value).decode())
+
+
+def _entry(vault_id: bytes, wrap: Wrap | TransitWrap) -> str:
+    # By vault and not one for all: two vaults made at once, or a folder thrown away, can't cost another vault its key. And by
+    # key: a new one must not take the place of the old one before the vault's file is written.
+    return f"vault {vault_id.hex()} key {wrap.key_id.hex()}"
 
 
 def _system_store() -> PasswordStore:

@@ -1,0 +1,161 @@
+"""`silo vault rekey`, `rotate`, `lock`, `restore`: which keys open the vault, and which of its files is the newest."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from silo_vault import VaultStatus
+
+    from silo.cli.session import Session
+
+
+def rekey(
+    ctx: typer.Context,
+    add: Annotated[
+        list[str] | None,
+        typer.Option("--add", metavar="KIND", help="Another key: env, keyring, passphrase, transit or kv."),
+    ] = None,
+    replace: Annotated[
+        str | None, typer.Option("--replace", metavar="KIND", help="A new key in place of all of this kind.")
+    ] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option("--remove", metavar="ID", help="Of a key that is not to open it any more.")
+    ] = None,
+    from_env: Annotated[
+        str | None, typer.Option(metavar="VARIABLE", help="Take the new key or passphrase from this variable.")
+    ] = None,
+    from_file: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Take the new key or passphrase from this file.")
+    ] = None,
+) -> None:
+    """Change which keys open the vault. No secret is sealed again; `silo vault status` shows the keys and their ids.
+
+        silo vault rekey --add passphrase
+        NEW=$(openssl rand -hex 32) silo vault rekey --replace env --from-env NEW
+        silo vault rekey --add keyring --remove 5d0c1f9a20b3c4e7
+
+    The vault has to open with a key that it has. A passphrase for recovery is typed twice; keep it where the machine is not. A new
+    key in `SILO_MASTER_KEY` counts from the next start of whatever uses it.
+    """
+    from silo.cli.render import say
+    from silo.cli.values import read_value
+    from silo.errors import UsageError
+
+    session: Session = ctx.obj
+    kinds = [*(add or []), *([replace] if replace else [])]
+    gone = list(remove or [])
+    if not kinds and not gone:
+        raise UsageError("nothing is to be changed", hint="say which key with --add, --replace or --remove")
+    if len([kind for kind in kinds if kind in _TYPED]) > 1:
+        raise UsageError("two keys can't be typed at once", hint="add one after the other")
+
+    def ask(kind: str) -> str:
+        value = read_value(session, _TYPED[kind], from_env=from_env, from_file=from_file)
+        return value if isinstance(value, str) else _text(value)
+
+    with session.vault_setup() as setup:
+        before = setup.vault.status()
+        if replace is not None:
+            gone += [slot.key_id for slot in before.keys if slot.kind == replace]
+        providers = [setup.new_key(kind, partial(ask, kind)) for kind in kinds]
+        setup.vault.rekey(add=providers, remove=gone)
+        after = setup.vault.status()
+        session.record("vault", action="rekey", added=_ids(after, before), removed=_ids(before, after))
+    for slot in after.keys:
+        say(f"opens with {slot.kind}, key {slot.key_id}")
+
+
+def rotate(
+    ctx: typer.Context,
+    drop: Annotated[
+        list[str] | None, typer.Option("--drop", metavar="ID", help="Of a key that is not to open it any more.")
+    ] = None,
+) -> None:
+    """Make a new data key and seal every secret under it. Whoever has the old data key can open nothing that comes from then on.
+
+        silo vault rotate
+
+    Every key that opens the vault has to be there; a passphrase is asked for. A key that is lost is dropped by its id. Secrets that
+    somebody has read are read: change them where they were issued.
+    """
+    session: Session = ctx.obj
+    with session.vault_setup() as setup:
+        before = setup.vault.status()
+        setup.vault.rotate(drop=drop or [])
+        after = setup.vault.status()
+        session.record("vault", action="rotate", added=_ids(after, before), removed=_ids(before, after))
+
+
+def lock(ctx: typer.Context) -> None:
+    """Have every process forget the vault's keys: each notices at its next use of the vault.
+
+        silo vault lock
+
+    What was started with SILO_MASTER_KEY has to be started again; the keyring, HashiCorp Vault and a person are asked again.
+    """
+    session: Session = ctx.obj
+    with session.vault_setup() as setup:
+        setup.vault.lock()
+        session.record("vault", action="lock")
+
+
+def restore(
+    ctx: typer.Context,
+    source: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="What to bring back; the backup if it is left out.")
+    ] = None,
+    accept_rollback: Annotated[
+        bool, typer.Option("--accept-rollback", help="Go on with the file that is in place, though it is older.")
+    ] = False,
+) -> None:
+    """Bring an older file of the vault back, as its newest generation.
+
+        silo vault restore
+        silo vault restore /media/backup/credentials.silo
+
+    The file that it replaces becomes the backup; one that does not open is kept under another name. Secrets that were added since
+    are not in it. The audit log says that it was done.
+    """
+    from silo.cli.render import say
+    from silo.errors import UsageError
+
+    session: Session = ctx.obj
+    if accept_rollback and source is not None:
+        raise UsageError("--accept-rollback is about the file in place", hint="leave out FILE, or leave out the option")
+    with session.vault_setup() as setup:
+        vault = setup.vault
+        path = vault.path if accept_rollback else vault.backup if source is None else source.expanduser().absolute()
+        aside = vault.restore(path)
+        session.record(
+            "vault",
+            action="restore",
+            source=str(path),
+            accept_rollback=accept_rollback,
+            generation=vault.status().generation,
+        )
+    say(f"silo: {path} is the newest generation now")
+    if aside is not None:
+        say(f"silo: what was there before did not open; it is kept as {aside}")
+
+
+_TYPED = {"env": "new key", "passphrase": "recovery passphrase"}
+"""What is asked for, by the kinds of keys that are text."""
+
+
+def _ids(status: VaultStatus, other: VaultStatus) -> list[str]:
+    """Return the ids of the keys of one state that the other does not have."""
+    return sorted({slot.key_id for slot in status.keys} - {slot.key_id for slot in other.keys})
+
+
+def _text(value: bytes) -> str:
+    from silo.errors import UsageError
+
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise UsageError("the key is not text", hint="give 32 bytes in hex or base64, or a passphrase") from None

@@ -1,0 +1,184 @@
+"""`silo vault add`, `list`, `remove`, `status`, and decoys. A value comes from a prompt, standard input, a variable or a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from silo.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from silo.cli.session import Session
+
+SHORT_BYTES = 8
+"""A shorter value is likely to stand in a result by chance, and easy to guess; the person who adds it should know."""
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Capital letters, digits and underscores.")]
+SkillName = Annotated[str, typer.Option("--skill", metavar="NS", help="Only for this skill, before a global one.")]
+FromEnv = Annotated[str | None, typer.Option(metavar="VARIABLE", help="Take the value of this variable.")]
+FromFile = Annotated[Path | None, typer.Option(metavar="PATH", help="Take the content of this file.")]
+
+
+def add(
+    ctx: typer.Context,
+    name: Name,
+    skill: SkillName = "",
+    from_env: FromEnv = None,
+    from_file: FromFile = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Put it in place of an earlier value.")] = False,
+) -> None:
+    """Add a secret. Asks for its value twice on a terminal, and reads standard input otherwise.
+
+        silo vault add GITHUB_TOKEN
+        openssl rand -hex 32 | silo vault add JWT_KEY --skill jwt
+        silo vault add DEPLOY_KEY --from-file ~/.ssh/deploy
+
+    One line break at the end of standard input or of a file is left out.
+    """
+    from silo_vault.secret import check_name, check_namespace
+
+    from silo.cli.render import say
+    from silo.cli.values import read_value
+    from silo.errors import UsageError
+
+    session: Session = ctx.obj
+    if ctx.args:
+        raise UsageError(
+            "a secret can't be given as an argument, which stays in the shell's history and shows in the list of processes",
+            hint="type it when asked, or use standard input; and change this one, it has been in the open",
+        )
+    if from_env is not None and from_file is not None:
+        raise UsageError("--from-env and --from-file are two values", hint="give one of them")
+    with session.vault() as vault:
+        check_name(name)
+        check_namespace(skill)
+        if not replace and name in vault.names(namespace=skill):
+            raise UsageError(
+                f"{_place(skill, name)} is in the vault already",
+                hint=f"`silo vault add {name}{f' --skill {skill}' if skill else ''} --replace` replaces it",
+            )
+        value = read_value(session, f"value of {_place(skill, name)}", from_env=from_env, from_file=from_file)
+        vault.put(name, value, namespace=skill)
+        size = len(value.encode() if isinstance(value, str) else value)
+    if size < SHORT_BYTES:
+        say(
+            f"silo: warning: the value has {size} bytes; one below {SHORT_BYTES} can be guessed, and can't be redacted reliably"
+        )
+
+
+def list_names(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List the names of the secrets. Values are never shown, and never opened.
+
+        silo vault list
+
+    A secret of one skill is listed as skill/NAME.
+    """
+    from silo.cli.render import emit, emit_json, say
+
+    session: Session = ctx.obj
+    with session.vault() as vault:
+        entries = [entry for entry in vault.entries() if not entry.is_canary]
+    if as_json:
+        emit_json({"secrets": [{"name": entry.name, "skill": entry.namespace or None} for entry in entries]})
+    elif entries:
+        emit("\n".join(_place(entry.namespace, entry.name) for entry in entries))
+    else:
+        say("the vault is empty; `silo vault add NAME` adds a secret")
+
+
+def remove(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the secret.")],
+    skill: SkillName = "",
+) -> None:
+    """Remove a secret. The file's last generation, which still holds it, stays beside it until the next change.
+
+    silo vault remove GITHUB_TOKEN
+    """
+    session: Session = ctx.obj
+    with session.vault() as vault:
+        vault.remove(name, namespace=skill)
+
+
+def status(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Show where the vault is and which keys open it. Opens nothing.
+
+    silo vault status
+    """
+    from silo.cli.documents import vault_document
+    from silo.cli.render import emit, emit_json
+
+    session: Session = ctx.obj
+    with session.vault() as vault:
+        found = vault.status()
+    document = vault_document(found, has_master_key="SILO_MASTER_KEY" in session.environ)
+    if as_json:
+        emit_json(document)
+        return
+    key = "set" if document["master_key"] else "not set"
+    lines = [f"file             {found.path}{'' if found.exists else ' (not made yet)'}", f"SILO_MASTER_KEY  {key}"]
+    if found.exists:
+        lines += [f"made             {found.created}", f"generation       {found.generation}"]
+        lines += [f"secrets          {found.secrets}"]
+        lines += [f"opens with       {slot.kind}, key {slot.key_id}, {slot.kdf}" for slot in found.keys]
+        if found.should_rotate:
+            lines.append(f"sealed values    {found.seals}; `silo vault rotate` makes a new data key")
+    emit("\n".join(lines))
+
+
+# --- decoys -----------------------------------------------------------------------------------------------------------
+
+
+def add_canary(ctx: typer.Context, name: Name, from_env: FromEnv = None, from_file: FromFile = None) -> None:
+    """Add a decoy: 40 random letters and digits, or a value of yours. From then on each call opens the vault to look for it.
+
+        silo vault canary add PROD_ADMIN_KEY
+
+    Give it a name that a thief would like. One that turns up in what a call is given or sends back ends the call; `silo audit show`
+    has the alert.
+    """
+    from silo.cli.values import read_value
+
+    session: Session = ctx.obj
+    with session.vault() as vault:
+        if from_env is None and from_file is None:
+            vault.add_canary(name)
+            return
+        value = read_value(session, f"value of {name}", from_env=from_env, from_file=from_file)
+        vault.add_canary(name, value)
+
+
+def list_canaries(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List the names of the decoys.
+
+    silo vault canary list
+    """
+    from silo.cli.render import emit, emit_json, say
+
+    session: Session = ctx.obj
+    with session.vault() as vault:
+        names = [entry.name for entry in vault.entries() if entry.is_canary]
+    if as_json:
+        emit_json({"canaries": names})
+    elif names:
+        emit("\n".join(names))
+    else:
+        say("there is no decoy; `silo vault canary add NAME` adds one")
+
+
+def remove_canary(
+    ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME", help="Of the decoy.")]
+) -> None:
+    """Remove a decoy.
+
+    silo vault canary remove PROD_ADMIN_KEY
+    """
+    session: Session = ctx.obj
+    with session.vault() as vault:
+        vault.remove_canary(name)
+
+
+def _place(skill: str, name: str) -> str:
+    return f"{skill}/{name}" if skill else name

@@ -1,0 +1,247 @@
+"""`silo vault import` and `export`. The formats are `silo_vault.transfer`'s."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from silo.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from silo_vault import Secret
+    from silo_vault.transfer import Export, Found
+
+    from silo.cli.session import Session
+
+Source = Literal["dotenv", "predecessor", "pass", "export"]
+
+
+def import_secrets(
+    ctx: typer.Context,
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="A file, or the folder of a password store.")],
+    kind: Annotated[
+        Source | None, typer.Option("--from", help="What it is, where that can't be told from the file itself.")
+    ] = None,
+    skill: Annotated[str, typer.Option("--skill", metavar="NS", help="Add all of it for this skill only.")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Put values in place of earlier ones.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be added.")] = False,
+    passphrase_from_env: Annotated[
+        str | None, typer.Option(metavar="VARIABLE", help="Take the passphrase from this variable.")
+    ] = None,
+    identity: Annotated[
+        list[Path] | None, typer.Option("--identity", metavar="PATH", help="A file with an age identity or SSH key.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add the secrets of an .env file, of silo 2's vault, of `pass`, or of an export. All of them are added, or none.
+
+        silo vault import .env --dry-run
+        silo vault import ~/.password-store --from pass
+        silo vault import secrets.age
+
+    Secrets that are in the vault already stay as they are, unless you say --replace. The file is left alone; remove it yourself.
+    """
+    from silo.cli.render import emit_json, say
+
+    session: Session = ctx.obj
+    with session.vault() as vault:
+        kind = kind or _guess(source)
+        found = _read(session, source, kind, passphrase_from_env, identity or [])
+        values = {(skill or entry.namespace, entry.name): entry.value for entry in found.entries}
+        there = {(entry.namespace, entry.name) for entry in vault.entries() if not entry.is_canary}
+        added = {place: value for place, value in values.items() if replace or place not in there}
+        kept = sorted(set(values) - set(added))
+        if not dry_run:
+            vault.put_all(added)
+            session.record("vault", action="import", source=kind, secrets=len(added))
+    if as_json:
+        emit_json(
+            {
+                "from": kind,
+                "dry_run": dry_run,
+                "added": [_document(place) for place in sorted(added)],
+                "kept": [_document(place) for place in kept],
+                "skipped": [{"where": one.where, "reason": one.reason} for one in found.skipped],
+            }
+        )
+        return
+    for place in sorted(added):
+        say(f"{'would add' if dry_run else 'added'} {_shown(place)}")
+    for place in kept:
+        say(f"kept {_shown(place)}, which is in the vault already (--replace replaces it)")
+    for one in found.skipped:
+        say(f"skipped {one.where}: {one.reason}")
+    if not values:
+        say("nothing to add was found")
+
+
+def export_secrets(
+    ctx: typer.Context,
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, or `-` for standard output.")],
+    recipients: Annotated[
+        list[str] | None,
+        typer.Option("--to", metavar="RECIPIENT", help="Seal it to an age recipient (age1…) or an SSH public key."),
+    ] = None,
+    passphrase_from_env: Annotated[
+        str | None, typer.Option(metavar="VARIABLE", help="Take the passphrase from this variable.")
+    ] = None,
+    plain_text: Annotated[
+        bool, typer.Option("--plain-text", help="Show every secret in clear text, on a terminal only.")
+    ] = False,
+) -> None:
+    """Write every secret into one file, sealed to a passphrase or to recipients with age; decoys are left out.
+
+        silo vault export secrets.age
+        silo vault export secrets.age --to age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p
+
+    `silo vault import` reads it, and so does `age --decrypt`. Without --to a passphrase is asked for twice.
+    """
+    from silo_vault.transfer import seal_to_passphrase, seal_to_recipients, to_plain_text
+
+    from silo.cli.render import emit, say
+    from silo.cli.values import read_variable, type_twice
+    from silo.errors import UsageError
+
+    session: Session = ctx.obj
+    if plain_text:
+        if recipients or passphrase_from_env or os.fspath(target) != "-":
+            raise UsageError(
+                "--plain-text goes to the terminal and is not sealed", hint="`silo vault export - --plain-text`"
+            )
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            raise UsageError(
+                "every secret in clear text is shown to a person on a terminal only",
+                hint="seal it: `silo vault export secrets.age`",
+            )
+        say("silo: this shows every secret of the vault. Type 'show' to go on:")
+        if sys.stdin.readline().strip() != "show":
+            raise UsageError("nothing was shown", hint="run it again, and type show")
+    if recipients and passphrase_from_env:
+        raise UsageError(
+            "it is sealed to recipients or to a passphrase", hint="leave out --to or --passphrase-from-env"
+        )
+    with session.vault() as vault:
+        document = _to_export(vault.get_all(), vault.status().vault_id)
+        if plain_text:
+            session.record("vault", action="export", sealed_to="nobody", secrets=len(document.entries))
+            emit(to_plain_text(document))
+            return
+        if recipients:
+            sealed = seal_to_recipients(document, recipients)
+        elif passphrase_from_env is not None:
+            sealed = seal_to_passphrase(document, read_variable(session, passphrase_from_env))
+        elif sys.stdin.isatty():
+            sealed = seal_to_passphrase(document, type_twice("passphrase for the export"))
+        else:
+            raise UsageError("there is nobody to type a passphrase", hint="use --passphrase-from-env or --to RECIPIENT")
+        session.record(
+            "vault",
+            action="export",
+            sealed_to="recipients" if recipients else "passphrase",
+            secrets=len(document.entries),
+        )
+    _write(target, sealed)
+    say(f"silo: {len(document.entries)} secrets are in {target}")
+
+
+def _guess(source: Path) -> Source:
+    """Return what a file is, by what it starts with, or what a folder holds."""
+    if source.is_dir():
+        return "predecessor" if (source / ".salt").exists() else "pass"
+    if source.is_file():
+        with source.open("rb") as file:
+            start = file.read(64)
+        if start.startswith((b"age-encryption.org/", b"-----BEGIN AGE ENCRYPTED")):
+            return "export"
+        if source.name == "credentials.silo":
+            return "predecessor"
+    return "dotenv"
+
+
+def _read(
+    session: Session, source: Path, kind: Source, passphrase_from_env: str | None, identities: list[Path]
+) -> Found:
+    from silo_vault.transfer import (
+        Found,
+        find_predecessor,
+        needs_passphrase,
+        open_sealed,
+        read_dotenv,
+        read_password_store,
+        read_predecessor,
+        read_source,
+        to_text,
+    )
+
+    match kind:
+        case "dotenv":
+            return read_dotenv(to_text(read_source(source)))
+        case "pass":
+            return read_password_store(source)
+        case "predecessor":
+            file, salt = find_predecessor(source if source.is_dir() else source.parent)
+            return read_predecessor(file, salt, _passphrase(session, "master key of that vault", passphrase_from_env))
+    data = read_source(source)
+    passphrase = None
+    if needs_passphrase(data):
+        passphrase = _passphrase(session, "passphrase of the export", passphrase_from_env)
+    export = open_sealed(data, passphrase=passphrase, identities=[to_text(read_source(path)) for path in identities])
+    return Found(export.entries, ())
+
+
+def _passphrase(session: Session, what: str, from_env: str | None) -> str:
+    from silo.cli.values import read_variable, type_once
+    from silo.errors import UsageError
+
+    if from_env is not None:
+        return read_variable(session, from_env)
+    if (typed := type_once(what)) is None:
+        raise UsageError(
+            f"the {what} is needed, and nobody is there to type it", hint="give it with --passphrase-from-env VARIABLE"
+        )
+    return typed
+
+
+def _to_export(secrets: Mapping[tuple[str, str], Secret], vault_id: str) -> Export:
+    from silo_vault.transfer import Entry, Export
+
+    created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Export(vault_id, created, tuple(Entry(*place, secret.reveal()) for place, secret in secrets.items()))
+
+
+def _write(target: Path, data: bytes) -> None:
+    """Write a new file that only its owner can read, or standard output."""
+    from silo.errors import UsageError
+
+    if os.fspath(target) == "-":
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+        return
+    try:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise UsageError(f"{target} exists already", hint="name a file that does not exist") from None
+    except OSError as error:
+        raise UsageError(f"can't write {target}: {error.strerror}", hint="name another file") from error
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        target.unlink(missing_ok=True)
+        raise UsageError(f"can't write {target}: {error.strerror}", hint="make room, or name another file") from error
+
+
+def _document(place: tuple[str, str]) -> dict[str, str | None]:
+    return {"name": place[1], "skill": place[0] or None}
+
+
+def _shown(place: tuple[str, str]) -> str:
+    return f"{place[0]}/{place[1]}" if place[0] else place[1]

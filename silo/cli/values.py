@@ -1,0 +1,91 @@
+"""Where values come from that may not stand on a command line: a prompt, standard input, a variable, a file.
+
+Which of them a command takes, and what the value is for, is the command's own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from silo.cli.session import Session
+
+MAX_BYTES = 1024 * 1024
+"""Read at most, of any source; what is too long for its purpose is for the vault to say."""
+
+
+def read_value(session: Session, what: str, *, from_env: str | None, from_file: Path | None) -> str | bytes:
+    """Return a value from the variable or the file that was named, else typed twice on a terminal, else standard input.
+
+    One line break at the end of standard input or of a file is left out.
+
+    Args:
+        what: what is asked for, e.g. `value of GITHUB_TOKEN`.
+
+    Raises:
+        UsageError: two sources, a variable that is not set, or two different values typed.
+        FileRefused: a file that can't be read.
+    """
+    from silo.cli.files import read_bytes
+    from silo.errors import UsageError
+
+    if from_env is not None and from_file is not None:
+        raise UsageError("--from-env and --from-file are two values", hint="give one of them")
+    if from_env is not None:
+        return read_variable(session, from_env)
+    if from_file is not None:
+        return _without_last_break(read_bytes(os.fspath(from_file), max_bytes=MAX_BYTES))
+    if sys.stdin.isatty():
+        return type_twice(what)
+    return _without_last_break(read_bytes("-", max_bytes=MAX_BYTES))
+
+
+def read_variable(session: Session, name: str) -> str:
+    """Return the value of a variable.
+
+    Raises:
+        UsageError: it is not set.
+    """
+    from silo.errors import UsageError
+
+    found = session.environ.get(name)
+    if found is None:
+        raise UsageError(f"the variable {name} is not set", hint=f"export {name}, or name another one")
+    return found
+
+
+def type_twice(what: str) -> str:
+    """Ask twice, without showing what is typed; a mistake in a secret is found out late otherwise.
+
+    Raises:
+        UsageError: the two differ, or the terminal was closed.
+    """
+    from getpass import getpass
+
+    from silo.errors import UsageError
+
+    try:
+        first = getpass(f"{what[:1].upper()}{what[1:]}: ", stream=sys.stderr)
+        again = getpass("The same again: ", stream=sys.stderr)
+    except EOFError:
+        raise UsageError(f"no {what} was taken: the terminal was closed", hint="run it again") from None
+    if first != again:
+        raise UsageError(f"no {what} was taken: the two that were typed differ", hint="run it again")
+    return first
+
+
+def type_once(what: str) -> str | None:
+    """Ask for something that exists already; None if there is no terminal to ask on, or it was closed."""
+    from getpass import getpass
+
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    try:
+        return getpass(f"{what[:1].upper()}{what[1:]}: ", stream=sys.stderr)
+    except EOFError:
+        return None
+
+
+def _without_last_break(data: bytes) -> bytes:
+    return data.removesuffix(b"\n").removesuffix(b"\r")

@@ -1,0 +1,101 @@
+"""From the configuration to a vault: which keys open it, and in which places secrets are looked up. Nothing is opened here.
+
+What the settings mean is `silo.config.schema`'s; the rule of the places is `silo.pipeline.sources`'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from silo.config.schema import Config
+from silo.errors import UsageError
+from silo.pipeline.sources import Sources, parse_reference
+
+if TYPE_CHECKING:
+    from silo_vault import KeyProvider, KeyringSecrets, Vault
+
+FILE_NAME = "credentials.silo"
+
+KINDS = ("env", "keyring", "passphrase")
+"""Kinds of keys that `silo vault rekey` can add, in the order in which its help names them."""
+
+
+class VaultSetup:
+    """The vault of one home folder, made when it is first asked for, and what belongs to it."""
+
+    def __init__(
+        self,
+        home: Path,
+        config: Config,
+        *,
+        environ: Mapping[str, str],
+        master_key: str | None,
+        ask_passphrase: Callable[[], str | None] | None = None,
+    ) -> None:
+        """Take what it is made of.
+
+        Args:
+            environ: for the variables of HashiCorp Vault.
+            master_key: the text of `SILO_MASTER_KEY`, or None.
+            ask_passphrase: asks a person for the recovery passphrase; returns None if there is nobody to ask.
+        """
+        self._home = home
+        self._config = config
+        self._environ = environ
+        self._master_key = master_key
+        self._ask_passphrase = ask_passphrase
+        self._vault: Vault | None = None
+
+    @property
+    def vault(self) -> Vault:
+        """The vault, which opens with the first of its keys that is there: the environment's, the keyring's, a passphrase."""
+        if self._vault is None:
+            from silo_vault import EnvironmentKey, KeyringKey, PassphraseKey, Vault
+
+            # Last, because it is the only one that a person has to type.
+            passphrase = PassphraseKey(self._ask_passphrase or (lambda: None))
+            providers = (EnvironmentKey(self._master_key), KeyringKey(), passphrase)
+            self._vault = Vault(self._home / FILE_NAME, providers)
+        return self._vault
+
+    def new_key(self, kind: str, ask: Callable[[], str]) -> KeyProvider:
+        """Return a provider that makes another key for the vault.
+
+        Args:
+            kind: one of `KINDS`.
+            ask: returns the new key's text, where its kind has one.
+
+        Raises:
+            UsageError: there is no such kind.
+        """
+        from silo_vault import EnvironmentKey, KeyringKey, PassphraseKey
+
+        match kind:
+            case "env":
+                return EnvironmentKey(ask(), label="the new key")
+            case "keyring":
+                return KeyringKey()
+            case "passphrase":
+                # Typed once, and used to seal and to see that it opens.
+                text = ask()
+                return PassphraseKey(lambda: text)
+        raise UsageError(f"there is no key of the kind {kind!r}", hint=f"it is one of {', '.join(KINDS)}")
+
+    def sources(self) -> Sources:
+        """Return where secrets are looked up."""
+        settings = self._config.secrets
+        return Sources(
+            file=lambda: self.vault,
+            keyring=_keyring_secrets,
+            use_keyring=settings.keyring,
+            server_path=settings.hashicorp_path,
+            mapped={name: parse_reference(text) for name, text in settings.sources.items()},
+        )
+
+
+def _keyring_secrets() -> KeyringSecrets:
+    from silo_vault import KeyringSecrets
+
+    return KeyringSecrets()

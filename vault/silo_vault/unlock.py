@@ -1,0 +1,190 @@
+"""Opening the data key of a vault with whichever provider has a key, and keeping it for as long as it may be kept.
+
+What is opened with the key is `silo_vault.vault`'s; where keys lie, `silo_vault.keys`'.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from silo_vault import crypto
+from silo_vault.errors import AccessRefused, KeyUnavailable, KeyUnreachable, VaultLocked
+from silo_vault.format import KNOWN_KINDS, AnyWrap, ForeignWrap, Header, TransitWrap, Wrap
+from silo_vault.keys.base import KeyProvider, RandomBytes
+
+
+@dataclass(frozen=True, repr=False)
+class Keys:
+    """What is derived from the data key of an open vault; one for records, one for the file's code."""
+
+    vault_id: bytes
+    wraps: tuple[AnyWrap, ...]
+    records: bytes
+    mac: bytes
+
+    @classmethod
+    def derive(cls, dek: bytes, header: Header) -> Keys:
+        """Return the keys of a vault whose data key is known."""
+        return cls(
+            header.vault_id,
+            header.wraps,
+            records=crypto.derive(dek, vault_id=header.vault_id, purpose="records"),
+            mac=crypto.derive(dek, vault_id=header.vault_id, purpose="file mac"),
+        )
+
+
+class Unlocker:
+    """Opens data keys. Safe to use from several threads: those that come together ask a keyring, or stretch a passphrase, once."""
+
+    def __init__(
+        self,
+        providers: Sequence[KeyProvider],
+        *,
+        path: Path,
+        backup: Path,
+        epoch: object = None,
+        grace_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Name the providers, in the order in which they are tried.
+
+        Args:
+            path: of the vault, for messages.
+            backup: of the generation before, likewise.
+            epoch: what `keys` would be given now.
+            grace_s: how long an open vault stays open when a place on another machine can't be asked again. A refusal is no such case.
+            clock: the monotonic clock, in seconds.
+        """
+        self.providers = tuple(providers)
+        self._path = path
+        self._backup = backup
+        self._grace_s = grace_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._keys: Keys | None = None
+        self._good_until: float | None = None
+        self._epoch = epoch
+
+    def keys(self, header: Header, *, epoch: object) -> Keys:
+        """Return the keys of a vault, from memory where they may still be used.
+
+        Args:
+            epoch: whatever differs after the vault was locked on purpose; then nothing in memory is used.
+
+        Raises:
+            VaultLocked: no provider opens it; `AccessRefused` and `KeyUnreachable` say why where a server said so.
+        """
+        with self._lock:
+            if epoch != self._epoch:
+                self._forget()
+                self._epoch = epoch
+            if (known := self._known(header, grace_s=0.0)) is not None:
+                return known
+            try:
+                dek, provider = self._unwrap(header)
+            except KeyUnreachable:
+                if (known := self._known(header, grace_s=self._grace_s)) is not None:
+                    return known
+                self._keys = None
+                raise
+            except VaultLocked:
+                self._keys = None
+                raise
+            self._keys = Keys.derive(dek, header)
+            self._good_until = None if provider.recheck_s is None else self._clock() + provider.recheck_s
+            return self._keys
+
+    def data_key(self, header: Header) -> bytes:
+        """Return the data key itself, which wrapping needs; it is asked for anew, and not kept.
+
+        Raises:
+            VaultLocked: as for `keys`.
+        """
+        with self._lock:
+            return self._unwrap(header)[0]
+
+    def forget(self) -> None:
+        """Forget the keys in memory, and have the providers forget theirs."""
+        with self._lock:
+            self._forget()
+
+    def wrap_new(self, dek: bytes, *, vault_id: bytes, random: RandomBytes) -> AnyWrap:
+        """Return the data key of a new vault, sealed by the first provider that has a key.
+
+        Raises:
+            VaultLocked: none has one.
+        """
+        missing: list[KeyUnavailable] = []
+        for provider in self.providers:
+            try:
+                return provider.wrap(dek, vault_id=vault_id, random=random)
+            except KeyUnavailable as error:
+                if isinstance(error, KeyUnreachable):  # it is set up, and to be used; another place would be a surprise
+                    raise
+                missing.append(error)
+        raise VaultLocked(
+            f"no key to lock {self._path} with: {'; '.join(error.message for error in missing) or 'none is set up'}",
+            hint=missing[0].hint if missing else "give the vault a key provider",
+        )
+
+    def opens(self, wrap: AnyWrap, *, vault_id: bytes) -> tuple[KeyProvider, bytes] | None:
+        """Return the provider that opens this wrap, and the data key in it; None if none does."""
+        for provider, candidate in self._candidates((wrap,)):
+            try:
+                return provider, provider.unwrap(candidate, vault_id=vault_id)
+            except VaultLocked:
+                continue
+        return None
+
+    def _known(self, header: Header, *, grace_s: float) -> Keys | None:
+        known = self._keys
+        if known is None or (known.vault_id, known.wraps) != (header.vault_id, header.wraps):
+            return None
+        return known if self._good_until is None or self._clock() < self._good_until + grace_s else None
+
+    def _forget(self) -> None:
+        self._keys = None
+        self._good_until = None
+        for provider in self.providers:
+            provider.forget()
+
+    def _candidates(self, wraps: Sequence[AnyWrap]) -> Iterator[tuple[KeyProvider, Wrap | TransitWrap]]:
+        for provider in self.providers:
+            for wrap in wraps:
+                if not isinstance(wrap, ForeignWrap) and wrap.kind == provider.kind:
+                    yield provider, wrap
+
+    def _unwrap(self, header: Header) -> tuple[bytes, KeyProvider]:
+        missing: list[KeyUnavailable] = []
+        wrong: list[VaultLocked] = []
+        for provider, wrap in self._candidates(header.wraps):
+            try:
+                return provider.unwrap(wrap, vault_id=header.vault_id), provider
+            except KeyUnavailable as error:
+                missing.append(error)
+            except AccessRefused:
+                raise  # somebody took the access away; another key must not paper over that
+            except VaultLocked as error:
+                wrong.append(error)
+        if wrong:
+            raise VaultLocked(
+                f"cannot open {self._path}: the key is wrong, or the file was changed",
+                hint=f"{'; '.join(error.hint for error in wrong)}; the generation before is {self._backup}",
+            )
+        if unreachable := next((error for error in missing if isinstance(error, KeyUnreachable)), None):
+            raise unreachable
+        if missing:
+            raise VaultLocked(
+                f"no key for {self._path}: {'; '.join(error.message for error in missing)}", hint=missing[0].hint
+            ) from missing[0]
+        kinds = ", ".join(sorted({wrap.kind for wrap in header.wraps}))
+        raise VaultLocked(
+            f"no key for {self._path}: it opens with a key of kind {kinds}, and none of that kind is set up here",
+            hint="set one up"
+            if KNOWN_KINDS & {wrap.kind for wrap in header.wraps}
+            else "use the newer program that wrote it",
+        )
