@@ -108,15 +108,19 @@ _DOCUMENTS: Final[Mapping[str, str]] = MappingProxyType(
             (seconds by phase), `truncated`""",
         "silo audit show": "`records`, as [audit log](audit-log.md) has them",
         "silo audit verify": "`records` (how many), `head` (the hash of the last), `recoveries`",
-        "silo vault list": "`secrets`: names",
-        "silo vault status": """`file`, `exists`, `created`, `secrets` (how many), `keys` (each with `kind`, `key_id`, `kdf`),
-            `master_key`""",
+        "silo vault list": "`secrets`: each with `name` and `skill` (null for all)",
+        "silo vault status": """`file`, `exists`, `created`, `generation`, `secrets` (how many), `should_rotate`, `keys` (each with
+            `kind`, `key_id`, `kdf`), `master_key`""",
+        "silo vault import": """`from`, `dry_run`, `added` and `kept` (each with `name` and `skill`), `skipped` (each with `where`
+            and `reason`)""",
+        "silo vault canary list": "`canaries`: names",
         "silo config show": "`settings`: by key, each with `value` and `origin`",
         "silo doctor": """`silo`, `backends` (each with `isolation`, `works`, `detail`, `missing`, `notes`, `hint`), `chosen`,
             `backend`, `min_isolation`, `home`, `config`, `kernel`, `python`, `uv`, `vault`""",
         "silo demo": """`client`, `tools`, `answers`, `host_kernel`, `guest_kernel`, `isolation`, `timing_s`, `total_s`, `secret`
             (where it was looked for, and `found`)""",
         "silo bench call": "the machine, and every sample; see [benchmarks](../benchmarks/README.md)",
+        "silo bench vault": "the machine, every sample, and each figure beside its aim",
     }
 )
 

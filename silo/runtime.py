@@ -136,6 +136,8 @@ class Runtime:
         """End every guest."""
         self._pipeline = None
         await self._stack.aclose()
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(self._setup.close)
 
     @property
     def home(self) -> Path:

@@ -101,6 +101,8 @@ def vault_document(status: VaultStatus, *, has_master_key: bool) -> Document:
         "file": str(status.path),
         "exists": status.exists,
         "created": status.created or None,
+        "generation": status.generation,
+        "should_rotate": status.should_rotate,
         "secrets": status.secrets,
         "keys": [{"kind": slot.kind, "key_id": slot.key_id, "kdf": slot.kdf} for slot in status.keys],
         "master_key": has_master_key,

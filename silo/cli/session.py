@@ -137,6 +137,8 @@ class Session:
             yield runtime.vault_setup
         except VaultError as error:
             raise from_vault_error(error, headless=runtime.config.approval.headless) from error
+        finally:
+            runtime.vault_setup.close()
 
     def record(self, event: str, **facts: object) -> None:
         """Add to the audit log what was done on purpose.

@@ -118,6 +118,91 @@ class SecretsSection(Section):
     """Look secrets up in the OS keyring, service `silo-secrets`, user `skill/NAME`, else `NAME`."""
 
 
+_File = Annotated[Path, AfterValidator(_folder)] | None
+
+
+class HashicorpSection(Section):
+    """`[hashicorp]`: HashiCorp Vault or OpenBao. What is left out comes from its own variables (`VAULT_ADDR` and so on).
+
+    Tokens have no key here: they come from a variable or from a file of their own.
+    """
+
+    key: Literal["none", "transit", "kv"] = "none"
+    """What of the server opens the vault file, before all other keys: a transit key, which never leaves it, or a key in its KV engine."""
+
+    address: str = ""
+    """Where the server is, e.g. `https://vault:8200`; `VAULT_ADDR` if it is left out. `http://` is for this machine only."""
+
+    namespace: str = ""
+    """The namespace on the server; `VAULT_NAMESPACE` if it is left out."""
+
+    auth: Literal["token", "approle", "kubernetes", "jwt"] = "token"
+    """How silo logs in: a token in `VAULT_TOKEN` or `~/.vault-token`, or one of the server's auth methods."""
+
+    auth_mount: str = ""
+    """Where the auth method is mounted, if it is not the place of its own name."""
+
+    token_file: _File = None
+    """A file with the token, for `token`; it must be yours, with mode 0600."""
+
+    role: str = ""
+    """The role, for `kubernetes` and `jwt`."""
+
+    role_id: str = ""
+    """The role id, for `approle`."""
+
+    secret_id_file: _File = None
+    """A file with the secret id, or with a token that wraps it, for `approle`."""
+
+    secret_id_wrapping_path: str = ""
+    """The request that the wrapping token must come from, e.g. `auth/approle/role/silo/secret-id`; set it if the id is wrapped."""
+
+    remove_secret_id_file: bool = False
+    """Delete that file once it is read."""
+
+    jwt_file: _File = None
+    """A file with the token, for `kubernetes` and `jwt`; read at each login."""
+
+    jwt_variable: str = ""
+    """The variable with the token, for `jwt`."""
+
+    ca_cert: _File = None
+    """Certificates to trust instead of the system's; `VAULT_CACERT` if it is left out."""
+
+    ca_path: _File = None
+    """A folder of them; `VAULT_CAPATH` if it is left out."""
+
+    client_cert: _File = None
+    """The certificate to show to the server; `VAULT_CLIENT_CERT` if it is left out."""
+
+    client_key: _File = None
+    """Its key, if it is not in the same file; `VAULT_CLIENT_KEY` if it is left out."""
+
+    tls_server_name: str = ""
+    """The name that the server's certificate must have, if it is not the one in the address."""
+
+    timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    """How long one request may take."""
+
+    deadline_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+    """How long all that belongs to one use may take: login, renewal, and whatever is tried again."""
+
+    max_retries: Annotated[int, Field(ge=0, le=100)] = 2
+    """How often a request is tried again after a failure that may pass."""
+
+    transit_mount: str = "transit"
+    """Where the transit engine is mounted."""
+
+    transit_key: str = "silo"
+    """The transit key; made on the server, `bao write -f transit/keys/silo`."""
+
+    kek_path: str = ""
+    """`mount/path#field` of a key of 32 bytes in hex or base64, for `key = "kv"`."""
+
+    offline_grace_s: Annotated[float, Field(ge=0, le=86400)] = 0.0
+    """How long an open vault stays open while the server does not answer. A refusal closes it at once, whatever stands here."""
+
+
 class AuditSection(Section):
     """`[audit]`: the record of what ran. It can't be switched off."""
 
@@ -134,4 +219,5 @@ class Config(Section):
     approval: ApprovalSection = ApprovalSection()
     call: CallSection = CallSection()
     secrets: SecretsSection = SecretsSection()
+    hashicorp: HashicorpSection = HashicorpSection()
     audit: AuditSection = AuditSection()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from silo.config.schema import Config
 from silo.errors import UsageError
@@ -15,10 +15,11 @@ from silo.pipeline.sources import Sources, parse_reference
 
 if TYPE_CHECKING:
     from silo_vault import KeyProvider, KeyringSecrets, Vault
+    from silo_vault.hashicorp import HashicorpServer, KvSecrets
 
 FILE_NAME = "credentials.silo"
 
-KINDS = ("env", "keyring", "passphrase")
+KINDS = ("env", "keyring", "passphrase", "transit", "kv")
 """Kinds of keys that `silo vault rekey` can add, in the order in which its help names them."""
 
 
@@ -47,18 +48,32 @@ class VaultSetup:
         self._master_key = master_key
         self._ask_passphrase = ask_passphrase
         self._vault: Vault | None = None
+        self._server: HashicorpServer | None = None
+        self._server_secrets: KvSecrets | None = None
 
     @property
     def vault(self) -> Vault:
-        """The vault, which opens with the first of its keys that is there: the environment's, the keyring's, a passphrase."""
+        """The vault, which opens with the first of its keys that is there: a server's, the environment's, the keyring's, a passphrase.
+
+        Raises:
+            VaultError: the server is configured in a way that can't be.
+        """
         if self._vault is None:
             from silo_vault import EnvironmentKey, KeyringKey, PassphraseKey, Vault
 
+            kind, grace_s = self._config.hashicorp.key, self._config.hashicorp.offline_grace_s
+            remote = () if kind == "none" else (self._server_key(kind),)
             # Last, because it is the only one that a person has to type.
             passphrase = PassphraseKey(self._ask_passphrase or (lambda: None))
-            providers = (EnvironmentKey(self._master_key), KeyringKey(), passphrase)
-            self._vault = Vault(self._home / FILE_NAME, providers)
+            providers = (*remote, EnvironmentKey(self._master_key), KeyringKey(), passphrase)
+            self._vault = Vault(self._home / FILE_NAME, providers, grace_s=grace_s)
         return self._vault
+
+    def close(self) -> None:
+        """Give back the token that was obtained from the server, if one was. Blocks for a moment; never raises."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
 
     def new_key(self, kind: str, ask: Callable[[], str]) -> KeyProvider:
         """Return a provider that makes another key for the vault.
@@ -81,6 +96,8 @@ class VaultSetup:
                 # Typed once, and used to seal and to see that it opens.
                 text = ask()
                 return PassphraseKey(lambda: text)
+            case "transit" | "kv":
+                return self._server_key(kind)
         raise UsageError(f"there is no key of the kind {kind!r}", hint=f"it is one of {', '.join(KINDS)}")
 
     def sources(self) -> Sources:
@@ -88,11 +105,37 @@ class VaultSetup:
         settings = self._config.secrets
         return Sources(
             file=lambda: self.vault,
+            server=self._kv_secrets,
             keyring=_keyring_secrets,
             use_keyring=settings.keyring,
             server_path=settings.hashicorp_path,
             mapped={name: parse_reference(text) for name, text in settings.sources.items()},
         )
+
+    def _server_key(self, kind: Literal["transit", "kv"]) -> KeyProvider:
+        if kind == "transit":
+            from silo_vault.keys.transit import TransitKey
+
+            return TransitKey(self._connection())
+        from silo_vault.keys.kv import KvKey
+
+        return KvKey(self._connection())
+
+    def _kv_secrets(self) -> KvSecrets:
+        if self._server_secrets is None:
+            from silo_vault.hashicorp import KvSecrets
+
+            self._server_secrets = KvSecrets(self._connection())
+        return self._server_secrets
+
+    def _connection(self) -> HashicorpServer:
+        if self._server is None:
+            from silo_vault.hashicorp import HashicorpServer, settings_from
+
+            section = self._config.hashicorp
+            given = {name: getattr(section, name) for name in section.model_fields_set - {"key", "offline_grace_s"}}
+            self._server = HashicorpServer(settings_from(self._environ, **given))
+        return self._server
 
 
 def _keyring_secrets() -> KeyringSecrets:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from anyio import to_thread
 
 from silo.errors import (
+    FileRefused,
     SecretMissing,
     SiloError,
     UsageError,
@@ -130,4 +131,5 @@ def vault_errors() -> Mapping[type[Exception], type[SiloError]]:
         silo_vault.VaultBusy: VaultBusy,
         silo_vault.SecretNotFound: SecretMissing,
         silo_vault.SecretInvalid: UsageError,
+        silo_vault.SourceUnreadable: FileRefused,
     }

@@ -185,7 +185,7 @@ def test_a_recovery_passphrase_opens_the_vault_when_no_other_key_is_left(bare_si
         (["rotate", "--drop", "0123456789abcdef"], 4, "secret-missing"),
         (["restore", "/nonexistent/file"], 4, "secret-missing"),
         (["restore", "/etc/hosts", "--accept-rollback"], 2, "usage"),
-        (["import", "/nonexistent/.env"], 2, "usage"),
+        (["import", "/nonexistent/.env"], 2, "file-refused"),
         (["export", "-", "--plain-text"], 2, "usage"),
         (["export", "out", "--to", "nobody"], 2, "usage"),
         (["export", "out"], 2, "usage"),

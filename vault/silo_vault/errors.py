@@ -87,3 +87,9 @@ class SecretInvalid(VaultError):
     """The name or the value breaks a rule, so nothing was stored."""
 
     code = "secret-invalid"
+
+
+class SourceUnreadable(VaultError):
+    """What secrets were to come from is missing, too large, another kind of file, or needs a program that is not here."""
+
+    code = "source-unreadable"

@@ -48,12 +48,18 @@ def import_secrets(
     Secrets that are in the vault already stay as they are, unless you say --replace. The file is left alone; remove it yourself.
     """
     from silo.cli.render import emit_json, say
+    from silo.errors import UsageError
 
     session: Session = ctx.obj
     with session.vault() as vault:
         kind = kind or _guess(source)
         found = _read(session, source, kind, passphrase_from_env, identity or [])
         values = {(skill or entry.namespace, entry.name): entry.value for entry in found.entries}
+        if len(values) < len(found.entries):
+            raise UsageError(
+                f"{source} has secrets of one name for several skills, which --skill {skill} would make one",
+                hint="leave out --skill",
+            )
         there = {(entry.namespace, entry.name) for entry in vault.entries() if not entry.is_canary}
         added = {place: value for place, value in values.items() if replace or place not in there}
         kept = sorted(set(values) - set(added))

@@ -1,0 +1,184 @@
+"""Read a store of `pass`, the standard Unix password manager: a folder of files, each encrypted with GnuPG.
+
+Which key opens them, and whether somebody is asked for its passphrase, is between `gpg` and its agent; neither is seen here. The
+store is only read.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from silo_vault.errors import SourceUnreadable
+from silo_vault.transfer.entry import Candidate, Found, Skipped, check_count, settle, shown
+
+TIMEOUT_S = 60.0
+"""For one file. Decrypting takes milliseconds; this is for a person who types the passphrase of the key, once."""
+
+MAX_DECRYPTED_BYTES = 1024 * 1024
+"""Most that one file may hold. Sixteen of the largest values, as notes may follow the first line; GnuPG unpacks what it decrypts."""
+
+_MAX_STATUS_BYTES = 64 * 1024
+_CANCELLED = frozenset({99, 198})
+"""`GPG_ERR_CANCELED` and `GPG_ERR_FULLY_CANCELED` of libgpg-error, the low 16 bits of the codes that gpg reports."""
+
+
+class _Decrypted(NamedTuple):
+    """What came of one file: what it holds, or why nothing, and then whether to leave the others alone."""
+
+    content: bytes | None
+    reason: str = ""
+    stop: bool = False
+
+
+def read_password_store(folder: Path, *, gpg: str = "gpg", timeout_s: float = TIMEOUT_S) -> Found:
+    """Return the first line of each `*.gpg` file below `folder`, which is the password by the convention of `pass`.
+
+    `web/site-1.gpg` becomes `WEB_SITE_1`, of no namespace. Further lines (`user: me`, notes) are not taken; they stay where they
+    are. Links to folders are not followed, links to files only inside the store; `.git` is left out.
+
+    Each file costs one run of `gpg`. What it can't decrypt is skipped. If it does not answer in time, or the person who was asked
+    for a passphrase said no, the files after that are skipped too, so that nobody is asked again for each of them.
+
+    Args:
+        folder: the store, usually `~/.password-store`.
+        gpg: name or path of the program.
+        timeout_s: how long one file may take.
+
+    Raises:
+        SourceUnreadable: `folder` is no folder, `gpg` is not installed, or there are more than 100,000 files.
+    """
+    if not folder.is_dir():
+        raise SourceUnreadable(
+            f"{shown(str(folder))} is not a folder", hint="give the folder of the store, usually ~/.password-store"
+        )
+    program = shutil.which(gpg)
+    if program is None:
+        raise SourceUnreadable(
+            f"the program {shown(gpg)}, which opens a password store, is not installed",
+            hint="install it, e.g. with `apt install gnupg`, where the key of the store is",
+        )
+    root = folder.resolve()
+    candidates: list[Candidate] = []
+    skipped: list[Skipped] = []
+    stopped_at = None
+    for path, flaw in sorted(_files(root)):
+        where = shown(path.relative_to(root).as_posix())
+        if flaw or stopped_at:
+            skipped.append(Skipped(where, flaw or f"not tried after {stopped_at}"))
+            continue
+        decrypted = _decrypt(program, path, time.monotonic() + timeout_s)
+        if decrypted.content is None:
+            skipped.append(Skipped(where, decrypted.reason))
+            stopped_at = where if decrypted.stop else None
+            continue
+        first = decrypted.content.partition(b"\n")[0].removesuffix(b"\r")
+        try:
+            value = first.decode()
+        except UnicodeDecodeError:
+            skipped.append(Skipped(where, "its first line is not text in UTF-8"))
+            continue
+        candidates.append(Candidate(where, "", path.relative_to(root).with_suffix("").as_posix(), value))
+    return settle(candidates, skipped)
+
+
+def _files(root: Path) -> Iterator[tuple[Path, str]]:
+    """Yield each file of the store, or link, with the reason to skip it or an empty text."""
+    count = 0
+    unlisted: list[OSError] = []
+    for parent, folders, files in os.walk(root, onerror=unlisted.append):
+        folders[:] = [name for name in folders if name != ".git"]
+        for name in [*folders, *files]:
+            path = Path(parent, name)
+            flaw = ""
+            if path.is_symlink():
+                target = Path(os.path.realpath(path))
+                if target.is_dir():
+                    flaw = "a link to a folder is not followed"
+                elif name.endswith(".gpg") and not target.is_relative_to(root):
+                    flaw = "a link out of the store is not followed"
+            if not flaw and (name in folders or not name.endswith(".gpg")):
+                continue
+            if not flaw and not path.is_file():
+                flaw = "it is not a file"
+            count += 1
+            check_count(count)
+            yield path, flaw
+    for error in unlisted:
+        yield Path(error.filename), f"the folder cannot be listed: {error.strerror}"
+
+
+def _decrypt(program: str, path: Path, deadline: float) -> _Decrypted:
+    # --status-fd gives the reason in words that no language setting changes; those for people may be anything.
+    command = [program, "--batch", "--quiet", "--status-fd", "2", "--decrypt", str(path)]
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        )
+    except OSError as error:
+        return _Decrypted(None, f"gpg could not be started: {error.strerror}", stop=True)
+    with process:
+        try:
+            content, status = _read_both(process, deadline)
+            exit_status = process.wait(max(0.0, deadline - time.monotonic()))
+        except (TimeoutError, subprocess.TimeoutExpired):
+            return _Decrypted(None, "gpg did not answer in time", stop=True)
+        except _TooMuch:
+            return _Decrypted(None, f"it holds more than {MAX_DECRYPTED_BYTES} bytes")
+        finally:
+            # The agent that gpg may have started is a daemon of its own and stays, as after any other use of gpg.
+            process.kill()
+    return _judge(content, status, exit_status)
+
+
+def _judge(content: bytes, status: bytes, exit_status: int) -> _Decrypted:
+    """Believe `content` only if gpg says in full that it decrypted it: it prints what isn't encrypted or was changed, too."""
+    words = [line.split()[1:] for line in status.splitlines() if line.startswith(b"[GNUPG:] ")]
+    said = {line[0] for line in words if line}
+    if exit_status == 0 and b"DECRYPTION_OKAY" in said:
+        return _Decrypted(content)
+    codes = [int(line[2]) & 0xFFFF for line in words if line[:1] == [b"ERROR"] and len(line) > 2 and line[2].isdigit()]
+    if _CANCELLED.intersection(codes):
+        return _Decrypted(None, "the passphrase of its key was not given", stop=True)
+    if (
+        b"NO_SECKEY" in said or b": No secret key" in status
+    ):  # GnuPG 2.2 has it in words only; in another language the last line below stands
+        return _Decrypted(None, "gpg has no secret key for it here")
+    if exit_status == 0:
+        return _Decrypted(None, "it is not encrypted")
+    return _Decrypted(None, f"gpg could not decrypt it (exit status {exit_status}); `gpg --decrypt` on it says why")
+
+
+class _TooMuch(Exception):
+    """A program wrote more than it may."""
+
+
+def _read_both(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bytes]:
+    """Return all that the process writes to stdout and stderr, bounded. Of stderr, what is beyond the bound is dropped."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    content, status = bytearray(), bytearray()
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ, content)
+        selector.register(process.stderr, selectors.EVENT_READ, status)
+        while selector.get_map():
+            ready = selector.select(max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise TimeoutError
+            for key, _ in ready:
+                piece = os.read(key.fd, 65536)
+                if not piece:
+                    selector.unregister(key.fileobj)
+                elif key.data is content:
+                    content += piece
+                    if len(content) > MAX_DECRYPTED_BYTES:
+                        raise _TooMuch
+                elif len(status) < _MAX_STATUS_BYTES:
+                    status += piece
+    return bytes(content), bytes(status)
