@@ -369,6 +369,31 @@ def test_every_save_draws_a_new_nonce(open_vault, path):
     assert vault.status().seals == 50
 
 
+def test_ten_thousand_seals_and_those_of_two_forks_draw_different_nonces(path):
+    """V6: no state of a random generator is copied with the process."""
+    vault = Vault(path, [EnvironmentKey(KEY)])
+    vault.put("A", "1")
+    document, keys = vault._authentic(path.read_bytes())
+
+    def nonces(count: int) -> list[bytes]:
+        return [vault._seal(keys, document.header, "", "A", b"1", modified=0).nonce for _ in range(count)]
+
+    mine = nonces(10_000)
+    forked = []
+    for _ in range(2):
+        read_end, write_end = os.pipe()
+        if os.fork() == 0:
+            os.write(write_end, b"".join(nonces(100)))
+            os._exit(0)
+        os.close(write_end)
+        with open(read_end, "rb") as pipe:
+            data = pipe.read()
+        os.wait()
+        forked += [data[start : start + 12] for start in range(0, len(data), 12)]
+    assert len(forked) == 200
+    assert len({*mine, *forked}) == 10_200
+
+
 def test_threads_that_share_a_vault_lose_nothing(open_vault):
     vault = open_vault()
     failures: list[VaultError] = []

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import re
 import struct
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from silo_vault.crypto import KEY_BYTES, MAX_COST, MAX_SEALS, NONCE_BYTES, TAG_BYTES, Argon2Cost, digest, file_mac, join
@@ -27,12 +29,19 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 """A vault is read whole, so its size is bounded; a thousand times what most people keep."""
 MAX_WRAPS = 16
 MAX_COUNTER = 2**63 - 1
+MAX_DEPTH = 16
+"""How deep a header may be nested; ours is 4 deep, and the rest is for kinds of keys that are not known yet."""
+MAX_DIGITS = 19
+"""The digits of `MAX_COUNTER`."""
 
 _PREFIX = struct.Struct(">8sHI")
 _COUNT = struct.Struct(">I")
 _LENGTH = struct.Struct(">I")
 _SHORT = struct.Struct(">H")
 _STAMP = struct.Struct(">QQ")
+_RECORD_START = struct.Struct(">IH")
+_LEAST_REST_BYTES = _STAMP.size + NONCE_BYTES + TAG_BYTES + 1
+"""What is behind the texts of a record, with one byte of value: an empty one is never stored."""
 _KIND = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _TRANSIT_NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 _TRANSIT_CIPHERTEXT = re.compile(r"vault:v[0-9]{1,9}:[A-Za-z0-9+/]{64,1024}={0,2}")
@@ -134,6 +143,8 @@ class Record(NamedTuple):
     namespace: str
     name: str
     encoded: bytes
+    digest: bytes
+    """SHA-256 of `encoded`: it goes into the code of the file that a record was read from, and of each one it is copied into."""
 
     @property
     def version(self) -> int:
@@ -180,9 +191,17 @@ class Document:
     records: tuple[Record, ...]
     mac: bytes
 
+    def find(self, namespace: str, name: str) -> Record | None:
+        """Return the record of a secret."""
+        place = (namespace, name)
+        index = bisect_left(self.records, place)  # of two tuples that begin alike, the shorter one is the lesser
+        if index < len(self.records) and self.records[index][:2] == place:
+            return self.records[index]
+        return None
+
     def expected_mac(self, key: bytes) -> bytes:
         """What `mac` must be if nothing was changed."""
-        return file_mac(key, self.head, map(digest, (record.encoded for record in self.records)))
+        return file_mac(key, self.head, [record.digest for record in self.records])
 
 
 def record_context(vault_id: bytes, namespace: str, name: str, version: int) -> bytes:
@@ -209,7 +228,8 @@ def encode_record(namespace: str, name: str, *, version: int, modified: int, non
     """Return a record; `sealed` is ciphertext and tag."""
     parts = (namespace.encode(), name.encode())
     names = b"".join(_SHORT.pack(len(part)) + part for part in parts)
-    return Record(namespace, name, names + _STAMP.pack(version, modified) + nonce + sealed)
+    encoded = names + _STAMP.pack(version, modified) + nonce + sealed
+    return Record(namespace, name, encoded, sha256(encoded).digest())
 
 
 def encode(header: Header, records: Sequence[Record], mac_key: bytes) -> bytes:
@@ -221,9 +241,10 @@ def encode(header: Header, records: Sequence[Record], mac_key: bytes) -> bytes:
     text = _canonical(_header_to_json(header))
     head = _PREFIX.pack(MAGIC, VERSION, len(text)) + text
     ordered = tuple(sorted(records))
+    pack = _LENGTH.pack
     pieces = [head, _COUNT.pack(len(ordered))]
-    for record in ordered:
-        pieces += (_LENGTH.pack(len(record.encoded)), record.encoded)
+    for _, _, encoded, _ in ordered:
+        pieces += (pack(len(encoded)), encoded)
     pieces.append(Document(head, header, ordered, b"").expected_mac(mac_key))
     data = b"".join(pieces)
     if len(text) > MAX_HEADER_BYTES or len(data) > MAX_FILE_BYTES:
@@ -263,47 +284,37 @@ def decode(data: bytes) -> Document:
     """
     header, end, count = decode_header(data)
     position, stop = end + _COUNT.size, len(data) - MAC_BYTES
+    unpack, short = _RECORD_START.unpack_from, _SHORT.unpack_from
+    make = tuple.__new__  # what `Record(…)` does behind a function in Python, which costs as much again
     records: list[Record] = []
     before: tuple[str, str] | None = None
+    # One flat loop: a function for each record and one for each text in it would cost a third more, and this is most of opening.
     for _ in range(count):
-        if position + _LENGTH.size > stop:
+        start = position + _LENGTH.size
+        if start > stop:
             _refuse("it ends before its last record")
-        (length,) = _LENGTH.unpack_from(data, position)
-        position += _LENGTH.size
-        if length > stop - position:
+        length, namespace_size = unpack(data, position)  # never beyond the end: the code is behind
+        position = start + length
+        if position > stop:
             _refuse("it ends within a record")
-        record = _decode_record(data[position : position + length])
-        position += length
-        place = (record.namespace, record.name)
+        middle = start + _SHORT.size + namespace_size
+        if middle + _SHORT.size > position:
+            _refuse("a record is too short")
+        sealed_at = middle + _SHORT.size + short(data, middle)[0]
+        if sealed_at + _LEAST_REST_BYTES > position:
+            _refuse("a record is too short")
+        try:
+            place = data[start + _SHORT.size : middle].decode(), data[middle + _SHORT.size : sealed_at].decode()
+        except UnicodeDecodeError:
+            _refuse("a name in it is not UTF-8")
         if before is not None and place <= before:
             _refuse("its records are out of order")
         before = place
-        records.append(record)
+        encoded = data[start:position]
+        records.append(make(Record, (*place, encoded, sha256(encoded).digest())))
     if position != stop:
         _refuse("it does not end after its last record")
     return Document(data[:end], header, tuple(records), data[stop:])
-
-
-def _decode_record(encoded: bytes) -> Record:
-    namespace, position = _decode_text(encoded, 0)
-    name, position = _decode_text(encoded, position)
-    # At least one byte of value: an empty one is never stored.
-    if len(encoded) - position <= _STAMP.size + NONCE_BYTES + TAG_BYTES:
-        _refuse("a record is too short")
-    return Record(namespace, name, encoded)
-
-
-def _decode_text(encoded: bytes, position: int) -> tuple[str, int]:
-    start = position + _SHORT.size
-    if start > len(encoded):
-        _refuse("a record is too short")
-    (length,) = _SHORT.unpack_from(encoded, position)
-    if start + length > len(encoded):
-        _refuse("a record is too short")
-    try:
-        return encoded[start : start + length].decode(), start + length
-    except UnicodeDecodeError:
-        _refuse("a name in it is not UTF-8")
 
 
 # --- the header as JSON -----------------------------------------------------------------------------------------------
@@ -352,9 +363,12 @@ def _kdf_to_json(kdf: Argon2 | None) -> dict[str, object]:
 
 def _parse_header(text: bytes) -> Header:
     try:
-        value = json.loads(text.decode("ascii"), parse_constant=_refuse)  # NaN and Infinity are no JSON
+        value = json.loads(
+            text.decode("ascii"), parse_int=_parse_integer, parse_float=_refuse_number, parse_constant=_refuse_number
+        )
     except (ValueError, RecursionError):  # RecursionError: brackets nested a thousand deep
         _refuse("its header is not JSON")
+    _check_depth(value, MAX_DEPTH)
     fields = _Fields(value, "the header", {"created", "generation", "seals", "vault_id", "wraps"})
     wraps = fields.take("wraps", list)
     if not 1 <= len(wraps) <= MAX_WRAPS:
@@ -369,6 +383,25 @@ def _parse_header(text: bytes) -> Header:
         created=created,
         wraps=tuple(_parse_wrap(wrap) for wrap in wraps),
     )
+
+
+def _parse_integer(text: str) -> int:
+    # Python has a limit too, of some thousand digits, but the environment can move it.
+    return int(text) if len(text) <= MAX_DIGITS else _refuse_number(text)
+
+
+def _refuse_number(text: str) -> NoReturn:
+    # A fraction has many spellings, `1e400` would become an infinity that can't be written again, and NaN is no JSON.
+    _refuse(f"{text[:20]!a} in its header is not an integer of at most {MAX_DIGITS} digits")
+
+
+def _check_depth(value: object, levels: int) -> None:
+    # Python's own limit depends on its version and on who calls, so a file could be read here and not be written there.
+    if isinstance(value, dict | list):
+        if levels == 0:
+            _refuse("its header is nested too deep")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_depth(inner, levels - 1)
 
 
 def _parse_wrap(value: object) -> AnyWrap:

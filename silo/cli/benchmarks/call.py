@@ -7,7 +7,6 @@ the document. How a call works is not known here: it goes through `silo.runtime`
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -24,6 +23,7 @@ import anyio
 import uv
 
 from silo.catalog.builtin import builtin_folder
+from silo.cli.benchmarks.machine import describe_machine
 from silo.errors import SandboxBroken
 from silo.model import Caller, Isolation
 from silo.runtime import Runtime
@@ -96,7 +96,7 @@ class CallBenchmark:
             "benchmark": "call",
             "silo": __version__,
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": _machine() | {"sandbox": probes[0].detail},
+            "machine": describe_machine() | {"uv": _uv_version(), "sandbox": probes[0].detail},
             "runs": self._runs,
             "samples_s": {name: [round(value, 5) for value in values] for name, values in samples.items()},
             "median_s": {name: round(value, 5) for name, value in medians.items()},
@@ -223,24 +223,9 @@ def _script(folder: Path) -> Path:
     return target
 
 
-def _machine() -> dict[str, Any]:
-    model = "unknown"
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    version = subprocess.run([uv.find_uv_bin(), "--version"], capture_output=True, text=True, check=False)
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "uv": version.stdout.strip(),
-        "load": [round(value, 2) for value in os.getloadavg()],
-    }
+def _uv_version() -> str:
+    done = subprocess.run([uv.find_uv_bin(), "--version"], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def _descriptors() -> int:
