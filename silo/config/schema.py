@@ -181,10 +181,10 @@ class HashicorpSection(Section):
     tls_server_name: str = ""
     """The name that the server's certificate must have, if it is not the one in the address."""
 
-    timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
+    timeout_s: Annotated[float, Field(ge=0.1, le=600)] = 10.0
     """How long one request may take."""
 
-    deadline_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+    deadline_s: Annotated[float, Field(ge=0.1, le=600)] = 30.0
     """How long all that belongs to one use may take: login, renewal, and whatever is tried again."""
 
     max_retries: Annotated[int, Field(ge=0, le=100)] = 2

@@ -1,6 +1,6 @@
 """Use a vault whose key is in the keyring of this session; `test_os_keyring.py` runs this, each time as a new process.
 
-    keyring_user.py PATH put NAME VALUE | get NAME | forget
+    keyring_user.py PATH put NAME VALUE | get NAME | forget | replace | read NAME
 
 Prints what it got; exit status 7 and a JSON object for a `VaultError`.
 """
@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from silo_vault import KeyringKey, Vault, VaultError
+from silo_vault import KeyringKey, KeyringSecrets, Vault, VaultError
 
 
 def main(path: str, action: str, *arguments: str) -> str:
@@ -24,6 +24,11 @@ def main(path: str, action: str, *arguments: str) -> str:
 
             status = vault.status()
             keyring.delete_password("silo", f"vault {status.vault_id} key {status.keys[0].key_id}")
+        case ("replace",):
+            vault.rekey(add=[KeyringKey()], remove=[vault.status().keys[0].key_id])
+        case "read", name:
+            found = KeyringSecrets().read(name)
+            return "nothing" if found is None else found.reveal()
     return ""
 
 

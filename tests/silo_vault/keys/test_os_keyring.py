@@ -66,6 +66,31 @@ def test_a_lost_entry_is_an_error_and_no_new_key_is_made_for_the_vault(in_sessio
     assert rest == ["7", "same", "0"]
 
 
+def test_a_new_key_takes_the_place_of_the_old_one_in_a_real_keyring(in_session, path):
+    user = [*USER, str(path)]
+    output = in_session(
+        UNLOCK,
+        join([*user, "put", "TOKEN", "value"]),
+        join([*user, "replace"]),
+        join([*user, "get", "TOKEN"]) + "; echo",
+        "secret-tool search --all service silo 2>&1 | grep -c '^attribute.username'",
+    )
+    assert output.splitlines() == ["value", "1"]
+
+
+def test_a_secret_that_lies_in_the_keyring_is_read_there(in_session, path):
+    user = [*USER, str(path)]
+    output = in_session(
+        UNLOCK,
+        "printf 'from the desktop' | secret-tool store --label silo service silo-secrets username GITHUB_TOKEN",
+        join([*user, "read", "GITHUB_TOKEN"]) + "; echo",
+        join([*user, "read", "OTHER"]) + "; echo",
+    )
+    assert output.splitlines() == ["from the desktop", "nothing"]
+    locked = in_session(START_LOCKED, join([*user, "read", "GITHUB_TOKEN"]))
+    assert json.loads(locked)["code"] == "vault-locked"
+
+
 def test_a_locked_keyring_is_a_clear_error_and_no_vault_is_made(in_session, path):
     in_session(UNLOCK, join([*USER, str(path.with_name("earlier.silo")), "put", "A", "1"]))
     output = in_session(START_LOCKED, join([*USER, str(path), "put", "TOKEN", "value"]))
