@@ -54,14 +54,14 @@ class EnvironmentKey:
 
     def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes) -> Wrap:
         """As `KeyProvider.wrap`."""
-        text = self._checked()
+        text = self._checked(f"set it, e.g. with `export {self.label}=$(openssl rand -hex 32)`, and keep it")
         kdf = None if _raw_key(text) else Argon2(random(SALT_BYTES), self._cost)
         return wrap_under(_kek(text, kdf), dek, kind=self.kind, kdf=kdf, vault_id=vault_id, random=random)
 
     def unwrap(self, wrap: Wrap | TransitWrap, *, vault_id: bytes) -> bytes:
         """As `KeyProvider.unwrap`."""
         assert isinstance(wrap, Wrap)
-        text = self._checked()
+        text = self._checked(f"set {self.label} to the key that this vault was locked with; a new one can't open it")
         if wrap.kdf is None and _raw_key(text) is None:
             raise VaultLocked(
                 f"{self.label} does not open it",
@@ -77,16 +77,13 @@ class EnvironmentKey:
         self._is_forgotten = self._is_forgotten or self._text is not None
         self._text = None
 
-    def _checked(self) -> str:
+    def _checked(self, hint: str) -> str:
         if self._is_forgotten:
             raise KeyUnavailable(
                 f"{self.label} was forgotten when the vault was locked", hint="start this process again with its key"
             )
         if self._text is None:
-            raise KeyUnavailable(
-                f"{self.label} is not set",
-                hint=f"set it, e.g. with `export {self.label}=$(openssl rand -hex 32)`, and keep it",
-            )
+            raise KeyUnavailable(f"{self.label} is not set", hint=hint)
         if not self._text.strip():
             raise VaultLocked(
                 f"{self.label} is empty", hint=f"give it a key, or take it away with `unset {self.label}`"
