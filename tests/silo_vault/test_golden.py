@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from silo_vault import EnvironmentKey, KeyringKey, Vault, VaultDamaged, VaultError, VaultLocked
+from silo_vault import EnvironmentKey, KeyringKey, PassphraseKey, Vault, VaultDamaged, VaultError, VaultLocked
+from silo_vault.format import decode
 
 GOLDEN = Path(__file__).with_name("golden")
 RAW_KEY = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
@@ -78,6 +79,22 @@ def test_a_good_file_opens_and_can_be_written(path, name, provider):
     assert vault.names() == ("API_KEY", "GITHUB_TOKEN", "NEW", "UNICODE")
 
 
+@pytest.mark.parametrize("provider", [EnvironmentKey(RAW_KEY), PassphraseKey(lambda: PASSPHRASE)])
+def test_a_file_with_several_keys_opens_with_each_and_keeps_those_that_are_not_known(path, provider):
+    put_in_place("v1-several-keys", path)
+    vault = Vault(path, [provider])
+    assert {place: secret.reveal() for place, secret in vault.get_all().items()} == {
+        ("", "API_KEY"): SECRETS["API_KEY"],
+        ("jwt", "API_KEY"): "for jwt alone",
+    }
+    assert vault.canaries()["DECOY"].reveal() == "a decoy that nobody is given"
+    kinds = [slot.kind for slot in vault.status().keys]
+    assert kinds == ["env", "passphrase", "transit", "yubikey"]
+    before = decode(path.read_bytes()).header.wraps
+    vault.put("NEW", "value")
+    assert decode(path.read_bytes()).header.wraps == before
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_bad_file_is_refused_quickly_and_stays_as_it_is(path, name):
     put_in_place(name, path)
@@ -140,5 +157,5 @@ def test_what_the_page_about_the_format_says_is_enough_to_read_a_file():
 
 
 def test_no_golden_file_is_left_out():
-    good = {"v1-raw-key", "v1-passphrase", "v1-keyring"}
+    good = {"v1-raw-key", "v1-passphrase", "v1-keyring", "v1-several-keys"}
     assert {file.stem for file in GOLDEN.glob("*.vault")} == good | REFUSED.keys()

@@ -4,6 +4,7 @@ A golden file is never made again: later versions of silo must open the good one
 to show how they came about, and as a start for the next version's. Run with the same code it gives the same bytes.
 """
 
+import base64
 import hashlib
 import struct
 import sys
@@ -11,9 +12,19 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from silo_vault import EnvironmentKey, KeyProvider, KeyringKey, Vault
+from silo_vault import EnvironmentKey, KeyProvider, KeyringKey, PassphraseKey, Vault
 from silo_vault.crypto import Argon2Cost
-from silo_vault.format import Argon2, decode, decode_header, encode, encode_record
+from silo_vault.format import (
+    Argon2,
+    ForeignWrap,
+    TransitWrap,
+    Wrap,
+    decode,
+    decode_header,
+    encode,
+    encode_record,
+    transit_key_id,
+)
 
 RAW_KEY = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 PASSPHRASE = "correct horse battery staple"
@@ -43,6 +54,46 @@ class MemoryStore:
     def set_password(self, service: str, username: str, password: str) -> None:
         self.entries[service, username] = password
 
+    def delete_password(self, service: str, username: str) -> None:
+        del self.entries[service, username]
+
+
+class Server:
+    """Stands for a transit engine: what it wrapped can be opened here only, and is in the file as a server would have it."""
+
+    kind = "transit"
+    label = "a transit key"
+    recheck_s = None
+
+    def __init__(self) -> None:
+        self.dek = b""
+
+    def wrap(self, dek: bytes, *, vault_id: bytes, random: Counter) -> TransitWrap:
+        self.dek = dek
+        ciphertext = f"vault:v1:{base64.b64encode(random(60)).decode()}"
+        return TransitWrap(transit_key_id("transit", "silo"), "transit", "silo", ciphertext)
+
+    def unwrap(self, wrap: Wrap | TransitWrap, *, vault_id: bytes) -> bytes:
+        return self.dek
+
+    def retire(self, wrap: Wrap | TransitWrap, *, vault_id: bytes) -> None: ...
+
+    def forget(self) -> None: ...
+
+
+def make_several() -> bytes:
+    """A vault that three keys open and one of a kind that nobody knows, with secrets of a skill, and a decoy."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "credentials.silo"
+        vault = Vault(path, [EnvironmentKey(RAW_KEY)], random=Counter("several"), clock=lambda: 1_795_255_200.0)
+        vault.put_all({("", "API_KEY"): SECRETS["API_KEY"], ("jwt", "API_KEY"): "for jwt alone"})
+        vault.add_canary("DECOY", "a decoy that nobody is given")
+        vault.rekey(add=[PassphraseKey(lambda: PASSPHRASE, cost=Argon2Cost(t=2, m_kib=1024, p=2)), Server()])
+        document, keys = vault._authentic(path.read_bytes())
+        unknown = ForeignWrap("yubikey", b'{"kind":"yubikey","slots":[9,{"pin":true}]}')
+        header = replace(document.header, wraps=(*document.header.wraps, unknown))
+        return encode(header, document.records, keys.mac)
+
 
 def make(seed: str, provider: KeyProvider) -> tuple[Vault, bytes]:
     with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +121,7 @@ def main(folder: Path) -> None:
     store = MemoryStore()
     _, ring = make("keyring", KeyringKey(store))
 
-    document, keys = vault._open(raw)
+    document, keys = vault._authentic(raw)
     first, second, third = document.records
     foreign = decode(other).records[0]
     as_if = {"version": first.version, "modified": first.modified}
@@ -93,6 +144,7 @@ def main(folder: Path) -> None:
         "v1-raw-key": raw,
         "v1-passphrase": phrase,
         "v1-keyring": ring,
+        "v1-several-keys": make_several(),
         "bad-empty": b"",
         "bad-not-a-vault": b"API_KEY=sk-golden-0123456789\n",
         "bad-magic": b"Silo-vlt" + raw[8:],
