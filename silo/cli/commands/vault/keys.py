@@ -36,7 +36,7 @@ def rekey(
     """Change which keys open the vault. No secret is sealed again; `silo vault status` shows the keys and their ids.
 
         silo vault rekey --add passphrase
-        NEW=$(openssl rand -hex 32) silo vault rekey --replace env --from-env NEW
+        silo vault rekey --replace env --from-file new-key.txt
         silo vault rekey --add keyring --remove 5d0c1f9a20b3c4e7
 
     The vault has to open with a key that it has. A passphrase for recovery is typed twice; keep it where the machine is not. A new
