@@ -122,7 +122,7 @@ _File = Annotated[Path, AfterValidator(_folder)] | None
 
 
 class HashicorpSection(Section):
-    """`[hashicorp]`: HashiCorp Vault or OpenBao. What is left out comes from its own variables (`VAULT_ADDR` and so on).
+    """`[hashicorp]`: HashiCorp Vault or OpenBao. Its own variables (`VAULT_ADDR` and so on) come before what stands here.
 
     Tokens have no key here: they come from a variable or from a file of their own.
     """
@@ -131,10 +131,10 @@ class HashicorpSection(Section):
     """What of the server opens the vault file, before all other keys: a transit key, which never leaves it, or a key in its KV engine."""
 
     address: str = ""
-    """Where the server is, e.g. `https://vault:8200`; `VAULT_ADDR` if it is left out. `http://` is for this machine only."""
+    """Where the server is, e.g. `https://vault:8200`; `VAULT_ADDR` comes before it. `http://` is for this machine only."""
 
     namespace: str = ""
-    """The namespace on the server; `VAULT_NAMESPACE` if it is left out."""
+    """The namespace on the server; `VAULT_NAMESPACE` comes before it."""
 
     auth: Literal["token", "approle", "kubernetes", "jwt"] = "token"
     """How silo logs in: a token in `VAULT_TOKEN` or `~/.vault-token`, or one of the server's auth methods."""
@@ -167,16 +167,16 @@ class HashicorpSection(Section):
     """The variable with the token, for `jwt`."""
 
     ca_cert: _File = None
-    """Certificates to trust instead of the system's; `VAULT_CACERT` if it is left out."""
+    """Certificates to trust instead of the system's; `VAULT_CACERT` comes before it."""
 
     ca_path: _File = None
-    """A folder of them; `VAULT_CAPATH` if it is left out."""
+    """A folder of them; `VAULT_CAPATH` comes before it."""
 
     client_cert: _File = None
-    """The certificate to show to the server; `VAULT_CLIENT_CERT` if it is left out."""
+    """The certificate to show to the server; `VAULT_CLIENT_CERT` comes before it."""
 
     client_key: _File = None
-    """Its key, if it is not in the same file; `VAULT_CLIENT_KEY` if it is left out."""
+    """Its key, if it is not in the same file; `VAULT_CLIENT_KEY` comes before it."""
 
     tls_server_name: str = ""
     """The name that the server's certificate must have, if it is not the one in the address."""

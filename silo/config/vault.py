@@ -130,10 +130,15 @@ class VaultSetup:
 
     def _connection(self) -> HashicorpServer:
         if self._server is None:
-            from silo_vault.hashicorp import HashicorpServer, settings_from
+            from silo_vault.hashicorp import VARIABLES, HashicorpServer, settings_from
 
             section = self._config.hashicorp
-            given = {name: getattr(section, name) for name in section.model_fields_set - {"key", "offline_grace_s"}}
+            # The environment comes before the file, as for all of silo's settings.
+            by_variable = {name for variable, name in VARIABLES.items() if self._environ.get(variable)}
+            given = {
+                name: getattr(section, name)
+                for name in section.model_fields_set - {"key", "offline_grace_s"} - by_variable
+            }
             self._server = HashicorpServer(settings_from(self._environ, **given))
         return self._server
 

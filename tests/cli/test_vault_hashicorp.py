@@ -177,7 +177,15 @@ def test_a_mapped_secret_is_looked_up_there_alone(silo, bao):
 )
 def test_a_setting_that_opens_what_must_stay_shut_is_an_error(bare_silo, bao, text, said):
     configure(bare_silo, bao, text)
+    if "address" in text:
+        del bare_silo.environ["VAULT_ADDR"]  # which would come before the file
     found = bare_silo("vault", "list")
     assert found.status in (2, 4)
     assert said in found.err
     assert found.hint
+
+
+def test_a_variable_comes_before_the_file(bare_silo, bao, transit):
+    configure(bare_silo, bao, TRANSIT.format(transit) + 'address = "http://127.0.0.1:1"\n')
+    assert bare_silo("vault", "add", "KEY", stdin=SECRET.encode()).status == 0
+    assert kinds(bare_silo) == ["transit"]

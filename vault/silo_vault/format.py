@@ -43,8 +43,8 @@ _RECORD_START = struct.Struct(">IH")
 _LEAST_REST_BYTES = _STAMP.size + NONCE_BYTES + TAG_BYTES + 1
 """What is behind the texts of a record, with one byte of value: an empty one is never stored."""
 _KIND = re.compile(r"[a-z][a-z0-9-]{0,31}")
-_TRANSIT_NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
-_TRANSIT_CIPHERTEXT = re.compile(r"vault:v[0-9]{1,9}:[A-Za-z0-9+/]{64,1024}={0,2}")
+TRANSIT_NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+TRANSIT_CIPHERTEXT = re.compile(r"vault:v[0-9]{1,9}:[A-Za-z0-9+/]{64,1024}={0,2}")
 _CREATED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
@@ -426,9 +426,9 @@ def _parse_transit(value: object) -> TransitWrap:
     fields = _Fields(value, "a key in the header", {"ciphertext", "key", "key_id", "kind", "mount"})
     return TransitWrap(
         key_id=fields.octets("key_id", KEY_ID_BYTES),
-        mount=fields.text("mount", _TRANSIT_NAME),
-        key=fields.text("key", _TRANSIT_NAME),
-        ciphertext=fields.text("ciphertext", _TRANSIT_CIPHERTEXT),
+        mount=fields.text("mount", TRANSIT_NAME),
+        key=fields.text("key", TRANSIT_NAME),
+        ciphertext=fields.text("ciphertext", TRANSIT_CIPHERTEXT),
     )
 
 

@@ -55,14 +55,14 @@ class EnvironmentKey:
     def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes) -> Wrap:
         """As `KeyProvider.wrap`."""
         text = self._checked(f"set it, e.g. with `export {self.label}=$(openssl rand -hex 32)`, and keep it")
-        kdf = None if _raw_key(text) else Argon2(random(SALT_BYTES), self._cost)
+        kdf = None if raw_key(text) else Argon2(random(SALT_BYTES), self._cost)
         return wrap_under(_kek(text, kdf), dek, kind=self.kind, kdf=kdf, vault_id=vault_id, random=random)
 
     def unwrap(self, wrap: Wrap | TransitWrap, *, vault_id: bytes) -> bytes:
         """As `KeyProvider.unwrap`."""
         assert isinstance(wrap, Wrap)
         text = self._checked(f"set {self.label} to the key that this vault was locked with; a new one can't open it")
-        if wrap.kdf is None and _raw_key(text) is None:
+        if wrap.kdf is None and raw_key(text) is None:
             raise VaultLocked(
                 f"{self.label} does not open it",
                 hint=f"the vault wants 32 bytes in hex or base64, and {self.label} is a passphrase",
@@ -158,8 +158,8 @@ def _stretched(text: str, kdf: Argon2) -> bytes:
     return stretch(unicodedata.normalize("NFC", text).encode(), salt=kdf.salt, cost=kdf.cost)
 
 
-def _raw_key(text: str) -> bytes | None:
-    """Return the key if the text is one; None means that it is a passphrase."""
+def raw_key(text: str) -> bytes | None:
+    """Return the key of 32 bytes if the text is one in hex or base64; None means that it is a passphrase."""
     if _HEX.fullmatch(text):
         return bytes.fromhex(text)
     if not _BASE64.fullmatch(text):
@@ -176,6 +176,6 @@ def _raw_key(text: str) -> bytes | None:
 def _kek(text: str, kdf: Argon2 | None) -> bytes:
     if kdf is not None:
         return stretch(text.encode(), salt=kdf.salt, cost=kdf.cost)
-    key = _raw_key(text)
+    key = raw_key(text)
     assert key is not None
     return key

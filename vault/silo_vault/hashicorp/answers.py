@@ -1,0 +1,129 @@
+"""What is asked of a server, and what its answer says. Pure: how the bytes travel is `transport`'s, how often is `attempts`'.
+
+An answer comes from another machine, so it is parsed strictly and its words are shown only where they can't hold a secret.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from silo_vault.errors import KeyUnreachable
+
+MAX_BODY_BYTES = 1024 * 1024
+"""Of one answer. The largest that is asked for is a KV entry, and servers keep those below 1 MiB themselves."""
+
+Method = Literal["GET", "POST"]
+
+_T = TypeVar("_T")
+_MAX_SAID_CHARS = 160
+_MIN_HIDDEN_CHARS = 6
+_SECONDS = re.compile("[0-9]{1,4}")
+
+
+@dataclass(frozen=True, repr=False)
+class Request:
+    """One request.
+
+    Attributes:
+        path: below `/v1/`.
+        token: sent as `X-Vault-Token`, if not None.
+        is_once: sending it a second time may do harm: it uses something up.
+    """
+
+    method: Method
+    path: str
+    token: str | None
+    body: Mapping[str, str] | None = None
+    is_once: bool = False
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """What no message may show."""
+        return tuple(value for value in (self.token, *(self.body or {}).values()) if value)
+
+
+@dataclass(frozen=True, repr=False)
+class Answer:
+    """One answer.
+
+    Attributes:
+        body: the JSON object in it; None if there is none.
+        retry_after_s: how long the server wants to be left alone; 0 if it did not say.
+    """
+
+    address: str
+    status: int
+    body: Mapping[str, Any] | None
+    retry_after_s: float = 0.0
+
+    @classmethod
+    def parse(cls, address: str, status: int, body: bytes, *, retry_after: str | None) -> Answer:
+        """Return what these bytes say; bytes that are not one JSON object say nothing."""
+        wait_s = float(retry_after) if retry_after and _SECONDS.fullmatch(retry_after) else 0.0
+        return cls(address, status, _parsed(body), wait_s)
+
+    def take(self, kind: type[_T], *names: str) -> _T:
+        """Return the value at the end of these names, of exactly this type (so that `true` is no number).
+
+        Raises:
+            KeyUnreachable: there is no such value, so it is not the server that it should be.
+        """
+        value = self.find(*names)
+        if type(value) is not kind:
+            raise self.senseless()
+        return value
+
+    def find(self, *names: str) -> object:
+        """Return the value at the end of these names, or None."""
+        value: object = self.body
+        for name in names:
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value
+
+    def says(self, words: str) -> bool:
+        """Whether one of the errors in the answer holds these words, in small letters."""
+        return any(words in error.lower() for error in self._errors())
+
+    def said(self, hidden: tuple[str, ...]) -> str:
+        """Return the first error for people, as `: text`; nothing if there is none, or if it might show what was sent."""
+        raw = next(iter(self._errors()), "")
+        text = "".join(letter if letter.isprintable() else " " for letter in raw)
+        if not text.strip() or any(
+            value in raw or value in text for value in hidden if len(value) >= _MIN_HIDDEN_CHARS
+        ):
+            return ""
+        return f": {text[:_MAX_SAID_CHARS]}"
+
+    def senseless(self) -> KeyUnreachable:
+        """Return the error for an answer that HashiCorp Vault and OpenBao would not give."""
+        return KeyUnreachable(
+            f"{self.address} gave an answer (HTTP {self.status}) that is not HashiCorp Vault's or OpenBao's",
+            hint="see whether VAULT_ADDR is right, and whether something stands between this machine and the server",
+        )
+
+    def _errors(self) -> list[str]:
+        errors = self.find("errors")
+        return [error for error in errors if isinstance(error, str)] if isinstance(errors, list) else []
+
+
+def _parsed(body: bytes) -> Mapping[str, Any] | None:
+    try:
+        value = json.loads(body.decode(), parse_constant=_refuse, object_pairs_hook=_object)
+    except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError, which both hold the text, end here
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a name stands twice")
+    return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")

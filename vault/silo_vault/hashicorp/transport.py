@@ -1,0 +1,287 @@
+"""One HTTP exchange through `hvac`, bounded in time and size. What answers mean: `answers`; trying again: `attempts`.
+
+This is the one module that imports `hvac`, and it is loaded with the first request. `hvac` has no type hints; its part is to put a
+request together. The sockets are ours, because those of `requests` can't keep what is promised here: a read timeout there starts
+anew with each byte, so that a server which sends one byte a second is never given up.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import queue
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from hvac.adapters import RawAdapter  # type: ignore[import-untyped]
+from requests import PreparedRequest, Response, Session
+from requests.adapters import BaseAdapter
+
+from silo_vault.errors import VaultLocked
+from silo_vault.hashicorp.answers import MAX_BODY_BYTES, Answer, Request
+from silo_vault.hashicorp.settings import ServerSettings
+
+
+class Unreached(Exception):
+    """There is no whole answer. The text goes on after the server's address: `can't be reached: …`.
+
+    Attributes:
+        was_sent: the server may have acted on the request.
+        is_final: trying again gives the same.
+        hint: what to do about it.
+    """
+
+    def __init__(self, reason: str, *, hint: str = "", was_sent: bool = False, is_final: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+        self.was_sent = was_sent
+        self.is_final = is_final
+
+
+class Transport:
+    """Sends requests to one server. Each has a connection of its own, so nothing is left open and threads share nothing."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._settings = settings
+
+    def exchange(self, request: Request, *, timeout_s: float) -> Answer:
+        """Return the server's answer, whatever its status; redirects are not followed.
+
+        Args:
+            timeout_s: for all of it.
+
+        Raises:
+            Unreached: there is no answer in time, or it is larger than `MAX_BODY_BYTES`.
+            VaultLocked: a certificate named in the settings can't be read.
+        """
+        settings = self._settings
+        with Session() as session:
+            session.trust_env = False  # else ~/.netrc, proxies and CAs from the environment would have a say
+            session.headers.clear()
+            session.headers.update({"User-Agent": "silo-vault", "Accept-Encoding": "identity", "Connection": "close"})
+            session.adapters.clear()
+            bounded = _Bounded(settings)  # which connects to the server of the settings, whatever the request says
+            session.mount("https://", bounded)
+            session.mount("http://", bounded)
+            adapter = RawAdapter(
+                base_uri=settings.address,
+                token=request.token,
+                namespace=settings.namespace or None,
+                session=session,
+                allow_redirects=False,
+                timeout=timeout_s,
+            )
+            response = cast(
+                "Response",
+                adapter.request(request.method, f"/v1/{request.path}", raise_exception=False, json=request.body),
+            )
+        return Answer.parse(
+            settings.address,
+            response.status_code,
+            response.content,
+            retry_after=response.headers.get("Retry-After"),
+        )
+
+
+class _Bounded(BaseAdapter):
+    """Carries one request of `requests` over a socket whose deadline is one for all."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        super().__init__()
+        self._settings = settings
+
+    def send(
+        self,
+        request: PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,  # noqa: ANN401 - as in `requests`; always the number that `exchange` gave
+        verify: bool | str = True,
+        cert: Any = None,  # noqa: ANN401 - as in `requests`; certificates come from the settings
+        proxies: Mapping[str, str] | None = None,
+    ) -> Response:
+        """As `BaseAdapter.send`; `stream`, `verify`, `cert` and `proxies` change nothing."""
+        assert request.method is not None
+        body = request.body
+        assert body is None or isinstance(body, bytes)
+        deadline = time.monotonic() + timeout
+        parts = urlsplit(self._settings.address)
+        assert parts.hostname is not None
+        context = _context(self._settings) if parts.scheme == "https" else None
+        port = parts.port or (80 if context is None else 443)
+        sock = _connect(parts.hostname, port, deadline)
+        was_sent = False
+        try:
+            if context is not None:
+                sock.settimeout(_remaining(deadline))
+                # OpenSSL's calls each keep the timeout as a deadline of their own, so a slow handshake ends too.
+                sock = context.wrap_socket(sock, server_hostname=self._settings.tls_server_name or parts.hostname)
+            connection = http.client.HTTPConnection(parts.hostname, port)
+            connection.sock = cast("socket.socket", _Deadlined(sock, deadline))
+            was_sent = True
+            connection.request(request.method, request.path_url, body=body, headers=dict(request.headers))
+            with connection.getresponse() as answer:
+                return _response(answer, _read(answer))
+        except ssl.SSLCertVerificationError as error:
+            raise Unreached(
+                f"its certificate was not accepted: {error.verify_message}",
+                hint="name the CA that signed it with VAULT_CACERT, and its own name with VAULT_TLS_SERVER_NAME if it has another",
+                is_final=True,
+            ) from None
+        except ssl.SSLError as error:
+            raise Unreached(
+                f"TLS failed ({error.reason})",
+                hint="see whether it speaks TLS there, and whether it wants VAULT_CLIENT_CERT",
+                was_sent=was_sent,
+                is_final=True,
+            ) from None
+        except TimeoutError:
+            raise _late(was_sent=was_sent) from None
+        except OSError as error:
+            raise Unreached(
+                f"the connection broke ({error.strerror or type(error).__name__})", was_sent=was_sent
+            ) from None
+        except http.client.HTTPException as error:
+            # `from None` and no text: the message may quote what came.
+            raise Unreached(f"it did not speak HTTP ({type(error).__name__})", was_sent=was_sent) from None
+        finally:
+            sock.close()
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+class _Deadlined:
+    """As much of a socket as `http.client` uses, each of whose waits ends at one deadline."""
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._sock = sock
+        self._deadline = deadline
+
+    def sendall(self, data: bytes) -> None:
+        """As `socket.sendall`."""
+        self._sock.settimeout(_remaining(self._deadline))
+        self._sock.sendall(data)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """As `socket.makefile`, for reading."""
+        assert mode == "rb"
+        return io.BufferedReader(_Reader(self._sock, self._deadline))
+
+    def close(self) -> None:
+        """The socket is closed by whoever opened it."""
+
+
+class _Reader(io.RawIOBase):
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._sock = sock
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - typeshed's WriteableBuffer is not there at run time
+        self._sock.settimeout(_remaining(self._deadline))
+        return self._sock.recv_into(buffer)
+
+
+def _remaining(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _late(*, was_sent: bool) -> Unreached:
+    return Unreached("it did not answer in time", was_sent=was_sent)
+
+
+def _connect(host: str, port: int, deadline: float) -> socket.socket:
+    problem: OSError = TimeoutError()
+    for family, kind, protocol, _, address in _resolve(host, port, deadline):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(_remaining(deadline))
+            sock.connect(address)
+        except OSError as error:
+            sock.close()
+            problem = error
+        else:
+            return sock
+    if isinstance(problem, TimeoutError):
+        raise _late(was_sent=False)
+    raise Unreached(f"the connection failed ({problem.strerror or type(problem).__name__})")
+
+
+def _resolve(host: str, port: int, deadline: float) -> list[Any]:
+    """Return the addresses of a host. In a thread of its own, which is left behind at the deadline: the call can't be ended."""
+    results: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            results.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            results.put(error)
+
+    threading.Thread(target=look_up, name="silo-vault-resolver", daemon=True).start()
+    try:
+        found = results.get(timeout=max(deadline - time.monotonic(), 0.001))
+    except queue.Empty:
+        raise Unreached("its name was not resolved in time") from None
+    if isinstance(found, Exception):
+        raise Unreached("its name can't be resolved") from None
+    return found
+
+
+def _context(settings: ServerSettings) -> ssl.SSLContext:
+    # Made anew for each connection, so that a certificate that was replaced on disk is used.
+    cafile, capath = settings.ca_cert, settings.ca_path
+    try:
+        context = ssl.create_default_context(
+            cafile=None if cafile is None else str(cafile), capath=None if capath is None else str(capath)
+        )
+        if settings.client_cert:
+            # Without a password function OpenSSL would ask on the terminal.
+            context.load_cert_chain(settings.client_cert, settings.client_key, password=lambda: "")
+    except OSError as error:  # SSLError is one
+        raise VaultLocked(
+            f"a certificate or its key can't be used: {error.strerror or type(error).__name__}",
+            hint="see whether VAULT_CACERT, VAULT_CAPATH, VAULT_CLIENT_CERT and VAULT_CLIENT_KEY name files in PEM, without a passphrase",
+        ) from None
+    if settings.skip_verify:  # on this machine only, which `ServerSettings` sees to
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _read(answer: http.client.HTTPResponse) -> bytes:
+    if answer.length is None and not answer.chunked:
+        # Then the end of the connection would be the end of the answer, and whoever can cut it could shorten what was said.
+        raise Unreached("it did not speak HTTP (no length)", was_sent=True)
+    body = answer.read(MAX_BODY_BYTES + 1)
+    if len(body) > MAX_BODY_BYTES:
+        raise Unreached(
+            f"its answer is larger than {MAX_BODY_BYTES} bytes",
+            hint="see whether VAULT_ADDR is right",
+            was_sent=True,
+            is_final=True,
+        )
+    if answer.length:  # `read` with a size takes an early end for the end
+        raise Unreached("the connection broke within the answer", was_sent=True)
+    return body
+
+
+def _response(answer: http.client.HTTPResponse, body: bytes) -> Response:
+    response = Response()
+    response.status_code = answer.status
+    response._content = body  # the way in that `requests` has for adapters without urllib3
+    response._content_consumed = True
+    # No other header is passed on: `requests` acts on some, even where redirects are off.
+    if retry_after := answer.getheader("Retry-After"):
+        response.headers["Retry-After"] = retry_after
+    return response
