@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from silo.config.schema import Config
-from silo.errors import SecretMissing, SecretUndeclared, SkillFailed
+from silo.errors import CanaryTripped, SecretMissing, SecretUndeclared, SkillFailed
 from silo.model import Isolation
+from silo.pipeline.audit import read
 from silo.runtime import Runtime
 from silo.testing.traces import processes
 
@@ -77,6 +78,23 @@ def others() -> dict:
 @skill.tool(secrets=[])
 def none() -> str:
     return require_secret("GIVEN")
+
+
+@skill.tool(secrets=[])
+def utter(disguised: str, how: str) -> AgentResponse:
+    """Say what came in disguise: what a program would that has read the vault in a way of its own."""
+    value = "".join(chr(ord(letter) ^ 1) for letter in disguised)
+    if how == "progress":
+        report_progress(1, 2, "sending " + value)
+        time.sleep(30)
+    if how == "raise":
+        raise ValueError(value)
+    if how == "stdout":
+        print(value)
+        return AgentResponse("done")
+    if how == "file":
+        return AgentResponse("done", files=[File(b"header" + base64.b64encode(value.encode()), "application/x-y", "out.bin")])
+    return AgentResponse("done", raw_data={"config": {"key": value}})
 '''
 
 MASTER_KEY = secrets.token_hex(32)
@@ -175,6 +193,24 @@ async def test_a_tool_gets_the_secrets_that_it_declared_and_no_others(keeper):
     assert (await keeper.call("keeper.others", {})).data == {}
     with pytest.raises(SecretUndeclared):
         await keeper.call("keeper.none", {})
+
+
+@pytest.mark.parametrize("how", ["answer", "file", "stdout", "raise", "progress"])
+async def test_a_decoy_that_a_guest_sends_out_ends_the_call_and_leaves_an_alert(keeper, how):
+    decoy = "decoy-" + secrets.token_hex(16)
+    keeper.vault.add_canary("PROD_ADMIN_KEY", decoy)
+    try:
+        assert (await keeper.call("keeper.utter", {"disguised": "idmmn", "how": "answer"})).data == {
+            "config": {"key": "hello"}
+        }
+        disguised = "".join(chr(ord(letter) ^ 1) for letter in decoy)
+        with pytest.raises(CanaryTripped, match="PROD_ADMIN_KEY") as caught:
+            await keeper.call("keeper.utter", {"disguised": disguised, "how": how})
+        assert decoy not in repr((vars(caught.value), caught.value.args, caught.value.__cause__))
+    finally:
+        keeper.vault.remove_canary("PROD_ADMIN_KEY")
+    *_, alert, end = read(keeper.home)
+    assert (alert.event, end.event, end.body["outcome"]) == ("alert", "end", "canary-tripped")
 
 
 async def test_no_file_of_silo_holds_a_secret_in_clear(keeper):
