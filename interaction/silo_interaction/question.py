@@ -33,10 +33,12 @@ class Answer:
     Attributes:
         approved: true for an explicit yes, and for nothing else.
         reason: how it came about, in words, for the record and for whoever asked.
+        interrupted: the person wants to end not only this, but what asked (Ctrl-C).
     """
 
     approved: bool
     reason: str
+    interrupted: bool = False
 
 
 class Channel(Protocol):

@@ -97,7 +97,7 @@ def _understand(line: bytes) -> Answer:
     if not line:
         return Answer(approved=False, reason="the terminal was closed")
     if line.endswith(_INTERRUPT):
-        return Answer(approved=False, reason="interrupted at the terminal")
+        return Answer(approved=False, reason="interrupted at the terminal", interrupted=True)
     if line.endswith(b"\n") and line.strip().lower() in {b"y", b"yes"}:
         return Answer(approved=True, reason="approved at the terminal")
     return Answer(approved=False, reason="declined at the terminal")
@@ -137,7 +137,7 @@ def _conversation() -> Iterator[int]:
 def _asking(terminal: int) -> list[Any]:
     """Return the terminal's settings, changed so that it gives whole lines and Ctrl-C is a character that ends one.
 
-    Not a signal that would end the program: here it means no. This works in any thread, and leaves the program's own handling
+    Not a signal that would end the program in the middle of a question: whoever asked is told. This works in any thread, and leaves the program's own handling
     of signals alone.
     """
     settings = termios.tcgetattr(terminal)

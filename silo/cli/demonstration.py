@@ -23,6 +23,7 @@ from typing import Any
 
 import anyio
 
+from silo.cli.session import run_until_signal
 from silo.errors import SandboxBroken, SiloError
 from silo.server.trial import Agent, Answer, connect
 
@@ -37,6 +38,9 @@ Porto,PT,12
 """
 _SQL = "SELECT country, sum(visitors) AS visitors FROM data GROUP BY country ORDER BY visitors DESC"
 _LOOK_EVERY_S = 0.1
+
+_PATIENCE_S = 5.0
+"""A command that is told to end is down within a second; what lives longer is killed."""
 
 _BREATH_S = 3.0
 """An agent thinks for seconds between calls; long enough for the next guest to get ready."""
@@ -93,19 +97,23 @@ class Demo:
 
         Raises:
             SiloError: a step failed, or the secret turned up where it must not be.
+            Ended: a signal ended it; its commands are down, and its folder is gone.
         """
+        return run_until_signal(self._play)
+
+    async def _play(self) -> Report:
         started = time.monotonic()
         try:
             self._say(f"A throw-away silo in {self._home}" + ("" if self._keep else ", deleted at the end"))
-            self._silo("vault", "add", "JWT_KEY", stdin=self._secret)
-            self._silo("install", "jwt", "--yes")
-            self._silo("install", "table", "--yes")
+            await self._silo("vault", "add", "JWT_KEY", stdin=self._secret)
+            await self._silo("install", "jwt", "--yes")
+            await self._silo("install", "table", "--yes")
             findings = Findings()
             stop = threading.Event()
             looking = threading.Thread(target=self._look_at_processes, args=(findings, stop))
             looking.start()
             try:
-                report = anyio.run(self._as_agent)
+                report = await self._as_agent()
             finally:
                 stop.set()
                 looking.join()
@@ -130,21 +138,33 @@ class Demo:
             else:
                 shutil.rmtree(self._home, ignore_errors=True)
 
-    def _silo(self, *arguments: str, stdin: str | None = None) -> None:
+    async def _silo(self, *arguments: str, stdin: str | None = None) -> None:
         """Run a command as a user would, with its talk going where ours goes."""
         shown = shlex.join(("silo", *arguments))
         self._say(f"\n$ {shown}" + ("   (the value comes on stdin)" if stdin is not None else ""))
-        done = subprocess.run(
+        process = await anyio.open_process(
             [*_command(), *arguments],
             env=self._environ,
-            input=stdin,
-            stdin=None if stdin is not None else subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=sys.stderr.fileno() if sys.stderr.isatty() else None,
-            text=True,
-            check=False,
+            stderr=None,
         )
-        if done.returncode != 0:
-            raise _Failed(done.returncode, shown)
+        try:
+            if stdin is not None and process.stdin is not None:
+                await process.stdin.send(stdin.encode())
+                await process.stdin.aclose()
+            status = await process.wait()
+        except BaseException:  # a signal for us alone: the command has to be told, and to have cleaned up before we do
+            with anyio.CancelScope(shield=True):
+                process.terminate()
+                with anyio.move_on_after(_PATIENCE_S):
+                    await process.wait()
+            raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                await process.aclose()
+        if status != 0:
+            raise _Failed(status, shown)
 
     async def _as_agent(self) -> dict[str, Any]:
         """Be an agent: connect, look around, search, call."""

@@ -86,24 +86,13 @@ class Session:
             Ended: SIGTERM or SIGHUP; the same.
             SiloError: what the work raises.
         """
-        import anyio
-
         runtime = self.open_runtime(channel=channel)
-        ended_by: list[int] = []
 
         async def main() -> T:
-            with _cancelled_by_signals(ended_by):
-                async with runtime:
-                    return await work(runtime)
+            async with runtime:
+                return await work(runtime)
 
-        try:
-            return anyio.run(main)
-        except KeyboardInterrupt:
-            raise interrupted() from None
-        except BaseException:
-            if ended_by:
-                raise Ended(ended_by[0]) from None
-            raise
+        return run_until_signal(main)
 
     def skills(self) -> tuple[Skill, ...]:
         """Return the installed skills, without starting anything that could run one."""
@@ -173,6 +162,31 @@ class Session:
 def interrupted() -> Interrupted:
     """Return the error for Ctrl-C."""
     return Interrupted("interrupted", hint="what had been started is down; run the command again to start over")
+
+
+def run_until_signal(work: Callable[[], Awaitable[T]]) -> T:
+    """Do the work on an event loop of its own; a signal that would end the process cancels it, so that it cleans up behind itself.
+
+    Raises:
+        Interrupted: Ctrl-C; the work was cancelled.
+        Ended: SIGTERM or SIGHUP; the same.
+    """
+    import anyio
+
+    ended_by: list[int] = []
+
+    async def main() -> T:
+        with _cancelled_by_signals(ended_by):
+            return await work()
+
+    try:
+        return anyio.run(main)
+    except KeyboardInterrupt:
+        raise interrupted() from None
+    except BaseException:
+        if ended_by:
+            raise Ended(ended_by[0]) from None
+        raise
 
 
 @contextmanager

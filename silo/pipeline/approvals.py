@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from silo_interaction import Channel, InteractionError, NoAnswer, NobodyToAsk, Question
 
-from silo.errors import ApprovalRequired, ApprovalTimeout, CallDenied, SiloError
+from silo.errors import ApprovalRequired, ApprovalTimeout, CallDenied, Interrupted, SiloError
 from silo.model import Call, Decision, File, Isolation, Skill, Tool
 from silo.pipeline.schema import Json
 
@@ -37,6 +37,7 @@ class Approvals:
             CallDenied: a rule or a person said no.
             ApprovalRequired: there is nobody to ask; its message holds `SILO_APPROVAL_REQUIRED`.
             ApprovalTimeout: no answer in time.
+            Interrupted: the person pressed Ctrl-C, which is a no as well.
         """
         if decision.verdict == "allow":
             return decision
@@ -50,6 +51,8 @@ class Approvals:
             answer = await self.channel.ask(to_question(call, skill, tool, isolation), timeout_s=self.timeout_s)
         except InteractionError as error:
             raise from_interaction_error(error, tool) from error
+        if answer.interrupted:
+            raise Interrupted(f"interrupted when asked about {tool.id}", hint="it was not called; run it again to be asked again")
         if not answer.approved:
             raise CallDenied(
                 f"a person refused {tool.id}: {answer.reason}", hint="do not call it again unless the user asks for it"

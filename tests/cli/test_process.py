@@ -219,6 +219,18 @@ def test_a_person_can_refuse_a_guarded_call(silo):
     assert "guarded ran" not in shown
 
 
+def test_ctrl_c_at_the_question_is_an_interruption_and_no_call(silo):
+    person = Person(silo, "run", "demo.guarded")
+    person.see("[y/N]")
+    person.type("\x03")
+    status, shown = person.leave()
+    assert status == 130
+    assert "[interrupted]" in shown
+    assert "guarded ran" not in shown
+    [record] = silo("audit", "show", "-n", "1", "--json").json["records"]
+    assert (record["event"], record["outcome"]) == ("refused", "interrupted")
+
+
 def test_install_shows_all_that_a_skill_wants_before_it_asks(bare_silo, fake_silo, tmp_path):
     source = tmp_path / "demo"
     source.mkdir()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import platform
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
+
+PATIENCE_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +59,24 @@ def test_demo_leaves_nothing_in_the_temporary_folder_and_no_skill_at_home(done, 
     assert list(Path(newcomer.environ["TMPDIR"]).iterdir()) == []
     state = Path(newcomer.environ["HOME"]) / ".silo"
     assert not any((state / name).exists() for name in ("skills", "credentials.silo", "images", "templates"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_demo_that_is_told_to_end_takes_its_commands_and_its_folder_along(new_silo, processes, number):
+    silo = new_silo()
+    process = silo.start("demo", stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    try:
+        # The line comes from the command that the demo started, so there is one.
+        while (line := process.stderr.readline()) and b"reading jwt" not in line:
+            pass
+        assert line, "the demo ended before it could be told to"
+        below = processes.below(process.pid)
+        assert below
+        process.send_signal(number)
+        process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == (130 if number == signal.SIGINT else 128 + number)
+    assert [one for one in below if one.is_alive()] == []
+    assert list(Path(silo.environ["TMPDIR"]).iterdir()) == []

@@ -24,6 +24,7 @@ import uv
 
 from silo.catalog.builtin import builtin_folder
 from silo.cli.benchmarks.machine import describe_machine
+from silo.cli.session import run_until_signal
 from silo.errors import SandboxBroken
 from silo.model import Caller, Isolation
 from silo.runtime import Runtime
@@ -65,7 +66,7 @@ class CallBenchmark:
             SiloError: something that is measured does not work here.
         """
         try:
-            return anyio.run(self._measure)
+            return run_until_signal(self._measure)
         finally:
             shutil.rmtree(self._home, ignore_errors=True)
 
