@@ -98,7 +98,7 @@ _JSON = """\
 
 _DOCUMENTS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "silo list": "`skills`: a list of what `silo inspect` prints",
+        "silo list": "`skills`: a list of what `silo inspect` prints; `damaged`: names of skills whose record can't be read",
         "silo inspect": """`namespace`, `digest`, `source`, `folder`, `installed_at`, `described_by`, `instructions`, `packages`,
             `header`, `tools` (each with `id`, `description`, `input_schema`, `output_schema`, `require_approval`, `secrets`,
             `timeout_s`, `hints`)""",

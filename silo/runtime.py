@@ -26,12 +26,12 @@ import anyio
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from silo.catalog.store import SkillStore
+from silo.catalog.store import Damaged, SkillStore
 from silo.config.home import default_home, prepare_home
 from silo.config.load import load
 from silo.config.schema import Config
 from silo.config.vault import VaultSetup
-from silo.errors import UsageError
+from silo.errors import ArgumentsInvalid, UsageError
 from silo.model import Call, Caller, Isolation, ProgressReport, Result, Skill, Tool
 from silo.pipeline.approvals import Approvals
 from silo.pipeline.audit import AuditLog
@@ -104,7 +104,7 @@ class Runtime:
         self._channel = channel
         self._store = SkillStore(self._home / "skills")
         self._audit = AuditLog(self._home, now=_now, flush=self._config.audit.flush)
-        own_images = Images(self._home / "images")
+        own_images = self._own_images = Images(self._home / "images")
         self._images = images if images is not None else own_images
         resident = caller.kind != "cli"
         if backends is None:
@@ -171,6 +171,10 @@ class Runtime:
         """Return the installed skills, sorted by namespace."""
         return await to_thread.run_sync(self._store.list)
 
+    async def damaged(self) -> tuple[Damaged, ...]:
+        """Return the skills that `skills` leaves out because their record can't be read, sorted by namespace."""
+        return await to_thread.run_sync(self._store.damaged)
+
     async def tools(self) -> tuple[Tool, ...]:
         """Return the tools of all installed skills, sorted by id."""
         return tuple(sorted((tool for skill in await self.skills() for tool in skill.tools), key=lambda tool: tool.id))
@@ -212,6 +216,11 @@ class Runtime:
         Raises:
             SiloError: a subclass for each way in which a call can fail; see `docs/reference/errors.md`.
         """
+        if not isinstance(arguments, Mapping | None):
+            raise ArgumentsInvalid(
+                f"the arguments of {tool} are a {type(arguments).__name__}, not a mapping",
+                hint='give them by name: {"claims": {"sub": "42"}}',
+            )
         call = Call(secrets.token_hex(8), tool, arguments or {}, caller or self._caller, backend)
         pipeline = self._opened()
         return await (pipeline.run(call) if on_progress is None else pipeline.run(call, on_progress))
@@ -304,6 +313,7 @@ class Runtime:
         return Installer(
             store=self._store,
             images=self._images,
+            prune_images=self._own_images.prune,
             units=self._units,
             backends=self._sandboxes,
             uv=Uv(self._environ),

@@ -5,6 +5,7 @@ What the header may hold is `silo.catalog.header_schema`'s; whether the lock bes
 
 from __future__ import annotations
 
+import difflib
 import io
 import re
 import tokenize
@@ -59,6 +60,10 @@ def read_header(script: bytes, *, name: str, filename: str = "skill.py") -> Skil
             hint="remove the table; package indexes are set by the user, in uv's own configuration",
         )
     return _parse(document, name, where)
+
+
+_NEARLY = 0.75
+"""One letter of four too many, missing, doubled or exchanged with its neighbour."""
 
 
 def refuse_not_yet(header: SkillHeader) -> None:
@@ -226,6 +231,12 @@ def _parse(document: dict[str, Any], name: str, where: _Lines) -> SkillHeader:
         script = ScriptTable.model_validate(document)
     except ValidationError as error:
         raise _refused(error, (), ScriptTable, where) from error
+    for other in script.tool:
+        # Tables of other tools are theirs; one that is nearly ours is a spelling mistake, and what it restricts would be open.
+        if other != "silo" and difflib.SequenceMatcher(None, other.casefold(), "silo").ratio() >= _NEARLY:
+            raise HeaderInvalid(
+                f"{where.of(('tool', other))}: [tool.{other}] is not silo's table", hint="did you mean [tool.silo]?"
+            )
     own = script.tool.get("silo", {})
     try:
         silo = SiloTable.model_validate(own)

@@ -1,9 +1,14 @@
 """Where installed skills are kept: `SILO_HOME/skills`.
 
     skills/<namespace>/current             a link to the version in use, swapped in one step
-    skills/<namespace>/<16 hex digits>/    skill.py, skill.py.lock, SKILL.md (if there is one), manifest.json
+    skills/<namespace>/<16 hex digits>/    skill.py, skill.py.lock, SKILL.md (if there is one), manifest.json and its seal
     skills/.locks/<namespace>              flock: one install or removal of a skill at a time
+    skills/.locks/.installs                flock: shared by all installs that are under way
+    skills/.locks/.alone                   flock: one at a time deletes what no skill has
     skills/.staging/<namespace>-*/         an install that is under way, or was cut off
+
+The seal is an empty file `manifest.json.<16 hex digits>`, named for the SHA-256 of the manifest. It shows a change by accident or
+by hand, as the digest does one of the script; who may write here could renew either, so neither is a signature.
 
 Readers take no lock: they follow `current`, and look again if a version vanishes under them. Images and templates are
 `silo.sandbox`'s.
@@ -19,6 +24,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -40,6 +46,8 @@ MANUAL: Final = "SKILL.md"
 MANIFEST: Final = "manifest.json"
 
 _CURRENT = "current"
+_INSTALLS = ".installs"
+_ALONE = ".alone"
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _NAMESPACE = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _LOOKS = 8
@@ -89,7 +97,7 @@ class SkillStore:
 
         Raises:
             SkillUnknown: it is not installed; the hint has the nearest names.
-            SkillChanged: script, lock or record on disk were changed since.
+            SkillChanged: script, lock or record on disk were changed since. The manual is not checked: nothing is run by it.
         """
         skill = self._read(namespace)
         if skill is None:
@@ -124,10 +132,11 @@ class SkillStore:
     async def stage(self, namespace: str) -> AsyncIterator[Stage]:
         """Begin an install: hold the skill's lock, and have a private folder that is gone at the end, whatever happens.
 
-        A second install of the same skill waits here. What an install that was cut off left behind is swept first.
+        A second install of the same skill waits here. What an install that was cut off left behind is swept first. Nobody who
+        asks `alone` deletes anything before the stage ends.
         """
         _check(namespace)
-        async with self._exclusive(namespace):
+        async with self._locked(namespace), self._locked(_INSTALLS, fcntl.LOCK_SH):
             await anyio.to_thread.run_sync(self._sweep, namespace)
             folder = self._staging / f"{namespace}-{secrets.token_hex(8)}"
             await anyio.Path(folder).mkdir(mode=0o700)
@@ -145,7 +154,7 @@ class SkillStore:
         """
         if namespace not in self.namespaces():
             raise self._unknown(namespace)
-        async with self._exclusive(namespace):
+        async with self._locked(namespace):
             if namespace not in self.namespaces():
                 raise self._unknown(namespace)
             try:
@@ -156,12 +165,25 @@ class SkillStore:
                 await anyio.to_thread.run_sync(self._remove, namespace)
         return skill
 
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[bool]:
+        """Say whether no install is under way; if so, none gets on before the context is left.
+
+        For who deletes what belongs to no installed skill: what an install under way has built is in no record yet, and may be just
+        that. Those who ask wait for each other, so that the last one sees what all of them left; none waits for an install, which
+        asks itself when it ends.
+        """
+        async with self._locked(_ALONE):
+            with self._try_lock(_INSTALLS) as is_alone:
+                yield is_alone
+
     def sweep(self) -> None:
-        """Delete what installs that were cut off left behind; those under way are left alone."""
+        """Delete what installs and removals that were cut off left behind; those under way are left alone."""
         if not self._staging.is_dir():
             return
-        for folder in self._staging.iterdir():
-            namespace = folder.name.partition("-")[0]
+        found = {path.name.partition("-")[0] for path in self._staging.iterdir()}
+        found |= {path.name for path in self.root.iterdir()}
+        for namespace in sorted(found):
             if _NAMESPACE.fullmatch(namespace):
                 with self._try_lock(namespace) as is_held:
                     if is_held:
@@ -207,7 +229,8 @@ class SkillStore:
                 raise _changed(namespace, f"'{_CURRENT}' leads elsewhere")
             folder = self.root / namespace / version
             try:
-                skill = decode_manifest((folder / MANIFEST).read_text(encoding="utf-8"), folder)
+                manifest = (folder / MANIFEST).read_text(encoding="utf-8")
+                skill = decode_manifest(manifest, folder)
             except OSError as error:
                 reason = f"its record can't be read ({error.strerror})"
                 continue
@@ -215,12 +238,27 @@ class SkillStore:
                 raise _changed(namespace, f"its record can't be read: {error}") from error
             if skill.namespace != namespace or skill.digest[:16] != version:
                 raise _changed(namespace, "its record belongs to another skill")
-            return skill
+            if (folder / _seal(manifest)).exists():
+                return skill
+            reason = "its record is not the one that was written"
         raise _changed(namespace, reason)
 
     def _sweep(self, namespace: str) -> None:
         for folder in self._staging.glob(f"{namespace}-*"):
             _delete(folder)
+        # A commit that was cut off: before it pointed at its version, or before it had deleted the other ones.
+        home = self.root / namespace
+        if not home.is_dir():
+            return
+        current = home / _CURRENT
+        version = str(current.readlink()) if current.is_symlink() else None
+        if version is not None and not (_VERSION.fullmatch(version) and (home / version).is_dir()):
+            return  # damaged: not ours to judge which version is the right one
+        for path in home.iterdir():
+            if _VERSION.fullmatch(path.name) and path.name != version:
+                _delete(path)
+        if not any(home.iterdir()):
+            home.rmdir()
 
     def _remove(self, namespace: str) -> None:
         # First out of sight in one step, then deleted: a crash between leaves it uninstalled, to be swept.
@@ -229,29 +267,32 @@ class SkillStore:
         _delete(aside)
 
     @asynccontextmanager
-    async def _exclusive(self, namespace: str) -> AsyncIterator[None]:
+    async def _locked(self, name: str, how: int = fcntl.LOCK_EX) -> AsyncIterator[None]:
         while True:
-            with self._try_lock(namespace) as is_held:
+            with self._try_lock(name, how) as is_held:
                 if is_held:
                     yield
                     return
             await anyio.sleep(_LOCK_POLL_S)
 
     @contextmanager
-    def _try_lock(self, namespace: str) -> Iterator[bool]:
+    def _try_lock(self, name: str, how: int = fcntl.LOCK_EX) -> Iterator[bool]:
         locks = self.root / ".locks"
         for folder in (self.root, locks, self._staging):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # The file stays: unlinking it would let two processes hold locks on two files of the same name.
-        descriptor = os.open(locks / namespace, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(locks / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, how | fcntl.LOCK_NB)
             except BlockingIOError:
-                yield False
+                is_held = False
             else:
-                yield True
+                is_held = True
+            yield is_held
         finally:
+            # Not by `close` alone: a child between fork and exec has the descriptor too, and would keep the lock.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
 
@@ -292,6 +333,8 @@ class Stage:
         files = {SCRIPT: script, LOCK: lock.text.encode()}
         if manual is not None:
             files[MANUAL] = manual.encode()
+        # In this order: while the same version is renewed, there is a seal for either manifest.
+        files[_seal(manifest)] = b""
         files[MANIFEST] = manifest.encode()
         version = self.folder / "version"
         version.mkdir(mode=0o700)
@@ -328,6 +371,11 @@ class Stage:
 def _check(namespace: str) -> None:
     if not _NAMESPACE.fullmatch(namespace):
         raise ValueError(f"not a namespace: {namespace!r}")
+
+
+def _seal(manifest: str) -> str:
+    """Return the name of the file that belongs to a manifest."""
+    return f"{MANIFEST}.{sha256(manifest.encode()).hexdigest()[:16]}"
 
 
 def _changed(namespace: str, what: str) -> SkillChanged:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from silo.errors import ArgumentsInvalid, UsageError
+from silo.errors import ArgumentsInvalid, ToolUnknown, UsageError
+from silo.router.names import suggestion
 
 Json = Any
 """A JSON value, or a `FromFile` where the tool takes a file."""
@@ -32,11 +33,15 @@ class FromFile:
     path: str
 
 
-def split_words(words: Sequence[str]) -> tuple[str, list[str]]:
+def split_words(words: Sequence[str], ids: Callable[[], Sequence[str]] = tuple) -> tuple[str, list[str]]:
     """Return the tool's id and the words of its arguments, from `NS.TOOL key=value …` or `NS TOOL key=value …`.
+
+    Args:
+        ids: returns the ids of the tools that there are; asked only to say what was probably meant.
 
     Raises:
         UsageError: there is no tool among them.
+        ToolUnknown: there is no skill of that name either.
     """
     if not words:
         raise UsageError(
@@ -46,6 +51,12 @@ def split_words(words: Sequence[str]) -> tuple[str, list[str]]:
     if "." in first or "__" in first:
         return first, rest
     if not rest or "=" in rest[0]:
+        known = ids()
+        if not any(one.startswith(f"{first}.") for one in known):
+            raise ToolUnknown(
+                f"there is no skill or tool {first[:120]!r}",
+                hint=suggestion(first, known, otherwise="`silo list` shows the installed skills and their tools"),
+            )
         raise UsageError(
             f"{first!r} names a skill, and the tool is missing",
             hint=f"`silo inspect {first}` shows the tools of {first}",
@@ -138,7 +149,7 @@ def _convert(name: str, text: str, part: Json, root: Mapping[str, Any]) -> Json:
 _NOTHING = object()
 
 
-def _read(text: str, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Json:
+def _read(text: str, schema: Mapping[str, Any], root: Mapping[str, Any], *, depth: int = 0) -> Json:
     """Return the text as a value of one plain schema, or `_NOTHING`."""
     if schema.get(_FILE_MARK) is True:
         return text if text.startswith(("data:", "file:")) else _NOTHING
@@ -149,13 +160,13 @@ def _read(text: str, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Json
         return next((one for one in choices if text == (one if isinstance(one, str) else json.dumps(one))), _NOTHING)
     kinds = schema.get("type")
     for kind in kinds if isinstance(kinds, list) else [kinds]:
-        value = _of_kind(text, kind, schema, root)
+        value = _of_kind(text, kind, schema, root, depth=depth)
         if value is not _NOTHING:
             return value
     return _NOTHING
 
 
-def _of_kind(text: str, kind: object, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Json:
+def _of_kind(text: str, kind: object, schema: Mapping[str, Any], root: Mapping[str, Any], *, depth: int) -> Json:
     match kind:
         case "string":
             return text
@@ -172,7 +183,7 @@ def _of_kind(text: str, kind: object, schema: Mapping[str, Any], root: Mapping[s
             value = _loose(text)
             return value if isinstance(value, dict) else _NOTHING
         case "array":
-            return _list(text, schema, root)
+            return _list(text, schema, root, depth=depth)
     return _NOTHING
 
 
@@ -186,8 +197,10 @@ def _number(text: str) -> Json:
     return value if math.isfinite(value) and "_" not in text else _NOTHING
 
 
-def _list(text: str, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Json:
-    """Return a JSON list, or a list of the one item that the text is."""
+def _list(text: str, schema: Mapping[str, Any], root: Mapping[str, Any], *, depth: int) -> Json:
+    """Return a JSON list, or a list of the one item that the text is, which may be a list of one item itself."""
+    if depth > _MAX_DEPTH:
+        return _NOTHING  # a list of lists without end
     value = _loose(text)
     if isinstance(value, list):
         return value
@@ -196,7 +209,9 @@ def _list(text: str, schema: Mapping[str, Any], root: Mapping[str, Any]) -> Json
     items = _alternatives(schema.get("items"), root)
     if not items:
         return [text if value is _NOTHING else value]
-    item = next((found for one in items if (found := _read(text, one, root)) is not _NOTHING), _NOTHING)
+    item = next(
+        (found for one in items if (found := _read(text, one, root, depth=depth + 1)) is not _NOTHING), _NOTHING
+    )
     return _NOTHING if item is _NOTHING else [item]
 
 

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,16 +82,12 @@ class Demo:
     """
 
     def __init__(self, environ: Mapping[str, str], kernel: Path, *, keep: bool, say: Say) -> None:
-        self._home = Path(tempfile.mkdtemp(prefix="silo-demo-"))
         self._keep = keep
         self._say = say
         self._secret = secrets.token_hex(32)
         self._environ = {name: value for name, value in environ.items() if not name.startswith("SILO_")}
-        self._environ |= {
-            "SILO_HOME": str(self._home / "state"),
-            "SILO_KERNEL": str(kernel),
-            "SILO_MASTER_KEY": secrets.token_hex(32),
-        }
+        self._environ |= {"SILO_KERNEL": str(kernel), "SILO_MASTER_KEY": secrets.token_hex(32)}
+        self._home = Path()
 
     def run(self) -> Report:
         """Do all of it.
@@ -103,6 +100,9 @@ class Demo:
 
     async def _play(self) -> Report:
         started = time.monotonic()
+        # Made here, where a signal ends the work and not the process, so that it is always deleted.
+        self._home = Path(tempfile.mkdtemp(prefix="silo-demo-"))
+        self._environ["SILO_HOME"] = str(self._home / "state")
         try:
             self._say(f"A throw-away silo in {self._home}" + ("" if self._keep else ", deleted at the end"))
             await self._silo("vault", "add", "JWT_KEY", stdin=self._secret)
@@ -151,14 +151,18 @@ class Demo:
         )
         try:
             if stdin is not None and process.stdin is not None:
-                await process.stdin.send(stdin.encode())
+                with suppress(anyio.BrokenResourceError):  # it has ended, and its status says how
+                    await process.stdin.send(stdin.encode())
                 await process.stdin.aclose()
             status = await process.wait()
         except BaseException:  # a signal for us alone: the command has to be told, and to have cleaned up before we do
             with anyio.CancelScope(shield=True):
-                process.terminate()
+                with suppress(ProcessLookupError):  # Ctrl-C reaches both, and it may be faster
+                    process.terminate()
                 with anyio.move_on_after(_PATIENCE_S):
                     await process.wait()
+                if process.returncode is None:
+                    process.kill()
             raise
         finally:
             with anyio.CancelScope(shield=True):

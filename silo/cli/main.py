@@ -53,14 +53,14 @@ def run(arguments: Sequence[str], session: Session, *, debug: bool = False) -> i
         session: what the command works with.
         debug: show the traceback of a bug.
     """
-    from silo.cli.render import StdoutClosed, say_error, say_failure
+    from silo.cli.render import StdoutClosed, abandon_stdout, say_error, say_failure
     from silo.cli.session import Ended, interrupted
     from silo.errors import SiloError, SkillFailed
 
     try:
         return _dispatch(arguments, session)
     except StdoutClosed:
-        _abandon_stdout()
+        abandon_stdout()
         return SIGPIPE
     except Ended as ended:
         return ended.exit_status
@@ -147,10 +147,3 @@ def _open_closed_streams() -> None:
             opened = os.open(os.devnull, os.O_RDWR)  # the lowest free number, so this one
             os.set_inheritable(opened, True)
             setattr(sys, name, open(opened, mode))  # noqa: SIM115 - as long as the process lives
-
-
-def _abandon_stdout() -> None:
-    """Point stdout to nowhere, so that Python does not complain when it flushes what is left at exit."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
-from silo.errors import SkillFailed
+from silo.errors import SkillFailed, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,6 +40,7 @@ def emit(text: str) -> None:
 
     Raises:
         StdoutClosed: nobody reads any more.
+        UsageError: what it goes to can't be written, e.g. the disk is full.
     """
     if not text:
         return
@@ -86,6 +87,18 @@ def _write(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         raise StdoutClosed from None
+    except OSError as error:
+        abandon_stdout()
+        raise UsageError(
+            f"can't write to standard output: {error.strerror}", hint="make room, or send the output elsewhere"
+        ) from error
+
+
+def abandon_stdout() -> None:
+    """Point stdout to nowhere, so that Python does not complain when it flushes what is left at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 # --- stderr: talk -------------------------------------------------------------------------------------------------------

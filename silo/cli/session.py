@@ -191,7 +191,11 @@ def run_until_signal(work: Callable[[], Awaitable[T]]) -> T:
 
 @contextmanager
 def _cancelled_by_signals(ended_by: list[int]) -> Iterator[None]:
-    """Cancel the current task on SIGTERM and SIGHUP; one that is ignored (`nohup`) stays ignored. Ctrl-C is asyncio's to handle."""
+    """Cancel the current task on SIGTERM and SIGHUP; one that is ignored (`nohup`) stays ignored. Ctrl-C is asyncio's to handle.
+
+    Only the first counts. A session that ends sends several, and another one would cut short what cleans up: asyncio's own
+    cancellation heeds no shield.
+    """
     import asyncio
 
     loop = asyncio.get_running_loop()
@@ -199,8 +203,9 @@ def _cancelled_by_signals(ended_by: list[int]) -> Iterator[None]:
     assert task is not None
 
     def end(number: int) -> None:
-        ended_by.append(number)
-        task.cancel()
+        if not ended_by:
+            ended_by.append(number)
+            task.cancel()
 
     mine = [number for number in _ENDING_SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
     for number in mine:

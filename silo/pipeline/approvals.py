@@ -52,7 +52,9 @@ class Approvals:
         except InteractionError as error:
             raise from_interaction_error(error, tool) from error
         if answer.interrupted:
-            raise Interrupted(f"interrupted when asked about {tool.id}", hint="it was not called; run it again to be asked again")
+            raise Interrupted(
+                f"interrupted when asked about {tool.id}", hint="it was not called; run it again to be asked again"
+            )
         if not answer.approved:
             raise CallDenied(
                 f"a person refused {tool.id}: {answer.reason}", hint="do not call it again unless the user asks for it"

@@ -210,32 +210,41 @@ def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _kind(schema: Json, root: Mapping[str, Any], *, depth: int) -> str:
     """Name the kind of value that a schema takes, as one would in a sentence."""
+    return " | ".join(dict.fromkeys(_kinds(schema, root, depth=depth)))
+
+
+def _kinds(schema: Json, root: Mapping[str, Any], *, depth: int) -> list[str]:
+    """Name each kind of value that a schema takes; a branch of a union may take several itself."""
     if not isinstance(schema, Mapping) or depth > 4:
-        return "any"
+        return ["any"]
     if schema.get(FILE_MARK) is True:
-        return "file"
+        return ["file"]
     reference = schema.get("$ref")
     if isinstance(reference, str) and reference.startswith("#/$defs/"):
         definitions = root.get("$defs")
         if isinstance(definitions, Mapping):
-            return _kind(definitions.get(reference.removeprefix("#/$defs/")), root, depth=depth + 1)
+            return _kinds(definitions.get(reference.removeprefix("#/$defs/")), root, depth=depth + 1)
     if "const" in schema:
-        return json.dumps(schema["const"], ensure_ascii=False)
+        return [json.dumps(schema["const"], ensure_ascii=False)]
     if isinstance(values := schema.get("enum"), list):
-        return " | ".join(json.dumps(value, ensure_ascii=False) for value in values[:12]) + (
-            " | …" if len(values) > 12 else ""
-        )
+        shown = [json.dumps(value, ensure_ascii=False) for value in values[:12]]
+        return [*shown, "…"] if len(values) > 12 else shown
     for keyword in ("anyOf", "oneOf"):
         if isinstance(branches := schema.get(keyword), list):
-            return " | ".join(dict.fromkeys(_kind(branch, root, depth=depth + 1) for branch in branches[:6]))
+            return [kind for branch in branches[:6] for kind in _kinds(branch, root, depth=depth + 1)]
     kind = schema.get("type", "any")
     if isinstance(kind, list):
-        return " | ".join(str(item) for item in kind)
+        return [str(item) for item in kind]
     if kind == "array":
-        return f"list of {_kind(schema['items'], root, depth=depth + 1)}" if "items" in schema else "list"
+        return [f"list of {_kind(schema['items'], root, depth=depth + 1)}" if "items" in schema else "list"]
     if kind == "object" and (inner := _properties(schema)):
-        return "{" + ", ".join(f"{name}: {_kind(part, root, depth=depth + 1)}" for name, part in inner.items()) + "}"
-    return str(kind)
+        needed = schema.get("required")
+        parts = (
+            f"{name}{'' if isinstance(needed, list) and name in needed else '?'}: {_kind(part, root, depth=depth + 1)}"
+            for name, part in inner.items()
+        )
+        return ["{" + ", ".join(parts) + "}"]
+    return [str(kind)]
 
 
 def _checker(tool: Tool, side: str, schema: Mapping[str, Any]) -> SchemaChecker:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from anyio import to_thread
 
-from silo.errors import CanaryTripped, SiloError, ToolUnknown
+from silo.errors import CanaryTripped, SiloError, SkillUnknown, ToolUnknown
 from silo.model import Call, File, Isolation, ProgressReport, Result, Skill, Tool
 from silo.pipeline.approvals import Approvals
 from silo.pipeline.arguments import Checkers, check_arguments, check_json, check_result
@@ -125,7 +125,12 @@ class CallPipeline:
             installed = await to_thread.run_sync(self.skills.list)
             ids = [tool.id for skill in installed for tool in skill.tools]
             raise _unknown(name, ids)
-        skill = await to_thread.run_sync(self.skills.get, parts[0])
+        try:
+            skill = await to_thread.run_sync(self.skills.get, parts[0])
+        except SkillUnknown as error:
+            installed = await to_thread.run_sync(self.skills.list)
+            ids = [tool.id for skill in installed for tool in skill.tools]
+            raise SkillUnknown(error.message, hint=suggestion(name, ids, otherwise=error.hint)) from error
         for tool in skill.tools:
             if tool.name == parts[1]:
                 return skill, tool
@@ -198,7 +203,8 @@ class CallPipeline:
             raise to_error(tool, reply, redactor)
         checker = self.checkers.of(skill, tool)[1]
         if checker is not None and not reply.outcome.is_error:
-            check_result(tool, checker, reply.outcome.data if reply.outcome.has_data else None)
+            # What a tool returns as text alone is a value too, and the one to name if another was promised.
+            check_result(tool, checker, reply.outcome.data if reply.outcome.has_data else reply.outcome.text or None)
         result = to_result(reply, redactor, isolation=isolation, timing={})
         watch.lap("redact")
         return replace(result, timing=watch.timing(reply.timing))

@@ -184,7 +184,7 @@ def _load(argument: FileArgument, rules: InputRules, left: int) -> File:
     if isinstance(given, File):
         return given
     if isinstance(given, str):
-        if given.startswith(("data:", "file:")):
+        if given[:5].lower() in ("data:", "file:"):
             return _from_uri(given, where, rules, left)
         return File(_from_base64(given, where, rules))
     file = _from_uri(given["uri"], where, rules, left)
@@ -206,9 +206,10 @@ def _from_base64(text: str, where: str, rules: InputRules) -> bytes:
 
 
 def _from_uri(uri: str, where: str, rules: InputRules, left: int) -> File:
-    if uri.startswith("data:"):
+    scheme = uri[:5].lower()  # RFC 3986 §3.1: case does not matter
+    if scheme == "data:":
         return _from_data_uri(uri, where, rules)
-    if not uri.startswith("file:"):
+    if scheme != "file:":
         scheme = uri.partition(":")[0][:20]
         raise FileRefused(f"{where}: silo reads no {scheme!r} links, a call has no network", hint=_WAYS)
     path = _path_of(uri, where)
@@ -218,7 +219,7 @@ def _from_uri(uri: str, where: str, rules: InputRules, left: int) -> File:
 
 def _from_data_uri(uri: str, where: str, rules: InputRules) -> File:
     """Decode a `data:` URI (RFC 2397); without a media type it is text."""
-    head, comma, body = uri.removeprefix("data:").partition(",")
+    head, comma, body = uri[len("data:") :].partition(",")
     if not comma:
         raise ArgumentsInvalid(f"{where}: a data: URI has a comma before its data", hint="data:text/csv;base64,QSxC")
     media_type, *parameters = head.split(";")
@@ -231,12 +232,16 @@ def _from_data_uri(uri: str, where: str, rules: InputRules) -> File:
 
 def _path_of(uri: str, where: str) -> PurePosixPath:
     """Return the absolute path that a `file:` URI names (RFC 8089), refusing every spelling that could mean another."""
-    parts = urlsplit(uri)
+    not_one = FileRefused(
+        f"{where}: not a link to a file of this machine: {uri[:200]!r}", hint="write file:///absolute/path"
+    )
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # a bracket that opens no address
+        raise not_one from None
     path = os.fsdecode(unquote_to_bytes(parts.path))
     if parts.netloc not in {"", "localhost"} or not path.startswith("/") or parts.query or parts.fragment:
-        raise FileRefused(
-            f"{where}: not a link to a file of this machine: {uri[:200]!r}", hint="write file:///absolute/path"
-        )
+        raise not_one
     if "\0" in path or ".." in path.split("/"):
         raise FileRefused(f"{where}: a path may hold neither '..' nor NUL: {path[:200]!r}", hint="write the path out")
     return PurePosixPath(path)
@@ -250,6 +255,10 @@ def _read_below(path: PurePosixPath, where: str, rules: InputRules, left: int) -
             if path != spelling and path.is_relative_to(spelling):
                 parts = path.relative_to(spelling).parts
                 return _read_parts(Path(os.path.realpath(folder)), parts, path, where, rules, left)
+            if path == spelling:
+                raise FileRefused(f"{where}: {str(path)!r} is a folder", hint="pass a file that lies in it")
+    if any(path.is_relative_to(os.path.realpath(place)) or path.is_relative_to(place) for place in rules.forbidden):
+        raise FileRefused(f"{where}: {str(path)!r} belongs to silo itself", hint=_COPY_IT)
     allowed = ", ".join(str(folder) for folder in rules.folders) or "none"
     raise FileRefused(
         f"{where}: {str(path)!r} is in no folder that calls may read (allowed: {allowed})",
@@ -267,9 +276,7 @@ def _read_parts(
         for part in parts[:-1]:
             opened.append(os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=opened[-1]))
         if any(_identity(os.fstat(descriptor)) in forbidden for descriptor in opened):
-            raise FileRefused(
-                f"{where}: {str(path)!r} belongs to silo itself", hint="copy what you need to another folder"
-            )
+            raise FileRefused(f"{where}: {str(path)!r} belongs to silo itself", hint=_COPY_IT)
         # A mere reference first: opening a device or a FIFO for reading can already do something, or wait for ever.
         opened.append(os.open(parts[-1], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=opened[-1]))
         facts = os.fstat(opened[-1])
@@ -296,6 +303,8 @@ def _read_parts(
         for descriptor in reversed(opened):
             os.close(descriptor)
 
+
+_COPY_IT = "copy what you need to another folder"
 
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 

@@ -2,16 +2,16 @@
 
 Nothing of the skill or of its dependencies runs on the host. A person agrees before a package is unpacked; the script runs for the
 first time inside a sandbox, to say what its tools are; and until the last step, one rename, nothing is installed. Whatever goes
-wrong before it, Ctrl-C included, leaves no trace but the record. The steps themselves are `silo.catalog`'s and the backends'.
+wrong before it, Ctrl-C included, leaves no trace but the record; what a process leaves that is killed, the next one deletes. Nothing
+is taken away while another install is under way, which may be using it. The steps themselves are `silo.catalog`'s and the backends'.
 """
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +35,7 @@ from silo.pipeline.arguments import to_checker, to_result_checker
 from silo.pipeline.audit import AuditLog
 from silo.pipeline.call import BackendChoice
 from silo.pipeline.units import ImageReference, ImageStore, SkillUnits
-from silo.sandbox.base import Backend, Image, OnStep, Unit
+from silo.sandbox.base import Backend, OnStep, Unit
 
 Agree = Callable[[InstallPlan], Awaitable[bool]]
 """Shows a plan to a person and says whether they agree."""
@@ -66,10 +66,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Installer:
-    """Everything that an installation passes; built by `silo.runtime`."""
+    """Everything that an installation passes; built by `silo.runtime`.
+
+    Attributes:
+        prune_images: deletes all layers but those of the digests that it is given, and what processes that were killed left beside
+            them, as `silo.sandbox.image.Images.prune`.
+    """
 
     store: SkillStore
     images: ImageStore
+    prune_images: Callable[[Iterable[str]], object]
     units: SkillUnits
     backends: BackendChoice
     uv: Uv
@@ -103,20 +109,21 @@ class Installer:
                 raise CallDenied(
                     f"nobody agreed to install {namespace!r}", hint="`silo install --yes` agrees without asking"
                 )
-            async with self.store.stage(namespace) as stage:
-                layer, unit = await self._build(files, header, plan, requirements, interpreter, request, on_step)
-                async with self._discarded_on_failure(layer):
+            try:
+                async with self.store.stage(namespace) as stage:
+                    unit = await self._build(files, header, plan, requirements, interpreter, request, on_step)
                     metadata = await self._describe(backend, unit, header, on_step)
-                    image = ImageReference(interpreter.version, unit.base.digest, layer.digest)
-                    before = await to_thread.run_sync(self._installed, namespace)
+                    image = ImageReference(interpreter.version, unit.base.digest, unit.layer.digest)
                     skill = self._skill(plan, metadata, str(image), backend.isolation)
-                    with CancelScope(
-                        shield=True
-                    ):  # from here on it takes milliseconds, and is done whole or not at all
+                    # From here on it takes milliseconds, and is done whole or not at all.
+                    with CancelScope(shield=True):
                         await to_thread.run_sync(
                             lambda: stage.commit(skill, script=files.script, lock=lock, manual=files.manual)
                         )
-                        await to_thread.run_sync(self._discard, before)
+            finally:
+                # What it built in vain, or the version that it replaced: after the stage, so that this install is not in its own way.
+                with CancelScope(shield=True):
+                    await self._collect((backend,))
             return skill
 
     async def uninstall(self, namespace: str, *, caller: Caller) -> Skill | None:
@@ -131,21 +138,18 @@ class Installer:
             digest = None if skill is None else skill.digest
             body = {"skill": namespace, "skill_digest": digest, "caller": _caller(caller), "outcome": "ok"}
             await to_thread.run_sync(self.audit.append, "uninstall", body)
-            await to_thread.run_sync(self._discard, skill)
+            await self._collect(())
         return skill
 
     async def prune(self, backends: tuple[Backend, ...]) -> None:
-        """Delete what backends prepared for skills that are not installed any more."""
-        keep: list[Unit] = []
-        for skill in await to_thread.run_sync(self.store.list):
-            try:
-                keep.append(await self.units.of(skill))
-            except SiloError:
-                continue  # its image is gone, so nothing that was made of it can be used again
+        """Delete what was built for skills that are not installed any more, also by installs that were killed.
+
+        While an install is under way nothing happens: it does the same when it ends.
+        """
         for backend in backends:
             # Remembered. Until it knows what works here, a backend does not know what it has made.
             await backend.probe()
-            await to_thread.run_sync(backend.prune, keep)
+        await self._collect(backends)
 
     def _read(self, request: Request) -> tuple[Source, SourceFiles]:
         source = resolve_source(request.source, builtins=builtin_sources(self.builtins), cwd=request.cwd)
@@ -187,7 +191,7 @@ class Installer:
         interpreter: Interpreter,
         request: Request,
         on_step: OnStep,
-    ) -> tuple[Image, Unit]:
+    ) -> Unit:
         """Build the environment and the image; a folder that is not taken over by the image is deleted."""
         staged = await to_thread.run_sync(self.images.staging)
         try:
@@ -207,7 +211,7 @@ class Installer:
         finally:
             with CancelScope(shield=True):
                 await to_thread.run_sync(lambda: shutil.rmtree(staged, ignore_errors=True))
-        return layer, await self.units.unit(replace(header, namespace=plan.namespace), interpreter.version, base, layer)
+        return await self.units.unit(replace(header, namespace=plan.namespace), interpreter.version, base, layer)
 
     async def _describe(self, backend: Backend, unit: Unit, header: SkillHeader, on_step: OnStep) -> Metadata:
         on_step("running the script in a sandbox to read its tools")
@@ -266,33 +270,24 @@ class Installer:
             with CancelScope(shield=True):
                 await to_thread.run_sync(self.audit.append, event, {**body, "outcome": outcome})
 
-    @asynccontextmanager
-    async def _discarded_on_failure(self, layer: Image) -> AsyncIterator[None]:
-        try:
-            yield
-        except BaseException:
-            with CancelScope(shield=True):
-                await to_thread.run_sync(self._discard_layer, layer)
-            raise
-
     def _installed(self, namespace: str) -> Skill | None:
         return next((skill for skill in self.store.list() if skill.namespace == namespace), None)
 
-    def _discard(self, skill: Skill | None) -> None:
-        """Delete the image of a version that was replaced or removed."""
-        reference = ImageReference.parse(skill.image) if skill is not None else None
-        if reference is not None and (layer := self.images.find("layer", reference.layer)) is not None:
-            self._discard_layer(layer)
-
-    def _discard_layer(self, layer: Image) -> None:
-        """Delete an image unless an installed skill has it: two skills may be the same script under two names."""
-        references = [ImageReference.parse(skill.image) for skill in self.store.list()]
-        if any(reference is not None and reference.layer == layer.digest for reference in references):
-            return
-        folder = layer.tree.parent
-        # Renamed first, so that an image is either whole or not there.
-        doomed = folder.rename(folder.with_name(f".gone-{folder.name}-{secrets.token_hex(4)}"))
-        shutil.rmtree(doomed, ignore_errors=True)
+    async def _collect(self, backends: tuple[Backend, ...]) -> None:
+        """Delete what no installed skill has, unless an install is under way: it may be building or using just that."""
+        async with self.store.alone() as is_alone:
+            if not is_alone:
+                return
+            await to_thread.run_sync(self.store.sweep)
+            skills = await to_thread.run_sync(self.store.list)
+            references = [ImageReference.parse(skill.image) for skill in skills]
+            await to_thread.run_sync(self.prune_images, [one.layer for one in references if one is not None])
+            keep: list[Unit] = []
+            for skill in skills:
+                with suppress(SiloError):  # its image is gone, so nothing that was made of it can be used again
+                    keep.append(await self.units.of(skill))
+            for backend in backends:
+                await to_thread.run_sync(backend.prune, keep)
 
 
 def _namespace(name: str) -> str:

@@ -35,7 +35,7 @@ class ImageStore(Protocol):
         ...
 
     def staging(self) -> Path:
-        """Make a new folder on the same file system as the images."""
+        """Make a new folder on the same file system as the images, for an install that is under way."""
         ...
 
 

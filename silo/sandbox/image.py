@@ -8,8 +8,6 @@ once a microVM needed it. What goes into a skill's environment is decided in `si
 from __future__ import annotations
 
 import compileall
-import contextlib
-import fcntl
 import os
 import platform
 import shutil
@@ -27,6 +25,7 @@ from silo.errors import SandboxBroken
 from silo.model import Interpreter
 from silo.sandbox import elf
 from silo.sandbox.base import MIB, Image, OnStep
+from silo.sandbox.build_cache import BuildCache
 
 _SILO = Path(__file__).resolve().parent.parent
 
@@ -47,6 +46,9 @@ _CA_BUNDLES = (
 )
 _LDCONFIG_TAGS = {"x86_64": "x86-64", "aarch64": "AArch64"}
 
+_STAGING = ".staging-"
+_MAKING = ".disk.ext4."
+
 _DISK_SPARE = 1.15
 """Room for ext4's own tables over the sum of the file sizes; too little and `mke2fs -d` says so."""
 
@@ -59,6 +61,7 @@ class Images:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._cache = BuildCache(folder)
         # The files of a running silo do not change under it; reading them for each call would cost milliseconds.
         self._runtimes: dict[str, Image] = {}
 
@@ -117,9 +120,12 @@ class Images:
         return Image(digest, tree) if tree.is_dir() else None
 
     def staging(self) -> Path:
-        """Make a new folder beside the images, for a layer to be filled in; the caller moves it in or deletes it."""
+        """Make a new folder beside the images, for a layer to be filled in; the caller moves it in or deletes it.
+
+        What says that it is in use is the stage of its install (`silo.catalog.store.SkillStore.stage`).
+        """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=".staging-", dir=self._folder))
+        return Path(tempfile.mkdtemp(prefix=_STAGING, dir=self._folder))
 
     def disk(self, image: Image) -> Path:
         """Return the ext4 file of an image, making it if this is the first time. Blocking.
@@ -129,33 +135,38 @@ class Images:
         """
         if image.disk.is_file():
             return image.disk
-        with self._lock(image.tree.parent.name):
+        with self._cache.locked(image.tree.parent.name):
             if not image.disk.is_file():
                 _make_ext4(image.tree, image.disk)
         return image.disk
 
     def prune(self, keep: Iterable[str]) -> list[Path]:
-        """Delete the images whose digests are not in `keep`, and stale staging folders; return what was deleted."""
-        wanted = {digest[:32] for digest in keep}
-        gone: list[Path] = []
-        if not self._folder.is_dir():
-            return gone
-        for entry in self._folder.iterdir():
-            kind, _, digest = entry.name.partition("-")
-            if kind in ("base", "layer", "runtime") and digest not in wanted:
-                # Renamed first, so that an image is either whole or not there.
-                doomed = entry.rename(entry.with_name(f".gone-{entry.name}-{os.getpid()}"))
-                _delete(doomed)
-                gone.append(entry)
+        """Delete layers whose digests are not in `keep`, and what processes that were killed left; return which layers.
+
+        Only while no install is under way (`silo.catalog.store.SkillStore.alone`): its layer is in no record yet, and its staging
+        folder would be taken for one that was left. Bases and runtimes stay; any skill may need them, and there are few.
+        """
+        for staged in self._folder.glob(f"{_STAGING}*"):
+            _delete(staged)
+        wanted = {f"layer-{digest[:32]}" for digest in keep}
+        names = self._cache.names()
+        unwanted = [name for name in names if name.startswith("layer-") and name not in wanted]
+        gone = [self._folder / name for name in unwanted if self._cache.discard(name)]
+        for name in names:
+            if disks := list((self._folder / name).glob(f"{_MAKING}*")):
+                with self._cache.try_locked(name) as is_held:
+                    for disk in disks if is_held else ():
+                        disk.unlink(missing_ok=True)
+        self._cache.sweep()
         return gone
 
     def _build(self, kind: str, digest: str, fill: Filler) -> Image:
         name = f"{kind}-{digest[:32]}"
-        with self._lock(name):
+        with self._cache.locked(name):
             found = self.find(kind, digest)
             if found is not None:
                 return found
-            building = Path(tempfile.mkdtemp(prefix=f".building-{name}-", dir=self._folder))
+            building = self._cache.building(name)
             try:
                 tree = building / "tree"
                 tree.mkdir(mode=0o755)
@@ -170,13 +181,6 @@ class Images:
             finally:
                 _delete(building)
         return Image(digest, self._folder / name / "tree")
-
-    @contextlib.contextmanager
-    def _lock(self, name: str) -> Iterator[None]:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(self._folder / f".lock-{name}", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
 
 
 def _digest(*parts: str) -> str:
@@ -353,7 +357,7 @@ def _make_ext4(tree: Path, disk: Path) -> None:
     entries = list(tree.rglob("*"))
     size = sum(-(-p.lstat().st_size // 4096) * 4096 for p in entries if not p.is_dir()) + len(entries) * 512
     blocks = int(size * _DISK_SPARE / 4096) + 4 * MIB // 4096
-    making = disk.with_name(f".{disk.name}.{os.getpid()}")
+    making = disk.with_name(f"{_MAKING}{os.getpid()}")
     options = ["-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-I", "256", "-N", str(len(entries) + 64)]
     features = ["-O", "^has_journal,^resize_inode,^huge_file", "-E", "root_owner=0:0,lazy_itable_init=0"]
     try:

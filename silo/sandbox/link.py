@@ -335,6 +335,8 @@ class GuestLink:
                 await anyio.sleep(_LAST_WORDS_S)  # init may be about to say why
             except (WireError, SkillFailed) as error:
                 failure.append(error)
+            except Exception as error:  # the caller's own, out of `on_progress`: it ends the call and goes on as it is
+                failure.insert(0, error)
             group.cancel_scope.cancel()
 
         async def drain(descriptor: int, sink: _Sink, group: anyio.abc.TaskGroup) -> None:
@@ -369,12 +371,13 @@ class GuestLink:
             group.start_soon(do, group)
         if answer:
             return answer[0]
-        raise self._reason(failure[0])
+        first = failure[0]
+        if isinstance(first, _Flooded | _Died | WireError | EOFError):
+            raise self._reason(first)
+        raise first
 
     def _reason(self, error: BaseException) -> SkillFailed:
         """Say what a broken conversation means, in the words of `silo.errors`."""
-        if isinstance(error, SkillFailed):
-            return error
         if isinstance(error, _Flooded):
             return self._failed(
                 SkillFlooded,

@@ -12,7 +12,6 @@ import fcntl
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -26,6 +25,7 @@ import anyio.to_thread
 
 from silo.errors import SandboxBroken, SkillFailed
 from silo.sandbox.base import MIB, Limits, OnStep, Unit
+from silo.sandbox.build_cache import BuildCache
 from silo.sandbox.image import Images
 from silo.sandbox.kernel import GuestKernel
 from silo.sandbox.link import GuestLink
@@ -79,6 +79,7 @@ class Templates:
 
     def __init__(self, folder: Path, images: Images, qemu: Qemu, kernel: GuestKernel) -> None:
         self._folder = folder
+        self._cache = BuildCache(folder)
         self._images = images
         self._qemu = qemu
         self._kernel = kernel
@@ -115,20 +116,12 @@ class Templates:
         if found is not None:
             return found
         digest = self.digest(unit)
-        async with self._building.setdefault(digest, anyio.Lock()), self._locked(digest):
+        async with self._building.setdefault(digest, anyio.Lock()), self._cache.wait_locked(digest[:32]):
             found = self.find(unit)
             return found or await self._make(unit, digest, deadline, on_step)
 
-    @contextlib.asynccontextmanager
-    async def _locked(self, digest: str) -> AsyncIterator[None]:
-        """Hold the lock that keeps other processes from making the same template."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(self._folder / f".lock-{digest[:32]}", "w") as file:  # noqa: ASYNC230 - an empty file
-            await anyio.to_thread.run_sync(fcntl.flock, file, fcntl.LOCK_EX, abandon_on_cancel=True)
-            yield
-
     async def _make(self, unit: Unit, digest: str, deadline: float, on_step: OnStep) -> Template:
-        building = Path(tempfile.mkdtemp(prefix=f".building-{digest[:16]}-", dir=self._folder))
+        building = self._cache.building(digest[:32])
         try:
             on_step(f"booting a microVM for '{unit.name}'")
             facts = await self._boot_and_save(unit, building, deadline, on_step)
@@ -145,7 +138,8 @@ class Templates:
             await anyio.to_thread.run_sync(_put_in_place, building, target)
         finally:
             self._forget_memory(digest)
-            await anyio.to_thread.run_sync(lambda: shutil.rmtree(building, ignore_errors=True))
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(lambda: shutil.rmtree(building, ignore_errors=True))
         found = self.find(unit)
         if found is None:
             raise SandboxBroken(f"the template of '{unit.name}' is damaged", hint="is the disk full? try again")
@@ -184,6 +178,14 @@ class Templates:
                     try:
                         described = await link.describe(deadline=deadline)
                     except SkillFailed as error:
+                        if error.code == "sandbox-lost" and _is_full(folder):
+                            # The memory's file is sparse; QEMU maps it, so it gets no error for a page that finds no room: it dies.
+                            raise SandboxBroken(
+                                f"the disk with {folder.parent} is full (No space left on device): the memory of a guest of "
+                                f"'{unit.name}' takes up to "
+                                f"{unit.limits.memory_mib} MiB there",
+                                hint="see the free space with `df -h`, make room, then try again",
+                            ) from error
                         raise _with_console(error, sockets.console_text(), process.last_words()) from error
                     ready = time.monotonic()
                     on_step("saving it as the template")
@@ -283,30 +285,16 @@ class Templates:
             os.close(descriptor)
 
     def prune(self, keep: Iterable[Unit]) -> list[Path]:
-        """Delete the templates of units that are not in `keep`; return what was deleted."""
-        wanted = {self.digest(unit)[:32] for unit in keep}
-        gone = []
-        if self._folder.is_dir():
-            for entry in self._folder.iterdir():
-                if not entry.name.startswith(".") and entry.name not in wanted:
-                    doomed = entry.rename(entry.with_name(f".gone-{entry.name}-{os.getpid()}"))
-                    shutil.rmtree(doomed, ignore_errors=True)
-                    gone.append(entry)
-            self._sweep()
-        return gone
+        """Delete the templates of units that are not in `keep`, and what processes that were killed left; return which templates.
 
-    def _sweep(self) -> None:
-        """Delete what processes that were killed left behind; whoever is making a template holds the lock of its digest."""
-        for entry in self._folder.glob(".gone-*"):
-            shutil.rmtree(entry, ignore_errors=True)
-        for entry in self._folder.glob(".building-*"):
-            for lock in self._folder.glob(f".lock-{entry.name.split('-')[1]}*"):
-                with open(lock, "w") as file:
-                    try:
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    except BlockingIOError:
-                        continue
-                    shutil.rmtree(entry, ignore_errors=True)
+        One that is being made is left alone. Only while no install is under way (`silo.catalog.store.SkillStore.alone`): the template
+        that it has just made belongs to a unit of which no list can know yet.
+        """
+        wanted = {self.digest(unit)[:32] for unit in keep}
+        unwanted = [name for name in self._cache.names() if name not in wanted]
+        gone = [self._folder / name for name in unwanted if self._cache.discard(name)]
+        self._cache.sweep()
+        return gone
 
     def close(self) -> None:
         """Give the memory back that was kept for clones."""
@@ -385,6 +373,12 @@ def sealed_copy(path: Path) -> int:
     finally:
         os.close(source)
     return copy
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether not even a page of a guest's memory finds room there."""
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize < 64 * 1024
 
 
 def _with_console(error: SkillFailed, console: str, last_words: str) -> SkillFailed:

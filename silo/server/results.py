@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 from mcp import types
 
-from silo.errors import SiloError, SkillFailed
+from silo.errors import SiloError, SkillFailed, SkillUnknown, ToolUnknown
 from silo.model import File, Result, Tool
-from silo.server.tools import compact_json, wrap_data
+from silo.server.tools import SEARCH, compact_json, wrap_data
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -87,7 +87,10 @@ def error_result(error: SiloError) -> types.CallToolResult:
         if error.stdout:
             details.append(f"--- end of stdout, from the skill ---\n{_tail(error.stdout)}")
         meta[META_LOGS] = {"stdout": _tail(error.stdout), "stderr": _tail(error.stderr)}
-    return _error_result(error.code, error.message, error.hint, meta, details)
+    hint = error.hint
+    if isinstance(error, SkillUnknown | ToolUnknown) and "`silo " in hint:
+        hint = f'find one: call {SEARCH} with {{"query": "what the tool should do"}}'  # a model has no command line
+    return _error_result(error.code, error.message, hint, meta, details)
 
 
 def internal_error(incident: str) -> types.CallToolResult:

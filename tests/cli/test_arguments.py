@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from silo.cli.arguments import FromFile, parse_document, parse_words, split_words
-from silo.errors import ArgumentsInvalid, SiloError, UsageError
+from silo.errors import ArgumentsInvalid, SiloError, ToolUnknown, UsageError
 
 FILE = {"type": "string", "x-silo-file": True}
 
@@ -100,7 +100,22 @@ def test_the_tool_is_one_word_or_two(words, expected):
 @pytest.mark.parametrize("words", [[], ["a"], ["a", "b=1"]])
 def test_words_without_a_tool_are_refused(words):
     with pytest.raises(UsageError):
-        split_words(words)
+        split_words(words, lambda: ["a.tool"])
+
+
+@pytest.mark.parametrize(("word", "near"), [("jwtsign", "jwt.sign"), ("sign", "jwt.sign"), ("qqq", "silo list")])
+def test_a_word_that_is_no_skill_gets_the_nearest_tools(word, near):
+    with pytest.raises(ToolUnknown) as caught:
+        split_words([word, "x=1"], lambda: ["jwt.sign", "jwt.verify", "table.query"])
+    assert near in caught.value.hint
+
+
+def test_a_list_of_lists_without_end_takes_no_text():
+    schema = {"$defs": {"self": {"type": "array", "items": {"$ref": "#/$defs/self"}}}}
+    schema["properties"] = {"key": {"$ref": "#/$defs/self"}}
+    with pytest.raises(ArgumentsInvalid):
+        parse_words(["key=x"], schema)
+    assert parse_words(["key=[[]]"], schema) == {"key": [[]]}
 
 
 SCALARS = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(max_size=10)

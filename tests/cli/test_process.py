@@ -84,6 +84,14 @@ def test_who_stops_reading_gets_no_complaint(start, silo):
     assert (process.returncode, err) == (141, "")
 
 
+def test_an_output_that_is_full_is_an_error_and_no_bug(ended):
+    for command in ("list", "vault status --json", "audit show --json", "config show"):
+        status, out, err = ended(["sh", "-c", 'exec "$@" >/dev/full', "sh", *REAL], *command.split())
+        assert (status, out) == (2, ""), err
+        assert "can't write to standard output: No space left on device [usage]" in err
+        assert err.count("\n") == 2  # the error, its hint, and no complaint of Python's at exit
+
+
 def test_a_closed_input_is_an_empty_one(ended):
     status, out, err = ended(["sh", "-c", 'exec "$@" <&-', "sh", *REAL], "vault", "add", "KEY")
     assert (status, out) == (2, "")

@@ -76,7 +76,7 @@ def test_ps_is_list(silo):
 
 
 def test_an_empty_list_is_an_empty_document_and_a_word_on_stderr(bare_silo):
-    assert bare_silo("list", "--json").json == {"skills": []}
+    assert bare_silo("list", "--json").json == {"skills": [], "damaged": []}
     found = bare_silo("list")
     assert (found.status, found.out) == (0, "")
     assert "silo install jwt" in found.err

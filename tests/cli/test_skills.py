@@ -42,16 +42,46 @@ def test_install_and_uninstall_leave_what_they_say(bare_silo, source):
     assert [skill["namespace"] for skill in bare_silo("list", "--json").json["skills"]] == ["other"]
     removed = bare_silo("uninstall", "other")
     assert (removed.status, removed.out, removed.err) == (0, "", "")
-    assert bare_silo("list", "--json").json == {"skills": []}
+    assert bare_silo("list", "--json").json == {"skills": [], "damaged": []}
     again = bare_silo("uninstall", "other")
     assert (again.status, again.code) == (2, "skill-unknown")
+
+
+@pytest.mark.parametrize("damage", [lambda text: "{\n", lambda text: text.replace(": false", ": true")])
+def test_a_damaged_skill_is_named_by_list_and_mended_by_install_or_uninstall(silo, source, damage):
+    whole = silo("list", "--json")
+    manifest = next(silo.home.glob("skills/demo/*/manifest.json"))
+    for mend in (["install", str(source), "--name", "demo", "--yes"], ["uninstall", "demo"]):
+        manifest.write_text(damage(manifest.read_text()))
+        text = silo("list")
+        assert (text.status, text.out) == (0, "")
+        assert "silo: warning: demo is damaged and not in the list: skill 'demo' was changed" in text.err
+        assert "`silo install SOURCE --name demo`" in text.hint
+        assert "`silo uninstall demo`" in text.hint
+        document = silo("list", "--json")
+        assert (document.status, document.json, document.err) == (0, {"skills": [], "damaged": ["demo"]}, text.err)
+        assert silo(*mend).status == 0
+        after = silo("list", "--json")
+        assert (after.json["damaged"], after.err) == ([], "")
+    assert whole.json["damaged"] == []
+    assert after.json["skills"] == []
+
+
+def test_a_damaged_skill_does_not_hide_the_others_in_the_list(silo, source):
+    silo("install", str(source), "--name", "other", "--yes")
+    next(silo.home.glob("skills/demo/*/manifest.json")).write_text("{")
+    assert [skill["namespace"] for skill in silo("list", "--json").json["skills"]] == ["other"]
+    found = silo("list")
+    assert found.status == 0
+    assert "other" in found.out
+    assert "demo is damaged" in found.err
 
 
 def test_install_without_a_terminal_needs_yes_and_installs_nothing(bare_silo, source):
     found = bare_silo("install", str(source))
     assert (found.status, found.code, found.out) == (3, "approval-required", "")
     assert "--yes" in found.hint
-    assert bare_silo("list", "--json").json == {"skills": []}
+    assert bare_silo("list", "--json").json == {"skills": [], "damaged": []}
 
 
 def test_yes_still_says_what_is_unusual(silo, source):
@@ -78,7 +108,7 @@ def test_a_header_that_cannot_be_is_refused(bare_silo, tmp_path, header, code):
     found = bare_silo("install", str(tmp_path / "demo.py"), "--yes")
     assert (found.status, found.code, found.out) == (2, code, "")
     assert found.hint
-    assert bare_silo("list", "--json").json == {"skills": []}
+    assert bare_silo("list", "--json").json == {"skills": [], "damaged": []}
 
 
 def test_an_unknown_source_is_answered_with_the_nearest_built_in_name(bare_silo):

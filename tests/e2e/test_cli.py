@@ -286,9 +286,9 @@ def test_lock_that_does_not_fit_the_header_is_refused(silo, tmp_path):
     assert "drifted" not in silo.installed()
 
 
-@pytest.mark.parametrize("mib", [8, 120])
+@pytest.mark.parametrize("mib", [8, 120, 200])
 def test_full_disk_is_told_in_a_line_and_leaves_nothing_half_installed(silo, tiny, tmp_path, mib):
-    """8 MiB do not hold the interpreter's files; 120 MiB hold them, and not their image as well."""
+    """8 MiB do not hold the interpreter's files; 120 MiB hold them, and not their image as well; 200 MiB not a guest's memory."""
     home = tmp_path / "full"
     home.mkdir(mode=0o700)
     report = tmp_path / "left"

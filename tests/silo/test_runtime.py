@@ -12,6 +12,7 @@ from silo_interaction import Answer
 from silo.config.schema import Config
 from silo.errors import (
     ApprovalRequired,
+    ArgumentsInvalid,
     ConfigUnknownKey,
     HomeUnsafe,
     SandboxUnavailable,
@@ -196,6 +197,33 @@ async def test_an_unsafe_home_or_a_misspelt_setting_stops_it_at_once(make, tmp_p
     (tmp_path / "home").chmod(0o777)
     with pytest.raises(HomeUnsafe):
         make()
+
+
+async def test_what_a_progress_callback_raises_comes_out_as_it_is(make):
+    class Mine(Exception):
+        pass
+
+    def complain(report):
+        raise Mine("stop")
+
+    async def report(request, on_progress):
+        on_progress(Progress(1, message="half"))
+        await anyio.sleep_forever()
+
+    backend = FakeBackend(report, described=described())
+    async with make(backend=backend) as silo:
+        await silo.install(make.source, agree=agree)
+        with pytest.raises(Mine):
+            await silo.call("demo.echo", {"text": "x"}, on_progress=complain)
+    assert backend.running == 0
+
+
+async def test_arguments_that_are_no_mapping_are_refused(make):
+    async with make() as silo:
+        await silo.install(make.source, agree=agree)
+        for arguments in ([1], "text", 5):
+            with pytest.raises(ArgumentsInvalid, match="not a mapping"):
+                await silo.call("demo.echo", arguments)
 
 
 def test_the_same_without_async(make):

@@ -56,17 +56,23 @@ class CallBenchmark:
         self._kernel = kernel
         self._runs = runs
         self._step = on_step
-        self._home = Path(tempfile.mkdtemp(prefix="silo-bench-"))
-        self._script = _script(self._home)
+        self._home = self._script = Path()
 
     def run(self) -> dict[str, Any]:
         """Measure, and return the document (see `docs/benchmarks/README.md`).
 
         Raises:
             SiloError: something that is measured does not work here.
+            Ended: a signal ended it; its guests are down, and its folder is gone.
         """
+        return run_until_signal(self._play)
+
+    async def _play(self) -> dict[str, Any]:
+        # Made here, where a signal ends the work and not the process, so that it is always deleted.
+        self._home = Path(tempfile.mkdtemp(prefix="silo-bench-"))
         try:
-            return run_until_signal(self._measure)
+            self._script = _script(self._home)
+            return await self._measure()
         finally:
             shutil.rmtree(self._home, ignore_errors=True)
 

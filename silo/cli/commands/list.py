@@ -21,20 +21,32 @@ def register(app: typer.Typer) -> None:
 def list_skills(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List the installed skills. `silo ps` is the same.
 
-    silo list
-    silo list --json | jq -r '.skills[].tools[].id'
+        silo list
+        silo list --json | jq -r '.skills[].tools[].id'
+
+    One whose record was damaged is named on stderr, and in the document under `damaged`.
     """
+    import anyio
+
     from silo.catalog.builtin import has_changed
     from silo.cli.documents import first_line, skill_document
     from silo.cli.render import emit_json, emit_table, say
 
     session: Session = ctx.obj
-    skills = session.skills()
+    runtime = session.open_runtime()
+    skills, damaged = anyio.run(runtime.skills), anyio.run(runtime.damaged)
+    for one in damaged:
+        # What it was installed from stood in the record.
+        again = f"`silo install SOURCE --name {one.namespace}`"
+        say(f"silo: warning: {one.namespace} is damaged and not in the list: {' '.join(one.reason.split())}")
+        say(f"silo: hint: install it again with {again}, or remove it with `silo uninstall {one.namespace}`")
     if as_json:
-        emit_json({"skills": [skill_document(skill) for skill in skills]})
-    elif not skills:
+        emit_json(
+            {"skills": [skill_document(skill) for skill in skills], "damaged": [one.namespace for one in damaged]}
+        )
+    elif not skills and not damaged:
         say("no skill is installed; `silo install jwt` installs a built-in one")
-    else:
+    elif skills:
         rows = [
             (
                 skill.namespace,

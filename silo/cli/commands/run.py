@@ -57,7 +57,7 @@ def run(
     from silo.cli.render import Steps, emit_json, say, say_error, say_timing
 
     session: Session = ctx.obj
-    tool, rest = split_words(words)
+    tool, rest = split_words(words, lambda: [tool.id for skill in session.skills() for tool in skill.tools])
     folder = None if output is None else prepare_folder(output)
     arguments = _arguments(session, tool, rest, args)
     isolation = to_isolation(backend)

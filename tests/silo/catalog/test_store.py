@@ -114,6 +114,28 @@ async def test_a_changed_file_is_noticed_and_installing_again_mends_it(store: Sk
     assert await install(store, script=b"print()\n") == store.get("demo")
 
 
+async def test_an_edited_record_is_noticed_although_it_reads_well(store: SkillStore):
+    """For instance one that no longer asks a person; script and lock are the same."""
+    skill = await install(store)
+    path = skill.folder / "manifest.json"
+    text = path.read_text()
+    assert text.count('"require_approval": false') == 2
+    path.write_text(text.replace('"require_approval": false', '"require_approval": true'))
+    with pytest.raises(SkillChanged, match="its record is not the one that was written"):
+        store.get("demo")
+    assert [one.namespace for one in store.damaged()] == ["demo"]
+    path.write_text(text)
+    assert store.get("demo") == skill
+
+
+async def test_renewing_a_version_leaves_one_seal(store: SkillStore):
+    first = await install(store)
+    renewed = replace(first, installed_at="2027-01-01T00:00:00Z")
+    async with store.stage("demo") as stage:
+        stage.commit(renewed, script=b"one", lock=LOCK, manual=None)
+    assert len(list(first.folder.glob("manifest.json.*"))) == 1
+
+
 @pytest.mark.parametrize("name", ["skill.py", "skill.py.lock", "manifest.json"])
 async def test_a_missing_file_is_noticed(store: SkillStore, name: str):
     skill = await install(store)
@@ -197,6 +219,74 @@ async def test_sweeping_spares_an_install_that_is_under_way(store: SkillStore):
         assert left_over(store) == [stage.folder.name]
 
 
+async def test_a_commit_that_was_killed_is_swept_with_another_skill(store: SkillStore):
+    """Killed when the new version is in place and nothing points at it yet: of a first install, and of an update."""
+    old = await install(store, "known", b"old")
+    program = (
+        "import anyio, os, sys\nfrom pathlib import Path\nsys.path.insert(0, sys.argv[2])\n"
+        "from silo.catalog.store import SkillStore\nfrom test_store import install\n"
+        "def hook(event, arguments):\n"
+        "    if event == 'os.symlink':\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "sys.addaudithook(hook)\n"
+        "anyio.run(install, SkillStore(Path(sys.argv[1])), sys.argv[3], b'new')\n"
+    )
+    for name in ("known", "fresh"):
+        arguments = [sys.executable, "-c", program, str(store.root), str(Path(__file__).parent), name]
+        done = await anyio.run_process(arguments, check=False)
+        assert done.returncode == -9, done.stderr
+    assert len(left_over(store)) == 2
+    assert len(list((store.root / "known").iterdir())) == 3
+    store.sweep()
+    assert left_over(store) == []
+    assert store.list() == (old,)
+    assert not (store.root / "fresh").exists()
+    assert len(list((store.root / "known").iterdir())) == 2
+
+
+async def test_nobody_is_alone_while_an_install_is_under_way(store: SkillStore):
+    with anyio.fail_after(20):
+        async with store.stage("demo"), store.alone() as is_alone:
+            assert not is_alone
+        async with store.alone() as is_alone:
+            assert is_alone
+
+
+async def test_an_install_waits_for_who_is_alone_and_so_does_the_next_who_asks(store: SkillStore):
+    order: list[str] = []
+
+    async def begin() -> None:
+        async with store.stage("demo"):
+            order.append("installing")
+
+    async def ask() -> None:
+        async with store.alone():
+            order.append("asking")
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks, store.alone() as is_alone:
+            assert is_alone
+            tasks.start_soon(begin)
+            tasks.start_soon(ask)
+            await anyio.wait_all_tasks_blocked()
+            assert order == []
+    assert sorted(order) == ["asking", "installing"]
+
+
+async def test_a_killed_install_is_not_under_way(store: SkillStore):
+    program = (
+        "import anyio, os, sys\nfrom pathlib import Path\nfrom silo.catalog.store import SkillStore\n"
+        "async def main():\n"
+        "    async with SkillStore(Path(sys.argv[1])).stage('demo'):\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "anyio.run(main)\n"
+    )
+    done = await anyio.run_process([sys.executable, "-c", program, str(store.root)], check=False)
+    assert done.returncode == -9
+    async with store.alone() as is_alone:
+        assert is_alone
+
+
 async def test_of_two_installs_at_once_one_waits_and_both_are_right(store: SkillStore):
     inside: list[str] = []
     results: list[Skill] = []
@@ -250,7 +340,11 @@ async def test_readers_never_meet_a_gap_while_versions_change(store: SkillStore)
             assert reader.stdout is not None
             assert b"ready".startswith(await reader.stdout.receive(1))
             for number in range(60):
-                await install(store, script=str(number // 2).encode())
+                # Every other time the same version with another record.
+                skill = make(store, "demo", script := str(number // 2).encode())
+                async with store.stage("demo") as stage:
+                    renewed = replace(skill, installed_at=f"2026-01-02T03:04:{number:02}Z")
+                    stage.commit(renewed, script=script, lock=LOCK, manual=None)
             (store.root / "stop").touch()
             assert await reader.wait() == 0
 

@@ -51,8 +51,14 @@ def test_good_arguments_pass():
 def test_the_expected_shape_is_one_readable_line():
     assert signature(TOOL) == (
         "data: file, sql: string, limit?: integer = 100, "
-        'mode?: "fast" | "exact", tags?: list of string, range?: {low: number} | null'
+        'mode?: "fast" | "exact", tags?: list of string, range?: {low?: number} | null'
     )
+    union = {"anyOf": [{"enum": ["a", 1, None]}, {"type": ["boolean", "null"]}, {"type": "null"}]}
+    assert signature(make_tool(properties={"one": union})) == 'one?: "a" | 1 | null | boolean'
+    both = {
+        "anyOf": [{"type": "object", "properties": {"x": {"type": ["string", "null"]}}}, {"type": ["string", "null"]}]
+    }
+    assert signature(make_tool(properties={"one": both})) == "one?: {x?: string | null} | string | null"
     assert signature(make_tool(properties={})) == "no arguments"
 
 

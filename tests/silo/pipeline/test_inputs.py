@@ -260,3 +260,42 @@ def test_no_descriptor_is_left_open(allowed):
         with pytest.raises(FileRefused):
             read(allowed, path)
     assert open_descriptors() == before
+
+
+def refused(link, rules):
+    _, places = find_files(TOOL, {"one": link})
+    with pytest.raises(FileRefused) as caught:
+        load_files(places, rules)
+    return caught.value
+
+
+@pytest.mark.parametrize("uri", ["file://[bad/x", "file://[::1/x", "file:////[", "file://a b/x", "FILE://elsewhere/x"])
+def test_a_link_that_is_broken_is_refused_and_no_bug(uri):
+    for link in (uri, {"uri": uri}):
+        assert (
+            "not a link to a file" in refused(link, NOTHING_ALLOWED).message
+            or "in no folder" in refused(link, NOTHING_ALLOWED).message
+        )
+
+
+def test_the_case_of_a_scheme_does_not_matter(tmp_path):
+    """RFC 3986 §3.1."""
+    (tmp_path / "a.txt").write_text("content")
+    for uri in (f"FILE://{tmp_path}/a.txt", f"File:{tmp_path}/a.txt", "DATA:text/plain,content"):
+        for link in (uri, {"uri": uri}):
+            _, places = find_files(TOOL, {"one": link})
+            [file] = load_files(places, InputRules(folders=(tmp_path,)))
+            assert file.data == b"content"
+
+
+def test_the_hint_for_a_refused_file_never_widens_more_than_it_must(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "credentials.silo").write_text("x")
+    rules = InputRules(folders=(tmp_path / "allowed",), forbidden=(home,))
+    own = refused(f"file://{home}/credentials.silo", rules)
+    assert "belongs to silo itself" in own.message
+    assert "allow_read" not in own.hint
+    folder = refused(f"file://{tmp_path}/allowed", rules)
+    assert "is a folder" in folder.message
+    assert "allow_read" not in folder.hint

@@ -1,6 +1,7 @@
 """Installing: real header, lock, environment and store; the sandbox is a fake. Nothing runs here, and nothing half-done stays."""
 
 import os
+import sys
 from pathlib import Path
 
 import anyio
@@ -25,6 +26,7 @@ from silo.pipeline.audit import AuditLog, read
 from silo.pipeline.install import Installer, Request
 from silo.pipeline.units import SkillUnits
 from silo.sandbox.base import Limits
+from silo.sandbox.image import Images
 from silo.testing.fakes import FakeBackend, FakeChoice, FakeClock, FakeImages
 
 pytestmark = pytest.mark.anyio
@@ -92,6 +94,7 @@ class Bench:
         return Installer(
             store=self.store,
             images=self.images,
+            prune_images=Images(self.home / "images").prune,
             units=SkillUnits(self.images, Limits()),
             backends=FakeChoice(self.backend),
             uv=Uv({name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}),
@@ -111,7 +114,7 @@ class Bench:
             name = str(path.relative_to(self.home))
             if path.is_file() and ".locks" not in name and not name.startswith("audit."):
                 found.append(name)
-            if path.is_dir() and path.name.startswith((".staging-", ".gone-", "layer-", "demo")):
+            if path.is_dir() and path.name.startswith((".staging-", ".building-", ".gone-", "layer-", "demo")):
                 found.append(name)
         return sorted(found)
 
@@ -137,7 +140,7 @@ async def test_a_script_becomes_a_skill(bench):
     assert (unit.layer.tree / "skill.py").read_bytes() == skill.script.read_bytes()
     assert (unit.layer.tree / "env").is_dir()
     assert unit.limits.memory_mib == 128
-    assert bench.notes == ["asked", "describe demo"]
+    assert bench.notes == ["asked", "describe demo", "prune all but 1"]
     assert bench.events() == [("install", "begun"), ("install", "ok")]
     assert not list(bench.images.staging().parent.glob(".staging-*/env"))
 
@@ -254,6 +257,178 @@ async def test_two_installs_at_once_both_end_well(bench):
     skill = bench.store.get("demo")
     await bench.installer().units.of(skill)
     assert [outcome for _, outcome in bench.events()].count("ok") == 2
+
+
+class Meeting(FakeBackend):
+    """Both of two installs are being described before the first of them fails; the second goes on when the first is over."""
+
+    def __init__(self, *, second):
+        super().__init__(described=said())
+        self.second = second
+        self.both = anyio.Event()
+        self.first_is_over = anyio.Event()
+
+    async def describe(self, unit, *, deadline, on_step):
+        if unit.name == "first":
+            await self.both.wait()
+            raise SkillImportError("no module", hint="h")
+        self.both.set()
+        await self.first_is_over.wait()
+        assert unit.layer.tree.is_dir(), "the other install took the layer away"
+        if self.second is not None:
+            raise self.second
+        return await super().describe(unit, deadline=deadline, on_step=on_step)
+
+
+async def install_both(bench):
+    """Install one script under two names at once; return the error of each."""
+    errors = {}
+
+    async def install(name):
+        try:
+            await bench.install(name=name)
+        except SiloError as error:
+            errors[name] = error
+        if name == "first":
+            bench.backend.first_is_over.set()
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            for name in ("first", "second"):
+                tasks.start_soon(install, name)
+    return errors
+
+
+async def test_an_install_that_fails_takes_nothing_from_another_of_the_same_script(bench):
+    bench.backend = Meeting(second=None)
+    assert {name: error.code for name, error in (await install_both(bench)).items()} == {"first": "skill-import-error"}
+    await bench.installer().units.of(bench.store.get("second"))
+
+
+async def test_of_two_installs_that_fail_at_once_each_says_why_and_nothing_stays(bench):
+    bench.backend = Meeting(second=SkillMetadataInvalid("no tools", hint="h"))
+    errors = await install_both(bench)
+    assert {name: error.code for name, error in errors.items()} == {
+        "first": "skill-import-error",
+        "second": "skill-metadata-invalid",
+    }
+    assert bench.leftovers() == []
+
+
+async def test_an_install_that_is_cancelled_takes_nothing_from_another_of_the_same_script(bench):
+    began = {"first": anyio.Event(), "second": anyio.Event()}
+    first_is_over = anyio.Event()
+    cancelled = anyio.CancelScope()
+
+    class Waiting(FakeBackend):
+        async def describe(self, unit, *, deadline, on_step):
+            began[unit.name].set()
+            await first_is_over.wait()
+            assert unit.layer.tree.is_dir(), "the other install took the layer away"
+            return await super().describe(unit, deadline=deadline, on_step=on_step)
+
+    async def first():
+        with cancelled:
+            await bench.install(name="first")
+        first_is_over.set()
+
+    async def second():
+        await bench.install(name="second")
+
+    bench.backend = Waiting(described=said())
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(first)
+            tasks.start_soon(second)
+            for event in began.values():
+                await event.wait()
+            cancelled.cancel()
+    assert cancelled.cancelled_caught
+    assert [skill.namespace for skill in bench.store.list()] == ["second"]
+    await bench.installer().units.of(bench.store.get("second"))
+
+
+@pytest.mark.parametrize("way", ["prune", "uninstall", "install"])
+async def test_nothing_is_pruned_while_an_install_is_under_way(bench, way):
+    """What it has built is in no record yet; it prunes when it ends."""
+    await bench.install(name="other")
+    bench.write(extra="timeout_s = 5")  # another script, so another layer
+
+    class Meddling(FakeBackend):
+        async def describe(self, unit, *, deadline, on_step):
+            bench.backend, meddler = FakeBackend(described=said(), notes=notes), bench.installer()
+            if way == "prune":
+                await meddler.prune((bench.backend,))
+            elif way == "uninstall":
+                await meddler.uninstall("other", caller=Caller("cli"))
+            else:
+                await bench.install(name="third")
+            assert not [note for note in notes if note.startswith("prune")]
+            assert unit.layer.tree.is_dir()
+            return await super().describe(unit, deadline=deadline, on_step=on_step)
+
+    notes = []
+    bench.backend = Meddling(described=said(), notes=bench.notes)
+    skill = await bench.install()
+    await bench.installer().units.of(skill)
+    layers = {name.split("/")[1] for name in bench.leftovers() if name.startswith("images/layer-")}
+    assert len(layers) == (1 if way == "uninstall" else 2)
+    assert bench.notes[-1].startswith("prune all but")
+
+
+KILLED = """
+import os, signal, sys
+import anyio
+from datetime import UTC, datetime
+from pathlib import Path
+from silo.catalog.store import SkillStore
+from silo.catalog.uv import Uv
+from silo.model import Caller
+from silo.pipeline.audit import AuditLog
+from silo.pipeline.install import Installer, Request
+from silo.pipeline.units import SkillUnits
+from silo.sandbox.base import Limits
+from silo.sandbox.image import Images
+from silo.testing.fakes import FakeBackend, FakeChoice, FakeImages
+
+home, source, when = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+images = FakeImages(home / "images")
+now = lambda: datetime.now(UTC)
+installer = Installer(
+    store=SkillStore(home / "skills"), images=images, prune_images=Images(home / "images").prune,
+    units=SkillUnits(images, Limits()), backends=FakeChoice(FakeBackend()), uv=Uv(dict(os.environ)),
+    audit=AuditLog(home, now=now), builtins=home / "none", now=now,
+)
+
+def on_step(step):
+    if step.startswith(when):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+async def agree(plan):
+    return True
+
+anyio.run(lambda: installer.install(Request(source, Path("/"), Caller("cli"), name="killed"), agree=agree, on_step=on_step))
+"""
+
+
+@pytest.mark.parametrize(
+    ("when", "left"),
+    [("building the image", "images/.staging-"), ("running the script", "images/layer-")],
+)
+async def test_what_a_killed_install_left_is_deleted_by_the_next_of_any_skill(bench, when, left):
+    environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    command = [sys.executable, "-c", KILLED, str(bench.home), str(bench.source), when]
+    with anyio.fail_after(60):
+        done = await anyio.run_process(command, check=False, env=environ)
+    assert done.returncode == -9, done.stderr
+    assert any(name.startswith(left) for name in bench.leftovers()), bench.leftovers()
+    assert list((bench.home / "skills" / ".staging").iterdir())
+    bench.write(extra="timeout_s = 5")
+    skill = await bench.install()
+    await bench.installer().units.of(skill)
+    mine = ("images/base-", "images/runtime-", f"images/layer-{skill.image.rsplit('/', 1)[1][:32]}", "skills/demo")
+    assert [name for name in bench.leftovers() if not name.startswith(mine)] == []
+    assert list((bench.home / "skills" / ".staging").iterdir()) == []
 
 
 async def test_a_skill_can_be_installed_under_another_name(bench):

@@ -97,6 +97,7 @@ class FakeEngine:
     calls: list[tuple[str, dict[str, Any], Caller | None]] = field(default_factory=list)
     searches: list[tuple[str, int]] = field(default_factory=list)
     failure: Exception | None = None
+    hint: str = "did you mean 'demo.echo'?"
     running: anyio.Event = field(default_factory=anyio.Event)
     cancelled: anyio.Event = field(default_factory=anyio.Event)
 
@@ -138,7 +139,7 @@ class FakeEngine:
     ) -> Result:
         self.calls.append((tool, dict(arguments or {}), caller))
         if tool not in {known.id for known in await self.tools()}:
-            raise ToolUnknown(f"no tool is called {tool!r}", hint="did you mean 'demo.echo'?")
+            raise ToolUnknown(f"no tool is called {tool!r}", hint=self.hint)
         try:
             self.running.set()
             return await self.scripts[tool](arguments or {}, on_progress or (lambda report: None))

@@ -227,6 +227,15 @@ async def test_unknown_tool_is_a_result_with_the_nearest_name(engine, mode):
             assert "did you mean 'demo.echo'?" in text_of(result)
 
 
+async def test_a_name_that_nothing_is_near_to_leads_a_model_to_the_search_and_not_to_a_command_line(engine, mode):
+    engine.hint = "`silo list` shows the installed skills and their tools"
+    async with connect(engine, mode) as client:
+        result = await client.call_tool("silo_execute", {"tool": "nope.nope"})
+    assert "error [tool-unknown]" in text_of(result)
+    assert "silo_search" in text_of(result)
+    assert "`silo " not in text_of(result)
+
+
 async def test_failure_of_a_skill_tells_the_model_what_happened(engine, mode):
     async with connect(engine, mode) as client:
         result = await client.call_tool("demo__fail")
