@@ -29,8 +29,8 @@ _INPUT_FLAGS, _OUTPUT_FLAGS, _LOCAL_FLAGS, _CONTROL_CHARACTERS = 0, 1, 3, 6  # p
 class TerminalChannel:
     """Asks on the controlling terminal, one question at a time. Needs an asyncio loop; starts no thread.
 
-    Only `y` and `yes` are a yes. An empty line, anything else, Ctrl-C and the end of input are a no. What was typed before the
-    question was shown does not count.
+    Only `y` and `yes` are a yes. An empty line, anything else, Ctrl-C and the end of input are a no; Ctrl-C says so as well, since
+    it means more than this question. What was typed before the question was shown does not count.
     """
 
     def __init__(self, *, input_fd: int = 0, message_fd: int = 2) -> None:
@@ -137,8 +137,8 @@ def _conversation() -> Iterator[int]:
 def _asking(terminal: int) -> list[Any]:
     """Return the terminal's settings, changed so that it gives whole lines and Ctrl-C is a character that ends one.
 
-    Not a signal that would end the program in the middle of a question: whoever asked is told. This works in any thread, and leaves the program's own handling
-    of signals alone.
+    Not a signal that would end the program in the middle of a question: whoever asked is told (`Answer.interrupted`). This works
+    in any thread, and leaves the program's own handling of signals alone.
     """
     settings = termios.tcgetattr(terminal)
     settings[_INPUT_FLAGS] = settings[_INPUT_FLAGS] & ~(termios.IGNCR | termios.INLCR) | termios.ICRNL

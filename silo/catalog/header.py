@@ -62,10 +62,6 @@ def read_header(script: bytes, *, name: str, filename: str = "skill.py") -> Skil
     return _parse(document, name, where)
 
 
-_NEARLY = 0.75
-"""One letter of four too many, missing, doubled or exchanged with its neighbour."""
-
-
 def refuse_not_yet(header: SkillHeader) -> None:
     """Refuse what the schema has but this version of silo does not: pretending would be worse.
 
@@ -233,7 +229,7 @@ def _parse(document: dict[str, Any], name: str, where: _Lines) -> SkillHeader:
         raise _refused(error, (), ScriptTable, where) from error
     for other in script.tool:
         # Tables of other tools are theirs; one that is nearly ours is a spelling mistake, and what it restricts would be open.
-        if other != "silo" and difflib.SequenceMatcher(None, other.casefold(), "silo").ratio() >= _NEARLY:
+        if other != "silo" and _is_nearly_silo(other):
             raise HeaderInvalid(
                 f"{where.of(('tool', other))}: [tool.{other}] is not silo's table", hint="did you mean [tool.silo]?"
             )
@@ -273,6 +269,16 @@ def _parse(document: dict[str, Any], name: str, where: _Lines) -> SkillHeader:
         min_isolation=None if silo.min_isolation is None else Isolation(silo.min_isolation),
         description=silo.description,
     )
+
+
+_NEARLY = 0.75
+"""One letter of four too many, missing, doubled or exchanged with its neighbour."""
+
+
+def _is_nearly_silo(name: str) -> bool:
+    """Whether a table was probably meant for silo, which is also called `silo-runtime` (its package)."""
+    plain = name.casefold()
+    return plain.startswith("silo") or difflib.SequenceMatcher(None, plain, "silo").ratio() >= _NEARLY
 
 
 def _refused(error: ValidationError, prefix: tuple[str, ...], model: type[BaseModel], where: _Lines) -> HeaderInvalid:

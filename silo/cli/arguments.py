@@ -152,7 +152,7 @@ _NOTHING = object()
 def _read(text: str, schema: Mapping[str, Any], root: Mapping[str, Any], *, depth: int = 0) -> Json:
     """Return the text as a value of one plain schema, or `_NOTHING`."""
     if schema.get(_FILE_MARK) is True:
-        return text if text.startswith(("data:", "file:")) else _NOTHING
+        return text if text[:5].lower() in {"data:", "file:"} else _NOTHING
     choices = (
         schema["enum"] if isinstance(schema.get("enum"), list) else [schema["const"]] if "const" in schema else None
     )

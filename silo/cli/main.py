@@ -38,8 +38,10 @@ def main() -> int:
             environ[MASTER_KEY_VARIABLE] = key
         debug = environ.pop("SILO_DEBUG", "") not in {"", "0"}
 
+        from silo.cli.render import watch_stdout
         from silo.cli.session import Session
 
+        watch_stdout()
         return run(sys.argv[1:], Session(environ), debug=debug)
     except KeyboardInterrupt:  # while loading: nothing was started yet
         return 130
@@ -53,7 +55,7 @@ def run(arguments: Sequence[str], session: Session, *, debug: bool = False) -> i
         session: what the command works with.
         debug: show the traceback of a bug.
     """
-    from silo.cli.render import StdoutClosed, abandon_stdout, say_error, say_failure
+    from silo.cli.render import StdoutClosed, abandon_stdout, say_error, say_failure, stdout_failure
     from silo.cli.session import Ended, interrupted
     from silo.errors import SiloError, SkillFailed
 
@@ -69,7 +71,7 @@ def run(arguments: Sequence[str], session: Session, *, debug: bool = False) -> i
     except SiloError as error:
         failure = error
     except Exception as error:
-        expected = _only_expected(error)
+        expected = _only_expected(error) or stdout_failure(error)
         if expected is None:
             return _report_bug(error, debug=debug)
         failure = expected

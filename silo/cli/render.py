@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -45,6 +46,22 @@ def emit(text: str) -> None:
     if not text:
         return
     _write(_visible(text, sys.stdout) + ("" if text.endswith("\n") else "\n"))
+
+
+def emit_bytes(data: bytes) -> None:
+    """Write bytes to stdout as they are.
+
+    Raises:
+        StdoutClosed, UsageError: as `emit`.
+    """
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise StdoutClosed from None
+    except OSError as error:
+        raise _unwritable(error) from error
 
 
 def emit_json(document: Mapping[str, Any]) -> None:
@@ -88,10 +105,53 @@ def _write(text: str) -> None:
     except BrokenPipeError:
         raise StdoutClosed from None
     except OSError as error:
-        abandon_stdout()
-        raise UsageError(
-            f"can't write to standard output: {error.strerror}", hint="make room, or send the output elsewhere"
-        ) from error
+        raise _unwritable(error) from error
+
+
+class WatchedStdout(io.TextIOWrapper):
+    """stdout that remembers how it failed, so that an error of it is known whoever wrote: the parser prints help by itself."""
+
+    failure: OSError | None = None
+
+    def write(self, text: str, /) -> int:
+        """As in `TextIOWrapper`."""
+        try:
+            return super().write(text)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def flush(self) -> None:
+        """As in `TextIOWrapper`."""
+        try:
+            super().flush()
+        except OSError as error:
+            self.failure = error
+            raise
+
+
+def watch_stdout() -> None:
+    """Put a `WatchedStdout` in the place of the process's stdout."""
+    old = sys.stdout
+    if isinstance(old, io.TextIOWrapper):
+        encoding, errors, by_line, at_once = old.encoding, old.errors, old.line_buffering, old.write_through
+        sys.stdout = WatchedStdout(
+            old.detach(), encoding=encoding, errors=errors, line_buffering=by_line, write_through=at_once
+        )
+
+
+def stdout_failure(error: BaseException) -> UsageError | None:
+    """Return what to say if this error is stdout's; None if it came from elsewhere."""
+    if isinstance(error, OSError) and error is getattr(sys.stdout, "failure", None):
+        return _unwritable(error)
+    return None
+
+
+def _unwritable(error: OSError) -> UsageError:
+    abandon_stdout()
+    return UsageError(
+        f"can't write to standard output: {error.strerror}", hint="make room, or send the output elsewhere"
+    )
 
 
 def abandon_stdout() -> None:

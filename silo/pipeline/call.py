@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from anyio import to_thread
 
-from silo.errors import CanaryTripped, SiloError, SkillUnknown, ToolUnknown
+from silo.errors import CanaryTripped, ResultInvalid, SiloError, SkillUnknown, ToolUnknown
 from silo.model import Call, File, Isolation, ProgressReport, Result, Skill, Tool
 from silo.pipeline.approvals import Approvals
 from silo.pipeline.arguments import Checkers, check_arguments, check_json, check_result
@@ -204,7 +204,13 @@ class CallPipeline:
         checker = self.checkers.of(skill, tool)[1]
         if checker is not None and not reply.outcome.is_error:
             # What a tool returns as text alone is a value too, and the one to name if another was promised.
-            check_result(tool, checker, reply.outcome.data if reply.outcome.has_data else reply.outcome.text or None)
+            returned = reply.outcome.data if reply.outcome.has_data else reply.outcome.text or None
+            try:
+                check_result(tool, checker, returned)
+            except ResultInvalid as error:
+                # The message quotes the result and is cut, and half a secret can't be found afterwards: so it is worded once more.
+                check_result(tool, checker, redactor.data(returned))
+                raise ResultInvalid(f"the result of {tool.id} is not what it promises", hint=error.hint) from None
         result = to_result(reply, redactor, isolation=isolation, timing={})
         watch.lap("redact")
         return replace(result, timing=watch.timing(reply.timing))

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from silo.errors import ArgumentsInvalid, FileRefused
@@ -109,7 +109,7 @@ class _Finder:
         if isinstance(value, File):
             return True
         if isinstance(value, str):
-            return value.startswith(("data:", "file:")) or not any(_takes(part, "string") for part in others)
+            return _scheme(value) is not None or not any(_takes(part, "string") for part in others)
         if isinstance(value, Mapping):
             return "uri" in value or not any(_takes(part, "object") for part in others)
         return False
@@ -184,7 +184,7 @@ def _load(argument: FileArgument, rules: InputRules, left: int) -> File:
     if isinstance(given, File):
         return given
     if isinstance(given, str):
-        if given[:5].lower() in ("data:", "file:"):
+        if _scheme(given) is not None:
             return _from_uri(given, where, rules, left)
         return File(_from_base64(given, where, rules))
     file = _from_uri(given["uri"], where, rules, left)
@@ -194,6 +194,12 @@ def _load(argument: FileArgument, rules: InputRules, left: int) -> File:
         media_type if isinstance(media_type, str) else file.media_type,
         name if isinstance(name, str) else file.name,
     )
+
+
+def _scheme(text: str) -> Literal["data", "file"] | None:
+    """Return the scheme of a link that silo reads; case does not matter (RFC 3986 §3.1)."""
+    start = text[:5].lower()
+    return "data" if start == "data:" else "file" if start == "file:" else None
 
 
 def _from_base64(text: str, where: str, rules: InputRules) -> bytes:
@@ -206,12 +212,12 @@ def _from_base64(text: str, where: str, rules: InputRules) -> bytes:
 
 
 def _from_uri(uri: str, where: str, rules: InputRules, left: int) -> File:
-    scheme = uri[:5].lower()  # RFC 3986 §3.1: case does not matter
-    if scheme == "data:":
+    scheme = _scheme(uri)
+    if scheme is None:
+        other = uri.partition(":")[0][:20]
+        raise FileRefused(f"{where}: silo reads no {other!r} links, a call has no network", hint=_WAYS)
+    if scheme == "data":
         return _from_data_uri(uri, where, rules)
-    if scheme != "file:":
-        scheme = uri.partition(":")[0][:20]
-        raise FileRefused(f"{where}: silo reads no {scheme!r} links, a call has no network", hint=_WAYS)
     path = _path_of(uri, where)
     data = _read_below(path, where, rules, left)
     return File(data, guess_media_type(path.name), path.name)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from mcp import types
 
-from silo.errors import SiloError, SkillFailed, SkillUnknown, ToolUnknown
+from silo.errors import ArgumentsInvalid, ArgumentsRefused, SiloError, SkillFailed, SkillUnknown, ToolUnknown
 from silo.model import File, Result, Tool
 from silo.server.tools import SEARCH, compact_json, wrap_data
 
@@ -87,10 +87,7 @@ def error_result(error: SiloError) -> types.CallToolResult:
         if error.stdout:
             details.append(f"--- end of stdout, from the skill ---\n{_tail(error.stdout)}")
         meta[META_LOGS] = {"stdout": _tail(error.stdout), "stderr": _tail(error.stderr)}
-    hint = error.hint
-    if isinstance(error, SkillUnknown | ToolUnknown) and "`silo " in hint:
-        hint = f'find one: call {SEARCH} with {{"query": "what the tool should do"}}'  # a model has no command line
-    return _error_result(error.code, error.message, hint, meta, details)
+    return _error_result(error.code, error.message, _hint(error), meta, details)
 
 
 def internal_error(incident: str) -> types.CallToolResult:
@@ -101,6 +98,15 @@ def internal_error(incident: str) -> types.CallToolResult:
         f"the user finds the cause under {incident} in the log that the client keeps of this server",
         {"dev.silo/incident": incident},
     )
+
+
+def _hint(error: SiloError) -> str:
+    """Return the hint, with a tool in place of a command that only looks something up: a model has no command line."""
+    if isinstance(error, SkillUnknown | ToolUnknown) and "`silo list`" in error.hint:
+        return f'find one: call {SEARCH} with {{"query": "what the tool should do"}}'
+    if isinstance(error, ArgumentsInvalid | ArgumentsRefused) and "`silo inspect" in error.hint:
+        return f"{SEARCH} shows the input schema of each tool that it finds"
+    return error.hint
 
 
 def printable(text: str) -> str:

@@ -84,8 +84,11 @@ def test_who_stops_reading_gets_no_complaint(start, silo):
     assert (process.returncode, err) == (141, "")
 
 
-def test_an_output_that_is_full_is_an_error_and_no_bug(ended):
-    for command in ("list", "vault status --json", "audit show --json", "config show"):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_output_that_is_full_is_an_error_and_no_bug(ended, silo, unbuffered):
+    """Also without a buffer, which containers have: there it fails at another place, and even when nothing is written."""
+    silo.environ["PYTHONUNBUFFERED"] = unbuffered
+    for command in ("list", "audit show --json", "config show", "run --help", "--version"):
         status, out, err = ended(["sh", "-c", 'exec "$@" >/dev/full', "sh", *REAL], *command.split())
         assert (status, out) == (2, ""), err
         assert "can't write to standard output: No space left on device [usage]" in err
@@ -217,10 +220,11 @@ def test_a_person_can_agree_to_a_guarded_call(silo):
     assert "guarded ran" in shown
 
 
-def test_a_person_can_refuse_a_guarded_call(silo):
+@pytest.mark.parametrize("typed", ["n\n", "\n", "\x04"], ids=["no", "empty", "ctrl-d"])
+def test_a_person_can_refuse_a_guarded_call(silo, typed):
     person = Person(silo, "run", "demo.guarded")
     person.see("[y/N]")
-    person.type("n\n")
+    person.type(typed)
     status, shown = person.leave()
     assert status == 3
     assert "[denied]" in shown
@@ -258,6 +262,21 @@ def test_install_shows_all_that_a_skill_wants_before_it_asks(bare_silo, fake_sil
     status, shown = person.leave()
     assert status == 0
     assert "installed demo" in shown
+
+
+def test_ctrl_c_at_the_question_of_an_install_is_an_interruption_and_nothing_is_installed(
+    bare_silo, fake_silo, tmp_path
+):
+    source = tmp_path / "demo"
+    source.mkdir()
+    (source / "skill.py").write_text(fake_silo.SCRIPT)
+    person = Person(bare_silo, "install", str(source))
+    person.see("[y/N]")
+    person.type("\x03")
+    status, shown = person.leave()
+    assert status == 130
+    assert "[interrupted]" in shown
+    assert bare_silo("list", "--json").json["skills"] == []
 
 
 def test_a_new_version_is_asked_for_with_what_is_different(silo, fake_silo, tmp_path):

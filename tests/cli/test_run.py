@@ -165,6 +165,10 @@ def test_without_a_terminal_a_guarded_tool_is_refused(silo):
     [
         (["demo.ecko"], "tool-unknown", "demo.echo"),
         (["dem.echo"], "skill-unknown", "demo"),
+        (["DEMO.echo"], "skill-unknown", "did you mean 'demo.echo'"),
+        (["demoecho", "text=x"], "tool-unknown", "did you mean 'demo.echo'"),
+        (["echo"], "tool-unknown", "did you mean 'demo.echo'"),
+        (["zzz", "text=x"], "tool-unknown", "silo list"),
         (["demo"], "usage", "silo inspect demo"),
         (["demo", "text=x"], "usage", "silo inspect demo"),
         (["demo.echo", "txt=x"], "arguments-invalid", "'text'"),

@@ -310,6 +310,23 @@ def test_an_export_comes_back_in_another_vault_and_shows_nothing_on_the_way(bare
         assert bare_silo("vault", "import", str(out), *to, "--dry-run").code == "vault-locked"
 
 
+def test_an_export_can_go_down_a_pipe(bare_silo, tmp_path):
+    bare_silo.environ["WORDS"] = "five random words in order"
+    bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
+    command = [sys.executable, "-m", "silo", "vault", "export", "-", "--passphrase-from-env", "WORDS"]
+    sealed = subprocess.run(command, env=bare_silo.environ, capture_output=True, timeout=60, check=True).stdout
+    assert sealed.startswith(b"age-encryption.org/v1\n")
+    full = subprocess.run(
+        ["sh", "-c", 'exec "$@" >/dev/full', "sh", *command], env=bare_silo.environ, capture_output=True
+    )
+    assert full.returncode == 2
+    assert b"can't write to standard output" in full.stderr
+    (tmp_path / "secrets.age").write_bytes(sealed)
+    bare_silo.environ["SILO_HOME"] = str(tmp_path / "other")
+    assert bare_silo("vault", "import", str(tmp_path / "secrets.age"), "--passphrase-from-env", "WORDS").status == 0
+    assert Runtime(environ=bare_silo.environ).vault.get("KEY").reveal() == SECRET
+
+
 def test_plain_text_is_for_a_person_who_says_so(bare_silo):
     bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
     status, shown = typed(bare_silo, ["vault", "export", "-", "--plain-text"], "to go on", "no\n")

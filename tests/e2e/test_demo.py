@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,23 @@ def test_demo_that_is_told_to_end_takes_its_commands_and_its_folder_along(new_si
     assert process.returncode == (130 if number == signal.SIGINT else 128 + number)
     assert [one for one in below if one.is_alive()] == []
     assert list(Path(silo.environ["TMPDIR"]).iterdir()) == []
+
+
+def test_bench_that_is_told_to_end_takes_its_guests_and_its_folder_along(new_silo, processes):
+    silo = new_silo()
+    process = silo.start("bench", "call", "--runs", "3", stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    watchdog = threading.Timer(PATIENCE_S, process.kill)  # a line that never comes fails the test
+    watchdog.start()
+    try:
+        assert process.stderr.readline().startswith(b"silo: "), "it ended before it could be told to"
+        below = processes.below(process.pid)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE_S)
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert [one for one in below if one.is_alive()] == []
+    left = [path.name for path in Path(silo.environ["TMPDIR"]).iterdir()]
+    assert [name for name in left if not name.startswith("uv-")] == []  # uv keeps the files that it locks

@@ -20,7 +20,10 @@ async def ask(spec: dict) -> dict:
         )
     except InteractionError as error:
         return {"error": error.code, "message": error.message, "hint": error.hint}
-    return {"answers": [[answer.approved, answer.reason] for answer in answers]}
+    return {
+        "answers": [[answer.approved, answer.reason] for answer in answers],
+        "interrupted": [answer.interrupted for answer in answers],
+    }
 
 
 def main() -> None:

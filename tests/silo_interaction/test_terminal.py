@@ -105,16 +105,19 @@ def test_anything_but_a_yes_declines(start, typed):
     session = start()
     session.see(PROMPT)
     session.type(typed)
-    assert session.report()["answers"] == [[False, "declined at the terminal"]]
+    report = session.report()
+    assert report["answers"] == [[False, "declined at the terminal"]]
+    assert report["interrupted"] == [False]
 
 
 @pytest.mark.parametrize("typed", [b"\x03", b"y\x03"])
-def test_ctrl_c_is_a_no_and_not_the_end_of_the_program(start, typed):
+def test_ctrl_c_is_a_no_that_says_what_it_was_and_not_the_end_of_the_program(start, typed):
     session = start()
     session.see(PROMPT)
     session.type(typed)
     report = session.report()
     assert report["answers"] == [[False, "interrupted at the terminal"]]
+    assert report["interrupted"] == [True]
     assert report["terminal_restored"]
 
 
@@ -123,7 +126,9 @@ def test_the_end_of_input_is_a_no(start, typed):
     session = start()
     session.see(PROMPT)
     session.type(typed)
-    assert session.report()["answers"][0][0] is False
+    report = session.report()
+    assert report["answers"][0][0] is False
+    assert report["interrupted"] == [False]
 
 
 def test_nobody_answering_in_time_is_an_error_that_leaves_nothing_behind(start):

@@ -75,7 +75,7 @@ async def _agreed(plan: InstallPlan, before: Skill | None, timeout_s: float, ste
     from silo_interaction import InteractionError, NoAnswer, TerminalChannel
 
     from silo.cli.render import say
-    from silo.errors import ApprovalRequired, ApprovalTimeout, CallDenied
+    from silo.errors import ApprovalRequired, ApprovalTimeout, CallDenied, Interrupted
 
     if is_yes:
         for warning in plan.warnings:
@@ -91,6 +91,8 @@ async def _agreed(plan: InstallPlan, before: Skill | None, timeout_s: float, ste
         raise ApprovalRequired(
             f"installing {plan.namespace} needs a yes (SILO_APPROVAL_REQUIRED): {error.message}", hint=again
         ) from error
+    if answer.interrupted:
+        raise Interrupted(f"{plan.namespace} was not installed: {answer.reason}", hint="nothing was changed")
     if not answer.approved:
         raise CallDenied(f"{plan.namespace} was not installed: {answer.reason}", hint="nothing was changed")
     return True

@@ -104,6 +104,8 @@ def test_windows_line_ends_are_read_like_others():
         ('[tool.silo.secrets.KEY]\nhots = "x"', ":4: unknown key 'tool.silo.secrets.KEY.hots'", "'host'"),
         ("[tool.sillo]\nrequire_approval = true", ":3: [tool.sillo] is not silo's table", "did you mean [tool.silo]?"),
         ("[tool.Silo]", "[tool.Silo] is not silo's table", "did you mean [tool.silo]?"),
+        ("[tool.silo-runtime]", "[tool.silo-runtime] is not silo's table", "did you mean [tool.silo]?"),
+        ('[tool."silo "]', "is not silo's table", "did you mean [tool.silo]?"),
         ("[tool.slio]", "[tool.slio] is not silo's table", "did you mean [tool.silo]?"),
         ("dependency = []", ":3: unknown key 'dependency'", "'dependencies'"),
         ("[tool.silo]\n\nmemory_mib = 63", ":5: 'tool.silo.memory_mib'", "between 64 and 8192"),

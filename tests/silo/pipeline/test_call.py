@@ -15,6 +15,7 @@ from silo.errors import (
     CallDenied,
     CanaryTripped,
     FileRefused,
+    Interrupted,
     ResultInvalid,
     SandboxUnavailable,
     SecretMissing,
@@ -68,7 +69,10 @@ async def test_both_spellings_of_a_tools_name_run_it(bench):
     [
         ("demo.ecko", ToolUnknown, "demo.echo"),
         ("echo", ToolUnknown, "demo.echo"),
-        ("other.echo", SkillUnknown, ""),
+        ("other.echo", SkillUnknown, "demo.echo"),
+        ("DEMO.echo", SkillUnknown, "did you mean 'demo.echo'?"),
+        ("dmeo__echo", SkillUnknown, "did you mean 'demo.echo'?"),
+        ("nothing.like", SkillUnknown, "silo list"),
         ("", ToolUnknown, ""),
         ("a" * 5000, ToolUnknown, ""),
     ],
@@ -100,6 +104,8 @@ async def test_a_refused_file_asks_nobody_and_unlocks_nothing(bench, tmp_path):
     ("answer", "error"),
     [
         (Answer(False, "no"), CallDenied),
+        (Answer(False, "Ctrl-C", interrupted=True), Interrupted),
+        (Answer(True, "both at once", interrupted=True), Interrupted),
         (NoAnswer("nobody answered", hint="h"), ApprovalTimeout),
         (NobodyToAsk("no terminal", hint="h"), ApprovalRequired),
     ],
@@ -267,6 +273,34 @@ async def test_a_result_of_another_shape_than_promised_is_refused(bench):
             await bench(skill, behaviour=answering(bad)).call("demo.echo")
     reported = Finished(text="no such table", is_error=True)
     assert (await bench(skill, behaviour=answering(reported)).call("demo.echo")).is_error
+
+
+@pytest.mark.parametrize(
+    ("outcome", "named"),
+    [
+        (Finished(text="abc"), "result: 'abc' is not of type 'integer'"),
+        (Finished(text="3", data=3.5, has_data=True), "result: 3.5 is not of type 'integer'"),
+        (Finished(text=""), "result: None is not of type 'integer'"),
+    ],
+)
+async def test_a_broken_promise_names_what_was_returned(bench, outcome, named):
+    skill = make_skill(make_tool(output_schema={"type": "integer"}))
+    with pytest.raises(ResultInvalid) as caught:
+        await bench(skill, behaviour=answering(outcome)).call("demo.echo")
+    assert caught.value.message == named
+
+
+@pytest.mark.parametrize("has_data", [True, False])
+async def test_a_broken_promise_quotes_no_part_of_a_secret(bench, has_data):
+    """A long value is cut in the message, wherever a secret stands in it."""
+    skill = make_skill(make_tool(output_schema={"type": "integer"}, secrets=["KEY"]))
+    for shift in range(len(SECRET)):
+        text = "." * (140 + shift) + SECRET + "." * 300 + SECRET + "." * (120 + shift)
+        outcome = Finished(text=text, data=text, has_data=has_data)
+        with pytest.raises(ResultInvalid) as caught:
+            await bench(skill, secrets={"KEY": SECRET}, behaviour=answering(outcome)).call("demo.echo")
+        assert "is not of type 'integer'" in caught.value.message
+        assert not any(part in caught.value.message for part in (SECRET[:4], SECRET[-4:]))
 
 
 async def test_a_cancelled_call_leaves_no_guest_and_one_record(bench, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from silo.errors import SecretMissing, SkillRaised
+from silo.errors import ArgumentsInvalid, ArgumentsRefused, SecretMissing, SkillRaised, SkillUnknown, ToolUnknown
 from silo.model import File, Logs
 from silo.server.results import (
     LOG_CHARS,
@@ -123,6 +123,27 @@ def test_error_gives_code_message_and_hint(fakes):
         "error [secret-missing]: 'KEY' is not in the vault\nhint: add it with `silo vault add KEY`"
     )
     assert result.meta["dev.silo/error"]["code"] == "secret-missing"
+
+
+LISTED = "`silo list` shows what is; `silo install` adds one"
+NEAR = "did you mean 'demo.echo'?"
+AGAIN = "`silo install` the skill again: its tools differ from what was recorded"
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (ToolUnknown("m", hint=LISTED), 'find one: call silo_search with {"query": "what the tool should do"}'),
+        (SkillUnknown("m", hint=LISTED), 'find one: call silo_search with {"query": "what the tool should do"}'),
+        (SkillUnknown("m", hint=NEAR), NEAR),
+        (ToolUnknown("m", hint=AGAIN), AGAIN),
+        (ArgumentsInvalid("m", hint="`silo inspect demo` shows what demo.echo takes"), None),
+        (ArgumentsRefused("m", hint="`silo inspect` shows what the tool takes"), None),
+    ],
+)
+def test_a_model_is_told_what_it_can_do_and_a_user_what_only_they_can(error, hint):
+    meta = error_result(error).meta or {}
+    assert meta["dev.silo/error"]["hint"] == (hint or "silo_search shows the input schema of each tool that it finds")
 
 
 def test_error_of_a_skill_shows_the_end_of_a_long_traceback():

@@ -223,11 +223,11 @@ def _to_export(secrets: Mapping[tuple[str, str], Secret], vault_id: str) -> Expo
 
 def _write(target: Path, data: bytes) -> None:
     """Write a new file that only its owner can read, or standard output."""
+    from silo.cli.render import emit_bytes
     from silo.errors import UsageError
 
     if os.fspath(target) == "-":
-        sys.stdout.buffer.write(data)
-        sys.stdout.flush()
+        emit_bytes(data)
         return
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
