@@ -296,7 +296,7 @@ class Vault:
                 header = replace(self._advance(header, seals=0), wraps=wraps)
                 self._save(writer, header, document.records, Keys.derive(dek, header), previous=previous)
             except BaseException:
-                self._retire(made, header.vault_id)
+                self._give_up(made, header.vault_id)
                 raise
         self._retire_wraps(dropped, header.vault_id)
 
@@ -320,7 +320,7 @@ class Vault:
             try:
                 self._save(writer, header, records, new_keys, previous=previous)
             except BaseException:
-                self._retire(made, header.vault_id)
+                self._give_up(made, header.vault_id)
                 raise
         self._retire_wraps(gone, header.vault_id)
 
@@ -503,7 +503,7 @@ class Vault:
             try:
                 self._save(writer, header, [*left, *sealed], keys, previous=previous)
             except BaseException:
-                self._retire(made, header.vault_id)
+                self._give_up(made, header.vault_id)
                 raise
         self._retire_wraps(gone, header.vault_id)
 
@@ -588,7 +588,7 @@ class Vault:
                 for record in document.records
             )
         except BaseException:
-            self._retire(made, old.vault_id)
+            self._give_up(made, old.vault_id)
             raise
         return header, records, new_keys, made, old.wraps
 
@@ -602,9 +602,16 @@ class Vault:
             )
         return wrap
 
-    def _retire(self, made: Iterable[tuple[KeyProvider, Wrap | TransitWrap]], vault_id: bytes) -> None:
+    def _give_up(self, made: Sequence[tuple[KeyProvider, Wrap | TransitWrap]], vault_id: bytes) -> None:
+        """Take back what was made for a save that failed, unless the file has it all the same: the last flush may be what failed."""
+        try:
+            data = self._files.read()
+            written = () if data is None else decode_header(data)[0].wraps
+        except (VaultError, Malformed):
+            return  # nobody can tell; a key too many does no harm
         for provider, wrap in made:
-            provider.retire(wrap, vault_id=vault_id)
+            if wrap not in written:
+                provider.retire(wrap, vault_id=vault_id)
 
     def _retire_wraps(self, wraps: Iterable[AnyWrap], vault_id: bytes) -> None:
         for wrap in wraps:

@@ -78,6 +78,21 @@ def test_a_new_key_takes_the_place_of_the_old_one_in_a_real_keyring(in_session, 
     assert output.splitlines() == ["value", "1"]
 
 
+def test_a_new_key_stays_when_only_the_last_flush_of_its_file_failed(in_session, path):
+    """The file is in place then, and opens with nothing but the new key."""
+    user = [*USER, str(path)]
+    failing = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO:when=3"]
+    output = in_session(
+        UNLOCK,
+        join([*user, "put", "TOKEN", "value"]),
+        join([*failing, *user, "replace"]) + "; status=$?; echo; echo $status",
+        join([*user, "get", "TOKEN"]) + "; echo",
+    )
+    error, *rest = output.splitlines()
+    assert "is in place, but may not survive" in json.loads(error)["message"]
+    assert rest == ["7", "value"]
+
+
 def test_a_secret_that_lies_in_the_keyring_is_read_there(in_session, path):
     user = [*USER, str(path)]
     output = in_session(
