@@ -3,7 +3,15 @@
 import shutil
 
 import pytest
-from silo_vault import EnvironmentKey, SecretNotFound, Vault, VaultDamaged, VaultLocked, VaultRolledBack
+from silo_vault import (
+    EnvironmentKey,
+    SecretNotFound,
+    SourceUnreadable,
+    Vault,
+    VaultDamaged,
+    VaultLocked,
+    VaultRolledBack,
+)
 from silo_vault.seen import Order, Seen
 
 KEY = "00112233445566778899aabbccddeeff" * 2
@@ -154,8 +162,9 @@ def test_a_copy_from_elsewhere_can_be_brought_back(open_vault, path, tmp_path):
     vault = open_vault()
     vault.put("KEY", "one")
     copies = tmp_path / "copies"
-    copies.mkdir(mode=0o700)
-    shutil.copy2(path, copies / "monday.silo")
+    copies.mkdir(mode=0o755)
+    shutil.copyfile(path, copies / "monday.silo")
+    (copies / "monday.silo").chmod(0o644)  # as on a disk that knows no modes; it is sealed
     for number in range(5):
         vault.put("KEY", f"later {number}")
     vault.restore(copies / "monday.silo")
@@ -176,6 +185,9 @@ def test_what_can_not_be_opened_is_not_brought_back(open_vault, path):
         vault.restore()
     with pytest.raises(VaultLocked):
         open_vault("11" * 32).restore(path)
+    for elsewhere in (path.parent.parent / "nothing", path.parent.parent):
+        with pytest.raises(SourceUnreadable):
+            vault.restore(elsewhere)
     assert path.read_bytes() == before
 
 

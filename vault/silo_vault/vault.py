@@ -352,14 +352,13 @@ class Vault:
 
         Raises:
             SecretNotFound: there is no such file.
+            SourceUnreadable: it lies elsewhere, and can't be read. Who else can read it there does not matter: it is sealed.
             VaultLocked, VaultDamaged: the source does not open; nothing was written.
             VaultBusy, VaultNotWritten: as for `put`.
         """
         path = self._files.backup if source is None else source
         with self._writing() as writer:
-            data = (
-                self._files.read_beside(path) if path.parent == self.path.parent else VaultFiles(path).read_beside(path)
-            )
+            data = self._files.read_beside(path) if path.parent == self.path.parent else _read_elsewhere(path)
             if data is None:
                 raise SecretNotFound(f"{path} does not exist", hint="name the file that is to be brought back")
             document, keys = self._authentic(data)
@@ -640,6 +639,12 @@ def _check_wraps(wraps: Sequence[AnyWrap]) -> None:
         raise VaultLocked("that key opens the vault already", hint="`silo vault status` shows the keys and their ids")
     if len(wraps) > MAX_WRAPS:
         raise VaultLocked(f"a vault has at most {MAX_WRAPS} keys", hint="take one away first")
+
+
+def _read_elsewhere(path: Path) -> bytes:
+    from silo_vault.transfer.source import read_source
+
+    return read_source(path)
 
 
 def _place(namespace: str, name: str) -> str:
