@@ -1,4 +1,4 @@
-"""The key in the keyring of the operating system, through `keyring`: Secret Service, KWallet, macOS Keychain.
+"""The key in the keyring of the operating system, through `keyring`: Secret Service, KWallet, macOS Keychain, Windows Credential Locker.
 
 There is one entry for each key of each vault, made with the key. `keyring` is imported at the first use, because it is slow to load.
 """
@@ -26,6 +26,7 @@ _TRUSTED_MODULES = (
     "keyring.backends.libsecret",
     "keyring.backends.kwallet",
     "keyring.backends.macOS",
+    "keyring.backends.Windows",
 )
 """Backends of `keyring` that ask the operating system. Others keep passwords in a plain file, or nowhere."""
 
