@@ -1,4 +1,4 @@
-"""The key in the keyring of the operating system, through `keyring`: Secret Service, KWallet, macOS Keychain, Windows Credential Locker.
+"""The key in the keyring of the operating system, through `keyring`: Secret Service, KWallet, Keychain, Credential Locker.
 
 There is one entry for each key of each vault, made with the key. `keyring` is imported at the first use, because it is slow to load.
 """
