@@ -79,6 +79,12 @@ def entry_of(record: Record) -> Entry:
     return Entry("" if is_canary else record.namespace, record.name, record.modified, is_canary)
 
 
+def key_of(wrap: AnyWrap) -> str:
+    """Return what names a wrap's key to a person: its id, or its kind where this version can't read an id."""
+    slot = slot_of(wrap)
+    return slot.key_id or slot.kind
+
+
 def slot_of(wrap: AnyWrap) -> KeySlot:
     """Return what can be said of a wrap."""
     if isinstance(wrap, ForeignWrap):

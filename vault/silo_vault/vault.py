@@ -40,7 +40,7 @@ from silo_vault.format import (
 from silo_vault.keys.base import KeyProvider, RandomBytes
 from silo_vault.secret import Secret, check_name, check_namespace, check_value
 from silo_vault.seen import Order, Seen
-from silo_vault.shown import CANARIES, Entry, VaultStatus, entry_of, slot_of
+from silo_vault.shown import CANARIES, Entry, VaultStatus, entry_of, key_of, slot_of
 from silo_vault.storage import VaultFiles, Writer
 from silo_vault.unlock import Keys, Unlocker
 
@@ -274,7 +274,8 @@ class Vault:
 
         Args:
             add: providers of the keys that are to open it from now on.
-            remove: ids of keys that are not to open it any more, as `VaultStatus.keys` has them; `""` names all of unknown kinds.
+            remove: ids of keys that are not to open it any more, as `VaultStatus.keys` has them; the kind, for one
+                of an unknown kind.
 
         Raises:
             SecretNotFound: no key has that id.
@@ -307,7 +308,7 @@ class Vault:
 
         Args:
             providers: of keys beyond those that the vault was made with, e.g. a recovery passphrase.
-            drop: ids of keys that are not to open it any more; `""` names all of unknown kinds.
+            drop: ids of keys that are not to open it any more; the kind, for one of an unknown kind.
 
         Raises:
             VaultLocked: a key is not there and not in `drop`; the message has its kind and id.
@@ -564,11 +565,9 @@ class Vault:
             for wrap in kept:
                 opened = helper.opens(wrap, vault_id=old.vault_id)
                 if opened is None:
-                    slot = slot_of(wrap)
                     raise VaultLocked(
-                        f"the key {slot.key_id or 'of an unknown kind'} ({slot.kind}) of {self.path} is not here, and it has to "
-                        "seal the new data key",
-                        hint=f"give it, or take it away: `silo vault rotate --drop {slot.key_id or slot.kind}`",
+                        f"the key {key_of(wrap)} ({wrap.kind}) of {self.path} is not here, and it has to seal the new data key",
+                        hint=f"give it, or take it away: `silo vault rotate --drop {key_of(wrap)}`",
                     )
                 made.append((opened[0], self._wrap(opened[0], dek, old.vault_id)))
             wraps = tuple(wrap for _, wrap in made)
@@ -621,13 +620,13 @@ class Vault:
 
 def _split(wraps: Sequence[AnyWrap], remove: Collection[str]) -> tuple[tuple[AnyWrap, ...], tuple[AnyWrap, ...]]:
     """Return the wraps that stay and those that go, by the id of their key."""
-    known = {slot_of(wrap).key_id for wrap in wraps}
+    known = {key_of(wrap) for wrap in wraps}
     if unknown := sorted(set(remove) - known):
         raise SecretNotFound(
             f"no key of the vault has the id {unknown[0][:32]!r}",
             hint="`silo vault status` shows the keys and their ids",
         )
-    gone = tuple(wrap for wrap in wraps if slot_of(wrap).key_id in remove)
+    gone = tuple(wrap for wrap in wraps if key_of(wrap) in remove)
     return tuple(wrap for wrap in wraps if wrap not in gone), gone
 
 

@@ -1,7 +1,6 @@
 """A store as `pass` lays it out, with the real gpg; and programs in its place that do what gpg does only on a bad day."""
 
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -11,8 +10,6 @@ from pathlib import Path
 import pytest
 from silo_vault.transfer import Entry, Skipped, SourceUnreadable, read_password_store
 from silo_vault.transfer import password_store as module
-
-needs_gpg = pytest.mark.skipif(shutil.which("gpg") is None, reason="gpg is missing: apt install gnupg")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +65,6 @@ def reasons(found) -> dict[str, str]:
     return {skipped.where: skipped.reason for skipped in found.skipped}
 
 
-@needs_gpg
 def test_a_real_store_is_read_and_stays_as_it_is(store, encrypt):
     encrypt(store / "github.gpg", b"ghp_0123\nuser: me\nurl: https://example.org\n")
     encrypt(store / "web/site-1.gpg", "пароль".encode())
@@ -95,7 +91,6 @@ def test_a_real_store_is_read_and_stays_as_it_is(store, encrypt):
     assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
 
 
-@needs_gpg
 def test_a_file_that_is_only_packed_is_not_taken_for_a_secret(store, encrypt):
     """`gpg --decrypt` prints it and exits with 0; anyone who may write to the store could have put it there."""
     encrypt(store / "planted.gpg", b"planted", "--store")
@@ -104,7 +99,6 @@ def test_a_file_that_is_only_packed_is_not_taken_for_a_secret(store, encrypt):
     assert reasons(found) == {"'planted.gpg'": "it is not encrypted"}
 
 
-@needs_gpg
 def test_a_file_for_a_key_that_is_not_here_is_skipped(store, encrypt, monkeypatch):
     encrypt(store / "a.gpg", b"value")
     with tempfile.TemporaryDirectory(prefix="silo-gpg-", dir="/tmp") as empty:
@@ -116,7 +110,6 @@ def test_a_file_for_a_key_that_is_not_here_is_skipped(store, encrypt, monkeypatc
     assert reasons(found) == {"'a.gpg'": "gpg has no secret key for it here"}
 
 
-@needs_gpg
 def test_a_file_that_unpacks_to_more_than_is_read_is_skipped(store, encrypt):
     encrypt(store / "bomb.gpg", bytes(50_000_000))
     encrypt(store / "next.gpg", b"value")
