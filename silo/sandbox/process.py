@@ -21,6 +21,9 @@ from silo.sandbox.link import read_some
 
 _GONE_S = 5.0
 
+_TIE_S = 10.0
+"""Bubblewrap needs some milliseconds to set a guest up; on a machine that swaps it may be seconds."""
+
 _ORPHAN_S = 0.25
 """The kernel takes a guest of some hundred MiB down in a few milliseconds; what lives longer was not killed."""
 
@@ -71,6 +74,16 @@ class GuestProcess:
         finally:
             theirs.close()
         return cls(process, ours, held, errors)
+
+    async def tie(self) -> None:
+        """Answer the program's first line on the leash, by which it learns that silo lives (see `silo.sandbox.qemu.confine`).
+
+        Returns without having answered when the program ended before, or says nothing for seconds: its other sockets tell why.
+        """
+        with anyio.move_on_after(_TIE_S), contextlib.suppress(EOFError, OSError):
+            self._leash.setblocking(False)
+            if await read_some(self._leash.fileno()):
+                self._leash.send(b"\n")
 
     @property
     def pid(self) -> int:

@@ -203,10 +203,11 @@ def confine(
     limits = "ulimit -c 0; ulimit -n 256; ulimit -f 4096; "
     limits += f"ulimit -v {(memory_mib + _QEMU_MIB) * 1024}; "
     # Bubblewrap ties its child to itself only at the end of its own setting up. If silo was killed before that, nothing would
-    # ever end this guest; but then nobody holds the other end of stdin (see `GuestProcess`), and the echo fails. This holds
-    # because the shell is the very process that was tied (`--as-pid-1`): bubblewrap's own process 1 would tie itself while
-    # its child runs already, and the echo could come first.
-    return [*wrap, "--", "/bin/sh", "-c", f'echo >&0 || exit 1; {limits}exec "$@"', "sh", *argv]
+    # ever end this guest, so the shell asks on stdin whether silo lives (`GuestProcess.tie`), and starts QEMU only on an answer.
+    # That the other end is still open proves nothing: silo's first thread, with which bubblewrap dies, may be gone for
+    # milliseconds before the last one closes the descriptors (a past bug). All this holds because the shell is the very process
+    # that was tied (`--as-pid-1`): bubblewrap's own process 1 would tie itself while its child runs already.
+    return [*wrap, "--", "/bin/sh", "-c", f'echo >&0 && read -r _ || exit 1; {limits}exec "$@"', "sh", *argv]
 
 
 class Monitor:

@@ -174,6 +174,7 @@ class Templates:
                 link = GuestLink(sockets.descriptors(), unit.limits, name=unit.name)
                 try:
                     sockets.close_guest_ends()
+                    await process.tie()
                     monitor = Monitor(sockets.monitor)
                     try:
                         described = await link.describe(deadline=deadline)
@@ -243,6 +244,7 @@ class Templates:
                 link = GuestLink(sockets.descriptors(), unit.limits, name=unit.name)
                 try:
                     sockets.close_guest_ends()
+                    await process.tie()
                     monitor = Monitor(sockets.monitor)
                     monitor.send("qmp_capabilities")
                     monitor.send("migrate-set-capabilities", capabilities=_IGNORE_SHARED)

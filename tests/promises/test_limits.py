@@ -17,6 +17,7 @@ import pytest
 from silo.errors import SandboxTimeout, SkillOutOfMemory
 from silo.model import Isolation
 from silo.sandbox.base import MIB
+from silo.sandbox.qemu import find_program
 from silo.testing.traces import adopting_orphans, processes
 
 pytestmark = pytest.mark.anyio
@@ -150,3 +151,61 @@ async def test_memory_of_all_processes_together_has_an_end(attempt, backend):
 def _available_mib():
     line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
     return int(line.split()[1]) // 1024
+
+
+HALF_DEAD = """
+import ctypes, sys, threading, time
+from pathlib import Path
+import anyio
+from silo.sandbox.machine import MACHINES
+from silo.sandbox.process import GuestProcess
+from silo.sandbox.qemu import Qemu, confine
+
+async def main():
+    row = MACHINES["x86_64"]
+    accelerator = next(each for each in row.accelerators if not each.device)
+    qemu = Qemu(Path("/usr/bin/qemu"), Path(sys.argv[1]), "7.2.22", False, row, accelerator)
+    many = {f"/many/{number}": Path("/dev/null") for number in range(400)}  # so that setting up takes a while
+    argv = confine(qemu, ["/bin/sleep", "600"], memory_mib=64, binds=many, writable={})
+    if sys.argv[2] == "half dead":
+        threading.Thread(target=time.sleep, args=(600,)).start()
+    guest = await GuestProcess.start(argv, inherit=[])
+    print("starting", flush=True)
+    if sys.argv[2] == "alive":
+        await guest.tie()
+        await anyio.sleep(600)
+    ctypes.CDLL(None).syscall(ctypes.c_long(60), ctypes.c_long(0))  # exit, of this thread alone (man 2 exit)
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.parametrize("silo_is", ["alive", "half dead"])
+async def test_a_guest_of_which_only_half_of_silo_is_left_never_starts(silo_is):
+    """Bubblewrap dies with silo's first thread, maybe before it tied its child; the others keep descriptors open for a while (a past bug)."""
+    with adopting_orphans():
+        before = processes()
+        silo = subprocess.Popen(
+            [sys.executable, "-c", HALF_DEAD, find_program("bwrap"), silo_is],
+            stdout=subprocess.PIPE,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        try:
+            assert silo.stdout.readline() == b"starting\n"
+            with anyio.fail_after(30):
+                while silo_is == "alive" and "sleep" not in processes().values():
+                    await anyio.sleep(0.02)
+            with anyio.move_on_after(1):
+                while silo_is == "half dead":
+                    assert "sleep" not in processes().values()
+                    await anyio.sleep(0.02)
+        finally:
+            silo.kill()
+            silo.wait()
+            silo.stdout.close()
+        deadline = time.monotonic() + GONE_S
+        while (left := processes()) != before and time.monotonic() < deadline:
+            await anyio.sleep(0.02)
+        for pid in left.keys() - before.keys():
+            os.kill(pid, signal.SIGKILL)
+        assert left == before

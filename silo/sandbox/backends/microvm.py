@@ -288,6 +288,7 @@ async def _try_to_boot(qemu: Qemu, kernel: GuestKernel) -> _Boot:
                 return _Boot(str(error), None)
             try:
                 sockets.close_guest_ends()
+                await process.tie()
                 with anyio.move_on_after(budget):
                     first = await sockets.console_line(_PROBE_LINE)
                     started = time.monotonic()

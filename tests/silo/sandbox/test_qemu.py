@@ -71,7 +71,7 @@ def test_qemu_is_confined_to_its_own_files():
     bound = {source for flag, source in itertools.pairwise(wrap) if flag in ("--ro-bind", "--ro-bind-try")}
     assert bound <= {"/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives", "/images/base"}
     script = line[line.index("-c") + 1]
-    assert script.startswith("echo >&0 || exit 1; ulimit -c 0; ")
+    assert script.startswith("echo >&0 && read -r _ || exit 1; ulimit -c 0; ")
     assert f"ulimit -v {(256 + 2048) * 1024}" in script
     assert line[-2:] == ["/usr/bin/qemu", "-x"]
 
