@@ -144,6 +144,24 @@ class ApprovalTimeout(CallDenied):
     code = "approval-timeout"
 
 
+class ApprovalPending(CallDenied):
+    """A person was asked, and the question still stands; the same call, made again, finds the answer.
+
+    Attributes:
+        question: the id of the question.
+        link: where a person can answer it; empty if there is no page. Knowing it is not enough to answer.
+        title: what is asked, in one line.
+    """
+
+    code = "approval-pending"
+
+    def __init__(self, message: str, *, hint: str, question: str, link: str, title: str) -> None:
+        super().__init__(message, hint=hint)
+        self.question = question
+        self.link = link
+        self.title = title
+
+
 # --- the vault: exit status 4 -----------------------------------------------------------------------------------------
 
 

@@ -186,6 +186,9 @@ class Call:
         tool: the tool's id, `skill.name`.
         arguments: JSON values; where the tool takes a file, a `File`, or what `silo.pipeline.inputs` resolves into one.
         backend: the isolation that the caller named for this one call, or None for the configured choice.
+        patience_s: how long the call may wait for a person, in seconds, before it fails with `ApprovalPending` while the question
+            stands; None: as long as the question does.
+        shows_links: the client shows links to its user by itself, so silo opens no browser.
     """
 
     id: str
@@ -193,6 +196,8 @@ class Call:
     arguments: Mapping[str, Any]
     caller: Caller
     backend: Isolation | None = None
+    patience_s: float | None = None
+    shows_links: bool = False
 
 
 @dataclass(frozen=True)

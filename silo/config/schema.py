@@ -66,11 +66,34 @@ class ServerSection(Section):
     """Up to so many tools are listed directly by `auto`; a longer list costs an agent more tokens than a search."""
 
 
+ChannelName = Literal["terminal", "client", "browser", "notification"]
+
+
+def _each_once(channels: tuple[ChannelName, ...]) -> tuple[ChannelName, ...]:
+    if len(set(channels)) < len(channels):
+        raise ValueError("names a channel twice")
+    return channels
+
+
 class ApprovalSection(Section):
     """`[approval]`: asking a person."""
 
+    channels: Annotated[tuple[ChannelName, ...], AfterValidator(_each_once)] = (
+        "terminal",
+        "client",
+        "browser",
+        "notification",
+    )
+    """How a person is reached, in the order in which it is tried; one that is left out is never used. None at all: nobody is asked.
+
+    `terminal`, if silo runs in the foreground of one; `client`, if the MCP client shows links to its user; `browser` opens the page
+    in one. The first of these that works is used, and `notification` shows a message on the desktop as well, with a pairing code."""
+
     timeout_s: Annotated[float, Field(ge=1, le=3600)] = 300.0
     """How long a question stands, in seconds; no answer is a no."""
+
+    patience_s: Annotated[float, Field(ge=0, le=300)] = 25.0
+    """How long an agent's call waits for a person before the agent is told to call again; many clients give up after 60 seconds."""
 
     headless: bool = False
     """Nobody can be asked: what needs a person fails at once with `SILO_APPROVAL_REQUIRED` or `SILO_AUTH_REQUIRED`."""
