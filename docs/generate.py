@@ -106,6 +106,10 @@ _DOCUMENTS: Final[Mapping[str, str]] = MappingProxyType(
         "silo run": """`tool`, `text`, `has_data`, `data`, `is_error`, `files` (each with `name`, `media_type`, `size_bytes`, and
             `base64`, or `path` if it was written), `logs` (`stdout`, `stderr`, `truncated`), `isolation`, `guest`, `timing`
             (seconds by phase), `truncated`""",
+        "silo policy explain": """`tool`, `caller`, `verdict` (`allow`, `ask` or `deny`), `reason`, `rule` and `at` (null where no rule
+            applies), `rules` (each that names the tool, with `rule`, `at`, `verdict`, `applies`, `mismatch`), `notes`""",
+        "silo policy list": """`rules`: each with `rule`, `at`, `verdict`, `tool`, `arguments` (lists of patterns by path), `callers`,
+            `reason`, `installed` (ids of the tools that it names)""",
         "silo audit show": "`records`, as [audit log](audit-log.md) has them",
         "silo audit verify": "`records` (how many), `head` (the hash of the last), `recoveries`",
         "silo vault list": "`secrets`: each with `name` and `skill` (null for all)",
@@ -134,12 +138,14 @@ def configuration() -> str:
         table = _resolve(reference, schema)
         lines.append(f"## `[{section}]`\n")
         lines.append(re.sub(r"^`\[\w+\]`: (.)", lambda found: found[1].upper(), table["description"]) + "\n")
-        lines.append("| key | value | default | means |\n|---|---|---|---|")
+        lines += [*_keys(table, defaults[section], schema), ""]
         for key, spec in table["properties"].items():
-            value = defaults[section][key]
-            default = "not set" if value is None else f"`{json.dumps(value, ensure_ascii=False)}`"
-            lines.append(f"| `{key}` | {_value(spec, schema)} | {default} | {_cell(spec['description'])} |")
-        lines.append("")
+            item = _resolve(_resolve(spec, schema).get("items", {}), schema)
+            if "properties" in item:
+                lines.append(f"### `[[{section}.{key}]]`\n")
+                lines.append(re.sub(r"^[^:]*: (.)", lambda found: found[1].upper(), item["description"]) + "\n")
+                given = {name: part["default"] for name, part in item["properties"].items() if "default" in part}
+                lines += [*_keys(item, given, schema), ""]
     lines.append(_VARIABLES + "\n".join(_variables()) + "\n")
     lines.append(_VARIABLES_END)
     return "\n".join(lines)
@@ -197,6 +203,17 @@ def _leaves(context: typer.Context) -> Iterator[typer.Context]:
         below = child(context, name)
         if below is not None and not below.command.hidden:
             yield from _leaves(below)
+
+
+def _keys(table: Mapping[str, Any], defaults: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of a Markdown table of the keys of a table of the configuration."""
+    yield "| key | value | default | means |\n|---|---|---|---|"
+    for key, spec in table["properties"].items():
+        value = defaults.get(key)
+        default = "not set" if value is None else f"`{json.dumps(value, ensure_ascii=False)}`"
+        if key in table.get("required", ()):
+            default = "must be given"
+        yield f"| `{key}` | {_value(spec, schema)} | {default} | {_cell(spec['description'])} |"
 
 
 def _parameters(context: typer.Context) -> Iterator[str]:

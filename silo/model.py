@@ -172,10 +172,15 @@ class Skill:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: the way in (`cli`, `mcp` or `library`), and what the client calls itself (a claim, for the record)."""
+    """Who asks: the way in (`cli`, `mcp` or `library`), and what the client calls itself (a claim, for the record).
+
+    Attributes:
+        session: one run of a client, so that its calls can be counted together; made up by silo, and no part of who it is.
+    """
 
     kind: Literal["cli", "mcp", "library"]
     client: str = ""
+    session: str = ""
 
 
 @dataclass(frozen=True)
@@ -202,10 +207,15 @@ class Call:
 
 @dataclass(frozen=True)
 class Decision:
-    """What policy says of a call, and why; `ask` means that a person must agree first."""
+    """What policy says of a call, and why; `ask` means that a person must agree first.
+
+    Attributes:
+        rule: the user's rule that says so, e.g. `silo.toml rule 2`; empty where none does.
+    """
 
     verdict: Literal["allow", "ask", "deny"]
     reason: str
+    rule: str = ""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     *("init", "install", "uninstall", "list", "inspect"),
-    *("search", "run", "audit"),
+    *("search", "run", "approvals", "policy", "audit"),
     *("vault", "mcp"),
     *("setup", "doctor", "config", "demo", "bench"),
 )

@@ -29,6 +29,9 @@ BackendName = Annotated[
 ]
 
 
+Headless = Annotated[bool, typer.Option("--headless", help="Nobody can be asked; the same as SILO_HEADLESS=1.")]
+
+
 def to_isolation(backend: str | None) -> Isolation | None:
     """Return what the option `--backend` names; None if it was not given."""
     return None if backend is None else Isolation(backend)

@@ -11,13 +11,14 @@ from silo.model import Caller
 from silo.version import __version__
 
 
-def serve(session: Session, *, transport: str = "stdio", expose: str | None = None) -> int:
+def serve(session: Session, *, transport: str = "stdio", expose: str | None = None, headless: bool = False) -> int:
     """Serve one MCP client over stdin and stdout until it leaves; return the exit status.
 
     Args:
         session: the surroundings.
         transport: only `stdio` in this version.
         expose: overrides `server.expose` of the configuration.
+        headless: nobody can be asked, whatever the configuration says.
 
     Raises:
         UsageError: another transport; stdin or stdout is closed.
@@ -36,7 +37,9 @@ def serve(session: Session, *, transport: str = "stdio", expose: str | None = No
         from silo.server.stdio import serve as serve_stdio
 
         # Opened before stdout is claimed, so that a broken configuration is told like any other error.
-        runtime = session.open_runtime(caller=Caller("mcp"))
+        runtime = session.open_runtime(
+            caller=Caller("mcp"), overrides={"approval.headless": True} if headless else None
+        )
     section = runtime.config.server
     if expose is not None:
         section = ServerSection.model_validate({**section.model_dump(), "expose": expose})

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from silo.errors import Interrupted
 from silo.model import Caller
@@ -61,8 +61,15 @@ class Session:
         channel: Channel | None = None,
         caller: Caller | None = None,
         ask_passphrase: Callable[[], str | None] | None = None,
+        overrides: Mapping[str, Any] | None = None,
     ) -> Runtime:
         """Return a runtime that is not entered yet.
+
+        Args:
+            channel: as of `Runtime`.
+            caller: as of `Runtime`.
+            ask_passphrase: as of `Runtime`.
+            overrides: settings that flags change, by dotted key, e.g. `{"approval.headless": True}`.
 
         Raises:
             HomeUnsafe, ConfigInvalid: as `Runtime`.
@@ -71,6 +78,7 @@ class Session:
 
         return Runtime(
             environ=self.environ,
+            config=self.load_config(overrides).config if overrides else None,
             caller=caller or Caller("cli", _user()),
             channel=channel,
             ask_passphrase=ask_passphrase,
@@ -78,7 +86,13 @@ class Session:
             images=self.images,
         )
 
-    def run(self, work: Callable[[Runtime], Awaitable[T]], *, channel: Channel | None = None) -> T:
+    def run(
+        self,
+        work: Callable[[Runtime], Awaitable[T]],
+        *,
+        channel: Channel | None = None,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> T:
         """Open a runtime, do the work, and close it again, on an event loop.
 
         Raises:
@@ -86,7 +100,7 @@ class Session:
             Ended: SIGTERM or SIGHUP; the same.
             SiloError: what the work raises.
         """
-        runtime = self.open_runtime(channel=channel)
+        runtime = self.open_runtime(channel=channel, overrides=overrides)
 
         async def main() -> T:
             async with runtime:
@@ -147,8 +161,8 @@ class Session:
 
         return prepare_home(default_home(self.environ))
 
-    def load_config(self) -> Loaded:
-        """Read the configuration with the origin of each value.
+    def load_config(self, overrides: Mapping[str, Any] | None = None) -> Loaded:
+        """Read the configuration with the origin of each value; `overrides` are settings that flags change, by dotted key.
 
         Raises:
             HomeUnsafe, ConfigInvalid: as `silo.config.load.load`.
@@ -156,7 +170,7 @@ class Session:
         from silo.config.load import load
 
         environ = {name: value for name, value in self.environ.items() if name != "SILO_MASTER_KEY"}
-        return load(self.home(), environ=environ)
+        return load(self.home(), environ=environ, overrides=overrides)
 
 
 def interrupted() -> Interrupted:

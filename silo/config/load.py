@@ -11,16 +11,19 @@ import shlex
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
 from silo.config.home import GROUP_OR_OTHERS_WRITE
-from silo.config.schema import Config
+from silo.config.schema import Config, PolicyRule
 from silo.errors import ConfigInvalid, ConfigUnknownKey
 from silo.router.names import suggestion
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 FILE_NAME = "silo.toml"
 
@@ -47,10 +50,12 @@ class Loaded:
 
     Attributes:
         origins: by dotted key: `flag`, the name of a variable, `silo.toml:12`, or `default`. Every key of the schema is there.
+        text: of `silo.toml`.
     """
 
     config: Config
     origins: Mapping[str, str]
+    text: str = field(default="", repr=False)
 
     def rows(self) -> tuple[tuple[str, object, str], ...]:
         """Return key, JSON value and origin of each setting, sorted by key; what `silo config show` prints."""
@@ -58,6 +63,17 @@ class Loaded:
         return tuple(
             (key, values[key.split(".")[0]][key.split(".")[1]], origin) for key, origin in sorted(self.origins.items())
         )
+
+    def rule_places(self) -> tuple[str, ...]:
+        """Return `silo.toml:12` for each of `policy.rules`; not found out before, because no call needs it."""
+        places: list[str] = []
+        index = 0
+        for number in range(len(self.config.policy.rules)):
+            # Rules stand one after the other, so the next one begins no sooner than the one before.
+            found = _line(("policy", "rules", number), self.text, start=index)
+            index = index if found is None else found
+            places.append(FILE_NAME if found is None else f"{FILE_NAME}:{found + 1}")
+        return tuple(places)
 
 
 def load(home: Path, *, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Loaded:
@@ -86,8 +102,8 @@ def load(home: Path, *, environ: Mapping[str, str], overrides: Mapping[str, Any]
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        raise _invalid(error, origins, text, path) from error
-    return Loaded(config, {key: origins.get(key, "default") for key in _keys()})
+        raise _invalid(error, values, origins, text, path) from error
+    return Loaded(config, {key: origins.get(key, "default") for key in _keys()}, text)
 
 
 def _read(path: Path) -> str:
@@ -181,48 +197,103 @@ def _did_you_mean(key: str) -> str:
     return suggestion(key, names, otherwise="`silo config show` lists the keys that there are; remove this one")
 
 
-def _invalid(error: ValidationError, origins: Mapping[str, str], text: str, path: Path) -> ConfigInvalid:
-    first = error.errors(include_url=False, include_context=False)[0]
+def _invalid(
+    error: ValidationError, values: Mapping[str, Any], origins: Mapping[str, str], text: str, path: Path
+) -> ConfigInvalid | ConfigUnknownKey:
+    flaws = error.errors(include_url=False, include_context=False)
+    # A misspelt key comes first: that another one is missing may be no more than what follows from it.
+    first = next((flaw for flaw in flaws if flaw["type"] == "extra_forbidden"), flaws[0])
+    if first["loc"][:2] == ("policy", "rules") and len(first["loc"]) > 3:
+        return _invalid_rule(first, values, text, path)
     keys = tuple(str(part) for part in first["loc"][:2])
     key = ".".join(keys)
     where = origins.get(key) or _place(keys, text, path)
-    found = repr(first["input"])
     return ConfigInvalid(
-        f"{where}: {key}: {first['msg']} (found {found if len(found) <= 80 else found[:77] + '...'})",
+        f"{where}: {key}: {first['msg']} (found {_found(first)})",
         hint=f"change it, or leave it out for the default; `silo config show` explains {key!r}",
     )
 
 
-def _place(keys: Sequence[str], text: str, path: Path) -> str:
-    """Return `silo.toml:12`, the line where a key gets its value; without a number where that can't be told.
+def _invalid_rule(
+    flaw: ErrorDetails, values: Mapping[str, Any], text: str, path: Path
+) -> ConfigInvalid | ConfigUnknownKey:
+    """Return what is wrong in a rule of the policy, with the rule's number, counted from 1, and the line."""
+    rule, key = f"policy rule {int(flaw['loc'][2]) + 1}", str(flaw["loc"][3])
+    keys: list[str | int] = []
+    value: Any = values
+    for part in flaw["loc"]:  # it goes on with parts of the schema, which the file does not have
+        if not _has(value, part):
+            break
+        keys.append(part)
+        value = value[part]
+    where = _place(keys, text, path)
+    if flaw["type"] == "extra_forbidden":
+        known = PolicyRule.model_fields
+        hint = suggestion(key, known, otherwise=f"a rule has {', '.join(known)}; remove this one")
+        return ConfigUnknownKey(f"{where}: unknown key {key!r} in {rule}", hint=hint)
+    if flaw["type"] == "missing":
+        return ConfigInvalid(f"{where}: {rule}: {key!r} is missing", hint=f"add it: {_EXAMPLES[key]}")
+    return ConfigInvalid(
+        f"{where}: {rule}: {key}: {flaw['msg']} (found {_found(flaw)})",
+        hint=f"change it in {path}; until then nothing runs",
+    )
+
+
+_EXAMPLES: Mapping[str, str] = {"verdict": 'verdict = "ask"', "tool": 'tool = "github.*"'}
+
+
+def _found(flaw: ErrorDetails) -> str:
+    found = repr(flaw["input"])
+    return found if len(found) <= 80 else f"{found[:77]}..."
+
+
+def _place(keys: Sequence[str | int], text: str, path: Path) -> str:
+    """Return `silo.toml:12`, the line where a key gets its value; without a number where that can't be told."""
+    found = _line(keys, text)
+    return path.name if found is None else f"{path.name}:{found + 1}"
+
+
+def _line(keys: Sequence[str | int], text: str, *, start: int = 0) -> int | None:
+    """Return the index of the line where a key, or an item of a list, gets its value; None where that can't be told.
 
     `tomllib` gives no positions. But the first lines of a TOML document, up to any whole statement, are a document too:
     the key's statement begins where the document above lacks the key and some longer one has it.
+
+    Args:
+        keys: names, and indexes of lists.
+        start: an index before which it is not.
     """
     lines = text.splitlines(keepends=True)
-    for index, line in enumerate(lines):
-        if keys[-1] not in line or _holds("".join(lines[:index]), keys) is not False:
+    name = next(key for key in reversed(keys) if isinstance(key, str))
+    for index in range(start, len(lines)):
+        if name not in lines[index] or _holds("".join(lines[:index]), keys) is not False:
             continue
         for end in range(index + 1, min(index + _MAX_STATEMENT_LINES, len(lines)) + 1):
             held = _holds("".join(lines[:end]), keys)
             if held:
-                return f"{path.name}:{index + 1}"
+                return index
             if held is False:
                 break
-    return path.name
+    return None
 
 
 _MAX_STATEMENT_LINES = 200
 
 
-def _holds(text: str, keys: Sequence[str]) -> bool | None:
-    """Whether a document has a key; None if it is not a whole document."""
+def _holds(text: str, keys: Sequence[str | int]) -> bool | None:
+    """Whether a document has a key, or an item of a list; None if it is not a whole document."""
     try:
         value: Any = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
         return None
     for key in keys:
-        if not isinstance(value, dict) or key not in value:
+        if not _has(value, key):
             return False
         value = value[key]
     return True
+
+
+def _has(value: object, key: str | int) -> bool:
+    if isinstance(value, list):
+        return isinstance(key, int) and key < len(value)
+    return isinstance(value, dict) and key in value

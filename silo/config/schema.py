@@ -6,13 +6,21 @@ default is the safe end, and the description of a setting that can widen somethi
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from silo.model import Isolation
 from silo.pipeline.sources import check_mapped, parse_reference
+from silo.policy.patterns import Glob, scalar_text
+from silo.policy.rules import CALLERS, CallerKind, Rule, Verdict, check_path, tool_glob
+
+T = TypeVar("T")
+
+Pattern = str | bool | int | float
+Patterns = Pattern | tuple[Pattern, ...]
 
 
 class Section(BaseModel):
@@ -97,6 +105,89 @@ class ApprovalSection(Section):
 
     headless: bool = False
     """Nobody can be asked: what needs a person fails at once with `SILO_APPROVAL_REQUIRED` or `SILO_AUTH_REQUIRED`."""
+
+
+def _one_or_several(given: T | tuple[T, ...]) -> tuple[T, ...]:
+    return given if isinstance(given, tuple) else (given,)
+
+
+def _tools(given: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    if not given:
+        raise ValueError("names no tool; '*' stands for all of them")
+    for text in _one_or_several(given):
+        tool_glob(text)
+    return given
+
+
+def _no_tables(given: object) -> object:
+    """Say how a path is written to whoever wrote `arguments.issue.title = ...`, which TOML reads as a table."""
+    for name, value in given.items() if isinstance(given, dict) else ():
+        if isinstance(value, dict):
+            inner = next(iter(value), "name")
+            raise ValueError(f'{name!r} is a table; write a path in quotes: "{name}.{inner}" = ...')
+    return given
+
+
+def _patterns(given: dict[str, Patterns]) -> dict[str, Patterns]:
+    for path, patterns in given.items():
+        check_path(path)
+        for one in (several := _one_or_several(patterns)):
+            if isinstance(one, float) and not math.isfinite(one):
+                raise ValueError(f"{path!r}: no argument is {one}, JSON does not have it")
+        if not several:
+            raise ValueError(f"{path!r}: an empty list matches nothing; leave {path!r} out if any value will do")
+    return given
+
+
+def _globs(patterns: Patterns) -> tuple[Glob, ...]:
+    several: tuple[Pattern, ...] = _one_or_several(patterns)
+    return tuple(Glob(scalar_text(one)) for one in several)
+
+
+def _one_line(text: str) -> str:
+    if text and not text.isprintable():
+        raise ValueError("must be one line of text that can be seen")
+    return text
+
+
+class PolicyRule(Section):
+    """One `[[policy.rules]]`: a verdict on the calls that it describes. All that it names must match."""
+
+    verdict: Verdict
+    """`deny` wins over `ask`, `ask` over `allow`. `allow` opens: the calls it describes run unasked, whatever their skill asks for."""
+
+    tool: Annotated[str | tuple[str, ...], AfterValidator(_tools)]
+    """A pattern over ids, e.g. `github.*`, or several of which one is enough. `*` any characters, `?` one."""
+
+    arguments: Annotated[dict[str, Patterns], BeforeValidator(_no_tables), AfterValidator(_patterns)] = {}
+    """Patterns by name or dotted path, all of which must match; case counts. One that is left out may have any value, or none."""
+
+    callers: Annotated[tuple[CallerKind, ...], Field(min_length=1)] = CALLERS
+    """Ways in that it is about: `cli` is `silo run`, `mcp` an agent's client, `library` a program that uses `silo.runtime`."""
+
+    reason: Annotated[str, Field(max_length=200), AfterValidator(_one_line)] = ""
+    """Shown to the agent that is refused, and to the person who is asked."""
+
+
+class PolicySection(Section):
+    """`[policy]`: what may run without a person, what asks one, and what never runs."""
+
+    rules: tuple[PolicyRule, ...] = ()
+    """Standing rules, each a table `[[policy.rules]]`; their order plays no part. Where none applies, skill and tool say who is asked."""
+
+    def to_rules(self) -> tuple[Rule, ...]:
+        """Return the rules as `silo.policy` takes them, each named by its place."""
+        return tuple(
+            Rule(
+                f"silo.toml rule {number}",
+                rule.verdict,
+                tuple(tool_glob(text) for text in _one_or_several(rule.tool)),
+                {path: _globs(patterns) for path, patterns in rule.arguments.items()},
+                rule.callers,
+                rule.reason,
+            )
+            for number, rule in enumerate(self.rules, 1)
+        )
 
 
 class CallSection(Section):
@@ -240,6 +331,7 @@ class Config(Section):
     files: FilesSection = FilesSection()
     server: ServerSection = ServerSection()
     approval: ApprovalSection = ApprovalSection()
+    policy: PolicySection = PolicySection()
     call: CallSection = CallSection()
     secrets: SecretsSection = SecretsSection()
     hashicorp: HashicorpSection = HashicorpSection()

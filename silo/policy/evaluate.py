@@ -5,10 +5,67 @@ Asking, waiting and remembering answers are `silo.pipeline.approvals`'.
 
 from __future__ import annotations
 
-from silo.model import Decision, SkillHeader, Tool
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from silo.model import Caller, Decision, SkillHeader, Tool
+from silo.policy.rules import Rule, Verdict, with_defaults
 
 
-def decide(tool: Tool, header: SkillHeader) -> Decision:
+@dataclass(frozen=True)
+class Finding:
+    """What one rule says of a call of a tool that it names. `mismatch` is why it does not apply; None if it does."""
+
+    rule: Rule
+    mismatch: str | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A decision, and every rule that names the tool, in the order of the file."""
+
+    decision: Decision
+    findings: tuple[Finding, ...]
+
+
+def decide(
+    tool: Tool, header: SkillHeader, arguments: Mapping[str, Any], caller: Caller, rules: Sequence[Rule]
+) -> Decision:
+    """Return what the user's rules say of a call; where none applies, what its skill and tool ask for.
+
+    Of the rules that apply, `deny` wins over `ask`, and `ask` over `allow`, in whatever order they stand: a rule that somebody adds
+    further up must not undo a restriction. An `allow` lifts what skill and tool ask for, being the user's own word.
+
+    Args:
+        arguments: checked, with a `File` where the tool takes one.
+    """
+    return explain(tool, header, arguments, caller, rules).decision
+
+
+def explain(
+    tool: Tool, header: SkillHeader, arguments: Mapping[str, Any], caller: Caller, rules: Sequence[Rule]
+) -> Explanation:
+    """Return the decision of `decide`, and what each rule had to do with it."""
+    whole = with_defaults(tool, arguments)
+    findings = tuple(Finding(rule, rule.mismatch(whole, caller)) for rule in rules if rule.names(tool))
+    for verdict in _STRICTEST_FIRST:
+        for finding in findings:
+            if finding.rule.verdict == verdict and finding.mismatch is None:
+                return Explanation(_said_by(finding.rule), findings)
+    return Explanation(_said_by_skill(tool, header), findings)
+
+
+_STRICTEST_FIRST: tuple[Verdict, ...] = ("deny", "ask", "allow")
+
+_SAYS: Mapping[Verdict, str] = {"deny": "denies it", "ask": "asks a person first", "allow": "allows it"}
+
+
+def _said_by(rule: Rule) -> Decision:
+    return Decision(rule.verdict, rule.reason or f"{rule.name} {_SAYS[rule.verdict]}", rule.name)
+
+
+def _said_by_skill(tool: Tool, header: SkillHeader) -> Decision:
     """Return `ask` if the skill's header or the tool itself requires approval, else `allow`.
 
     Either is enough: a decorator may ask where the header does not, and can't take back what the header asks for.

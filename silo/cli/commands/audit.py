@@ -18,10 +18,11 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = add_group(app, "audit", _HELP, section=CALLS)
     add_command(group, "show", show)
+    add_command(group, "summary", summary)
     add_command(group, "verify", verify)
 
 
-_HELP = "Show what ran, and check that the record is whole.\n\n    silo audit show -n 5\n    silo audit verify"
+_HELP = "Show what ran, and check that the record is whole.\n\n    silo audit show -n 5\n    silo audit summary\n    silo audit verify"
 
 
 def show(
@@ -47,6 +48,47 @@ def show(
         say("nothing is recorded yet")
     else:
         emit_table(("NO", "TIME", "EVENT", "WHAT", "FOR", "OUTCOME"), [_row(record) for record in records])
+
+
+def summary(
+    ctx: typer.Context,
+    last: Annotated[int, typer.Option("-n", "--last", min=1, help="How many tasks, counted from the end.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show task by task how much was called, refused, and asked of a person.
+
+        silo audit summary
+        silo audit summary --json | jq '.tasks[] | select(.questions > 5)'
+
+    A task is one session of one client. Many questions in one task tire people: a rule in silo.toml can answer the ones that always
+    get the same answer.
+    """
+    from silo.cli.render import emit_json, emit_table, say
+    from silo.pipeline.audit import read
+    from silo.pipeline.summary import summarize
+
+    session: Session = ctx.obj
+    tasks = summarize(read(session.home()))[-last:]
+    if as_json:
+        emit_json({"tasks": [task.to_json() for task in tasks]})
+    elif not tasks:
+        say("nothing is recorded yet")
+    else:
+        emit_table(
+            ("TASK", "SINCE", "FOR", "CALLS", "QUESTIONS", "APPROVED", "DENIED", "UNANSWERED", "FAILED"),
+            [
+                (
+                    task.session,
+                    task.first,
+                    f"{task.kind} {task.client}".strip(),
+                    *(
+                        str(n)
+                        for n in (task.calls, task.questions, task.approved, task.denied, task.unanswered, task.failed)
+                    ),
+                )
+                for task in tasks
+            ],
+        )
 
 
 def verify(ctx: typer.Context, as_json: AsJson = False) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from silo.cli.options import SECRETS_AND_AGENTS, add_command, add_group
+from silo.cli.options import SECRETS_AND_AGENTS, Headless, add_command, add_group
 
 if TYPE_CHECKING:
     from silo.cli.session import Session
@@ -31,6 +31,7 @@ def serve(
         Literal["auto", "router", "direct"] | None,
         typer.Option(help="List only search and execute (router), every tool too (direct), or what fits (auto)."),
     ] = None,
+    headless: Headless = False,
 ) -> int:
     """Serve one MCP client over standard input and output, until it leaves.
 
@@ -41,7 +42,7 @@ def serve(
     from silo.cli.serve import serve as serve_client
 
     session: Session = ctx.obj
-    return serve_client(session, transport=transport, expose=expose)
+    return serve_client(session, transport=transport, expose=expose, headless=headless)
 
 
 def config(

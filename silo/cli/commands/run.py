@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from silo.cli.options import CALLS, AsJson, BackendName, add_command, to_isolation
+from silo.cli.options import CALLS, AsJson, BackendName, Headless, add_command, to_isolation
 
 if TYPE_CHECKING:
     from silo_interaction import Answer, Channel, Question
@@ -36,6 +36,7 @@ def run(
     ] = None,
     backend: BackendName = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the files of the result there.")] = None,
+    headless: Headless = False,
     timing: Annotated[bool, typer.Option("--timing", help="Say on stderr where the time went.")] = False,
     as_json: AsJson = False,
 ) -> int:
@@ -59,7 +60,7 @@ def run(
     session: Session = ctx.obj
     tool, rest = split_words(words, lambda: [tool.id for skill in session.skills() for tool in skill.tools])
     folder = None if output is None else prepare_folder(output)
-    arguments = _arguments(session, tool, rest, args)
+    arguments = read_arguments(session, tool, rest, args)
     isolation = to_isolation(backend)
     with Steps() as steps:
 
@@ -70,7 +71,7 @@ def run(
             steps.step(f"running {tool}")
             return await runtime.call(tool, arguments, backend=isolation, on_progress=report)
 
-        result = session.run(work, channel=_channel(steps))
+        result = session.run(work, channel=_channel(steps), overrides={"approval.headless": True} if headless else None)
     note = _note(session, tool)
     if note:
         say(note)
@@ -102,7 +103,7 @@ def _note(session: Session, tool: str) -> str:
     return f"silo: note: {source} has changed; this ran what was installed, `silo install {source}` takes the change"
 
 
-def _arguments(session: Session, tool: str, words: list[str], document: str | None) -> dict[str, Any]:
+def read_arguments(session: Session, tool: str, words: list[str], document: str | None) -> dict[str, Any]:
     """Return the arguments of the call; files are read here, on the main thread, where Ctrl-C ends a read that waits."""
     from silo.cli.arguments import parse_document, parse_words
     from silo.cli.files import MIB, load_files, read_text

@@ -1,0 +1,225 @@
+"""`silo policy`: what the standing rules are, and what they make of a call. Deciding is `silo.policy`'s, and nothing runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from silo.cli.options import CALLS, AsJson, add_command, add_group
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from silo.cli.session import Session
+    from silo.config.load import Loaded
+    from silo.config.schema import Config
+    from silo.model import Skill, Tool
+    from silo.policy.evaluate import Explanation
+    from silo.policy.rules import Rule
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = add_group(app, "policy", _HELP, section=CALLS)
+    add_command(group, "explain", explain)
+    add_command(group, "list", list_rules)
+
+
+_HELP = "Say what may run, and why.\n\n    silo policy explain jwt.sign\n    silo policy list"
+
+
+def explain(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str],
+        typer.Argument(metavar="NS.TOOL|KEY=VALUE", help="As for `silo run`; arguments may be left out."),
+    ],
+    args: Annotated[
+        str | None,
+        typer.Option("--args", metavar="JSON|@FILE|-", help="All arguments as one JSON object; KEY=VALUE adds to it."),
+    ] = None,
+    caller: Annotated[
+        Literal["mcp", "cli", "library"],
+        typer.Option(help="Through what the call would come: an agent's client, `silo run`, or a Python program."),
+    ] = "mcp",
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a call would run, ask or be refused, and which rule says so.
+
+        silo policy explain table.query data=@sales.csv sql='select * from data'
+        silo policy explain jwt.sign --caller cli --json
+
+    Nothing runs, nobody is asked, and the vault stays closed. Each rule that names the tool is listed, and why it does not
+    apply if it does not.
+    """
+    from silo.cli.arguments import split_words
+    from silo.cli.commands.run import read_arguments
+    from silo.cli.render import emit, emit_json, emit_table, say
+    from silo.model import Caller
+    from silo.policy.evaluate import explain as explain_call
+
+    session: Session = ctx.obj
+    name, rest = split_words(words, lambda: [tool.id for skill in session.skills() for tool in skill.tools])
+    skill, tool = _resolve(session, name)
+    loaded = session.load_config()
+    given = _as_checked(tool, read_arguments(session, tool.id, rest, args), loaded.config, session.home())
+    rules = loaded.config.policy.to_rules()
+    found = explain_call(tool, skill.header, given, Caller(caller), rules)
+    places = dict(zip((rule.name for rule in rules), loaded.rule_places(), strict=True))
+    notes = [note for finding in found.findings for note in _notes(finding.rule, tool)]
+    if as_json:
+        emit_json(_explanation_document(tool, caller, found, places, notes))
+        return
+    decision = found.decision
+    by = f"{decision.rule} ({places[decision.rule]})" if decision.rule else "none applies"
+    rows = [
+        (finding.rule.name, finding.rule.verdict, places[finding.rule.name], _applies(finding.mismatch))
+        for finding in found.findings
+    ]
+    emit(f"{decision.verdict}: {decision.reason}\nrule: {by}\n" + ("\n" if rows else ""))
+    if rows:
+        emit_table(("RULE", "VERDICT", "AT", "APPLIES"), rows)
+    for note in notes:
+        say(f"silo: note: {note}")
+
+
+def list_rules(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Show the standing rules, in the order of `silo.toml`.
+
+        silo policy list
+        silo policy list --json | jq '.rules[] | select(.verdict == "allow")'
+
+    The order plays no part: deny wins over ask, and ask over allow.
+    """
+    from silo.cli.render import emit_json, emit_table, say
+
+    session: Session = ctx.obj
+    loaded = session.load_config()
+    documents = _rule_documents(loaded, [tool for skill in session.skills() for tool in skill.tools])
+    if as_json:
+        emit_json({"rules": documents})
+    elif not documents:
+        say("there are no rules; skills and tools say which calls ask a person")
+    else:
+        emit_table(("RULE", "VERDICT", "AT", "ABOUT"), [_rule_row(document) for document in documents])
+        for document in documents:
+            if not document["installed"]:
+                say(f"silo: note: {document['rule']} names no tool that is installed")
+
+
+def _resolve(session: Session, name: str) -> tuple[Skill, Tool]:
+    """Return the tool that a call would reach.
+
+    Raises:
+        ToolUnknown, SkillUnknown, SkillChanged: as a call of it would.
+    """
+    import anyio
+
+    from silo.errors import SkillUnknown, ToolUnknown
+    from silo.router.names import split_id, suggestion
+
+    parts = split_id(name)
+    ids = [tool.id for skill in session.skills() for tool in skill.tools]
+    if parts is not None:
+        try:
+            skill = anyio.run(session.open_runtime().skill, parts[0])
+        except SkillUnknown as error:
+            raise SkillUnknown(error.message, hint=suggestion(name, ids, otherwise=error.hint)) from error
+        for tool in skill.tools:
+            if tool.name == parts[1]:
+                return skill, tool
+        ids = [tool.id for tool in skill.tools]
+    raise ToolUnknown(
+        f"there is no tool {name[:120]!r}",
+        hint=suggestion(name, ids, otherwise="`silo list` shows the installed skills and their tools"),
+    )
+
+
+def _as_checked(tool: Tool, arguments: Mapping[str, Any], config: Config, home: Path) -> Mapping[str, Any]:
+    """Return the arguments as the policy sees those of a call: with a file wherever the tool takes one.
+
+    Raises:
+        ArgumentsInvalid, FileRefused: they are not JSON, or a file in them is none that a call may have.
+    """
+    from silo.pipeline.arguments import check_json
+    from silo.pipeline.call import put_back
+    from silo.pipeline.inputs import MIB, InputRules, find_files, load_files
+
+    check_json(arguments, tool.id)
+    replaced, places = find_files(tool, arguments)
+    limits = InputRules(config.files.allow_read, config.files.max_mib * MIB, forbidden=(home,))
+    whole: Mapping[str, Any] = put_back(replaced, load_files(places, limits))
+    return whole
+
+
+def _notes(rule: Rule, tool: Tool) -> list[str]:
+    """Say which arguments a rule names that the tool does not take: a misspelt one restricts nothing."""
+    properties = tool.input_schema.get("properties")
+    if not isinstance(properties, Mapping) or tool.input_schema.get("additionalProperties") is not False:
+        return []
+    return [
+        f"{rule.name} names the argument {path!r}, and {tool.id} has none of that name"
+        for path in rule.arguments
+        if not any(path == name or path.startswith(f"{name}.") for name in properties)
+    ]
+
+
+def _applies(mismatch: str | None) -> str:
+    return "yes" if mismatch is None else f"no: {mismatch}"
+
+
+def _explanation_document(
+    tool: Tool, caller: str, found: Explanation, places: Mapping[str, str], notes: Sequence[str]
+) -> dict[str, Any]:
+    decision = found.decision
+    return {
+        "tool": tool.id,
+        "caller": caller,
+        "verdict": decision.verdict,
+        "reason": decision.reason,
+        "rule": decision.rule or None,
+        "at": places.get(decision.rule),
+        "rules": [
+            {
+                "rule": finding.rule.name,
+                "at": places[finding.rule.name],
+                "verdict": finding.rule.verdict,
+                "applies": finding.mismatch is None,
+                "mismatch": finding.mismatch,
+            }
+            for finding in found.findings
+        ],
+        "notes": list(notes),
+    }
+
+
+def _rule_documents(loaded: Loaded, tools: Sequence[Tool]) -> list[dict[str, Any]]:
+    return [
+        {
+            "rule": rule.name,
+            "at": place,
+            "verdict": rule.verdict,
+            "tool": [glob.text for glob in rule.tools],
+            "arguments": {path: [glob.text for glob in globs] for path, globs in rule.arguments.items()},
+            "callers": list(rule.callers),
+            "reason": rule.reason,
+            "installed": sorted(tool.id for tool in tools if rule.names(tool)),
+        }
+        for rule, place in zip(loaded.config.policy.to_rules(), loaded.rule_places(), strict=True)
+    ]
+
+
+def _rule_row(document: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Return a rule for the table; what is the same as without it is left out."""
+    from silo.policy.rules import CALLERS
+
+    about = " or ".join(document["tool"])
+    if document["arguments"]:
+        about += " with " + ", ".join(f"{path}={' or '.join(globs)}" for path, globs in document["arguments"].items())
+    if set(document["callers"]) != set(CALLERS):
+        about += f" through {' or '.join(document['callers'])}"
+    if document["reason"]:
+        about += f": {document['reason']}"
+    return document["rule"], document["verdict"], document["at"], about

@@ -1,0 +1,102 @@
+"""A standing rule, and whether it is about a call. What several rules come to together is `silo.policy.evaluate`'s."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from silo.model import Caller, Tool
+from silo.policy.patterns import Glob, any_mismatch, whole_mismatch
+
+Verdict = Literal["allow", "ask", "deny"]
+CallerKind = Literal["cli", "mcp", "library"]
+
+CALLERS: tuple[CallerKind, ...] = ("cli", "mcp", "library")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the user said once about many calls.
+
+    Attributes:
+        name: where it stands, e.g. `silo.toml rule 2`.
+        tools: patterns over the tool's id; one is enough.
+        arguments: patterns by dotted path; each argument must match, one of its patterns is enough.
+        callers: ways in; one is enough.
+        reason: for a person and for the agent; may be empty.
+    """
+
+    name: str
+    verdict: Verdict
+    tools: tuple[Glob, ...]
+    arguments: Mapping[str, tuple[Glob, ...]] = field(default_factory=dict)
+    callers: tuple[CallerKind, ...] = CALLERS
+    reason: str = ""
+
+    def names(self, tool: Tool) -> bool:
+        """Whether the rule is about this tool, with whatever arguments."""
+        return any(glob.matches(tool.id) for glob in self.tools)
+
+    def mismatch(self, arguments: Mapping[str, Any], caller: Caller) -> str | None:
+        """Return why a call of a tool that the rule names is not meant by it, or None if it is.
+
+        Args:
+            arguments: as the tool gets them, defaults included.
+            caller: who asks.
+        """
+        if caller.kind not in self.callers:
+            return f"it is for {_listed(self.callers)}, and this call comes through {caller.kind}"
+        compare = whole_mismatch if self.verdict == "allow" else any_mismatch
+        for path, globs in self.arguments.items():
+            why = compare(arguments, path, globs)
+            if why is not None:
+                return why
+        return None
+
+
+def tool_glob(text: str) -> Glob:
+    """Return a pattern over ids of tools.
+
+    Raises:
+        ValueError: no tool could have an id that matches; a restriction that restricts nothing is a mistake.
+    """
+    if not _TOOL_PATTERN.fullmatch(text):
+        raise ValueError(f"{text[:80]!r} is no pattern over tools: a-z, 0-9, '_', one dot, '*' and '?'")
+    if not set(text) & set(".*?"):
+        skill, separator, tool = text.partition("__")
+        meant = f"{skill}.{tool}" if separator else f"{text}.*"
+        raise ValueError(f"{text[:80]!r} matches no tool; write {meant[:80]!r}")
+    if text.count(".") > 1:
+        raise ValueError(f"{text[:80]!r} matches no tool: an id is 'skill.tool', with one dot")
+    return Glob(text)
+
+
+_TOOL_PATTERN = re.compile(r"[a-z0-9_.*?-]{1,200}")
+
+
+def check_path(path: str) -> str:
+    """Return a dotted path to an argument as it is.
+
+    Raises:
+        ValueError: a part of it is empty.
+    """
+    if not all(path.split(".")):
+        raise ValueError(f"{path[:80]!r} is no path to an argument: names with single dots between them")
+    return path
+
+
+def with_defaults(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments as the tool gets them: what is left out takes the default that its schema gives, at the top level."""
+    properties = tool.input_schema.get("properties")
+    if not isinstance(properties, Mapping):
+        return dict(arguments)
+    defaults = {
+        name: part["default"] for name, part in properties.items() if isinstance(part, Mapping) and "default" in part
+    }
+    return {**defaults, **arguments}
+
+
+def _listed(callers: Sequence[str]) -> str:
+    return " and ".join(callers)

@@ -1,0 +1,43 @@
+"""What a pattern over tools may say: one that could match nothing is a mistake, because it restricts nothing."""
+
+import pytest
+
+from silo.policy.rules import check_path, tool_glob, with_defaults
+from silo.testing.fakes import make_tool
+
+
+@pytest.mark.parametrize("pattern", ["*", "github.*", "github.delete_repo", "*.delete_*", "git*", "jwt.sig?", "a.b__c"])
+def test_patterns_over_tools(pattern):
+    assert tool_glob(pattern).text == pattern
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("github", "write 'github.*'"),
+        ("github__delete", "write 'github.delete'"),
+        ("a.b.c", "one dot"),
+        ("GitHub.*", "no pattern over tools"),
+        ("github.[ab]", "no pattern over tools"),
+        ("github.* ", "no pattern over tools"),
+        ("", "no pattern over tools"),
+        ("g" * 201, "no pattern over tools"),
+    ],
+)
+def test_a_pattern_that_no_tool_can_match_is_refused(pattern, says):
+    with pytest.raises(ValueError, match=r"pattern|matches no tool") as caught:
+        tool_glob(pattern)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["", ".", "a.", ".a", "a..b"])
+def test_a_path_has_no_empty_parts(path):
+    with pytest.raises(ValueError, match="no path"):
+        check_path(path)
+
+
+def test_what_is_left_out_takes_the_default_of_the_schema_and_what_is_given_stays():
+    tool = make_tool(properties={"repo": {"default": "acme/site"}, "n": {"type": "integer"}, "odd": True})
+    assert with_defaults(tool, {}) == {"repo": "acme/site"}
+    assert with_defaults(tool, {"repo": None, "n": 1}) == {"repo": None, "n": 1}
+    assert with_defaults(make_tool(), {"x": 1}) == {"x": 1}
