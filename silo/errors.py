@@ -60,6 +60,13 @@ class HomeUnsafe(ConfigInvalid):
     code = "home-unsafe"
 
 
+class StateUnusable(SiloError):
+    """The file of questions and decisions is damaged, of a newer version or open to other users, or the disk refused; a no."""
+
+    code = "state-unusable"
+    exit_status = 2
+
+
 class SkillUnknown(SiloError):
     """No skill of that name is installed (or, for `install`, to be found)."""
 
@@ -203,10 +210,18 @@ class VaultRefused(VaultLocked):
 
 
 class SecretMissing(SiloError):
-    """A secret that the skill declares is not in the vault."""
+    """A secret that the skill declares is not in the vault.
+
+    Attributes:
+        names: which ones; empty where it is not about a call.
+    """
 
     code = "secret-missing"
     exit_status = 4
+
+    def __init__(self, message: str, *, hint: str, names: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.names = names
 
 
 # --- the sandbox: exit status 5 --------------------------------------------------------------------------------------

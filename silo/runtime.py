@@ -18,6 +18,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -27,17 +28,18 @@ from anyio import to_thread
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from silo.catalog.store import Damaged, SkillStore
+from silo.config.approvals import build_approvals
 from silo.config.home import default_home, prepare_home
 from silo.config.load import load
 from silo.config.schema import Config
 from silo.config.vault import VaultSetup
 from silo.errors import ArgumentsInvalid, UsageError
 from silo.model import Call, Caller, Isolation, ProgressReport, Result, Skill, Tool
-from silo.pipeline.approvals import Approvals
 from silo.pipeline.audit import AuditLog
 from silo.pipeline.call import CallPipeline
 from silo.pipeline.inputs import InputRules
 from silo.pipeline.secrets import Secrets
+from silo.pipeline.trail import caller_record
 from silo.pipeline.units import ImageStore, SkillUnits
 from silo.router.rank import Index, Match
 from silo.sandbox.base import KIB, MIB, Backend, Limits, Probe
@@ -75,6 +77,7 @@ class Runtime:
         caller: Caller = A_PROGRAM,
         channel: Channel | None = None,
         ask_passphrase: Callable[[], str | None] | None = None,
+        show_code: Callable[[str], None] | None = None,
         backends: Sequence[Backend] | None = None,
         images: ImageStore | None = None,
     ) -> None:
@@ -85,9 +88,11 @@ class Runtime:
             config: default: `silo.toml` of that folder, and the environment.
             environ: default: the process's. Of it, silo uses its own variables, and uv those that are about package indexes.
             caller: who asks, for the record and for the person who is asked.
-            channel: reaches a person who can agree to calls; None means that there is nobody, so such calls are refused.
+            channel: reaches a person where this process runs, in the place of `terminal` in `approval.channels`; None: nobody is there.
             ask_passphrase: asks a person for the vault's recovery passphrase, where it opens with nothing else; returns None if nobody
                 is there. Called in a worker thread.
+            show_code: shows a code, with which a browser is paired with the approval page, to the person who runs this, and to nobody
+                else (an agent that sees it can approve its own calls). Called in a worker thread.
             backends: strongest first, in place of silo's own; for tests and for backends of third parties.
             images: in place of those under `home`; for tests.
 
@@ -100,8 +105,8 @@ class Runtime:
         self._environ = environ
         self._home = prepare_home(home if home is not None else default_home(environ))
         self._config = config if config is not None else load(self._home, environ=environ).config
-        self._caller = caller
-        self._channel = channel
+        # One session, one task of an agent: how many questions it took can be counted (`silo audit show --tasks`).
+        self._caller = replace(caller, session=caller.session or secrets.token_hex(4))
         self._store = SkillStore(self._home / "skills")
         self._audit = AuditLog(self._home, now=_now, flush=self._config.audit.flush)
         own_images = self._own_images = Images(self._home / "images")
@@ -119,6 +124,14 @@ class Runtime:
             master_key=master_key,
             ask_passphrase=ask_passphrase,
         )
+        self._approvals = build_approvals(
+            self._home,
+            self._config,
+            environ=environ,
+            terminal=channel,
+            keep=self._keep_secret,
+            show_code=show_code,
+        )
         self._index: tuple[tuple[Tool, ...], Index] | None = None
         self._pipeline: CallPipeline | None = None
         self._stack = AsyncExitStack()
@@ -126,6 +139,7 @@ class Runtime:
     async def __aenter__(self) -> Self:
         """Get backends ready; fast, because they probe and build only when they are first needed."""
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._approvals.close)
             for backend in self._backends:
                 await stack.enter_async_context(backend)
             self._pipeline = self._build_pipeline()
@@ -165,7 +179,15 @@ class Runtime:
         Raises:
             AuditBroken: it could not be written.
         """
-        self._audit.append(event, {"caller": {"kind": self._caller.kind, "client": self._caller.client}, **facts})
+        self._audit.append(event, {"caller": caller_record(self._caller), **facts})
+
+    def sealing_key(self) -> bytes:
+        """Return 32 bytes that stay the same for this state folder, to seal what clients keep for silo between two requests. Blocks.
+
+        Raises:
+            StateUnusable: the store can't be opened.
+        """
+        return self._approvals.sealing_key()
 
     async def skills(self) -> tuple[Skill, ...]:
         """Return the installed skills, sorted by namespace."""
@@ -203,6 +225,8 @@ class Runtime:
         backend: Isolation | None = None,
         on_progress: Callable[[ProgressReport], None] | None = None,
         caller: Caller | None = None,
+        patience_s: float | None = None,
+        shows_links: bool = False,
     ) -> Result:
         """Run one call in a fresh guest. If it is cancelled, its guest is gone before the cancellation leaves this method.
 
@@ -212,6 +236,9 @@ class Runtime:
             backend: the isolation for this one call; a weaker one than the configured floor has to be named here.
             on_progress: called on the event loop for each report of the skill; must not block.
             caller: who asks, if not the one that this runtime was made for.
+            patience_s: how long to wait for a person, in seconds, before `ApprovalPending`; None: as long as the question stands.
+                The same call, made again, finds the answer.
+            shows_links: whoever calls shows the link in `ApprovalPending` to the user, so silo opens no browser.
 
         Raises:
             SiloError: a subclass for each way in which a call can fail; see `docs/reference/errors.md`.
@@ -221,7 +248,8 @@ class Runtime:
                 f"the arguments of {tool} are a {type(arguments).__name__}, not a mapping",
                 hint='give them by name: {"claims": {"sub": "42"}}',
             )
-        call = Call(secrets.token_hex(8), tool, arguments or {}, caller or self._caller, backend)
+        who = self._caller if caller is None else replace(caller, session=caller.session or self._caller.session)
+        call = Call(secrets.token_hex(8), tool, arguments or {}, who, backend, patience_s, shows_links)
         pipeline = self._opened()
         return await (pipeline.run(call) if on_progress is None else pipeline.run(call, on_progress))
 
@@ -297,13 +325,26 @@ class Runtime:
         return CallPipeline(
             skills=self._store,
             rules=rules,
-            approvals=Approvals(self._channel, config.approval.timeout_s, config.approval.headless),
+            approvals=self._approvals,
             secrets=Secrets(self._setup.sources(), config.approval.headless),
             backends=self._sandboxes,
             units=self._units,
             audit=self._audit,
+            policy=config.policy.to_rules(),
             slots=anyio.CapacityLimiter(config.call.max_concurrent),
         )
+
+    def _keep_secret(self, skill: str, name: str, value: str) -> None:
+        """Put a secret that a person typed in, and wants kept, into the vault, for that skill alone. Blocks."""
+        from silo_vault import VaultError
+
+        from silo.pipeline.secrets import from_vault_error
+
+        try:
+            self.vault.put(name, value, namespace=skill)
+        except VaultError as error:
+            raise from_vault_error(error, headless=self._config.approval.headless) from error
+        self.record("vault", action="add", name=name, skill=skill, how="typed in when a call wanted it")
 
     def _installer(self) -> Installer:
         from silo.catalog.builtin import builtin_folder
@@ -338,12 +379,20 @@ class SyncRuntime:
         environ: Mapping[str, str] | None = None,
         caller: Caller = A_PROGRAM,
         channel: Channel | None = None,
+        show_code: Callable[[str], None] | None = None,
         backends: Sequence[Backend] | None = None,
         images: ImageStore | None = None,
     ) -> None:
         """As `Runtime`."""
         self._runtime = Runtime(
-            home=home, config=config, environ=environ, caller=caller, channel=channel, backends=backends, images=images
+            home=home,
+            config=config,
+            environ=environ,
+            caller=caller,
+            channel=channel,
+            show_code=show_code,
+            backends=backends,
+            images=images,
         )
         self._portal: BlockingPortal | None = None
         self._stack = ExitStack()
@@ -401,10 +450,20 @@ class SyncRuntime:
         backend: Isolation | None = None,
         on_progress: Callable[[ProgressReport], None] | None = None,
         caller: Caller | None = None,
+        patience_s: float | None = None,
+        shows_links: bool = False,
     ) -> Result:
         """As `Runtime.call`."""
         return self._wait(
-            lambda: self._runtime.call(tool, arguments, backend=backend, on_progress=on_progress, caller=caller)
+            lambda: self._runtime.call(
+                tool,
+                arguments,
+                backend=backend,
+                on_progress=on_progress,
+                caller=caller,
+                patience_s=patience_s,
+                shows_links=shows_links,
+            )
         )
 
     def install(

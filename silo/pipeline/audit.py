@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from silo.errors import AuditBroken
+from silo.model import File
 from silo.pipeline.schema import Json
 
 FILE_NAME = "audit.jsonl"
@@ -245,6 +246,24 @@ def canonical(value: Json) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
 
 
+def comparable(value: Json, *, depth: int = 0) -> Json:
+    """Return arguments as JSON, with a file by the hash of its content.
+
+    Raises:
+        ValueError: they nest too deep.
+    """
+    if depth > _MAX_DEPTH:
+        raise ValueError("too deep")
+    if isinstance(value, File):
+        return {"$file": hashlib.sha256(value.data).hexdigest()}
+    if isinstance(value, Mapping):
+        return {key: comparable(item, depth=depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [comparable(item, depth=depth + 1) for item in value]
+    return value
+
+
+_MAX_DEPTH = 64
 _HEAD_BYTES = 20 + 1 + 64 + 1
 _RESERVED = frozenset({"seq", "time", "event", "prev", "hash"})
 

@@ -7,15 +7,15 @@ written before a guest starts, and what comes back is redacted before anybody se
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from anyio import to_thread
 
-from silo.errors import CanaryTripped, ResultInvalid, SiloError, SkillUnknown, ToolUnknown
-from silo.model import Call, File, Isolation, ProgressReport, Result, Skill, Tool
+from silo.errors import CanaryTripped, ResultInvalid, SecretMissing, SiloError, SkillUnknown, ToolUnknown
+from silo.model import Call, Decision, File, Isolation, ProgressReport, Result, Skill, Tool
 from silo.pipeline.approvals import Approvals
 from silo.pipeline.arguments import Checkers, check_arguments, check_json, check_result
 from silo.pipeline.audit import AuditLog
@@ -24,8 +24,9 @@ from silo.pipeline.redact import Redactor
 from silo.pipeline.results import to_error, to_result
 from silo.pipeline.schema import Json
 from silo.pipeline.secrets import Secrets
-from silo.pipeline.trail import trail
+from silo.pipeline.trail import Trail, trail
 from silo.policy.evaluate import decide
+from silo.policy.rules import Rule
 from silo.router.names import split_id, suggestion
 from silo.sandbox.base import Backend, GuestReply, GuestRequest, Sandbox, Unit
 from silo.wire.messages import Failed, Progress
@@ -86,6 +87,7 @@ class CallPipeline:
     backends: BackendChoice
     units: Units
     audit: AuditLog
+    policy: Sequence[Rule] = ()
     slots: AbstractAsyncContextManager[object] = field(default_factory=nullcontext)
     checkers: Checkers = field(default_factory=Checkers)
     clock: Callable[[], float] = time.monotonic
@@ -101,23 +103,58 @@ class CallPipeline:
             skill, tool = await self._resolve(call.tool)  # SkillUnknown, SkillChanged, ToolUnknown
             record.found(skill, tool)
             call, request = await self._check(call, skill, tool)  # ArgumentsInvalid, FileRefused
-            watch.lap("check")
-            decision = decide(tool, skill.header)
+            # In a thread: rules look at every part of arguments that an agent chose, up to 1 MiB of them.
+            decision = await to_thread.run_sync(decide, tool, skill.header, call.arguments, call.caller, self.policy)
             record.decided(decision)
             backend = await self.backends.pick(
                 floor=skill.header.min_isolation, named=call.backend
             )  # SandboxUnavailable
-            record.decided(await self.approvals.settle(call, skill, tool, decision, backend.isolation))  # CallDenied
+            watch.lap("check")
+            return await self._agreed(call, skill, tool, decision, backend, request, record, watch, on_progress)
+
+    async def _agreed(
+        self,
+        call: Call,
+        skill: Skill,
+        tool: Tool,
+        decision: Decision,
+        backend: Backend,
+        request: GuestRequest,
+        record: Trail,
+        watch: _Stopwatch,
+        on_progress: OnProgress,
+    ) -> Result:
+        """Get a person's yes, then the secrets, then run the call.
+
+        A yes is used up last, when all else is there: one that was given once is not lost because a secret is still missing. Where
+        another call was faster with it, this one asks anew. No slot is held while a person is waited for.
+        """
+        names = tool.secrets
+        supplied: dict[str, str] = {}
+
+        def tell(message: str) -> None:
+            on_progress(ProgressReport(0.0, None, message))
+
+        while True:
+            grant = await self.approvals.settle(  # CallDenied
+                call, skill, tool, decision, backend.isolation, tell, on_question=record.asked
+            )
+            record.decided(grant.decision)
             watch.lap("approve")
             await record.begin(backend.isolation)  # AuditBroken
-            async with (
-                self.slots,
-                self.secrets.lease(skill.namespace, tool.secrets) as lease,
-            ):  # VaultLocked, SecretMissing
-                watch.lap("unlock")
-                request = replace(request, secrets=dict(lease.values))
-                redactor = Redactor(request.secrets, lease.canaries)
-                return await self._run(skill, tool, backend, request, redactor, watch, on_progress)
+            try:
+                async with self.slots, self.secrets.lease(skill.namespace, names, supplied) as lease:  # VaultLocked
+                    watch.lap("unlock")
+                    if not await self.approvals.use(grant):
+                        continue
+                    self.approvals.forget(call, skill, names)
+                    request = replace(request, secrets=dict(lease.values))
+                    redactor = Redactor(request.secrets, lease.canaries)
+                    return await self._run(skill, tool, backend, request, redactor, watch, on_progress)
+            except SecretMissing as missing:
+                supplied |= await self.approvals.supply(  # SecretMissing
+                    call, skill, tool, missing, can_keep=self.secrets.can_keep, tell=tell, on_question=record.asked
+                )
 
     async def _resolve(self, name: str) -> tuple[Skill, Tool]:
         parts = split_id(name)
@@ -144,7 +181,7 @@ class CallPipeline:
             arguments, places = find_files(tool, call.arguments)
             check_arguments(tool, self.checkers.of(skill, tool)[0], arguments)
             files = load_files(places, self.rules)
-            whole: dict[str, Any] = _put_back(arguments, files) if files else arguments
+            whole: dict[str, Any] = put_back(arguments, files) if files else arguments
             return replace(call, tool=tool.id, arguments=whole), GuestRequest(tool.name, arguments, files=files)
 
         return await to_thread.run_sync(work)
@@ -248,14 +285,14 @@ class _Stopwatch:
         return {**phases, "total": self._last - self._started}
 
 
-def _put_back(value: Json, files: tuple[File, ...]) -> Json:
+def put_back(value: Json, files: tuple[File, ...]) -> Json:
     """Return arguments with each file in its place again, so that a person sees what is passed."""
     if isinstance(value, dict):
         if value.keys() == {"$file"} and isinstance(index := value["$file"], int) and index < len(files):
             return files[index]
-        return {key: _put_back(item, files) for key, item in value.items()}
+        return {key: put_back(item, files) for key, item in value.items()}
     if isinstance(value, list):
-        return [_put_back(item, files) for item in value]
+        return [put_back(item, files) for item in value]
     return value
 
 

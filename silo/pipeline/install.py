@@ -34,6 +34,7 @@ from silo.model import Caller, Interpreter, Isolation, Skill, SkillHeader
 from silo.pipeline.arguments import to_checker, to_result_checker
 from silo.pipeline.audit import AuditLog
 from silo.pipeline.call import BackendChoice
+from silo.pipeline.trail import caller_record
 from silo.pipeline.units import ImageReference, ImageStore, SkillUnits
 from silo.sandbox.base import Backend, OnStep, Unit
 
@@ -136,7 +137,7 @@ class Installer:
         skill = await self.store.remove(namespace)
         with CancelScope(shield=True):
             digest = None if skill is None else skill.digest
-            body = {"skill": namespace, "skill_digest": digest, "caller": _caller(caller), "outcome": "ok"}
+            body = {"skill": namespace, "skill_digest": digest, "caller": caller_record(caller), "outcome": "ok"}
             await to_thread.run_sync(self.audit.append, "uninstall", body)
             await self._collect(())
         return skill
@@ -251,7 +252,7 @@ class Installer:
             "replaces": plan.replaces,
             "secrets": sorted(plan.header.secrets),
             "isolation": isolation.value,
-            "caller": _caller(caller),
+            "caller": caller_record(caller),
         }
         await to_thread.run_sync(self.audit.append, event, {**body, "outcome": "begun"})
         outcome = "ok"
@@ -295,7 +296,3 @@ def _namespace(name: str) -> str:
         return check_namespace(name)
     except ValueError as error:
         raise UsageError(f"{name[:80]!r} can't be the name of a skill", hint=str(error)) from error
-
-
-def _caller(caller: Caller) -> dict[str, str]:
-    return {"kind": caller.kind, "client": caller.client[:200]}

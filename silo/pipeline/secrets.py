@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from anyio import to_thread
@@ -56,8 +57,15 @@ class Secrets:
     headless: bool = False
 
     @asynccontextmanager
-    async def lease(self, skill: str, names: Sequence[str]) -> AsyncIterator[Lease]:
+    async def lease(
+        self, skill: str, names: Sequence[str], supplied: Mapping[str, str] = MappingProxyType({})
+    ) -> AsyncIterator[Lease]:
         """Yield the values by name; they are forgotten when the context ends, as far as Python can forget.
+
+        Args:
+            skill: the namespace of the skill that gets them.
+            names: which ones.
+            supplied: values that a person typed in for this call; they count where no place has one.
 
         A vault with decoys is opened for each call, also for one without secrets: a decoy that could not be looked for is no alarm.
 
@@ -65,14 +73,20 @@ class Secrets:
             SecretMissing: one or more are nowhere; the message names all of them.
             VaultLocked, VaultUnusable, VaultBusy: as they say.
         """
-        values, canaries = await to_thread.run_sync(self._read, skill, tuple(names))
+        values, canaries = await to_thread.run_sync(self._read, skill, tuple(names), supplied)
         try:
             yield Lease(values, canaries)
         finally:
             values.clear()
             canaries.clear()
 
-    def _read(self, skill: str, names: tuple[str, ...]) -> tuple[dict[str, str], dict[str, str]]:
+    def can_keep(self, skill: str, name: str) -> bool:
+        """Whether a secret that is put into the vault file is found there afterwards: no mapping names another place."""
+        return self.sources.reference(skill, name) is None
+
+    def _read(
+        self, skill: str, names: tuple[str, ...], supplied: Mapping[str, str]
+    ) -> tuple[dict[str, str], dict[str, str]]:
         from silo_vault import VaultError
 
         values: dict[str, str] = {}
@@ -80,10 +94,12 @@ class Secrets:
         try:
             for name in names:
                 found = self.sources.find(skill, name)
-                if found is None:
-                    missing.append(name)
-                else:
+                if found is not None:
                     values[name] = found.reveal()
+                elif name in supplied:
+                    values[name] = supplied[name]
+                else:
+                    missing.append(name)
             canaries = {name: decoy.reveal() for name, decoy in self.sources.canaries().items()}
         except VaultError as error:
             raise from_vault_error(error, headless=self.headless) from error
@@ -103,7 +119,10 @@ class Secrets:
             if to_add
             else "put it there, or change [secrets.sources] in silo.toml"
         )
-        return SecretMissing(f"{quoted} {'is' if len(names) == 1 else 'are'} not in the vault", hint=hint)
+        message = f"{quoted} {'is' if len(names) == 1 else 'are'} not in the vault"
+        # What silo's predecessors called it; a script that runs headless looks for this word.
+        message = f"SILO_AUTH_REQUIRED: {message}" if self.headless else message
+        return SecretMissing(message, hint=hint, names=tuple(names))
 
 
 def from_vault_error(error: VaultError, *, headless: bool = False) -> SiloError:

@@ -16,9 +16,8 @@ from typing import Any
 from anyio import CancelScope, get_cancelled_exc_class, to_thread
 
 from silo.errors import CanaryTripped, SiloError
-from silo.model import Call, Decision, File, Isolation, Skill, Tool
-from silo.pipeline.audit import AuditLog, canonical
-from silo.pipeline.schema import Json
+from silo.model import Call, Caller, Decision, Isolation, Skill, Tool
+from silo.pipeline.audit import AuditLog, canonical, comparable
 
 MAX_NAMES = 64
 MAX_CHARS = 200
@@ -32,11 +31,12 @@ class Trail:
         self._log = log
         self._body: dict[str, Any] = {
             "call": call.id,
-            "caller": {"kind": call.caller.kind, "client": call.caller.client[:MAX_CHARS]},
+            "caller": caller_record(call.caller),
             "tool": call.tool[:MAX_CHARS],
             "arguments": _arguments(call.arguments),
         }
         self._has_begun = False
+        self._questions = 0
 
     def found(self, skill: Skill, tool: Tool) -> None:
         """Note which tool of which version of a skill is meant."""
@@ -44,14 +44,21 @@ class Trail:
 
     def decided(self, decision: Decision) -> None:
         """Note a decision: the policy's, then the person's."""
-        self._body["decision"] = {"verdict": decision.verdict, "reason": decision.reason[:MAX_CHARS]}
+        said = {"verdict": decision.verdict, "reason": decision.reason[:MAX_CHARS]}
+        self._body["decision"] = {**said, "rule": decision.rule} if decision.rule else said
+
+    def asked(self) -> None:
+        """Note that a person was asked a question for it."""
+        self._questions += 1
 
     async def begin(self, isolation: Isolation) -> None:
-        """Write the record without which nothing is unlocked and no guest starts.
+        """Write the record without which nothing is unlocked and no guest starts; once, whatever is asked and tried again.
 
         Raises:
             AuditBroken: it could not be written.
         """
+        if self._has_begun:
+            return
         self._body["isolation"] = isolation.value
         await to_thread.run_sync(self._log.append, "call", dict(self._body))
         self._has_begun = True
@@ -63,12 +70,20 @@ class Trail:
             AuditBroken: it could not be written.
         """
         body = {**self._body, "outcome": outcome, "duration_ms": duration_ms}
+        if self._questions:
+            body["questions"] = self._questions
         with CancelScope(shield=True):
             if outcome == CanaryTripped.code:
                 await to_thread.run_sync(
                     self._log.append, "alert", {"call": body["call"], "tool": body["tool"], "alert": outcome}
                 )
             await to_thread.run_sync(self._log.append, "end" if self._has_begun else "refused", body)
+
+
+def caller_record(caller: Caller) -> dict[str, str]:
+    """Return who asked, as records say it."""
+    said = {"kind": caller.kind, "client": caller.client[:MAX_CHARS]}
+    return {**said, "session": caller.session} if caller.session else said
 
 
 @asynccontextmanager
@@ -96,20 +111,7 @@ def _arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return names and a hash; the hash is null for what is not JSON (and so will be refused)."""
     names = sorted(str(name)[:MAX_CHARS] for name in arguments)
     try:
-        digest = hashlib.sha256(canonical(_comparable(arguments, depth=0))).hexdigest()
+        digest = hashlib.sha256(canonical(comparable(arguments))).hexdigest()
     except (ValueError, TypeError, RecursionError):
         digest = None
     return {"names": names[:MAX_NAMES], "sha256": digest}
-
-
-def _comparable(value: Json, *, depth: int) -> Json:
-    """Return arguments as JSON, with a file by the hash of its content."""
-    if depth > 64:
-        raise ValueError("too deep")
-    if isinstance(value, File):
-        return {"$file": hashlib.sha256(value.data).hexdigest()}
-    if isinstance(value, Mapping):
-        return {key: _comparable(item, depth=depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_comparable(item, depth=depth + 1) for item in value]
-    return value

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import anyio
-from silo_interaction import Answer, Question
+from silo_interaction import Answer, NobodyToAsk, Question
 from silo_vault import Secret
 
 from silo.errors import SandboxTimeout, SandboxUnavailable, SkillUnknown
@@ -287,7 +287,7 @@ class FakeVault:
 
 @dataclass
 class ScriptedChannel:
-    """A person who gives prepared answers in order; an exception among them is raised.
+    """A person who gives prepared answers in order, and then is gone; an exception among them is raised.
 
     Attributes:
         answers: what is left to say.
@@ -302,6 +302,8 @@ class ScriptedChannel:
         """As `silo_interaction.Channel.ask`."""
         self.notes.append(f"ask {question.title}")
         self.asked.append(question)
+        if not self.answers:
+            raise NobodyToAsk("the person is gone", hint="prepare more answers")
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from silo.model import Call, Caller
-from silo.pipeline.approvals import Approvals
+from silo.pipeline.approvals import CHANNELS, Approvals
 from silo.pipeline.audit import AuditLog
 from silo.pipeline.call import CallPipeline
+from silo.pipeline.decisions import Decisions
 from silo.pipeline.inputs import InputRules
 from silo.pipeline.secrets import Secrets
 from silo.pipeline.sources import Sources, parse_reference
@@ -37,6 +38,12 @@ class Bench:
     backend: FakeBackend | None = None
     channel: ScriptedChannel | None = None
     audit: AuditLog | None = None
+    decisions: Decisions | None = None
+    page: object = None
+    desktop: object = None
+    channels: tuple = CHANNELS
+    keep: object = None
+    timeout_s: float = 300.0
 
     def pipeline(self):
         extra = {"behaviour": self.behaviour} if self.behaviour else {}
@@ -49,11 +56,24 @@ class Bench:
         return CallPipeline(
             skills=FakeSkills(*self.skills),
             rules=self.rules,
-            approvals=Approvals(self.channel, headless=self.headless),
+            approvals=self.approvals(),
             secrets=Secrets(Sources(lambda: vault, mapped=mapped), headless=self.headless),
             backends=FakeChoice(self.backend),
             units=FakeUnits(),
             audit=self.audit,
+        )
+
+    def approvals(self):
+        self.decisions = self.decisions or Decisions(self.folder)
+        return Approvals(
+            self.decisions,
+            terminal=self.channel,
+            page=self.page,
+            desktop=self.desktop,
+            channels=self.channels,
+            headless=self.headless,
+            keep=self.keep,
+            timeout_s=self.timeout_s,
         )
 
     async def call(self, tool, arguments=None, on_progress=lambda report: None, **fields):

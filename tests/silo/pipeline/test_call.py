@@ -135,8 +135,8 @@ async def test_a_person_sees_the_whole_call(bench):
     long = "x" * 10_000 + "; rm -rf ~"
     await it.call("demo.echo", {"text": long})
     (question,) = it.channel.asked
-    shown = "\n".join(f"{label}: {text}" for label, text in question.facts)
-    for needed in ("demo.echo", long, "KEY", "microvm", "no network", "builtin:demo"):
+    shown = "\n".join(f"{label}: {text}" for label, text in (*question.facts, *question.arguments))
+    for needed in ("demo.echo", long, "KEY", "microVM", "no network", "builtin:demo"):
         assert needed in shown
     assert "test-client" in question.who
     assert SECRET not in shown
@@ -334,7 +334,8 @@ async def test_files_reach_the_guest_as_bytes_and_the_person_by_name(bench, tmp_
     (request,) = it.backend.requests
     assert request.arguments == {"data": {"$file": 0}}
     assert request.files == (File(b"x,y\n", "text/csv", "a.csv"),)
-    assert ("argument data", "file a.csv, text/csv, 4 bytes") in it.channel.asked[0].facts
+    ((name, shown),) = it.channel.asked[0].arguments
+    assert (name, shown.partition(", SHA-256")[0]) == ("data", "file a.csv, text/csv, 4 bytes")
 
 
 async def test_every_outcome_is_recorded_without_values(bench, tmp_path):
@@ -345,7 +346,7 @@ async def test_every_outcome_is_recorded_without_values(bench, tmp_path):
         await it.call("demo.echo", {"text": argument})
     it.behaviour, it.backend, it.answers = answering(Failed("skill-exception", "x")), None, [Answer(True, "yes")]
     with pytest.raises(SkillRaised):
-        await it.call("demo.echo", {"text": argument})
+        await it.call("demo.echo", {"text": argument + " again"})
     with pytest.raises(ToolUnknown):
         await it.call("nothing")
     records = [(record.event, record.body.get("outcome")) for record in read(tmp_path)]

@@ -1,0 +1,91 @@
+"""Which processes ask: each holds a lock for as long as it lives, however it ends (`man 2 flock`). What they ask is `decisions`'."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+_PREFIX = "asking-"
+_NAME = re.compile(r"[0-9a-f]{16}")
+_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class Asking:
+    """Shows to all processes that this one lives, by a lock on `run/asking-NAME` under the state folder."""
+
+    def __init__(self, home: Path) -> None:
+        """Take the lock, under a name that nobody had before.
+
+        Raises:
+            OSError: the file can't be made or locked.
+        """
+        folder = home / "run"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        while True:
+            self.name = secrets.token_hex(8)
+            self._path = folder / f"{_PREFIX}{self.name}"
+            self._descriptor = os.open(self._path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                if _locks(self._descriptor, fcntl.LOCK_EX) and _is_at(self._descriptor, self._path):
+                    return
+            except BaseException:
+                os.close(self._descriptor)
+                raise
+            os.close(self._descriptor)  # somebody swept it away before it was locked
+
+    def release(self) -> None:
+        """Give the lock up: whoever looks from now on takes this process for gone."""
+        with suppress(FileNotFoundError):
+            self._path.unlink()
+        # Not by `close` alone: a child between fork and exec has the descriptor too, and would keep the lock.
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        os.close(self._descriptor)
+
+
+def is_asking(home: Path, name: str) -> bool:
+    """Whether the process that took this name lives.
+
+    Raises:
+        OSError: it can't be told.
+    """
+    if not _NAME.fullmatch(name):
+        return False
+    try:
+        descriptor = os.open(home / "run" / f"{_PREFIX}{name}", _FLAGS)
+    except FileNotFoundError:
+        return False
+    try:
+        # A shared lock: two that look at once must not take each other for the one who asks.
+        return not _locks(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def sweep(home: Path) -> None:
+    """Delete the lock files of processes that are gone. What can't be deleted does no harm.
+
+    Whoever makes a lock file meanwhile may lose it before it is locked; `Asking` notices, and makes another.
+    """
+    for path in (home / "run").glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if not is_asking(home, path.name.removeprefix(_PREFIX)):
+                path.unlink()
+
+
+def _locks(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
