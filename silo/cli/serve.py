@@ -22,7 +22,7 @@ def serve(session: Session, *, transport: str = "stdio", expose: str | None = No
 
     Raises:
         UsageError: another transport; stdin or stdout is closed.
-        HomeUnsafe, ConfigInvalid: the state can't be used.
+        HomeUnsafe, ConfigInvalid, StateUnusable: the state can't be used.
     """
     if transport != "stdio":
         raise UsageError(
@@ -48,5 +48,8 @@ def serve(session: Session, *, transport: str = "stdio", expose: str | None = No
         expose=section.expose,
         direct_budget_tools=section.direct_budget_tools,
         skills_folder=runtime.home / "skills",
+        patience_s=runtime.config.approval.patience_s,
+        request_state_key=runtime.sealing_key(),
+        uses_client="client" in runtime.config.approval.channels,
     )
     return serve_stdio(lambda: runtime, options)

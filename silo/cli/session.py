@@ -61,6 +61,7 @@ class Session:
         channel: Channel | None = None,
         caller: Caller | None = None,
         ask_passphrase: Callable[[], str | None] | None = None,
+        show_code: Callable[[str], None] | None = None,
         overrides: Mapping[str, Any] | None = None,
     ) -> Runtime:
         """Return a runtime that is not entered yet.
@@ -69,6 +70,7 @@ class Session:
             channel: as of `Runtime`.
             caller: as of `Runtime`.
             ask_passphrase: as of `Runtime`.
+            show_code: as of `Runtime`.
             overrides: settings that flags change, by dotted key, e.g. `{"approval.headless": True}`.
 
         Raises:
@@ -82,6 +84,7 @@ class Session:
             caller=caller or Caller("cli", _user()),
             channel=channel,
             ask_passphrase=ask_passphrase,
+            show_code=show_code,
             backends=self.backends,
             images=self.images,
         )
@@ -91,6 +94,7 @@ class Session:
         work: Callable[[Runtime], Awaitable[T]],
         *,
         channel: Channel | None = None,
+        show_code: Callable[[str], None] | None = None,
         overrides: Mapping[str, Any] | None = None,
     ) -> T:
         """Open a runtime, do the work, and close it again, on an event loop.
@@ -100,7 +104,7 @@ class Session:
             Ended: SIGTERM or SIGHUP; the same.
             SiloError: what the work raises.
         """
-        runtime = self.open_runtime(channel=channel, overrides=overrides)
+        runtime = self.open_runtime(channel=channel, show_code=show_code, overrides=overrides)
 
         async def main() -> T:
             async with runtime:

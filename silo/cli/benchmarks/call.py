@@ -71,7 +71,7 @@ class CallBenchmark:
         # Made here, where a signal ends the work and not the process, so that it is always deleted.
         self._home = Path(tempfile.mkdtemp(prefix="silo-bench-"))
         try:
-            self._script = _script(self._home)
+            self._script = bench_script(self._home)
             return await self._measure()
         finally:
             shutil.rmtree(self._home, ignore_errors=True)
@@ -220,7 +220,7 @@ async def _timed(work: Callable[[], Awaitable[object]]) -> float:
     return time.monotonic() - started
 
 
-def _script(folder: Path) -> Path:
+def bench_script(folder: Path) -> Path:
     """Copy the measured script away from its lock; uv takes a lock that it finds, and ours have no addresses."""
     packaged = builtin_folder().parent / "bench_skills"
     source = packaged if packaged.is_dir() else builtin_folder().parent / "examples" / "bench"

@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     group = add_group(app, "bench", text, section=MACHINE)
     add_command(group, "call", call)
     add_command(group, "vault", vault)
+    add_command(group, "approvals", approvals)
 
 
 def call(
@@ -69,6 +70,32 @@ def vault(
             document = VaultBenchmark(runs=runs, secrets=secrets, on_step=steps.step).run()
         except VaultError as error:
             raise from_vault_error(error, headless=True) from error
+    if as_json:
+        emit_json(document)
+    else:
+        emit(table(document))
+
+
+def approvals(
+    ctx: typer.Context,
+    runs: Annotated[int, typer.Option("--runs", min=3, max=1000, help="How often each variant is measured.")] = 15,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the approval page, and calls while fifty others wait for a person.
+
+        silo bench approvals
+        silo bench approvals --runs 50 --json > docs/benchmarks/approvals.json
+
+    Works in a throw-away state folder; nobody is asked anything. Read the ratio, and the seconds of the page without the browser's.
+    """
+    from silo.cli.benchmarks.approvals import ApprovalsBenchmark, table
+    from silo.cli.render import Steps, emit, emit_json
+    from silo.runtime import kernel_folder
+
+    session: Session = ctx.obj
+    kernel = kernel_folder(session.home(), session.load_config().config)
+    with Steps() as steps:
+        document = ApprovalsBenchmark(session.environ, kernel, runs=runs, on_step=steps.step).run()
     if as_json:
         emit_json(document)
     else:

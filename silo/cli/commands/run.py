@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,7 +72,12 @@ def run(
             steps.step(f"running {tool}")
             return await runtime.call(tool, arguments, backend=isolation, on_progress=report)
 
-        result = session.run(work, channel=_channel(steps), overrides={"approval.headless": True} if headless else None)
+        result = session.run(
+            work,
+            channel=_channel(steps),
+            show_code=_show_code,
+            overrides={"approval.headless": True} if headless else None,
+        )
     note = _note(session, tool)
     if note:
         say(note)
@@ -140,6 +146,18 @@ def _channel(steps: Steps) -> Channel:
                 return await TerminalChannel().ask(question, timeout_s=timeout_s)
 
     return QuietTerminal()
+
+
+def _show_code(code: str) -> None:
+    """Show a pairing code, if standard error is the terminal of a person; what reads it otherwise could be an agent."""
+    from silo_interaction import NobodyToAsk
+    from silo_interaction.terminal import require_person
+
+    from silo.cli.render import say
+
+    with suppress(NobodyToAsk):
+        require_person((2, "standard error"))
+        say(f"silo: a browser that is not paired with the approval page yet asks for this code: {code}")
 
 
 def _progress_text(tool: str, progress: ProgressReport) -> str:
