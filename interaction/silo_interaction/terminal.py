@@ -8,6 +8,7 @@ pseudo-terminal of its own can still answer in its place; against that, only a c
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import termios
 from collections.abc import Callable, Iterator
@@ -19,6 +20,9 @@ from silo_interaction.question import Answer, Question
 from silo_interaction.visible import visible, visible_lines, wrap
 
 PROMPT = "Say yes to this? [y/N] "
+GRACE_PROMPT = "Say yes to this? [y/N/g] "
+SECRET_PROMPT = "Type it, nothing is shown (empty: no): "  # noqa: S105 - the words before a secret, not one
+KEEP_PROMPT = "Keep it there? [y/N] "
 
 _INTERRUPT = b"\x03"
 _MAX_LINE_BYTES = 4096  # what a terminal in line mode gives at once, man 3 termios
@@ -29,8 +33,9 @@ _INPUT_FLAGS, _OUTPUT_FLAGS, _LOCAL_FLAGS, _CONTROL_CHARACTERS = 0, 1, 3, 6  # p
 class TerminalChannel:
     """Asks on the controlling terminal, one question at a time. Needs an asyncio loop; starts no thread.
 
-    Only `y` and `yes` are a yes. An empty line, anything else, Ctrl-C and the end of input are a no; Ctrl-C says so as well, since
-    it means more than this question. What was typed before the question was shown does not count.
+    Only `y` and `yes` are a yes, and `g` where the question offers grace. An empty line, anything else, Ctrl-C and the end of input
+    are a no; Ctrl-C says so as well, since it means more than this question. `n some words` is a no with a reason. What was typed
+    before the question was shown does not count. A secret is typed without being shown; an empty one is a no.
     """
 
     def __init__(self, *, input_fd: int = 0, message_fd: int = 2) -> None:
@@ -48,28 +53,41 @@ class TerminalChannel:
                 with _conversation() as terminal:
                     columns = max(_LEAST_COLUMNS, _terminal_columns(terminal))
                     await _write(terminal, render(question, columns))
-                    termios.tcflush(terminal, termios.TCIFLUSH)  # what was typed ahead is no answer to this
-                    await _write(terminal, PROMPT)
-                    return _understand(await _read_line(terminal))
+                    if question.wanted is not None:
+                        return await _take_secret(terminal, keeper=question.wanted.keeper)
+                    return _understand(await _prompt(terminal, _prompt_of(question)), question.grace_s)
         except TimeoutError:
             raise NoAnswer(
                 f"nobody answered within {timeout_s:g} s", hint="call again, and answer the question at the terminal"
             ) from None
 
     def _require_person(self) -> None:
-        for descriptor, name in ((self._input_fd, "standard input"), (self._message_fd, "standard error")):
-            try:
-                foreground = os.tcgetpgrp(descriptor)  # fails for a terminal that is not the controlling one, too
-            except OSError:
-                raise NobodyToAsk(
-                    f"there is nobody to ask: {name} is not this session's terminal",
-                    hint="run it in a terminal, with standard input and standard error not redirected",
-                ) from None
-            if foreground != os.getpgrp():
-                raise NobodyToAsk(
-                    "there is nobody to ask: this runs in the background of its terminal",
-                    hint="bring it to the foreground with `fg`, and call again",
-                )
+        require_person((self._input_fd, "standard input"), (self._message_fd, "standard error"))
+
+
+def require_person(*streams: tuple[int, str]) -> None:
+    """Check that each of these descriptors is the controlling terminal of this process, which is in its foreground.
+
+    Args:
+        streams: a descriptor and what it is called, e.g. `(1, "standard output")`.
+
+    Raises:
+        NobodyToAsk: one of them goes elsewhere, or this process is in the background.
+    """
+    for descriptor, name in streams:
+        try:
+            foreground = os.tcgetpgrp(descriptor)  # fails for a terminal that is not the controlling one, too
+        except OSError:
+            names = " and ".join(name for _, name in streams)
+            raise NobodyToAsk(
+                f"there is nobody to ask: {name} is not this session's terminal",
+                hint=f"run it in a terminal, with {names} not redirected",
+            ) from None
+        if foreground != os.getpgrp():
+            raise NobodyToAsk(
+                "there is nobody to ask: this runs in the background of its terminal",
+                hint="bring it to the foreground with `fg`, and call again",
+            )
 
 
 def render(question: Question, columns: int) -> str:
@@ -78,11 +96,33 @@ def render(question: Question, columns: int) -> str:
     Every line that a stranger's text fills starts with a bar, so that no text can pass for a label or for the prompt.
     """
     lines = ["", *_block("Question", question.title, columns), *_block("From", question.who, columns)]
+    if question.changes:  # each on a line of its own, so that a line break in one can't make it look like two
+        lines += _block("Changed since the last yes", "\n".join(map(visible, question.changes)), columns)
     for label, text in question.facts:
         lines += _block(visible(label), text, columns)
+    for name, value in question.arguments:
+        lines += _block(f"argument {visible(name)}", json.dumps(value, ensure_ascii=False, indent=2), columns)
     if question.danger:
         lines += _block("Danger", question.danger, columns)
+    if question.wanted is not None:
+        lines += _block("Wanted from you", question.wanted.name, columns)
+        if question.wanted.description:
+            lines += _block("What it is said to be", question.wanted.description, columns)
+        if question.wanted.keeper:
+            lines += _block("Where it can be kept", question.wanted.keeper, columns)
     return "\n".join(lines) + "\n"
+
+
+def _prompt_of(question: Question) -> str:
+    if not question.grace_s:
+        return PROMPT
+    return f"g: yes, and yes to the same for {duration(question.grace_s)}\n{GRACE_PROMPT}"
+
+
+def duration(seconds: int) -> str:
+    """Return a length of time in words, e.g. `10 minutes`."""
+    count, unit = (seconds, "second") if seconds % 60 else (seconds // 60, "minute")
+    return f"{count} {unit}{'' if count == 1 else 's'}"
 
 
 def _block(label: str, text: str, columns: int) -> list[str]:
@@ -93,14 +133,49 @@ def _block(label: str, text: str, columns: int) -> list[str]:
     return [first, *(bar + piece for piece in rest), *(bar + piece for piece in shown)]
 
 
-def _understand(line: bytes) -> Answer:
+def _understand(line: bytes, grace_s: int) -> Answer:
+    if (ended := _ended(line)) is not None:
+        return ended
+    said, _, words = line.decode("utf-8", "replace").strip().partition(" ")
+    said, is_whole = said.lower(), line.endswith(b"\n")
+    if is_whole and not words and said in {"y", "yes"}:
+        return Answer(approved=True, reason="approved at the terminal")
+    if is_whole and not words and said == "g" and grace_s:
+        return Answer(approved=True, reason=f"approved at the terminal for {duration(grace_s)}", grace=True)
+    why = f": {visible(words.strip())}" if is_whole and words and said in {"n", "no"} else ""
+    return Answer(approved=False, reason=f"declined at the terminal{why}")
+
+
+def _ended(line: bytes) -> Answer | None:
+    """Return what it means that the terminal was closed, or Ctrl-C pressed; None if neither was."""
     if not line:
         return Answer(approved=False, reason="the terminal was closed")
     if line.endswith(_INTERRUPT):
         return Answer(approved=False, reason="interrupted at the terminal", interrupted=True)
-    if line.endswith(b"\n") and line.strip().lower() in {b"y", b"yes"}:
-        return Answer(approved=True, reason="approved at the terminal")
-    return Answer(approved=False, reason="declined at the terminal")
+    return None
+
+
+async def _take_secret(terminal: int, *, keeper: str) -> Answer:
+    _set_echo(terminal, False)
+    line = await _prompt(terminal, SECRET_PROMPT)
+    _set_echo(terminal, True)
+    if (ended := _ended(line)) is not None:
+        return ended
+    try:
+        value = line.removesuffix(b"\n").decode()
+    except UnicodeDecodeError:
+        return Answer(approved=False, reason="what was typed at the terminal is not UTF-8")
+    if not value or not line.endswith(b"\n"):
+        return Answer(approved=False, reason="declined at the terminal")
+    if len(line) >= _MAX_LINE_BYTES:  # the terminal dropped the rest, and a part of a secret is a wrong one
+        return Answer(approved=False, reason="what was typed at the terminal is too long for a line")
+    keep = False
+    if keeper:
+        kept = _understand(await _prompt(terminal, KEEP_PROMPT), 0)
+        if kept.interrupted:
+            return kept
+        keep = kept.approved
+    return Answer(approved=True, reason="typed in at the terminal", value=value, keep=keep)
 
 
 def _terminal_columns(terminal: int) -> int:
@@ -148,6 +223,19 @@ def _asking(terminal: int) -> list[Any]:
     characters[termios.VINTR] = bytes([os.fpathconf(terminal, "PC_VDISABLE")])
     characters[termios.VEOL] = _INTERRUPT
     return settings
+
+
+def _set_echo(terminal: int, is_on: bool) -> None:
+    settings = termios.tcgetattr(terminal)
+    flags = settings[_LOCAL_FLAGS] & ~(termios.ECHO | termios.ECHONL)
+    settings[_LOCAL_FLAGS] = flags | (termios.ECHO if is_on else termios.ECHONL)  # Enter moves on, either way
+    termios.tcsetattr(terminal, termios.TCSANOW, settings)
+
+
+async def _prompt(terminal: int, prompt: str) -> bytes:
+    termios.tcflush(terminal, termios.TCIFLUSH)  # what was typed ahead is no answer to this
+    await _write(terminal, prompt)
+    return await _read_line(terminal)
 
 
 async def _write(terminal: int, text: str) -> None:

@@ -8,12 +8,19 @@ import sys
 import termios
 import threading
 
-from silo_interaction import InteractionError, Question, TerminalChannel
+from silo_interaction import InteractionError, Question, TerminalChannel, Wanted
 
 
 async def ask(spec: dict) -> dict:
     channel = TerminalChannel()
-    question = Question(spec["title"], spec["who"], tuple((a, b) for a, b in spec["facts"]), spec["danger"])
+    question = Question(
+        spec["title"],
+        spec["who"],
+        tuple((a, b) for a, b in spec["facts"]),
+        spec["danger"],
+        grace_s=spec["grace_s"],
+        wanted=Wanted(**spec["wanted"]) if spec["wanted"] else None,
+    )
     try:
         answers = await asyncio.gather(
             *(channel.ask(question, timeout_s=spec["timeout_s"]) for _ in range(spec["times"]))
@@ -23,6 +30,8 @@ async def ask(spec: dict) -> dict:
     return {
         "answers": [[answer.approved, answer.reason] for answer in answers],
         "interrupted": [answer.interrupted for answer in answers],
+        "grace": [answer.grace for answer in answers],
+        "typed": [[answer.value, answer.keep] for answer in answers],
     }
 
 

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from silo_interaction import Question
-from silo_interaction.terminal import PROMPT, render
+from silo_interaction.question import Wanted
+from silo_interaction.terminal import GRACE_PROMPT, KEEP_PROMPT, PROMPT, SECRET_PROMPT, render
 
 ASKER = Path(__file__).with_name("asker.py")
 PATIENCE_S = 20.0
@@ -28,7 +29,14 @@ class Session:
         self.shown = b""
         self._screen, keyboard = pty.openpty()
         full = {"title": "Run jwt.sign", "who": "an agent", "facts": [], "danger": "", "timeout_s": PATIENCE_S}
-        full |= {"times": 1, "controlling": stdin, "raw": False, "background": False} | spec
+        full |= {
+            "times": 1,
+            "controlling": stdin,
+            "raw": False,
+            "background": False,
+            "grace_s": 0,
+            "wanted": None,
+        } | spec
         self.process = subprocess.Popen(
             [sys.executable, str(ASKER), json.dumps(full)],
             stdin=keyboard if stdin else subprocess.PIPE,
@@ -108,6 +116,119 @@ def test_anything_but_a_yes_declines(start, typed):
     report = session.report()
     assert report["answers"] == [[False, "declined at the terminal"]]
     assert report["interrupted"] == [False]
+
+
+@pytest.mark.parametrize(
+    ("typed", "reason"),
+    [
+        (b"n not on a Friday\n", "declined at the terminal: not on a Friday"),
+        (b"No   wrong branch \n", "declined at the terminal: wrong branch"),
+        (b"n \x1b[2J\xff\n", "declined at the terminal: <U+001B>[2J\ufffd"),
+        (b"nope never\n", "declined at the terminal"),
+        (b"n half a reason\x04", "declined at the terminal"),
+    ],
+)
+def test_a_no_can_come_with_a_reason(start, typed, reason):
+    session = start()
+    session.see(PROMPT)
+    session.type(typed)
+    assert session.report()["answers"] == [[False, reason]]
+
+
+def test_a_yes_for_a_while_is_offered_where_the_question_has_it(start):
+    session = start(grace_s=600)
+    session.see(GRACE_PROMPT)
+    assert b"g: yes, and yes to the same for 10 minutes\r\n" in session.shown
+    session.type(b"g\n")
+    report = session.report()
+    assert report["answers"] == [[True, "approved at the terminal for 10 minutes"]]
+    assert report["grace"] == [True]
+
+
+@pytest.mark.parametrize(
+    ("grace_s", "typed", "approved"),
+    [(600, b"y\n", True), (600, b"\n", False), (600, b"g please\n", False), (600, b"g\x04", False), (0, b"g\n", False)],
+)
+def test_nothing_but_g_is_a_yes_for_a_while(start, grace_s, typed, approved):
+    session = start(grace_s=grace_s)
+    session.see(GRACE_PROMPT if grace_s else PROMPT)
+    session.type(typed)
+    report = session.report()
+    assert report["answers"][0][0] is approved
+    assert report["grace"] == [False]
+
+
+WANTED = {"name": "GITHUB_TOKEN", "description": "reads issues", "keeper": ""}
+KEPT = WANTED | {"keeper": "the vault of this machine"}
+SECRET = "correct horse \u00e9"
+
+
+def test_a_secret_is_typed_in_without_being_shown(start):
+    session = start(wanted=WANTED)
+    session.see(SECRET_PROMPT)
+    session.type(f"{SECRET}\n".encode())
+    report = session.report()
+    assert report["typed"] == [[SECRET, False]]
+    assert report["answers"] == [[True, "typed in at the terminal"]]
+    assert report["terminal_restored"]
+    assert b"correct" not in session.shown
+    assert PROMPT.encode() not in session.shown
+    assert session.shown.endswith(b"\r\n")
+
+
+@pytest.mark.parametrize(("typed", "keep"), [(b"y\n", True), (b"\n", False), (b"n\n", False), (b"\x04", False)])
+def test_whether_a_secret_is_kept_is_asked_where_it_can_be(start, typed, keep):
+    session = start(wanted=KEPT)
+    session.see(SECRET_PROMPT)
+    session.type(f"{SECRET}\n".encode())
+    session.see(KEEP_PROMPT)
+    session.type(typed)
+    report = session.report()
+    assert report["typed"] == [[SECRET, keep]]
+    assert b"correct" not in session.shown
+    assert report["terminal_restored"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "interrupted"),
+    [(b"\n", False), (b"\x04", False), (b"abc\x04", False), (b"\x03", True), (b"abc\x03", True)],
+)
+def test_no_secret_is_a_no(start, typed, interrupted):
+    session = start(wanted=KEPT)
+    session.see(SECRET_PROMPT)
+    session.type(typed)
+    report = session.report()
+    assert report["answers"][0][0] is False
+    assert report["typed"] == [[None, False]]
+    assert report["interrupted"] == [interrupted]
+    assert report["terminal_restored"]
+    assert KEEP_PROMPT.encode() not in session.shown
+
+
+def test_ctrl_c_after_the_secret_takes_it_back(start):
+    session = start(wanted=KEPT)
+    session.see(SECRET_PROMPT)
+    session.type(f"{SECRET}\n".encode())
+    session.see(KEEP_PROMPT)
+    session.type(b"\x03")
+    report = session.report()
+    assert report["typed"] == [[None, False]]
+    assert report["interrupted"] == [True]
+
+
+def test_a_secret_that_the_terminal_cut_off_is_not_taken(start):
+    session = start(wanted=WANTED)
+    session.see(SECRET_PROMPT)
+    session.type(b"x" * 5000)
+    session.type(b"\n")
+    assert session.report()["answers"] == [[False, "what was typed at the terminal is too long for a line"]]
+
+
+def test_a_secret_that_is_no_text_is_not_taken(start):
+    session = start(wanted=WANTED)
+    session.see(SECRET_PROMPT)
+    session.type(b"\xff\xfe\n")
+    assert session.report()["answers"][0][0] is False
 
 
 @pytest.mark.parametrize("typed", [b"\x03", b"y\x03"])
@@ -207,8 +328,20 @@ def test_all_of_a_long_and_hostile_question_is_shown(start):
 # --- the text of a question -------------------------------------------------------------------------------------------
 
 texts = st.text(max_size=200)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=5,
+)
 questions = st.builds(
-    Question, title=texts, who=texts, facts=st.lists(st.tuples(texts, texts), max_size=3).map(tuple), danger=texts
+    Question,
+    title=texts,
+    who=texts,
+    facts=st.lists(st.tuples(texts, texts), max_size=3).map(tuple),
+    danger=texts,
+    arguments=st.lists(st.tuples(texts, json_values), max_size=3).map(tuple),
+    changes=st.lists(texts, max_size=3).map(tuple),
+    wanted=st.none() | st.builds(Wanted, name=texts, description=texts, keeper=texts),
 )
 
 
@@ -216,7 +349,10 @@ questions = st.builds(
 def test_no_text_can_pass_for_a_label_or_the_prompt(question, columns):
     lines = render(question, columns).splitlines()
     labels = [line for line in lines if line and not line.startswith("  | ")]
-    assert len(labels) == 2 + len(question.facts) + bool(question.danger)
+    wanted = question.wanted
+    asked_for = [] if wanted is None else [True, bool(wanted.description), bool(wanted.keeper)]
+    parts = len(question.facts) + len(question.arguments) + bool(question.changes) + bool(question.danger)
+    assert len(labels) == 2 + parts + sum(asked_for)
     assert not any(line.startswith(PROMPT.strip()) and not line.endswith(":") for line in labels)
 
 
@@ -252,4 +388,39 @@ def test_a_question_looks_like_this():
         "  | GITHUB_TOKEN\n"
         "Danger:\n"
         "  | Closes the issue for everyone.\n"
+    )
+
+
+def test_arguments_changes_and_a_wanted_secret_look_like_this():
+    question = Question(
+        "Run github.close_issue",
+        "claude-code through MCP",
+        (("tool", "github.close_issue"),),
+        arguments=(("number", 7), ("labels", ["a\nb"])),
+        changes=("+ secret GITHUB_TOKEN", "one\ntwo"),
+        wanted=Wanted("GITHUB_TOKEN", "reads issues", "the vault of this machine"),
+    )
+    assert render(question, 80) == (
+        "\n"
+        "Question:\n"
+        "  | Run github.close_issue\n"
+        "From:\n"
+        "  | claude-code through MCP\n"
+        "Changed since the last yes:\n"
+        "  | + secret GITHUB_TOKEN\n"
+        "  | one<U+000A>two\n"
+        "tool:\n"
+        "  | github.close_issue\n"
+        "argument number:\n"
+        "  | 7\n"
+        "argument labels:\n"
+        "  | [\n"
+        '  |   "a\\nb"\n'
+        "  | ]\n"
+        "Wanted from you:\n"
+        "  | GITHUB_TOKEN\n"
+        "What it is said to be:\n"
+        "  | reads issues\n"
+        "Where it can be kept:\n"
+        "  | the vault of this machine\n"
     )

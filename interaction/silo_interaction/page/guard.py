@@ -1,0 +1,108 @@
+"""What a request must look like before anything else is asked of it, and what every answer carries. Pure.
+
+Who is asking (sessions, tokens of forms) is `silo_interaction.page.app`'s. The rules are for browsers: they keep hostile pages from
+using a person's browser. A program such as curl can send any header, and gets nothing for it without a session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; "
+        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    # Not `no-referrer`: with it, browsers send `Origin: null` with our own forms (Fetch §3.2, "append a request Origin header"), and
+    # the Origin would tell nothing. To other origins, other ports included, this sends as little.
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), clipboard-read=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+"""On every answer, errors included."""
+
+_FRAMES = {"embed", "fencedframe", "frame", "iframe", "object"}
+_ONCE = {b"content-type", b"host", b"origin", b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site"}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a request is refused, for the person in front of the browser.
+
+    Attributes:
+        status: of HTTP.
+        hint: what to do next.
+        retry_after_s: when it may be tried again; 0 says nothing about it.
+    """
+
+    status: int
+    title: str
+    hint: str
+    retry_after_s: int = 0
+
+
+class Refused(Exception):
+    """This request gets a refusal for an answer."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.title)
+        self.refusal = refusal
+
+
+def check(method: str, path: str, headers: Sequence[tuple[bytes, bytes]], authority: str) -> Refusal | None:
+    """Return why this request is refused, or None if it may go on.
+
+    Args:
+        headers: with names in lower case.
+        authority: what `Host` must be, e.g. `127.0.0.1:4711`.
+    """
+    seen: dict[bytes, str] = {}
+    for name, value in headers:
+        if name in _ONCE:
+            if name in seen:
+                return Refusal(400, "This request says something twice", "Open the page again.")
+            seen[name] = value.decode("latin-1")
+    # First of all, since a name that was made to point to 127.0.0.1 (DNS rebinding) makes any page same-origin with us.
+    if seen.get(b"host") != authority:
+        return Refusal(421, "This is not the address of this page", f"Open http://{authority}/ instead.")
+    if method not in {"GET", "HEAD", "POST"}:
+        return Refusal(405, "This method is not used here", "Open the page in a browser.")
+    if seen.get(b"sec-fetch-dest") in _FRAMES:
+        return Refusal(
+            403, "This page does not open inside another one", f"Open http://{authority}/ in a tab of its own."
+        )
+    if method == "POST":
+        return _check_post(seen, f"http://{authority}")
+    return _check_get(path, seen)
+
+
+def _check_get(path: str, seen: dict[bytes, str]) -> Refusal | None:
+    site = seen.get(b"sec-fetch-site", "none")
+    if site in {"none", "same-origin"}:
+        return None
+    # `same-site` is no better than `cross-site`: it means any port of 127.0.0.1, so an agent's own server, too.
+    if path.startswith(("/s/", "/static/")):
+        return Refusal(
+            403, "Another page led here", "Open this address in a tab of its own, or go to the tab that is open."
+        )
+    if seen.get(b"sec-fetch-mode") != "navigate" or seen.get(b"sec-fetch-dest") != "document":
+        return Refusal(403, "Another page asked for this", "Open this address in a tab of its own.")
+    return None
+
+
+def _check_post(seen: dict[bytes, str], origin: str) -> Refusal | None:
+    given, site = seen.get(b"origin"), seen.get(b"sec-fetch-site")
+    # Every browser sends one of the two with a form, and no page can change either.
+    if (given is None and site is None) or given not in {None, origin} or site not in {None, "same-origin"}:
+        return Refusal(
+            403, "This form was sent by another page", "Nothing was decided. Open the page, and decide there."
+        )
+    media_type = seen.get(b"content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/x-www-form-urlencoded":
+        return Refusal(415, "This is not a form", "Nothing was decided. Open the page, and decide there.")
+    return None

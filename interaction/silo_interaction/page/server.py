@@ -1,0 +1,232 @@
+"""The port and the thread of the page. What is served there: `silo_interaction.page.app`."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from silo_interaction.page.live import POLL_S, Live
+
+HOST = "127.0.0.1"
+
+_BACKLOG = 64
+_MOST_CONNECTIONS = 64
+"""A browser opens six, and a person has one or two browsers."""
+_REQUEST_S = 10.0
+"""For so long a connection may send nothing, or half a request."""
+_PATIENCE_S = 20.0
+_GOODBYE_S = 1.0
+
+
+class Port:
+    """A port of 127.0.0.1 that nobody else gets from its first use to `close`, also while nobody listens.
+
+    Whoever listens on a port that was ours gets what a browser keeps for its origin, and is sent its cookies. So the socket stays
+    bound, without SO_REUSEADDR: shutdown(2) ends the listening and keeps the address, and listen(2) goes on with the same socket.
+    The option is on only from a moment before listen(2), which fails without it while connections of before are in TIME_WAIT.
+    """
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self.number = 0
+
+    def listen(self) -> tuple[socket.socket, bool]:
+        """Start to listen; return a duplicate of the socket, and whether the port is the one of before."""
+        if self._socket is not None:
+            with suppress(OSError):
+                return self._listen(self._socket), True
+            self.close()
+        self._socket, self.number = _bind()
+        return self._listen(self._socket), False
+
+    def pause(self) -> None:
+        """Stop listening, and keep the port."""
+        if self._socket is None:
+            return
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:  # not every system shuts a listening socket down; the next `listen` takes another port
+            self.close()
+
+    def close(self) -> None:
+        """Give the port up."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    @staticmethod
+    def _listen(bound: socket.socket) -> socket.socket:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.listen(_BACKLOG)
+        return bound.dup()
+
+
+class Serving:
+    """One thread with one loop, which serves until `stop`, or until nothing has been waiting for long enough."""
+
+    def __init__(self, app: ASGIApp, live: Live, listening: socket.socket, port: Port, *, linger_s: float) -> None:
+        """Serve this application on this duplicate of the port's socket; in the end it is closed, and the port paused."""
+        self._live = live
+        self._socket = listening
+        self._port = port
+        self._linger_s = linger_s
+        self._server = _Server(app)
+        self._lock = threading.Lock()
+        self._wanted_at = time.monotonic()
+        self._is_ending = False
+        self._failure: BaseException | None = None
+        self._stop: Callable[[], object] = lambda: None
+        self._thread = threading.Thread(target=self._run, name="approval-page", daemon=True)
+
+    def start(self) -> None:
+        """Return when it serves."""
+        self._thread.start()
+        if not self._server.is_ready.wait(_PATIENCE_S) or self._failure is not None:
+            self.stop()
+            raise RuntimeError("the approval page can't be served") from self._failure
+
+    def keep_on(self) -> bool:
+        """Put off the end by another while; false if it is too late for that."""
+        with self._lock:
+            self._wanted_at = time.monotonic()
+            return not self._is_ending and self._thread.is_alive()
+
+    def stop(self) -> None:
+        """End, and return when the thread is gone and all connections are closed."""
+        with self._lock:
+            self._is_ending = True
+            self._stop()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            # No other loop: it is the one that needs nothing installed, and its sockets are closed when it is.
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._serve())
+        except BaseException as error:  # the end of the thread; `start` raises it
+            self._failure = error
+        finally:
+            self._socket.close()
+            self._port.pause()
+            self._is_ending = True
+            self._server.is_ready.set()
+
+    async def _serve(self) -> None:
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+        with self._lock:
+            self._stop = lambda: loop.call_soon_threadsafe(stopped.set)
+        serving = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        stopping = asyncio.create_task(stopped.wait())
+        sweep = _Sweep(self._server)
+        try:
+            while not serving.done() and not self._is_over():
+                self._live.poll()
+                sweep.close_slow_ones()
+                await asyncio.wait([serving, stopping], timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            with self._lock:  # the loop is about to close, and a closed one can't be woken
+                self._stop = lambda: None
+            stopping.cancel()
+            self._live.end()
+            self._server.should_exit = True
+            loop.call_later(_GOODBYE_S, sweep.close_all)
+            await serving
+            sweep.close_all()
+            await asyncio.sleep(0)  # a transport closes its socket in the next round of the loop
+
+    def _is_over(self) -> bool:
+        with self._lock:
+            idle_s = min(self._live.idle_s, time.monotonic() - self._wanted_at)
+            self._is_ending = self._is_ending or idle_s >= self._linger_s
+            return self._is_ending
+
+
+class _Protocol(H11Protocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, unless there are too many: uvicorn's own limit answers those, without our headers."""
+        super().connection_made(transport)
+        if len(self.connections) > _MOST_CONNECTIONS:
+            transport.abort()
+
+    def send_400_response(self, msg: str) -> None:
+        """Close the connection: whoever speaks no HTTP needs no answer, and one from here would lack our headers."""
+        self.transport.close()
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=_Protocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,  # addresses hold links and places
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=5,
+            )
+        )
+        self.is_ready = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_ready.set()
+
+
+class _Sweep:
+    """Closes connections that hold a place without sending a request (slow loris): uvicorn has a timeout only between requests."""
+
+    def __init__(self, server: uvicorn.Server) -> None:
+        self._server = server
+        self._silent_since: dict[_Protocol, tuple[object, float]] = {}
+
+    def close_slow_ones(self) -> None:
+        now = time.monotonic()
+        silent: dict[_Protocol, tuple[object, float]] = {}
+        for connection in self._connections():
+            cycle = connection.cycle
+            if cycle is not None and not cycle.response_complete:
+                continue  # an answer is on its way; forms have a deadline of their own, and streams may stay
+            seen_cycle, since = self._silent_since.get(connection, (cycle, now))
+            silent[connection] = (cycle, since if seen_cycle is cycle else now)
+            if now - silent[connection][1] > _REQUEST_S:
+                connection.transport.abort()
+        self._silent_since = silent
+
+    def close_all(self) -> None:
+        for connection in self._connections():
+            connection.transport.abort()
+
+    def _connections(self) -> Sequence[_Protocol]:
+        return [connection for connection in self._server.server_state.connections if isinstance(connection, _Protocol)]
+
+
+def _bind() -> tuple[socket.socket, int]:
+    """Return a socket that is bound to a random port, and the port.
+
+    In two steps: a port that the kernel picks for a socket is given up by shutdown(2), one that was asked for stays.
+    """
+    for _ in range(20):  # somebody can take a port between the two steps; nobody was told of it yet
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.bind((HOST, 0))
+            port = probe.getsockname()[1]
+        # The protocol is spelt out, since asyncio sets TCP_NODELAY only if it is; without that, an answer takes 40 ms more.
+        bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            bound.bind((HOST, port))
+        except OSError:
+            bound.close()
+        else:
+            return bound, port
+    raise OSError("no port of 127.0.0.1 can be had")
