@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import anyio
 
@@ -15,7 +16,29 @@ MAX_WAITING = 64
 
 MAX_MESSAGE_CHARS = 1000
 
+T = TypeVar("T")
+
 Send = Callable[[float, float | None, str | None], Awaitable[None]]
+
+
+async def relayed(send: Send, work: Callable[[Callable[[ProgressReport], None]], Awaitable[T]]) -> T:
+    """Do `work`, which gets a function for its reports, and send those meanwhile; all are sent before this returns.
+
+    What `work` does in several steps, each from its own zero, is one growing progress for the client.
+    """
+    relay = ProgressRelay(send)
+    done: list[T] = []
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(relay.forward)
+        try:
+            done.append(await work(relay.add))
+        except Exception as error:  # raised again below: through the task group it would come out as a group
+            failure = error
+        relay.finish()
+    if failure is not None:
+        raise failure
+    return done[0]
 
 
 class ProgressRelay:

@@ -13,7 +13,16 @@ from urllib.parse import quote
 
 from mcp import types
 
-from silo.errors import ArgumentsInvalid, ArgumentsRefused, SiloError, SkillFailed, SkillUnknown, ToolUnknown
+from silo.errors import (
+    ApprovalPending,
+    ArgumentsInvalid,
+    ArgumentsRefused,
+    CallDenied,
+    SiloError,
+    SkillFailed,
+    SkillUnknown,
+    ToolUnknown,
+)
 from silo.model import File, Result, Tool
 from silo.server.tools import SEARCH, compact_json, wrap_data
 
@@ -25,6 +34,7 @@ META_ISOLATION = "dev.silo/isolation"
 META_TIMING = "dev.silo/timing"
 META_GUEST = "dev.silo/guest"
 META_LOGS = "dev.silo/logs"
+META_APPROVAL = "dev.silo/approval"
 
 MAX_FILE_BYTES = 8 * MIB
 """One file in a result. Clients keep what they get in the conversation: base64 of this is already far more than a model reads."""
@@ -90,6 +100,29 @@ def error_result(error: SiloError) -> types.CallToolResult:
     return _error_result(error.code, error.message, _hint(error), meta, details)
 
 
+def pending_result(error: ApprovalPending, name: str, prompt: str = "") -> types.CallToolResult:
+    """Return that a call waits for a person: what is asked, where, and when to call again.
+
+    Args:
+        error: the question.
+        name: under which the client called, so under which it calls again.
+        prompt: what the user did with the client's prompt instead of opening the link: `decline` or `cancel`. It is no answer to
+            the question, but nobody shall be pressed either.
+    """
+    hint = error.hint if error.link in error.hint else f"ask the user to open {error.link} and to answer there"
+    again = f"call {name} again with the same arguments"
+    if prompt:
+        message = f"the user did not open the link ({prompt}), so nobody has agreed: {error.title}"
+        hint = f"the question still stands at {error.link}, where only the user can answer it; {again} only if they ask for it"
+    else:
+        message = f"nobody has answered yet: {error.title}"
+        hint += (
+            f". Nothing has run. When the user says that they have answered, {again}; not before, and not with others"
+        )
+    approval = {"state": "pending", "question": error.question, "url": error.link}
+    return _error_result(error.code, message, hint, {META_APPROVAL: approval | ({"prompt": prompt} if prompt else {})})
+
+
 def internal_error(incident: str) -> types.CallToolResult:
     """Return a failure that silo did not expect; `incident` finds it in the log of the server."""
     return _error_result(
@@ -106,6 +139,8 @@ def _hint(error: SiloError) -> str:
         return f'find one: call {SEARCH} with {{"query": "what the tool should do"}}'
     if isinstance(error, ArgumentsInvalid | ArgumentsRefused) and "`silo inspect" in error.hint:
         return f"{SEARCH} shows the input schema of each tool that it finds"
+    if isinstance(error, CallDenied) and "again" not in error.hint:
+        return f"{error.hint}; calling again, with these or other arguments, changes nothing"
     return error.hint
 
 

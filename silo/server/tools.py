@@ -89,7 +89,8 @@ def execute_tool() -> types.Tool:
         title="Call a tool",
         description=(
             f"Call any installed tool by its id, as {SEARCH} gives it. The call runs alone in a fresh sandbox without network "
-            "or files of this machine. Some tools ask a person first; a refusal is final, so don't repeat the call."
+            "or files of this machine. Some tools ask a person first. After `approval-pending`, let the user answer at the link, then "
+            "repeat the call unchanged; a refusal is final, so don't repeat the call."
         ),
         input_schema={
             "type": "object",

@@ -1,4 +1,4 @@
-"""Install the TypeScript client into a cache folder, from the lock file beside this script, and print where it is.
+"""Install the TypeScript clients into a cache folder, from the lock file beside this script, and print where it is.
 
 Usage: `python tests/e2e/ts-client/install.py [CACHE]`; the default cache is `.cache/npm` of the checkout, which git ignores. The
 lock file names no registry, so npm asks the user's own. Once installed, nothing is downloaded until a file here changes.
@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-FILES = ("package.json", "package-lock.json", "client.mjs")
+FILES = ("package.json", "package-lock.json", "client.mjs", "approvals.mjs", "approvals-v1.mjs", "approvals-v2.mjs")
 DEFAULT_CACHE = HERE.parents[2] / ".cache" / "npm"
 
 
 def install(cache: Path) -> Path:
-    """Return a folder with `client.mjs` and its `node_modules`; safe to call from several processes at once."""
+    """Return a folder with the scripts and their `node_modules`; safe to call from several processes at once."""
     digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in FILES)).hexdigest()[:16]
     target = cache / f"ts-client-{digest}"
     if target.is_dir():

@@ -5,6 +5,8 @@ Imported by `conftest.py`, and by `fake_server.py`, which runs it as a process.
 
 from __future__ import annotations
 
+import itertools
+import json
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +15,7 @@ from typing import Any
 
 import anyio
 
-from silo.errors import SkillRaised, ToolUnknown
+from silo.errors import ApprovalPending, CallDenied, SkillRaised, ToolUnknown
 from silo.model import (
     Caller,
     File,
@@ -89,8 +91,28 @@ class FakeMatch:
 
 
 @dataclass
+class FakeQuestion:
+    """One question to the person, until a call has used the answer up."""
+
+    id: str
+    title: str
+    link: str
+    approved: bool | None = None
+    reason: str = ""
+    decided: anyio.Event = field(default_factory=anyio.Event)
+
+    def answer(self, approved: bool, reason: str = "") -> None:
+        """What a person does on the page: the only way to an approval."""
+        self.approved, self.reason = approved, reason
+        self.decided.set()
+
+
+@dataclass
 class FakeEngine:
-    """`calls` holds what arrived; `script` says what a tool does, by id."""
+    """`calls` holds what arrived, `ran` what a guest was started for; `script` says what a tool does, by id.
+
+    Tools in `asks` need a person, once for each title that they have there; `questions` are those that stand, by call and title.
+    """
 
     installed: dict[str, Skill] = field(default_factory=dict)
     scripts: dict[str, Script] = field(default_factory=dict)
@@ -100,6 +122,14 @@ class FakeEngine:
     hint: str = "did you mean 'demo.echo'?"
     running: anyio.Event = field(default_factory=anyio.Event)
     cancelled: anyio.Event = field(default_factory=anyio.Event)
+    asks: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    questions: dict[tuple[str, str, str], FakeQuestion] = field(default_factory=dict)
+    asked: list[FakeQuestion] = field(default_factory=list)
+    waits: list[tuple[float | None, bool]] = field(default_factory=list)
+    waiting: anyio.Event = field(default_factory=anyio.Event)
+    ran: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    numbers: itertools.count[int] = field(default_factory=itertools.count)
+    link: str = "http://127.0.0.1:9/ask/"
 
     def install(self, skill: Skill, **scripts: Script) -> None:
         self.installed[skill.namespace] = skill
@@ -136,17 +166,60 @@ class FakeEngine:
         *,
         on_progress: Callable[[ProgressReport], None] | None = None,
         caller: Caller | None = None,
+        patience_s: float | None = None,
+        shows_links: bool = False,
     ) -> Result:
         self.calls.append((tool, dict(arguments or {}), caller))
         if tool not in {known.id for known in await self.tools()}:
             raise ToolUnknown(f"no tool is called {tool!r}", hint=self.hint)
+        report = on_progress or (lambda report: None)
         try:
+            await self._settle(tool, arguments or {}, report, patience_s, shows_links)
+            self.ran.append((tool, dict(arguments or {})))
             self.running.set()
-            return await self.scripts[tool](arguments or {}, on_progress or (lambda report: None))
+            return await self.scripts[tool](arguments or {}, report)
         except anyio.get_cancelled_exc_class():
             self.cancelled.set()
             print("the guest is gone", file=sys.stderr, flush=True)
             raise
+
+    async def _settle(
+        self,
+        tool: str,
+        arguments: Mapping[str, Any],
+        report: Callable[[ProgressReport], None],
+        patience_s: float | None,
+        shows_links: bool,
+    ) -> None:
+        keys = [(tool, json.dumps(arguments, sort_keys=True), title) for title in self.asks.get(tool, ())]
+        if keys:
+            self.waits.append((patience_s, shows_links))
+        for key in keys:
+            question = self.questions.get(key)
+            if question is None:
+                name = f"q{next(self.numbers)}"
+                question = self.questions[key] = FakeQuestion(name, key[2], f"{self.link}{name}" if self.link else "")
+                self.asked.append(question)
+            if not question.decided.is_set():
+                report(ProgressReport(0, None, f"waiting for an answer at {question.link}"))
+                self.waiting.set()
+                with anyio.move_on_after(patience_s):
+                    await question.decided.wait()
+            if question.approved is None:
+                raise ApprovalPending(
+                    f"{tool} waits for a person",
+                    hint="tell the user",
+                    question=question.id,
+                    link=question.link,
+                    title=question.title,
+                )
+            if not question.approved:
+                raise CallDenied(
+                    f"a person refused {tool}: {question.reason}",
+                    hint="do not call it again unless the user asks for it",
+                )
+        for key in keys:
+            del self.questions[key]
 
 
 def returns(result: Result) -> Script:
@@ -241,6 +314,7 @@ def demo_engine() -> FakeEngine:
 __all__ = [
     "PNG",
     "FakeEngine",
+    "FakeQuestion",
     "add",
     "demo_engine",
     "echo",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from silo.model import ProgressReport
-from silo.server.progress import MAX_WAITING, ProgressRelay, grown
+from silo.server.progress import MAX_WAITING, ProgressRelay, grown, relayed
 
 numbers = st.floats() | st.integers(-(10**6), 10**6)
 reports = st.builds(ProgressReport, numbers, st.none() | numbers, st.none() | st.text(alphabet=st.characters()))
@@ -71,3 +71,22 @@ async def test_flood_of_reports_keeps_the_latest_and_stays_bounded():
         await relay.forward()
     assert len(sent) == MAX_WAITING
     assert sent[-1] == 9999
+
+
+@pytest.mark.anyio
+async def test_work_in_two_steps_is_one_growing_progress_and_its_error_comes_out_as_it_is():
+    sent = []
+
+    async def send(progress, total, message):
+        sent.append(progress)
+
+    async def work(on_progress):
+        for _ in range(2):
+            on_progress(ProgressReport(0, None, "asking"))
+            on_progress(ProgressReport(1, None, "waiting"))
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        await relayed(send, work)
+    assert len(sent) == 4
+    assert sent == sorted(set(sent))

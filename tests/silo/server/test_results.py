@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from silo.errors import ArgumentsInvalid, ArgumentsRefused, SecretMissing, SkillRaised, SkillUnknown, ToolUnknown
+from silo.errors import (
+    ApprovalPending,
+    ApprovalRequired,
+    ApprovalTimeout,
+    ArgumentsInvalid,
+    ArgumentsRefused,
+    CallDenied,
+    SecretMissing,
+    SkillRaised,
+    SkillUnknown,
+    ToolUnknown,
+)
 from silo.model import File, Logs
 from silo.server.results import (
     LOG_CHARS,
@@ -16,6 +27,7 @@ from silo.server.results import (
     call_result,
     error_result,
     internal_error,
+    pending_result,
 )
 
 
@@ -165,3 +177,58 @@ def test_internal_error_holds_only_the_incident():
 def test_every_result_can_be_written_as_json(plain, surrogates):
     error = SkillRaised(surrogates, hint=plain, stdout=surrogates, stderr=surrogates, traceback=surrogates)
     error_result(error).model_dump_json(by_alias=True)
+
+
+def pending(**changes) -> ApprovalPending:
+    words = {
+        "hint": "open http://127.0.0.1:9/q1",
+        "question": "q1",
+        "link": "http://127.0.0.1:9/q1",
+        "title": "Run a.b",
+    }
+    return ApprovalPending("a.b waits for a person", **{**words, **changes})
+
+
+def test_refusals_read_differently_and_none_invites_to_call_again_at_once():
+    """A model that takes one for the other goes on asking, or gives up a call that the user wants."""
+    results = [
+        error_result(CallDenied("a person refused a.b: no", hint="do not call it again unless the user asks for it")),
+        error_result(CallDenied("a.b may not run: a rule", hint="ask whoever wrote the rules of this machine")),
+        error_result(ApprovalRequired("there is nobody to ask", hint="let the user run it on a terminal")),
+        error_result(ApprovalTimeout("nobody answered in time", hint="call it again when the user is there to answer")),
+        pending_result(pending(), "a__b"),
+        pending_result(pending(), "a__b", "decline"),
+    ]
+    texts = [result.content[0].text for result in results]
+    codes = [result.meta["dev.silo/error"]["code"] for result in results]
+    assert codes == [
+        "denied",
+        "denied",
+        "approval-required",
+        "approval-timeout",
+        "approval-pending",
+        "approval-pending",
+    ]
+    assert len({text.partition("\n")[0] for text in texts}) == len(texts)
+    assert "do not call it again" in texts[0]
+    for text in texts[1:3]:
+        assert "calling again, with these or other arguments, changes nothing" in text
+    assert "calling again" not in texts[3]
+    assert "not before, and not with others" in texts[4]
+    assert "only if they ask for it" in texts[5]
+
+
+def test_pending_result_names_the_question_and_its_link_for_models_and_for_programs():
+    result = pending_result(pending(hint="tell the user"), "silo_execute")
+    (text,) = [block.text for block in result.content]
+    assert text.startswith(
+        "error [approval-pending]: nobody has answered yet: Run a.b\nhint: ask the user to open http://127.0.0.1:9/q1"
+    )
+    assert "call silo_execute again with the same arguments" in text
+    assert result.meta["dev.silo/approval"] == {"state": "pending", "question": "q1", "url": "http://127.0.0.1:9/q1"}
+    assert result.is_error
+
+
+def test_pending_result_without_a_link_passes_on_where_to_answer():
+    result = pending_result(pending(hint="the user answers with `silo approvals`", link=""), "a__b")
+    assert "hint: the user answers with `silo approvals`. Nothing has run." in result.content[0].text
