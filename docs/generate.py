@@ -106,11 +106,18 @@ _DOCUMENTS: Final[Mapping[str, str]] = MappingProxyType(
         "silo run": """`tool`, `text`, `has_data`, `data`, `is_error`, `files` (each with `name`, `media_type`, `size_bytes`, and
             `base64`, or `path` if it was written), `logs` (`stdout`, `stderr`, `truncated`), `isolation`, `guest`, `timing`
             (seconds by phase), `truncated`""",
+        "silo approvals list": """`questions`: each with `id`, `state` (`waiting`, `approved` or `denied`), `tool`, `title`, `who`, `wants_secret` (a
+            name or null), `asked_at`, `decided_at`, `decided_by`, `reason`, `grace`, `until` and `left_s` (null if it does not count any
+            more), `uses`""",
+        "silo approvals show": """the same for one question in whatever state (also `expired`, `withdrawn`), and `question`:
+            `title`, `who`, `facts` and `arguments` (pairs of name and value), `changes`, `danger`, `grace_s`, `group`, `wanted`""",
         "silo policy explain": """`tool`, `caller`, `verdict` (`allow`, `ask` or `deny`), `reason`, `rule` and `at` (null where no rule
             applies), `rules` (each that names the tool, with `rule`, `at`, `verdict`, `applies`, `mismatch`), `notes`""",
         "silo policy list": """`rules`: each with `rule`, `at`, `verdict`, `tool`, `arguments` (lists of patterns by path), `callers`,
             `reason`, `installed` (ids of the tools that it names)""",
         "silo audit show": "`records`, as [audit log](audit-log.md) has them",
+        "silo audit summary": """`tasks`: each with `session`, `kind`, `client`, `first` and `last` (times), and how many `calls`, `questions`,
+            `approved`, `denied`, `unanswered`, `failed`""",
         "silo audit verify": "`records` (how many), `head` (the hash of the last), `recoveries`",
         "silo vault list": "`secrets`: each with `name` and `skill` (null for all)",
         "silo vault status": """`file`, `exists`, `created`, `generation`, `secrets` (how many), `should_rotate`, `keys` (each with
@@ -124,6 +131,7 @@ _DOCUMENTS: Final[Mapping[str, str]] = MappingProxyType(
         "silo demo": """`client`, `tools`, `answers`, `host_kernel`, `guest_kernel`, `isolation`, `timing_s`, `total_s`, `secret`
             (where it was looked for, and `found`)""",
         "silo bench call": "the machine, and every sample; see [benchmarks](../benchmarks/README.md)",
+        "silo bench approvals": "the machine, every sample, their medians, and `ratio_beside_to_alone`",
         "silo bench vault": "the machine, every sample, and each figure beside its aim",
     }
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from silo.sandbox.base import Probe
 
 if TYPE_CHECKING:
     from silo_vault import VaultStatus
+
+    from silo.pipeline.decisions import Entry
 
 Document = dict[str, Any]
 
@@ -109,6 +112,29 @@ def vault_document(status: VaultStatus, *, has_master_key: bool) -> Document:
     }
 
 
+def question_document(entry: Entry, now: float) -> Document:
+    """What waits for a person, or was decided, without what it asks."""
+    posted = entry.posted
+    is_waiting = posted.state == "waiting"
+    until = posted.expires_at if is_waiting else entry.until
+    return {
+        "id": posted.id,
+        "state": posted.state,
+        "tool": entry.subject,
+        "title": posted.question.title,
+        "who": posted.question.who,
+        "wants_secret": None if posted.question.wanted is None else posted.question.wanted.name,
+        "asked_at": _time(posted.asked_at),
+        "decided_at": None if posted.decided_at is None else _time(posted.decided_at),
+        "decided_by": entry.by or None,
+        "reason": posted.reason,
+        "grace": posted.grace,
+        "until": _time(until) if until else None,
+        "left_s": max(0, int(until - now)) if until else None,
+        "uses": entry.uses,
+    }
+
+
 def header_facts(header: SkillHeader, packages: Sequence[str]) -> list[tuple[str, str]]:
     """Label and text of what a skill wants, for a person who is to agree to it, or who looks it up."""
     facts = [("secret", secret_text(spec)) for spec in header.secrets.values()] or [("secrets", "none")]
@@ -159,6 +185,10 @@ def changes(before: Skill, header: SkillHeader, packages: Sequence[str]) -> list
 def _set_changes(what: str, old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
     gained = [f"+ {what} {name}" for name in sorted(new.keys() - old.keys())]
     return gained + [f"- {what} {name}" for name in sorted(old.keys() - new.keys())]
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _yes(value: bool) -> str:

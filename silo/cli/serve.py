@@ -49,7 +49,7 @@ def serve(session: Session, *, transport: str = "stdio", expose: str | None = No
         direct_budget_tools=section.direct_budget_tools,
         skills_folder=runtime.home / "skills",
         patience_s=runtime.config.approval.patience_s,
-        request_state_key=runtime.sealing_key(),
+        request_state_key=None if runtime.config.approval.headless else runtime.sealing_key(),
         uses_client="client" in runtime.config.approval.channels,
     )
     return serve_stdio(lambda: runtime, options)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from silo_interaction.page import Page
 
 
+CODE_FROM = "The desktop notification of a question shows one; in a terminal of your own, `silo approvals pair` does."
+
+
 def build_approvals(
     home: Path,
     config: Config,
@@ -56,7 +59,7 @@ class LazyPage:
         if self._page is None:
             from silo_interaction.page import Page
 
-            self._page = Page(self._decisions)
+            self._page = Page(self._decisions, code_from=CODE_FROM)
         return self._page.link(token)
 
     @property
@@ -100,7 +103,7 @@ class UserDesktop:
         if self._notifier is None:
             from silo_interaction.desktop import DesktopNotifier
 
-            self._notifier = DesktopNotifier(self._environ)
+            self._notifier = DesktopNotifier(self._environ, app="silo")
         return self._notifier.notify(title, body)
 
     def close(self) -> None:

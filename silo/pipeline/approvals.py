@@ -8,7 +8,7 @@ process all put it, and there it is used up.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -30,6 +30,9 @@ from silo.pipeline.decisions import Decisions
 from silo.pipeline.questions import call_key, call_question, principal, profile, secret_key, secret_question
 
 CHANNELS = ("terminal", "client", "browser", "notification")
+
+MOST_WAITING = 200
+"""Nobody reads so many; who asks more floods the page, to hide one question among them."""
 
 _LOOK_S = 0.1
 """How often waiting calls look whether anything was decided, all together: a person does not notice a tenth of a second."""
@@ -223,7 +226,7 @@ class Approvals:
             raise missing
         supplied = {}
         for name in missing.names:
-            key = secret_key(call, skill, name)
+            key = secret_key(call, skill, tool, name)
             value = self._remembered(key)
             if value is None:
                 keeps = self._keep is not None and can_keep(skill.namespace, name)
@@ -233,10 +236,10 @@ class Approvals:
             supplied[name] = value
         return supplied
 
-    def forget(self, call: Call, skill: Skill, names: Iterable[str]) -> None:
+    def forget(self, call: Call, skill: Skill, tool: Tool) -> None:
         """Forget what was typed in for a call, which has it now."""
-        for name in names:
-            self._given.pop(secret_key(call, skill, name), None)
+        for name in tool.secrets:
+            self._given.pop(secret_key(call, skill, tool, name), None)
 
     def sealing_key(self) -> bytes:
         """As `Decisions.sealing_key`."""
@@ -321,6 +324,11 @@ class Approvals:
                 profile=facts,
             )
 
+        if len(await to_thread.run_sync(self._decisions.waiting)) >= MOST_WAITING:
+            raise CallDenied(
+                f"{MOST_WAITING} questions wait for a person already, so {tool.id} is not asked about",
+                hint="wait until the user has answered them, and call fewer tools at once",
+            )
         posted, token, is_new = await to_thread.run_sync(post)
         try:
             link, direct = await self._reach(posted, token, call, is_new=is_new)
@@ -376,8 +384,9 @@ class Approvals:
             if code and self._show_code is not None:
                 self._show_code(code)
             if desktop is not None and "notification" in self._channels:
-                told = f"{posted.question.who} asks. Answer at {link}"
-                desktop.notify(posted.question.title, f"{told}\nPairing code: {code}" if code else told)
+                # The code first: what follows is partly a stranger's, and may be cut.
+                told = f"Answer at {link}\nasked by {posted.question.who}"
+                desktop.notify(posted.question.title, f"Pairing code: {code}\n{told}" if code else told)
             if desktop is not None and opens and not page.has_viewer:
                 desktop.open(link)
             return link

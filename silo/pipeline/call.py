@@ -147,7 +147,7 @@ class CallPipeline:
                     watch.lap("unlock")
                     if not await self.approvals.use(grant):
                         continue
-                    self.approvals.forget(call, skill, names)
+                    self.approvals.forget(call, skill, tool)
                     request = replace(request, secrets=dict(lease.values))
                     redactor = Redactor(request.secrets, lease.canaries)
                     return await self._run(skill, tool, backend, request, redactor, watch, on_progress)

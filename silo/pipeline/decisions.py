@@ -15,7 +15,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hmac import compare_digest
 from pathlib import Path
 from threading import RLock
@@ -168,7 +168,7 @@ class Decisions:
             mine = {row.posted.id: row for row in waiting_rows(db) if row.owner == owner}
             self._tokens = {number: token for number, token in self._tokens.items() if number in mine}
             for row in mine.values():
-                if row.key == key and row.posted.digest == digest and row.posted.id in self._tokens:
+                if row.key == key and _is_same(row.posted.question, question) and row.posted.id in self._tokens:
                     return row.posted, self._tokens[row.posted.id], False
             for row in mine.values():
                 if row.key == key:
@@ -351,11 +351,10 @@ class Decisions:
             return self._file.version(db)
 
     def all(self, *, standing: bool = True) -> Sequence[Entry]:
-        """Return what waits, anywhere, and each yes that counts, oldest first; without `standing` everything of the last week."""
+        """Return what waits, anywhere, and each decision that counts, oldest first; without `standing` everything of the last week."""
         with self._settled() as (db, _):
             records = db.execute(
-                "SELECT * FROM questions WHERE NOT ? OR state = 'waiting' OR (state = 'approved' AND until > 0)"
-                " ORDER BY asked_at, rowid",
+                "SELECT * FROM questions WHERE NOT ? OR state = 'waiting' OR until > 0 ORDER BY asked_at, rowid",
                 (standing,),
             ).fetchall()
             return [self._entry(parse(record)) for record in records]
@@ -444,6 +443,11 @@ class Decisions:
             until=row.until,
             uses=row.uses,
         )
+
+
+def _is_same(one: Question, other: Question) -> bool:
+    """Whether two questions are about the same. What changed since the last yes does not count: another yes may lie between them."""
+    return replace(one, changes=()) == replace(other, changes=())
 
 
 def _require_fitting(answer: Answer, question: Question) -> None:

@@ -35,9 +35,9 @@ def call_key(call: Call, skill: Skill, tool: Tool, isolation: Isolation) -> str:
     )
 
 
-def secret_key(call: Call, skill: Skill, name: str) -> str:
-    """Return the key under which a secret that is typed in counts: for this version of the skill, and who asks."""
-    return _hash(["secret", principal(call.caller), skill.namespace, name, skill.digest])
+def secret_key(call: Call, skill: Skill, tool: Tool, name: str) -> str:
+    """Return the key under which a secret that is typed in counts: for a tool of this version of the skill, and who asks."""
+    return _hash(["secret", principal(call.caller), tool.id, name, skill.digest])
 
 
 def profile(call: Call, skill: Skill, tool: Tool, isolation: Isolation) -> dict[str, str]:

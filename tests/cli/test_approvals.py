@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,7 @@ def test_nothing_that_waits_is_an_empty_document_and_a_word_on_stderr(silo):
 def test_the_list_has_what_waits_and_what_stands_and_how_long(silo, board):
     waiting, secret = board.ask(), board.ask(SECRET, "demo.keyed")
     once, again = board.agree(ONCE), board.agree(grace=True)
-    board.refuse()
+    refused = board.refuse()
     found = silo("approvals", "list")
     assert (found.status, found.err) == (0, "")
     header, *rows = [re.split(r"  +", line) for line in found.out.splitlines()]
@@ -112,6 +113,7 @@ def test_the_list_has_what_waits_and_what_stands_and_how_long(silo, board):
         [secret, "waiting for a secret", "demo.keyed", "codex through MCP"],
         [once, "yes, once", "demo.guarded", "codex through MCP"],
         [again, "yes", "demo.guarded", "claude-code through MCP"],
+        [refused, "denied", "demo.guarded", "claude-code through MCP"],
     ]
     assert all(re.fullmatch(r"\d+ min \d+ s", row[2]) for row in rows)
     assert rows[3][2] > "9"
@@ -537,4 +539,5 @@ def test_a_headless_server_refuses_at_once_what_needs_a_person(silo):
     assert result["isError"]
     assert "SILO_APPROVAL_REQUIRED" in result["content"][0]["text"]
     assert (server.returncode, errors) == (0, "")
-    assert not (silo.home / "state.db").exists()
+    with closing(Decisions(silo.home)) as decisions:
+        assert decisions.all(standing=False) == []

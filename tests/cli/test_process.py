@@ -213,7 +213,7 @@ class Person:
 def test_a_person_can_agree_to_a_guarded_call(silo):
     person = Person(silo, "run", "demo.guarded")
     person.see("Run demo.guarded")
-    person.see("[y/N]")
+    person.see("[y/N/g]")
     person.type("y\n")
     status, shown = person.leave()
     assert status == 0
@@ -223,7 +223,7 @@ def test_a_person_can_agree_to_a_guarded_call(silo):
 @pytest.mark.parametrize("typed", ["n\n", "\n", "\x04"], ids=["no", "empty", "ctrl-d"])
 def test_a_person_can_refuse_a_guarded_call(silo, typed):
     person = Person(silo, "run", "demo.guarded")
-    person.see("[y/N]")
+    person.see("[y/N/g]")
     person.type(typed)
     status, shown = person.leave()
     assert status == 3
@@ -233,7 +233,7 @@ def test_a_person_can_refuse_a_guarded_call(silo, typed):
 
 def test_ctrl_c_at_the_question_is_an_interruption_and_no_call(silo):
     person = Person(silo, "run", "demo.guarded")
-    person.see("[y/N]")
+    person.see("[y/N/g]")
     person.type("\x03")
     status, shown = person.leave()
     assert status == 130

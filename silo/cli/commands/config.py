@@ -37,4 +37,11 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         emit_json({"settings": {key: {"value": value, "origin": origin} for key, value, origin in rows}})
     else:
-        emit_table(("SETTING", "VALUE", "FROM"), [(key, json.dumps(value), origin) for key, value, origin in rows])
+        emit_table(("SETTING", "VALUE", "FROM"), [(key, _cell(key, value), origin) for key, value, origin in rows])
+
+
+def _cell(key: str, value: object) -> str:
+    """Return a value for the table; rules are more than a line can hold."""
+    if key == "policy.rules" and isinstance(value, list) and value:
+        return f"{len(value)}, see `silo policy list`"
+    return json.dumps(value)

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import anyio
 import pytest
+from silo_interaction import Answer, NobodyToAsk, Question
 
 from silo.errors import (
     ApprovalPending,
@@ -20,11 +21,10 @@ from silo.errors import (
     SecretMissing,
 )
 from silo.model import Call, Caller, Isolation
-from silo.pipeline.approvals import CHANNELS
+from silo.pipeline.approvals import CHANNELS, MOST_WAITING
 from silo.pipeline.audit import read
 from silo.pipeline.summary import summarize
 from silo.testing.fakes import FakeBackend, make_skill, make_tool
-from silo_interaction import Answer, NobodyToAsk
 
 pytestmark = pytest.mark.anyio
 
@@ -340,14 +340,14 @@ async def test_a_pairing_code_goes_to_the_desktop_and_never_to_the_agent(asking)
     it = asking(GUARDED, desktop=Desktop(has_browser=False))
     with pytest.raises(ApprovalPending) as caught:
         await agent(it, patience_s=0.05)
-    code = it.desktop.messages[0].rpartition("Pairing code: ")[2]
+    code = it.desktop.messages[0].partition("Pairing code: ")[2].partition("\n")[0]
     assert it.decisions.redeem(code)
     said = " ".join([str(caught.value), caught.value.hint, caught.value.link, *(text or "" for text in it.told)])
     assert code not in said
     it = asking(GUARDED, page=Page(has_session=True), desktop=Desktop(has_browser=False))
     with pytest.raises(ApprovalPending):
         await agent(it, "more", patience_s=0)
-    assert "code" not in it.desktop.messages[0], "a browser is paired already"
+    assert "Pairing code" not in it.desktop.messages[0], "a browser is paired already"
 
 
 async def test_ctrl_c_at_the_terminal_ends_the_call(asking):
@@ -496,3 +496,27 @@ def test_the_channels_of_the_configuration_are_those_that_are_tried():
     from silo.config.schema import ApprovalSection
 
     assert ApprovalSection().channels == CHANNELS
+
+
+async def test_an_agent_cannot_flood_a_person_with_questions(asking):
+    it = asking(GUARDED)
+    pipeline = it.pipeline()
+    for number in range(MOST_WAITING):
+        question = Question(f"Run demo.{number}", "an agent")
+        it.decisions.post(f"{number:064x}", question, subject="x", principal="x", stands_s=60, profile={})
+    with pytest.raises(CallDenied, match="wait for a person already"):
+        await pipeline.run(Call("c", "demo.echo", {}, Caller("mcp", "a"), patience_s=0))
+    assert len(it.decisions.waiting()) == MOST_WAITING
+
+
+async def test_a_yes_to_another_call_in_between_does_not_take_the_question_down(asking):
+    it = asking(GUARDED)
+    with pytest.raises(ApprovalPending) as first:
+        await agent(it, "one", patience_s=0)
+    with pytest.raises(ApprovalPending):
+        await agent(it, "two", patience_s=0)
+    (_, posted) = it.decisions.waiting()
+    it.decisions.decide(posted.id, posted.digest, YES, by="the page")
+    with pytest.raises(ApprovalPending) as again:
+        await agent(it, "one", patience_s=0)
+    assert again.value.question == first.value.question

@@ -570,10 +570,10 @@ def test_the_list_shows_what_waits_and_what_stands(store, open_store, clock):
     clock.now += 1
     agree(store, "c")
     store.use("c")
-    agree(store, "d", NO)
+    refused = agree(store, "d", NO)
     entries = open_store().all()
-    assert [entry.posted.id for entry in entries] == [waits.id, stands.id]
-    assert [entry.here for entry in entries] == [True, False]
+    assert [entry.posted.id for entry in entries] == [waits.id, stands.id, refused.id]
+    assert [entry.here for entry in entries] == [True, False, False]
     assert entries[1].key == "b" * 12
     assert entries[1].until == clock.now - 1 + GRACE_S
     assert len(store.all(standing=False)) == 4
@@ -682,10 +682,14 @@ def test_a_file_that_was_moved_away_under_a_running_silo_is_not_used_any_more(st
     agree(store)
     waiting = put_up(store, "b")
     (tmp_path / "state.db").rename(tmp_path / "aside")
+    agree(open_store(), "c")
     assert store.use("a") is None
     assert store.get(waiting.id) is None
-    agree(open_store(), "c")
     assert store.use("c") is not None
+    (tmp_path / "state.db").unlink()
+    assert store.use("a") is None
+    put_up(store, "b")
+    assert (tmp_path / "state.db").exists()
 
 
 def test_a_file_that_another_process_holds_for_too_long_is_an_error(store, tmp_path):

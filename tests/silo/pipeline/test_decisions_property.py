@@ -80,7 +80,7 @@ class Store(RuleBasedStateMachine):
         run = self.folder / "run"
         before = set(run.iterdir()) if run.exists() else set()
         question = Question("q", "w", facts=(("isolation", shape),), grace_s=GRACE_S)
-        posted, token, is_new = self.stores[store].post(
+        posted, _, is_new = self.stores[store].post(
             key, question, subject="s", principal="p", stands_s=STANDS_S, profile={}
         )
         self.locks[store] |= set(run.iterdir()) - before
@@ -202,5 +202,5 @@ class Store(RuleBasedStateMachine):
 
 TestStore = Store.TestCase
 TestStore.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -1,0 +1,346 @@
+"""`silo approvals`: look at what waits for a person, and answer it where there is no browser. Deciding is `silo.pipeline.decisions`'.
+
+A yes takes a person at a terminal, and there is no option that stands in for one: whoever asks could use it as well. A no takes nobody.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from silo.cli.options import CALLS, AsJson, add_command, add_group
+
+if TYPE_CHECKING:
+    from silo_interaction import Answer, Posted
+
+    from silo.cli.session import Session
+    from silo.errors import SiloError
+    from silo.pipeline.decisions import Decisions, Entry
+
+QuestionId = Annotated[str, typer.Argument(metavar="ID", help="Of the question; its first digits do.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = add_group(app, "approvals", _HELP, section=CALLS)
+    add_command(group, "list", list_questions)
+    add_command(group, "show", show)
+    add_command(group, "approve", approve)
+    add_command(group, "deny", deny)
+    add_command(group, "revoke", revoke)
+    add_command(group, "pair", pair)
+
+
+_HELP = (
+    "Answer what waits for a person, and take a yes back.\n\n"
+    "    silo approvals list\n    silo approvals approve 3f2a\n    silo approvals revoke --all"
+)
+
+
+def list_questions(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List what waits for a person, and each decision that counts.
+
+        silo approvals list
+        silo approvals list --json | jq -r '.questions[] | select(.state == "waiting") | .id'
+
+    A yes counts once, or until its time is over; a no for the same call, for some minutes. LEFT says how long.
+    """
+    from silo.cli.documents import question_document
+    from silo.cli.render import emit_json, emit_table, say
+
+    with _opened(ctx.obj) as decisions:
+        entries, now = decisions.all(), time.time()
+    if as_json:
+        emit_json({"questions": [question_document(entry, now) for entry in entries]})
+    elif entries:
+        rows = [
+            (entry.posted.id, _state(entry), _left(entry, now), entry.subject, entry.posted.question.who)
+            for entry in entries
+        ]
+        emit_table(("ID", "STATE", "LEFT", "TOOL", "FOR"), rows)
+    else:
+        say("nothing waits for an answer, and no yes stands")
+
+
+def show(ctx: typer.Context, question: QuestionId, as_json: AsJson = False) -> None:
+    """Show a question whole, with all arguments.
+
+        silo approvals show 3f2a
+
+    Of a question that was decided, only what it was about is kept.
+    """
+    from silo_interaction.terminal import render
+
+    from silo.cli.documents import question_document
+    from silo.cli.render import UNTERMINATED_WIDTH, emit, emit_json, say
+
+    with _opened(ctx.obj) as decisions:
+        entry, now = decisions.find(question), time.time()
+    if as_json:
+        emit_json({**question_document(entry, now), "question": entry.posted.question.to_json()})
+        return
+    left = _left(entry, now)
+    columns = max(_LEAST_COLUMNS, shutil.get_terminal_size((UNTERMINATED_WIDTH, 24)).columns)
+    emit(f"{entry.posted.id}: {_state(entry)}{f', {left} left' if left else ''}")
+    emit(render(entry.posted.question, columns))
+    if entry.posted.state != "waiting":
+        say("it does not wait any more; what it was asked with is not kept")
+
+
+def approve(
+    ctx: typer.Context,
+    question: QuestionId,
+    for_grace: Annotated[
+        bool, typer.Option("--for-grace", help="Let a yes count for as long as the tool offers, not once.")
+    ] = False,
+) -> None:
+    """Show a question whole, and say yes or no to it at this terminal.
+
+        silo approvals approve 3f2a
+
+    Needs a person at a terminal; there is no option to agree in advance. Ctrl-C leaves the question as it is.
+    """
+    from silo_interaction.terminal import duration
+
+    from silo.cli.session import interrupted
+    from silo.errors import CallDenied, UsageError
+
+    session: Session = ctx.obj
+    with _opened(session) as decisions:
+        entry = decisions.find(question)
+        posted = entry.posted
+        _require_waiting(posted)
+        if posted.question.wanted is not None:
+            name = posted.question.wanted.name
+            raise UsageError(
+                f"question {posted.id} wants {name!r} typed in, which only the process that asks can take",
+                hint=f"type it in on the approval page, or add it with `silo vault add {name}`; then call {entry.subject} again",
+            )
+        asked = posted.question
+        if for_grace:
+            if not asked.grace_s:
+                raise UsageError(
+                    f"a yes to question {posted.id} can only count once; its tool offers nothing else",
+                    hint="leave --for-grace out",
+                )
+            # All of the question is shown, and that a yes means more is a part of what is asked.
+            lasts = ("a yes counts", f"for {duration(asked.grace_s)}, without being asked again")
+            asked = replace(asked, facts=(*asked.facts, lasts), grace_s=0)
+        answer = _ask(replace(posted, question=asked))
+        if answer.interrupted:
+            raise interrupted()
+        if for_grace and answer.approved:
+            answer = replace(answer, grace=True, reason=f"{answer.reason} for {duration(posted.question.grace_s)}")
+        _decide(session, decisions, entry, answer)
+    if not answer.approved:
+        raise CallDenied(
+            f"you said no to question {posted.id}",
+            hint=f"whoever asked is told; to be asked again, call {entry.subject}",
+        )
+
+
+def deny(
+    ctx: typer.Context,
+    question: QuestionId,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Told to whoever asked.")] = "",
+) -> None:
+    """Say no to a question. Needs no terminal.
+
+    silo approvals deny 3f2a --reason 'use the test account'
+    """
+    from silo_interaction import Answer
+
+    session: Session = ctx.obj
+    with _opened(session) as decisions:
+        entry = decisions.find(question)
+        _require_waiting(entry.posted)
+        if entry.posted.question.wanted is not None and not entry.here:
+            # Only the process that asks can take an answer to it; but a question can be taken away by everybody.
+            if not decisions.revoke(entry.posted.id):
+                raise _not_waiting(decisions, entry.posted)
+            _record(session, entry, "denied", reason=reason)
+            return
+        said = "declined with `silo approvals`"
+        _decide(session, decisions, entry, Answer(approved=False, reason=f"{said}: {reason}" if reason else said))
+
+
+def revoke(
+    ctx: typer.Context,
+    question: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Of the question; its first digits do.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Take back every yes that counts.")] = False,
+) -> None:
+    """Take back a yes that still counts: the next call asks again. A call that runs already goes on.
+
+    silo approvals revoke 3f2a
+    """
+    from silo.cli.render import say
+    from silo.errors import UsageError
+
+    session: Session = ctx.obj
+    if (question is None) is not every:
+        raise UsageError("one question is to be named, or --all", hint="`silo approvals list` shows their ids")
+    with _opened(session) as decisions:
+        if question is None:
+            standing = [entry for entry in decisions.all() if entry.posted.state == "approved"]
+            if not standing:
+                say("no yes stands")
+        else:
+            standing = [decisions.find(question)]
+            if standing[0].posted.state == "waiting":
+                raise UsageError(
+                    f"question {standing[0].posted.id} was not answered yet",
+                    hint=f"`silo approvals deny {standing[0].posted.id}` says no to it",
+                )
+        for entry in standing:
+            if decisions.revoke(entry.posted.id):
+                _record(session, entry, "revoked")
+            elif not every:
+                raise UsageError(
+                    f"there is nothing to take back of question {entry.posted.id}: it does not count any more",
+                    hint="`silo approvals list` shows what does",
+                )
+
+
+def pair(ctx: typer.Context) -> None:
+    """Print a code that lets one browser answer on the approval page.
+
+        silo approvals pair
+
+    Only to a person at a terminal: in a pipe or a file, it would be whoever asks that reads it.
+    """
+    from silo_interaction import NobodyToAsk
+    from silo_interaction.terminal import require_person
+
+    from silo.cli.render import emit, say
+    from silo.errors import ApprovalRequired
+    from silo.pipeline.pairing import VALID_S
+
+    session: Session = ctx.obj
+    try:
+        require_person((1, "standard output"))
+    except NobodyToAsk as error:
+        raise ApprovalRequired(
+            f"a pairing code is shown to a person at a terminal only: {_cause(error)}", hint=error.hint
+        ) from error
+    with _opened(session) as decisions:
+        code = decisions.new_code()
+    session.record("approval", verdict="code", question=None, tool=None)
+    emit(code)
+    say(f"type it in on the approval page; it is good for one browser, for {VALID_S / 60:g} minutes")
+
+
+# --- what they share ----------------------------------------------------------------------------------------------------
+
+_LEAST_COLUMNS = 40
+
+
+@contextmanager
+def _opened(session: Session) -> Iterator[Decisions]:
+    from silo.pipeline.decisions import Decisions
+
+    with closing(Decisions(session.home())) as decisions:
+        yield decisions
+
+
+def _ask(posted: Posted) -> Answer:
+    from silo_interaction import NoAnswer, NobodyToAsk, TerminalChannel
+
+    from silo.cli.session import run_until_signal
+    from silo.errors import ApprovalRequired, ApprovalTimeout
+
+    left = max(0.0, posted.expires_at - time.time())
+    try:
+        return run_until_signal(lambda: TerminalChannel().ask(posted.question, timeout_s=left))
+    except NobodyToAsk as error:
+        raise ApprovalRequired(
+            f"only a person at a terminal can say yes: {_cause(error)}",
+            hint=f"{error.hint}; or answer on the approval page",
+        ) from error
+    except NoAnswer as error:
+        raise ApprovalTimeout(
+            f"the time of question {posted.id} is over, which is a no", hint="call the tool again to be asked once more"
+        ) from error
+
+
+def _cause(error: Exception) -> str:
+    return str(error).removeprefix("there is nobody to ask: ")
+
+
+def _require_waiting(posted: Posted) -> None:
+    if posted.state != "waiting":
+        raise _no_longer(posted)
+
+
+def _decide(session: Session, decisions: Decisions, entry: Entry, answer: Answer) -> None:
+    """Put an answer down, and record it.
+
+    Raises:
+        UsageError: the question does not wait any more, or is not what was shown; nothing was decided.
+    """
+    from silo.errors import UsageError
+
+    posted = entry.posted
+    outcome = decisions.decide(posted.id, posted.digest, answer, by="silo approvals")
+    if outcome == "gone":
+        raise _not_waiting(decisions, posted)
+    if outcome == "changed":
+        raise UsageError(
+            f"question {posted.id} is not what was shown here any more, and nothing was decided",
+            hint=f"look at it again: `silo approvals show {posted.id}`",
+        )
+    _record(session, entry, "approved" if answer.approved else "denied", grace=answer.grace, reason=answer.reason)
+
+
+def _record(session: Session, entry: Entry, verdict: str, **facts: object) -> None:
+    session.record("approval", verdict=verdict, question=entry.posted.id, tool=entry.subject, **facts)
+
+
+def _not_waiting(decisions: Decisions, posted: Posted) -> SiloError:
+    return _no_longer(decisions.get(posted.id) or replace(posted, state="expired"))
+
+
+def _no_longer(posted: Posted) -> SiloError:
+    from silo.errors import UsageError
+
+    hints = {"approved": f"`silo approvals revoke {posted.id}` takes a yes back, as long as it counts"}
+    return UsageError(
+        f"question {posted.id} does not wait any more: {_ENDS.get(posted.state, 'its time is over')}",
+        hint=hints.get(
+            posted.state, "to be asked again, let the tool be called again; `silo approvals list` shows what waits"
+        ),
+    )
+
+
+_ENDS = {
+    "approved": "it was approved",
+    "denied": "it was refused",
+    "withdrawn": "whoever asked is gone, or asks something else now",
+}
+
+
+def _state(entry: Entry) -> str:
+    posted = entry.posted
+    if posted.state == "waiting":
+        return "waiting" if posted.question.wanted is None else "waiting for a secret"
+    if posted.state != "approved" or not entry.until:
+        return posted.state
+    return "yes" if posted.grace else "yes, once"
+
+
+def _left(entry: Entry, now: float) -> str:
+    end = entry.posted.expires_at if entry.posted.state == "waiting" else entry.until
+    if not end:
+        return ""
+    minutes, seconds = divmod(max(0, int(end - now)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
