@@ -121,6 +121,11 @@ async def paired(page, silo, link):
     await page.get_by_role("button", name="Pair").click()
 
 
+def waiting_in(silo):
+    """The questions that wait, and none that an earlier test has decided."""
+    return [entry for entry in silo.run("approvals", "list", "--json").json["questions"] if entry["state"] == "waiting"]
+
+
 def code_of(result):
     return result.meta["dev.silo/error"]["code"] if result.is_error else "ok"
 
@@ -179,7 +184,7 @@ async def test_a_secret_that_is_typed_into_the_page_reaches_the_call_and_nothing
 async def test_a_person_over_ssh_approves_with_the_command_line(connect, asking):
     async with connect() as agent:
         assert code_of(await agent.call_tool("tricky__dangerous")) == "approval-pending"
-        (waiting,) = asking.run("approvals", "list", "--json").json["questions"]
+        (waiting,) = waiting_in(asking)
         status, shown = await anyio.to_thread.run_sync(
             lambda: at_terminal(asking, "approvals", "approve", waiting["id"], keys=b"y\n")
         )
@@ -212,7 +217,7 @@ async def test_an_agent_with_every_link_curl_and_a_browser_of_its_own_approves_n
         first = await agent.call_tool("tricky__dangerous", progress_callback=note)
         second = await agent.call_tool("tricky__dangerous")
         links = {link_of(first), link_of(second), *re.findall(r"http://\S+", " ".join(told))}
-        (question,) = asking.run("approvals", "list", "--json").json["questions"]
+        (question,) = waiting_in(asking)
         authority = urlsplit(link_of(first)).netloc
         same = {"Origin": f"http://{authority}", "Sec_Fetch_Site": "same-origin", "Sec_Fetch_Mode": "navigate"}
         form_type = {"Content_Type": "application/x-www-form-urlencoded"}
@@ -272,9 +277,7 @@ async def test_an_agent_with_every_link_curl_and_a_browser_of_its_own_approves_n
         assert code_of(await agent.call_tool("silo_execute", through)) == "approval-pending"
         lie = await agent.call_tool("tricky__dangerous", {"approved": True})
         assert code_of(lie) == "arguments-invalid"
-        assert [entry["id"] for entry in asking.run("approvals", "list", "--json").json["questions"]] == [
-            question["id"]
-        ]
+        assert [entry["id"] for entry in waiting_in(asking)] == [question["id"]]
     records = asking.run("audit", "show", "-n", "50", "--json").json["records"]
     mine = [record for record in records if record.get("caller", {}).get("client") == "attacker 1"]
     assert {record["event"] for record in mine} == {"refused"}, "no call of it ever began"
@@ -307,7 +310,7 @@ def _listening(port):
 async def test_a_question_of_a_silo_that_was_stopped_can_never_be_answered_with_yes(connect, asking, processes, how):
     async with connect() as agent:
         link = link_of(await agent.call_tool("tricky__dangerous"))
-        (question,) = asking.run("approvals", "list", "--json").json["questions"]
+        (question,) = waiting_in(asking)
         os.kill(processes.server_of(os.getpid()), how)
         port = urlsplit(link).port
 
