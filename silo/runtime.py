@@ -131,6 +131,7 @@ class Runtime:
             terminal=channel,
             keep=self._keep_secret,
             show_code=show_code,
+            record=self.record,
         )
         self._index: tuple[tuple[Tool, ...], Index] | None = None
         self._pipeline: CallPipeline | None = None

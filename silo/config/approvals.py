@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from silo.config.schema import Config
 from silo.pipeline.approvals import Approvals, Keep
 from silo.pipeline.decisions import Decisions
+from silo.pipeline.recorded import Record, RecordedBoard
 
 if TYPE_CHECKING:
-    from silo_interaction import Channel
+    from silo_interaction import Board, Channel
     from silo_interaction.desktop import DesktopNotifier
     from silo_interaction.page import Page
 
@@ -31,13 +32,14 @@ def build_approvals(
     terminal: Channel | None,
     keep: Keep,
     show_code: Callable[[str], None] | None,
+    record: Record,
 ) -> Approvals:
-    """Return where calls ask; arguments as of `Approvals`."""
+    """Return where calls ask; arguments as of `Approvals` and `RecordedBoard`."""
     decisions = Decisions(home)
     return Approvals(
         decisions,
         terminal=terminal,
-        page=LazyPage(decisions),
+        page=LazyPage(RecordedBoard(decisions, record)),
         desktop=UserDesktop(environ),
         channels=config.approval.channels,
         timeout_s=config.approval.timeout_s,
@@ -50,8 +52,8 @@ def build_approvals(
 class LazyPage:
     """The approval page, loaded when there is something to ask: a web server is what most calls never need."""
 
-    def __init__(self, decisions: Decisions) -> None:
-        self._decisions = decisions
+    def __init__(self, board: Board) -> None:
+        self._board = board
         self._page: Page | None = None
 
     def link(self, token: str) -> str:
@@ -59,7 +61,7 @@ class LazyPage:
         if self._page is None:
             from silo_interaction.page import Page
 
-            self._page = Page(self._decisions, code_from=CODE_FROM)
+            self._page = Page(self._board, code_from=CODE_FROM)
         return self._page.link(token)
 
     @property

@@ -380,6 +380,7 @@ class Approvals:
             link = page.link(token)
             if not is_new:
                 return link
+            self._decisions.serves(link.removesuffix(f"/q/{token}"))
             code = "" if page.has_session else self._decisions.new_code()
             if code and self._show_code is not None:
                 self._show_code(code)

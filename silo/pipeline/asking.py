@@ -1,4 +1,4 @@
-"""Which processes ask: each holds a lock for as long as it lives, however it ends (`man 2 flock`). What they ask is `decisions`'."""
+"""Which processes ask, and at which address: each holds a lock as long as it lives (`man 2 flock`). What they ask is `decisions`'."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 
 _PREFIX = "asking-"
 _NAME = re.compile(r"[0-9a-f]{16}")
+_ADDRESS = re.compile(r"http://127\.0\.0\.1:[0-9]{1,5}")
+_MAX_ADDRESS_BYTES = 64
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -36,6 +38,12 @@ class Asking:
                 os.close(self._descriptor)
                 raise
             os.close(self._descriptor)  # somebody swept it away before it was locked
+
+    def say(self, address: str) -> None:
+        """Let all processes know where this one serves its page."""
+        data = address.encode()[:_MAX_ADDRESS_BYTES]
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, data, 0)
 
     def release(self) -> None:
         """Give the lock up: whoever looks from now on takes this process for gone."""
@@ -63,6 +71,22 @@ def is_asking(home: Path, name: str) -> bool:
         return not _locks(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
+
+
+def addresses(home: Path) -> tuple[str, ...]:
+    """Return where living processes serve their pages, sorted. What is no such address is left out: others may not write there, but do."""
+    found = set()
+    for path in (home / "run").glob(f"{_PREFIX}*"):
+        with suppress(OSError, UnicodeDecodeError):
+            if is_asking(home, path.name.removeprefix(_PREFIX)):
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+                try:
+                    text = os.read(descriptor, _MAX_ADDRESS_BYTES).decode()
+                finally:
+                    os.close(descriptor)
+                if _ADDRESS.fullmatch(text):
+                    found.add(text)
+    return tuple(sorted(found))
 
 
 def sweep(home: Path) -> None:

@@ -239,6 +239,12 @@ class Decisions:
                     return None  # its time was over, or it was taken back
             return self._held.pop(question_id).answer
 
+    def serves(self, address: str) -> None:
+        """Let other processes know where this one, which has put up a question, serves its page: `http://127.0.0.1:PORT`."""
+        with self._lock:
+            if self._asking is not None:
+                self._asking.say(address)
+
     def sealing_key(self) -> bytes:
         """Return 32 random bytes, the same for every process and after each restart, as long as the file is kept."""
         with self._settled(change=True, create=True) as (db, _):
@@ -334,6 +340,10 @@ class Decisions:
         hashed = pairing.hash_code(code, salt or b"")
         with self._settled(change=True) as (db, now):
             return pairing.redeem(db, now, hashed)
+
+    def pages(self) -> Sequence[str]:
+        """Return the addresses at which processes that ask serve their pages now; a code belongs there and nowhere else."""
+        return asking.addresses(self._folder)
 
     def new_code(self) -> str:
         """Return a new pairing code, `XXXX-XXXX`, valid once and for five minutes. Of more than five, the oldest go."""

@@ -231,10 +231,11 @@ def pair(ctx: typer.Context) -> None:
             f"a pairing code is shown to a person at a terminal only: {_cause(error)}", hint=error.hint
         ) from error
     with _opened(session) as decisions:
-        code = decisions.new_code()
+        code, pages = decisions.new_code(), decisions.pages()
     session.record("approval", verdict="code", question=None, tool=None)
     emit(code)
-    say(f"type it in on the approval page; it is good for one browser, for {VALID_S / 60:g} minutes")
+    where = f"at {' or '.join(pages)} and nowhere else" if pages else "on the approval page; none is served now"
+    say(f"type it in {where}; it is good for one browser, for {VALID_S / 60:g} minutes")
 
 
 # --- what they share ----------------------------------------------------------------------------------------------------
