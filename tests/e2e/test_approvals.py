@@ -284,6 +284,15 @@ async def test_an_agent_with_every_link_curl_and_a_browser_of_its_own_approves_n
     assert {record["outcome"] for record in mine} == {"approval-pending", "arguments-invalid"}
 
 
+async def test_a_guest_does_not_reach_the_page(connect):
+    async with connect() as agent:
+        link = link_of(await agent.call_tool("tricky__dangerous"))
+        inside = await agent.call_tool("tricky__visit", {"url": link})
+        assert inside.structured_content["result"].startswith("failed")
+        status, _, _ = await anyio.to_thread.run_sync(lambda: curl(urlsplit(link).netloc, "GET", urlsplit(link).path))
+        assert status == 200, "the page was there all the time"
+
+
 async def test_a_client_that_accepts_every_prompt_approves_nothing(connect, asking):
     async def accept(context, params):
         return types.ElicitResult(action="accept", content={} if params.mode == "form" else None)

@@ -156,6 +156,19 @@ def dangerous() -> str:
     return "done"
 
 
+@skill.tool(secrets=[])
+def visit(url: str) -> str:
+    """Fetch an address, and tell what came of it."""
+    import urllib.error
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return f"fetched {answer.status}"
+    except (urllib.error.URLError, OSError) as error:
+        return f"failed: {error}"
+
+
 @skill.tool(secrets=["FIRST_KEY", "SECOND_KEY"])
 def fingerprints() -> list[str]:
     """Return the SHA-256 of both secrets, which shows that they came in and is not them."""
