@@ -143,7 +143,10 @@ FAILURES = {
 }
 
 
-async def test_each_way_to_fail_has_its_code_and_a_hint_and_the_server_serves_on(connect, server_pid, processes):
+async def test_each_way_to_fail_has_its_code_and_a_hint_and_the_server_serves_on(
+    connect, server_pid, processes, silo, settings
+):
+    silo.configure(f"{settings}[approval]\nheadless = true\n")  # else a missing secret is asked for
     async with connect() as client:
         for tool, code in FAILURES.items():
             result = await client.call_tool(f"tricky__{tool}")
@@ -184,7 +187,10 @@ async def test_unknown_tool_is_answered_with_the_nearest_names(connect):
     assert "jwt" in no_skill.content[0].text
 
 
-async def test_tool_that_needs_a_person_is_refused_where_there_is_none(connect, server_pid, processes):
+async def test_tool_that_needs_a_person_is_refused_where_there_is_none(
+    connect, server_pid, processes, silo, settings
+):
+    silo.configure(f"{settings}[approval]\nheadless = true\n")
     async with connect() as client:
         (listed,) = [tool for tool in (await client.list_tools()).tools if tool.name == "tricky__dangerous"]
         assert "approval" in listed.description
