@@ -288,7 +288,7 @@ async def test_a_guest_does_not_reach_the_page(connect):
     async with connect() as agent:
         link = link_of(await agent.call_tool("tricky__dangerous"))
         inside = await agent.call_tool("tricky__visit", {"url": link})
-        assert inside.structured_content["result"].startswith("failed")
+        assert inside.content[0].text.startswith("failed")
         status, _, _ = await anyio.to_thread.run_sync(lambda: curl(urlsplit(link).netloc, "GET", urlsplit(link).path))
         assert status == 200, "the page was there all the time"
 
