@@ -13,7 +13,6 @@ from urllib.parse import quote
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
-from starlette.types import ASGIApp
 
 from silo_interaction.board import Board, Posted
 from silo_interaction.page import views
@@ -49,7 +48,7 @@ _FORGED = Refusal(403, "This form is not of this page", "Nothing was decided. Op
 
 def build_app(
     board: Board, sessions: Sessions, live: Live, *, authority: str, renderer: Renderer, now: Callable[[], float]
-) -> ASGIApp:
+) -> Guarded:
     """Return the page as an ASGI application that answers only to this authority, e.g. `127.0.0.1:4711`."""
     # FastAPI hands what comes in, forms and errors included, to whatever telemetry the process has set up; none of it may leave.
     app = FastAPI(
@@ -317,7 +316,11 @@ class _Routes:
             session,
             status=410,
             heading="This question is not waiting any more",
-            hint="What you pressed just now decided nothing." if tried else "It was answered, or its time is over.",
+            hint="What you pressed just now decided nothing."
+            if tried
+            else ""
+            if posted
+            else "It was answered, or its time is over.",
             past=None if posted is None else views.past(posted, self._now()),
             home=f"/s/{place}/",
             waiting=len(waiting),

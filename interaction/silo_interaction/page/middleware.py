@@ -18,8 +18,11 @@ class Guarded:
     """An ASGI application that answers only what is fit to be answered."""
 
     def __init__(self, app: ASGIApp, refuse: Callable[[Refusal], ASGIApp], authority: str) -> None:
-        """Let `app` answer to this authority, and `refuse` make the answer to everything else."""
-        self._app = app
+        """Let `app` answer to this authority, and `refuse` make the answer to everything else.
+
+        `app` stays readable, for who wants to know its routes.
+        """
+        self.app = app
         self._refuse = refuse
         self._authority = authority
         self._headers = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
@@ -35,7 +38,7 @@ class Guarded:
             await send(message)
 
         refusal = check(scope["method"], scope["path"], scope["headers"], self._authority)
-        app = self._app if refusal is None else self._refuse(refusal)
+        app = self.app if refusal is None else self._refuse(refusal)
         try:
             await app(scope, receive, send_with_headers)
         except ClientDisconnect:

@@ -17,6 +17,9 @@ from silo_interaction.visible import visible, visible_lines
 _LONG_CHARS, _LONG_LINES = 800, 12
 """From here on a value gets a region that scrolls and a search box: about what a screen holds beside the rest."""
 
+_PREVIEW_CHARS = 100
+"""Enough to tell two questions of a kind apart. Nobody decides by it: the buttons are where everything is shown."""
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -58,6 +61,7 @@ class Item:
     asked: str
     expires_at: int
     left: str
+    preview: Line
     arguments: str
     changes: str
     wants: bool
@@ -226,10 +230,24 @@ def _item(posted: Posted, now: float) -> Item:
         asked=_clock(posted.asked_at),
         expires_at=int(posted.expires_at),
         left=duration(posted.expires_at - now),
+        preview=line(_preview(question.arguments)),
         arguments=count(len(question.arguments), "argument") if question.arguments else "",
         changes=count(len(question.changes), "change") if question.changes else "",
         wants=question.wanted is not None,
     )
+
+
+def _preview(arguments: Sequence[tuple[str, Json]]) -> str:
+    """Return how the arguments begin; of a large one no more is looked at than is shown."""
+    text = ""
+    for name, value in arguments:
+        text += f"{', ' if text else ''}{name[:_PREVIEW_CHARS]}: "
+        start = value[:_PREVIEW_CHARS] if isinstance(value, str) else value
+        for piece in json.JSONEncoder(ensure_ascii=False).iterencode(start):
+            text += piece
+            if len(text) > _PREVIEW_CHARS:
+                return text[:_PREVIEW_CHARS] + "…"
+    return text
 
 
 def _argument(name: str, value: Json) -> Argument:

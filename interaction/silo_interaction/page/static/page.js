@@ -140,6 +140,7 @@
     gone.hidden = false;
     isGone = true;
     lock();
+    document.querySelector(".head .left").hidden = true; // it has no time left, whatever was left
   };
 
   const onBoard = async (ids) => {
