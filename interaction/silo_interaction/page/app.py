@@ -310,17 +310,16 @@ class _Routes:
 
     def _gone(self, place: str, session: Session, posted: Posted | None, *, tried: bool) -> HTMLResponse:
         waiting = self._board.waiting()
+        hint = "What you pressed just now decided nothing." if tried else ""
+        if posted is None and not tried:  # else the page tells what became of it
+            hint = "It was answered, or its time is over."
         return self._page(
             "notice.html",
             place,
             session,
             status=410,
             heading="This question is not waiting any more",
-            hint="What you pressed just now decided nothing."
-            if tried
-            else ""
-            if posted
-            else "It was answered, or its time is over.",
+            hint=hint,
             past=None if posted is None else views.past(posted, self._now()),
             home=f"/s/{place}/",
             waiting=len(waiting),

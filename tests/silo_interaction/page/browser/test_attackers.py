@@ -147,7 +147,7 @@ def test_a_cookie_that_another_port_plants_hides_ours_from_nobody(lured, elsewhe
 
 
 def test_a_link_out_of_the_page_tells_nobody_where_it_came_from(lured, elsewhere):
-    (tab,) = lured.context.pages
+    tab = lured.tab(lured.home)
     tab.evaluate("url => { location.href = url }", elsewhere.serve("<p id=here>here"))
     expect(tab.locator("#here")).to_be_visible()
     assert lured.base not in str(elsewhere.heard)
@@ -232,7 +232,7 @@ def test_a_form_that_sends_itself_from_a_page_of_no_server_decides_nothing(lured
 def test_a_window_that_another_page_opened_is_out_of_its_reach(lured, elsewhere, board):
     posted = board.post(QUESTION)
     token = board.new_link(posted)
-    tab = lured.tab()
+    tab = lured.tab(lured.home)
     tab.goto(elsewhere.serve("<button onclick='w = window.open(`" + f"{lured.base}/q/{token}" + "`)'>A gift</button>"))
     with lured.context.expect_page() as opened:
         tab.get_by_role("button").click()
@@ -269,7 +269,7 @@ def test_a_script_can_not_press_the_keys_of_the_page(ready, board):
 def test_the_page_keeps_its_cookie_from_scripts_and_loads_nothing_from_elsewhere(ready, elsewhere):
     ready.bases.append(elsewhere.base)
     ready.expects("violates|CSP: |ERR_BLOCKED_BY_CSP")
-    (tab,) = ready.context.pages
+    tab = ready.tab(ready.home)
     assert tab.evaluate("document.cookie") == ""
     tried = tab.evaluate(
         """async (base) => {

@@ -38,7 +38,7 @@ def everywhere(text: str) -> Question:
 @pytest.mark.parametrize("name", TEXTS)
 def test_hostile_text_is_nothing_but_text_wherever_it_stands(ready, board, name):
     """The page has the elements that it has with a harmless text of that length, and forms that go where they should."""
-    (tab,) = ready.context.pages
+    tab = ready.tab(ready.home)
     found = []
     for text in (re.sub(r"[^\n]", "x", TEXTS[name]), TEXTS[name]):
         asked = [board.post(everywhere(text)), board.post(Question(text, text, wanted=Wanted(text, text, text)))]
@@ -63,7 +63,7 @@ def test_hostile_text_is_nothing_but_text_wherever_it_stands(ready, board, name)
 @pytest.mark.parametrize("name", ["word", "lines", "bidi", "marks", "labels"])
 def test_no_text_makes_the_page_wider_than_the_screen(ready, board, name):
     posted = board.post(everywhere(TEXTS[name]))
-    (tab,) = ready.context.pages
+    tab = ready.tab(ready.home)
     for path in ("", f"q/{posted.id}"):
         tab.goto(ready.base + ready.home + path)
         for width in (360, 1440):

@@ -29,7 +29,7 @@ def approve(tab):
 
 
 def test_a_question_shows_up_in_the_list_and_goes_without_the_page_being_loaded_again(ready, board):
-    (tab,) = ready.context.pages
+    tab = ready.tab(ready.home)
     expect(tab.get_by_role("heading", name="Nothing is waiting")).to_be_visible()
     tab.evaluate(MARK)
     posted = board.post(CLOSE)
@@ -43,7 +43,7 @@ def test_a_question_shows_up_in_the_list_and_goes_without_the_page_being_loaded_
 
 
 def test_questions_that_are_alike_stand_together_and_a_new_one_joins_them(ready, board):
-    (tab,) = ready.context.pages
+    tab = ready.tab(ready.home)
     for question in (CLOSE, DELETE, CLOSE):
         board.post(question)
     expect(tab.locator("main h3")).to_have_count(3)
@@ -82,12 +82,12 @@ def test_an_open_question_counts_what_else_waits(ready, board):
 
 
 def test_every_tab_is_told_through_one_stream(ready, board, page):
-    tabs = [ready.tab(ready.home) for _ in range(7)]  # a browser opens six connections to a server
+    first, *tabs = [ready.tab(ready.home) for _ in range(8)]  # a browser opens six connections to a server
     board.post(CLOSE)
     for tab in tabs:
         expect(tab.get_by_role("link", name="Run github.close_issue")).to_be_visible()
     assert page._live.viewers == 1
-    ready.context.pages[0].close()  # whoever listened
+    first.close()  # the one that listened
     board.post(DELETE)
     for tab in tabs:
         expect(tab.get_by_role("link", name="Run github.delete_repo")).to_be_visible()
@@ -239,7 +239,7 @@ def test_no_key_decides_in_the_list_or_hands_a_secret_over(ready, board):
 
 
 def test_a_question_mark_shows_the_keys(ready):
-    (tab,) = ready.context.pages
+    tab = ready.tab(ready.home)
     expect(tab.get_by_text("approve once")).to_be_hidden()
     tab.keyboard.press("?")
     expect(tab.get_by_text("approve once")).to_be_visible()
@@ -269,7 +269,7 @@ def test_a_key_with_another_one_held_is_the_browsers(ready, board):
 def test_a_yes_within_half_a_second_does_not_count_and_says_so(ready, board):
     """Whoever was about to press something else must not have agreed to what came up under their finger."""
     posted = board.post(CLOSE)
-    (tab,) = ready.context.pages
+    tab = ready.tab(ready.home)
     tab.clock.install()
     tab.clock.pause_at(tab.evaluate("Date.now()") + 1000)
     tab.goto(f"{ready.base}{ready.home}q/{posted.id}")
