@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Any
 
-from silo_interaction import Posted, Question, State
+from silo_interaction import Posted, Question, State, Wanted
 
 SCHEMA_VERSION = 1
 
@@ -177,8 +177,10 @@ def end(db: sqlite3.Connection, question_id: str, state: State, reason: str) -> 
     """Put a question into a state other than waiting, and leave nothing in it that it was asked with."""
     record = db.execute("SELECT question FROM questions WHERE id = ?", (question_id,)).fetchone()
     try:
-        asked = json.loads(record["question"])
-        short = question_text(Question(asked["title"], asked["who"]))
+        asked = Question.from_json(json.loads(record["question"]))
+        # The name of a secret says that it was one, and not a yes, that was asked for.
+        wanted = None if asked.wanted is None else Wanted(asked.wanted.name)
+        short = question_text(Question(asked.title, asked.who, wanted=wanted))
     except (ValueError, TypeError, KeyError) as error:
         raise sqlite3.DatabaseError("a question in it is not what silo wrote") from error
     db.execute(

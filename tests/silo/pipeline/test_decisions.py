@@ -348,7 +348,8 @@ def test_any_text_of_a_stranger_is_kept_as_it_is(store, question, words, key):
     decide(store, posted, Answer(True, words, value=value))
     entry = store.find(posted.id)
     assert (entry.subject, entry.principal) == (words, words)
-    assert entry.posted.question == Question(question.title, question.who)
+    wanted = Wanted(question.wanted.name) if question.wanted else None
+    assert entry.posted.question == Question(question.title, question.who, wanted=wanted)
     assert entry.posted.reason == (words or "approved through the test")
     if question.wanted is None:
         assert store.last_agreed(words, words) == {words: words}
