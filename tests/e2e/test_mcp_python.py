@@ -187,9 +187,7 @@ async def test_unknown_tool_is_answered_with_the_nearest_names(connect):
     assert "jwt" in no_skill.content[0].text
 
 
-async def test_tool_that_needs_a_person_is_refused_where_there_is_none(
-    connect, server_pid, processes, silo, settings
-):
+async def test_tool_that_needs_a_person_is_refused_where_there_is_none(connect, server_pid, processes, silo, settings):
     silo.configure(f"{settings}[approval]\nheadless = true\n")
     async with connect() as client:
         (listed,) = [tool for tool in (await client.list_tools()).tools if tool.name == "tricky__dangerous"]
