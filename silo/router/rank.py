@@ -1,133 +1,150 @@
-"""Rank tools by how well their texts answer a request: BM25F over weighted fields. Pure and deterministic.
+"""Find the tools that answer a request: what callers of the router use. How it ranks is `ranker`'s.
 
-Names are taken apart in `names`, texts in `text`. Which tools a caller may see is decided before they come here, because a
-tool that is in the index shows in the scores of the others.
+Pure, but for the cache file that a caller may name. numpy is loaded by the first search, because it costs a tenth of a second that a
+command which does not search need not pay.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from silo.model import Tool
-from silo.router.names import split_id
-from silo.router.text import MAX_QUERY_CHARS, terms
+from silo.router.documents import Document, SkillAbout, document
+from silo.router.settings import RouterSettings
+
+if TYPE_CHECKING:
+    from silo.router.ranker import Ranker
+
+MAX_SIBLINGS = 8
+"""Other tools of a skill that are named beside a match; a skill with more has names that say little anyway."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """A tool that was found. `score` orders the matches of one search, and means nothing across searches."""
+    """A tool that was found.
+
+    Attributes:
+        tool: the tool.
+        score: from 0 to 1, how likely it is what was asked for; orders the matches of one search.
+        why: in which of its texts which words of the request stand, e.g. `name: sign, token`; empty if only the meaning is near.
+        low_confidence: nothing says clearly that it fits; a caller should look at it, or ask differently.
+        siblings: names of other visible tools of its skill that were not found; at most `MAX_SIBLINGS`.
+    """
 
     tool: Tool
     score: float
+    why: tuple[str, ...] = ()
+    low_confidence: bool = False
+    siblings: tuple[str, ...] = ()
 
 
 class Index:
-    """Tools, ready to be searched. Immutable once built; a changed catalogue gets a new one (1,000 tools: 0.1 s)."""
+    """Tools, ready to be searched. Immutable: a changed catalogue gets `changed`, or a new one that reads its cache.
 
-    def __init__(self, tools: Iterable[Tool]) -> None:
+    Args:
+        tools: what can be found; of two with one id, the later one counts.
+        skills: what is said of a skill as a whole, by its name.
+        examples: requests that a tool answers, by its id; from its author, and from `silo.router.learning`.
+        settings: which parts of the ranking are on.
+        cache: a file in which the index is kept between starts; read if it fits what was given, and replaced if it does not.
+    """
+
+    def __init__(
+        self,
+        tools: Iterable[Tool],
+        *,
+        skills: Mapping[str, SkillAbout] | None = None,
+        examples: Mapping[str, Sequence[str]] | None = None,
+        settings: RouterSettings | None = None,
+        cache: Path | None = None,
+    ) -> None:
         self._tools = {tool.id: tool for tool in sorted(tools, key=lambda tool: tool.id)}
-        self._impacts: dict[str, list[tuple[str, float]]] = {}
-        self._fill()
+        self._by_skill: dict[str, list[Tool]] = {}
+        for tool in self._tools.values():
+            self._by_skill.setdefault(tool.skill, []).append(tool)
+        self._skills = dict(skills or {})
+        self._examples = {tool: tuple(given) for tool, given in (examples or {}).items()}
+        self._settings = settings or RouterSettings()
+        self._cache = cache
+        self._ranker: Ranker | None = None
+        self._lock = threading.Lock()
 
-    def search(self, query: str, *, limit: int = 5) -> tuple[Match, ...]:
+    def search(
+        self,
+        query: str | Sequence[str],
+        *,
+        limit: int = 5,
+        visible: Collection[str] | None = None,
+        usage: Mapping[str, int] | None = None,
+    ) -> tuple[Match, ...]:
         """Return up to `limit` tools, best first; tools of one score in the order of their ids.
 
-        A tool whose id is the query comes first. A query without a known term, such as the empty one, finds nothing. Any
+        A tool whose name or id is the query comes first. A query that says nothing, such as the empty one, finds nothing. Any
         text is answered; only its first 2,000 characters count.
+
+        Args:
+            query: a request, or several that belong together.
+            limit: how many tools to return.
+            visible: ids of the tools that the caller may know of; the others change nothing, not even a score. None: all.
+            usage: how often each tool was called; decides between tools that fit equally well.
         """
-        scores: dict[str, float] = {}
-        for term in dict.fromkeys(terms(query[:MAX_QUERY_CHARS])):
-            for tool_id, impact in self._impacts.get(term, ()):
-                scores[tool_id] = scores.get(tool_id, 0.0) + impact
-        if (named := self._named(query.strip())) is not None:
-            scores[named] = 1 + 2 * max(scores.values(), default=0.0)
-        best = sorted(scores.items(), key=lambda item: (-item[1], item[0]))[: max(limit, 0)]
-        return tuple(Match(self._tools[tool_id], round(score, 6)) for tool_id, score in best)
+        queries = [query] if isinstance(query, str) else list(query)
+        hits = self._ready().search(queries, limit=limit, visible=visible, usage=usage)
+        found = {hit.id for hit in hits}
+        return tuple(
+            Match(self._tools[hit.id], hit.score, hit.why, hit.low_confidence, self._siblings(hit.id, found, visible))
+            for hit in hits
+        )
 
-    def _named(self, query: str) -> str | None:
-        parts = split_id(query.casefold())
-        tool_id = ".".join(parts) if parts else ""
-        return tool_id if tool_id in self._tools else None
+    def changed(
+        self,
+        *,
+        add: Iterable[Tool] = (),
+        remove: Collection[str] = (),
+        examples: Mapping[str, Sequence[str]] | None = None,
+    ) -> Index:
+        """Return an index with some tools added or replaced, others taken out, and the examples of some others than they were.
 
-    def _fill(self) -> None:
-        """Compute what each term adds to the score of each tool that has it (Robertson and Zaragoza 2009, §3.6)."""
-        fields = {tool_id: [Counter(terms(text)) for text in _texts(tool)] for tool_id, tool in self._tools.items()}
-        if not fields:
-            return
-        averages = [
-            max(1.0, sum(counts[i].total() for counts in fields.values()) / len(fields)) for i in range(len(_FIELDS))
-        ]
-        frequency: Counter[str] = Counter()
-        weighted: dict[str, dict[str, float]] = {}
-        for tool_id, counts in fields.items():
-            sums: dict[str, float] = {}
-            for field, average, count in zip(_FIELDS, averages, counts, strict=True):
-                length = 1 - field.b + field.b * count.total() / average
-                for term, times in count.items():
-                    sums[term] = sums.get(term, 0.0) + field.weight * times / length
-            weighted[tool_id] = sums
-            frequency.update(sums.keys())
-        for tool_id, sums in weighted.items():
-            for term, mass in sums.items():
-                rarity = math.log(1 + (len(fields) - frequency[term] + 0.5) / (frequency[term] + 0.5))
-                self._impacts.setdefault(term, []).append((tool_id, rarity * mass / (_K1 + mass)))
+        Nothing but those is read again, and every search finds what it would in an index built anew. The cache stays as it is.
+        """
+        new = {tool.id: tool for tool in add}
+        tools = {id_: tool for id_, tool in self._tools.items() if id_ not in set(remove)} | new
+        given = self._examples | {id_: tuple(each) for id_, each in (examples or {}).items()}
+        other = Index(tools.values(), skills=self._skills, examples=given, settings=self._settings)
+        if self._ranker is not None:
+            touched = {*new, *(id_ for id_ in examples or () if id_ in tools)}
+            documents = [other._document(tools[id_]) for id_ in sorted(touched)]
+            other._ranker = self._ranker.changed(add=documents, remove=remove)
+        return other
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What went wrong and was worked around (a damaged cache, a broken table), for the log; builds the index."""
+        return self._ready().notes
+
+    def _ready(self) -> Ranker:
+        with self._lock:
+            if self._ranker is None:
+                from silo.router.ranker import Ranker
+
+                documents = [self._document(tool) for tool in self._tools.values()]
+                self._ranker = Ranker.build(documents, settings=self._settings, cache=self._cache)
+            return self._ranker
+
+    def _document(self, tool: Tool) -> Document:
+        return document(tool, about=self._skills.get(tool.skill), examples=self._examples.get(tool.id, ()))
+
+    def _siblings(self, tool_id: str, found: Collection[str], visible: Collection[str] | None) -> tuple[str, ...]:
+        near = self._by_skill[self._tools[tool_id].skill]
+        others = (tool for tool in near if tool.id not in found and (visible is None or tool.id in visible))
+        return tuple(tool.name for tool in islice(others, MAX_SIBLINGS))
 
 
 def search(query: str, tools: Iterable[Tool], *, limit: int = 5) -> tuple[Match, ...]:
     """Search once, without keeping the index; see `Index.search`."""
     return Index(tools).search(query, limit=limit)
-
-
-@dataclass(frozen=True)
-class _Field:
-    weight: float
-    b: float
-
-
-_FIELDS = (
-    _Field(2.0, 0.3),  # name
-    _Field(1.0, 0.3),  # skill
-    _Field(1.0, 0.3),  # title
-    _Field(1.0, 0.65),  # description
-    _Field(0.5, 0.3),  # names of parameters
-    _Field(0.3, 0.65),  # descriptions and enumerated values of parameters
-)
-"""Weights and length normalisation that served four public sets of tools best; changes of a third hardly show."""
-
-_K1 = 1.4
-
-
-def _texts(tool: Tool) -> tuple[str, ...]:
-    parameters = tool.input_schema.get("properties")
-    properties = parameters if isinstance(parameters, Mapping) else {}
-    return (
-        f"{tool.name} {tool.id}",
-        tool.skill,
-        tool.hints.title or "",
-        tool.description,
-        " ".join(str(name) for name in properties),
-        " ".join(_words(properties, depth=0)),
-    )
-
-
-def _words(schema: object, *, depth: int) -> Iterator[str]:
-    """Yield descriptions, titles and enumerated values anywhere in a schema; a deep one is not followed to its end."""
-    if depth > _MAX_DEPTH:
-        return
-    if isinstance(schema, Mapping):
-        for key, value in schema.items():
-            if isinstance(value, str) and key in {"description", "title"}:
-                yield value
-            elif key == "enum" and isinstance(value, list):
-                yield from (item for item in value if isinstance(item, str))
-            else:
-                yield from _words(value, depth=depth + 1)
-    elif isinstance(schema, list):
-        for item in schema:
-            yield from _words(item, depth=depth + 1)
-
-
-_MAX_DEPTH = 12

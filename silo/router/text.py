@@ -1,44 +1,187 @@
-"""Text to terms, for index and query alike: split, fold, drop filler words, strip suffixes. No ranking here."""
+"""Text to terms, for index and request alike: split, fold, drop filler words, strip suffixes; and a request into its clauses.
+
+What a stranger's text may hold is `hygiene`'s; ranking is not done here.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 MAX_QUERY_CHARS = 2000
 """A longer request is cut: what it wants stands near its beginning, and time grows with every term."""
 
+MAX_CLAUSES = 8
+"""Clauses of a request that are looked at by themselves; requests of the public sets have three on average."""
 
-def terms(text: str) -> Iterator[str]:
-    """Yield the terms of a text in order, repeats included.
+_MAX_WHOLE_CHARS = 60
+"""Names longer than this are found by their parts."""
 
-    Names are split at case, digit and punctuation borders (`listIssues`, `list_issues`) and yielded whole as well, so that a
-    request which quotes a name exactly finds it first.
+
+@dataclass(frozen=True)
+class Terms:
+    """What a text came to. Terms are numbers of 64 bits: an index holds hundreds of thousands, and never has to spell them.
+
+    Attributes:
+        parts: the terms of the words, in order, repeats included.
+        wholes: names that were taken apart, as a whole.
     """
-    for word in _WORD.findall(unicodedata.normalize("NFKC", text)):
-        parts = _PART.findall(word)
-        if len(parts) > 1:
-            yield word.casefold()
-        for part in parts:
-            folded = part.casefold()
-            if folded not in _STOP_WORDS:
-                yield _stem(folded)
+
+    parts: list[int]
+    wholes: list[int]
 
 
-_WORD = re.compile(r"[^\W_]+(?:[_\-.'\u2019][^\W_]+)*")
-_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
+@dataclass(frozen=True)
+class Word:
+    """A word taken apart.
+
+    Attributes:
+        whole: its term as a whole, if it has several parts; otherwise 0.
+        parts: the terms of its parts.
+        stems: their spelling.
+        labels: the parts as they were written, in lower case.
+    """
+
+    whole: int
+    parts: tuple[int, ...]
+    stems: tuple[str, ...]
+    labels: tuple[str, ...]
+
+
+class Analyzer:
+    """Takes texts apart into terms. What it remembers of words only saves time; may be used by several threads.
+
+    Args:
+        remember: how many words; beyond, it forgets all and starts again.
+    """
+
+    def __init__(self, *, remember: int) -> None:
+        self._remember = remember
+        self._memo: dict[str, Word] = {}
+
+    def terms(self, text: str) -> Terms:
+        """Return the terms of a cleaned text.
+
+        Names are split at case, digit and punctuation borders (`listIssues`, `list_issues`) and kept whole as well, so that a
+        request which quotes a name finds it first.
+        """
+        parts: list[int] = []
+        wholes: list[int] = []
+        known = self._memo
+        for word in _WORD.findall(text):
+            found = known.get(word) or self._learn(word)
+            if found.whole:
+                wholes.append(found.whole)
+            parts.extend(found.parts)
+        return Terms(parts, wholes)
+
+    def spelt(self, text: str) -> tuple[dict[int, str], dict[int, str]]:
+        """Return the stems behind the terms of a text, and the words behind the terms and wholes as they were first written."""
+        stems: dict[int, str] = {}
+        labels: dict[int, str] = {}
+        for word in _WORD.findall(text):
+            found = self._memo.get(word) or self._learn(word)
+            if found.whole:
+                labels.setdefault(found.whole, word)
+            for number, stem, label in zip(found.parts, found.stems, found.labels, strict=True):
+                stems[number] = stem
+                labels.setdefault(number, label)
+        return stems, labels
+
+    def stems(self) -> tuple[str, ...]:
+        """Return the stems of all remembered words, sorted."""
+        return tuple(sorted({stem for word in self._memo.values() for stem in word.stems}))
+
+    def _learn(self, word: str) -> Word:
+        whole, parts = _terms(word)
+        stems = tuple(stem for stem, _ in parts)
+        numbers = tuple(map(term_number, stems))
+        found = Word(term_number(whole) if whole else 0, numbers, stems, tuple(label for _, label in parts))
+        if len(self._memo) >= self._remember:
+            self._memo.clear()
+        self._memo[word] = found
+        return found
+
+
+def term_number(term: str) -> int:
+    """Return a term's number, the same everywhere and always."""
+    return int.from_bytes(hashlib.blake2b(term.encode(errors="replace"), digest_size=8).digest(), "little")
+
+
+def raw_words(text: str) -> list[str]:
+    """Return the words of a cleaned text, names in one piece."""
+    return _WORD.findall(text)
+
+
+def spoken(word: str) -> list[str]:
+    """Return the parts of a word that mean something: split like terms, without numbers and single letters, but with fillers and endings."""
+    return [part for part in _PART.findall(word) if not part.isdigit() and (len(part) > 1 or not part.isascii())]
+
+
+def clauses(request: str) -> tuple[str, ...]:
+    """Return what a request asks for, one thing each, if it asks for several; at most `MAX_CLAUSES`."""
+    # A dot inside of a name or a number ends nothing.
+    parts = [part for part in _CLAUSE.split(request) if len(part) >= _MIN_CLAUSE_CHARS]
+    return tuple(parts[:MAX_CLAUSES]) if len(parts) > 1 else ()
+
+
+def plain_name(name: str) -> str:
+    """Return a name without case and separators: what two spellings of it have in common."""
+    return "".join(_LETTERS.findall(name.casefold()))
+
+
+def _terms(word: str) -> tuple[str, list[tuple[str, str]]]:
+    """Return the whole word if it has several parts, and stem and spelling of each of its parts.
+
+    A number by itself is nearly always an argument of the request (a date, an amount), and says nothing of the tool; inside of a
+    name (`mp3`, `s3`) it counts with the whole.
+    """
+    parts = _PART.findall(word)
+    is_name = len(parts) > 1 and len(word) <= _MAX_WHOLE_CHARS and "'" not in word
+    whole = plain_name(word) if is_name else ""
+    terms: list[tuple[str, str]] = []
+    for part in parts:
+        folded = part.casefold()
+        if not folded.isascii() and folded[0] <= _LAST_LATIN:
+            folded = "".join(char for char in unicodedata.normalize("NFD", folded) if char <= _LAST_LATIN)
+        if _is_unspaced(folded):
+            terms.extend((both, both) for both in _bigrams(folded))
+        elif folded not in STOP_WORDS and not folded.isdigit():
+            terms.append((_stem(folded), folded))
+    return ("" if whole.isdigit() else whole), terms
+
+
+def _is_unspaced(part: str) -> bool:
+    return "\u3040" <= part[0] <= "\u9fff" or "\uac00" <= part[0] <= "\ud7af" or "\u0e00" <= part[0] <= "\u0e7f"
+
+
+def _bigrams(part: str) -> list[str]:
+    """Pairs of characters, for scripts that put no spaces between words."""
+    return [part[i : i + 2] for i in range(max(1, len(part) - 1))]
+
+
+_LAST_LATIN = "\u024f"
+"""Up to here, accents are left out: many people type without them."""
+
+_WORD = re.compile(r"[^\W_]+(?:[_\-./'][^\W_]+)*")
+_UPPER, _LOWER = "A-Z\u00c0-\u00d6\u00d8-\u00de", "a-z\u00df-\u00f6\u00f8-\u024f"
+_PART = re.compile(rf"[{_UPPER}]+(?![{_LOWER}])|[{_UPPER}]?[{_LOWER}]+|\d+|[^\W\d_{_UPPER}{_LOWER}]+")
+_LETTERS = re.compile(r"[^\W_]+")
+_CLAUSE = re.compile(r"[.?!;\n]+(?=\s|$)|[。？！；]|\b(?:and|then|also|additionally|finally|plus)\b", re.IGNORECASE)
+_MIN_CLAUSE_CHARS = 8
 
 _STOP_TEXT = """
 a about again all am an and any are as at be been but by can could did do does doing for from get give had has have
-having he her here hers him his how i if in into is it its just let like make may me might more most must my need
-needs no not now of on once only or other our ours out over own please same shall she should show so some such tell
-than that the their theirs them then there these they this those through to too under until up us use using very
+having he her here hers him his how i if in into is it its just let like ll make may me might more most must my need
+needs no not now of on once only or other our ours out over own please re same s shall she should show so some such t tell
+than that the their theirs them then there these they this those through to too under until up us use using ve very
 want wants was we were what when where which while who whom why will with would you your yours
 """
 # Function words, and the phrases in which requests come ("can you please", "I would like to").
 
-_STOP_WORDS = frozenset(_STOP_TEXT.split())
+STOP_WORDS = frozenset(_STOP_TEXT.split())
 
 _SUFFIXES = (
     ("ational", "ate"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +20,7 @@ def register(app: typer.Typer) -> None:
     add_command(group, "call", call)
     add_command(group, "vault", vault)
     add_command(group, "approvals", approvals)
+    add_command(group, "routing", routing)
 
 
 def call(
@@ -96,6 +98,37 @@ def approvals(
     kernel = kernel_folder(session.home(), session.load_config().config)
     with Steps() as steps:
         document = ApprovalsBenchmark(session.environ, kernel, runs=runs, on_step=steps.step).run()
+    if as_json:
+        emit_json(document)
+    else:
+        emit(table(document))
+
+
+def routing(
+    sets: Annotated[Path, typer.Argument(help="The folder with the public sets.")],
+    only: Annotated[list[str] | None, typer.Option("--set", help="Measure this set alone; can be repeated.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Requests of each set; 0: all.")] = 0,
+    scale: Annotated[
+        list[int] | None, typer.Option("--scale", min=10, max=1_000_000, help="Measure the speed with so many tools.")
+    ] = None,
+    ablations: Annotated[bool, typer.Option("--ablations", help="Measure with each part switched off, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how often search finds the right tool in public sets of tools and requests.
+
+        silo bench routing sets
+        silo bench routing sets --scale 10000 --ablations --json > docs/benchmarks/routing.json
+
+    `scripts/routing/fetch.py` gets the sets and names their licences. Baselines run along if they are installed.
+    """
+    from silo.cli.benchmarks.routing import RoutingBenchmark, table
+    from silo.cli.render import Steps, emit, emit_json
+
+    with Steps() as steps:
+        benchmark = RoutingBenchmark(
+            sets, names=only or (), limit=limit, scales=scale or (), ablations=ablations, on_step=steps.step
+        )
+        document = benchmark.run()
     if as_json:
         emit_json(document)
     else:

@@ -1,0 +1,217 @@
+"""Train the linear rerank and the certainty on the development sets, and cross-validate the whole by leaving one set out in turn.
+
+    python scripts/routing/train.py SETS --tables build/routing --out silo/router/data/rerank.json
+
+`--tables` holds what `distil.py` made: for each set a table that never saw it (`t-metatool.npz`, …), and for each two sets one that saw
+neither (`t-bfcl+metatool.npz`, names in alphabetical order). A table is better on the sets it was tuned on than on any other, so weights
+that were trained beside it would trust it too much; hence every set is seen through a table that never saw it, and when a set
+is left out, through one that saw neither.
+
+Recall@5, with the step at the fifth place made smooth, is climbed one weight at a time, each step paying for its distance from where the
+weights started: the plainest thing that works, and hard to overfit with ten weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sets import DEVELOPMENT, PublicSet, read_set, rng
+
+from silo.router.compiled import compile_documents
+from silo.router.ranker import CANDIDATES, Ranker
+from silo.router.rerank import EVIDENCE, FEATURES
+from silo.router.settings import RouterSettings
+from silo.router.table import TokenTable
+
+START = {
+    "words": 1.0,
+    "clause_words": 0.6,
+    "meaning_share": 0.5,
+    "clause_meaning_share": 0.6,
+    "name_in_request": 0.2,
+    "group_in_request": 0.15,
+    "description_in_request": 0.3,
+    "request_in_parameters": 0.3,
+    "pairs": 0.1,
+    "rarest": 0.1,
+}
+"""Where the climb starts: what the first pass adds up, and small weights for the rest."""
+
+STEPS = (0.2, 0.1, 0.05)
+TOLL = 0.01
+"""Smooth recall that a weight's distance of 1 from its start costs."""
+
+SOFTNESS = 0.05
+STRAY_RECALL = 0.9
+"""The share of requests with a right answer that must not be marked as doubtful."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A set through one table: features [requests, candidates, FEATURES], which candidates are right, how many would be."""
+
+    features: np.ndarray
+    absent: np.ndarray
+    right: np.ndarray
+    wanted: np.ndarray
+    evidence: np.ndarray
+
+
+def main() -> None:
+    """Cross-validate, train on all, write the coefficients."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sets", type=Path)
+    parser.add_argument("--tables", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    sets = {name: read_set(args.sets, name) for name in DEVELOPMENT}
+    cache: dict[tuple[str, str], Seen] = {}
+
+    def seen(name: str, table: str) -> Seen:
+        if (name, table) not in cache:
+            path = args.tables / f"t-{table}.npz"
+            cache[name, table] = look(sets[name], TokenTable.load(path) if table else None)
+        return cache[name, table]
+
+    fixed = np.array([START[name] for name in FEATURES])
+    found: dict[str, dict[str, float]] = {"first pass": {}, "start": {}, "trained": {}, "without table": {}}
+    bare = np.array([0.0 if "meaning" in name else START[name] for name in FEATURES])
+    for held in DEVELOPMENT:
+        others = [name for name in DEVELOPMENT if name != held]
+        weights = climb([seen(name, "+".join(sorted((name, held)))) for name in others], fixed)
+        plain = climb([seen(name, "") for name in others], bare)
+        here = seen(held, held)
+        found["first pass"][held] = recall(here, np.array([1.0, 0.6, 0.6, *[0.0] * (len(FEATURES) - 3)]))
+        found["start"][held] = recall(here, fixed)
+        found["trained"][held] = recall(here, weights)
+        found["without table"][held] = recall(seen(held, ""), plain)
+    for what, figures in found.items():
+        row = "  ".join(f"{name} {figures[name]:.4f}" for name in DEVELOPMENT)
+        print(f"left out, {what:14} {row}  mean {np.mean(list(figures.values())):.4f}")
+    weights = climb([seen(name, name) for name in DEVELOPMENT], fixed)
+    plain = climb([seen(name, "") for name in DEVELOPMENT], bare)
+    evidence, bias, doubtful = certainty(sets, args.tables, [seen(name, name) for name in DEVELOPMENT], weights)
+    model = {
+        "weights": _rounded(FEATURES, weights),
+        "plain": _rounded(FEATURES, plain),
+        "evidence": _rounded(EVIDENCE, evidence),
+        "bias": round(bias, 4),
+        "doubtful": round(doubtful, 4),
+        "left_out": {what: _rounded(tuple(figures), list(figures.values())) for what, figures in found.items()},
+    }
+    text = json.dumps(model, indent=2) + "\n"
+    if args.out:
+        args.out.write_text(text, encoding="utf-8")
+    else:
+        sys.stdout.write(text)
+
+
+def look(each: PublicSet, table: TokenTable | None) -> Seen:
+    """Rank a set's requests, and keep the numbers of the candidates."""
+    settings = RouterSettings(semantic=table is not None)
+    ranker = Ranker(compile_documents(each.documents, table), table=table, model=None, settings=settings)
+    features = np.zeros((len(each.requests), CANDIDATES, len(FEATURES)), np.float32)
+    evidence = np.zeros((len(each.requests), CANDIDATES, len(EVIDENCE)), np.float32)
+    absent = np.ones(features.shape[:2], bool)
+    right = np.zeros(features.shape[:2], bool)
+    for row, (request, wanted) in enumerate(zip(each.requests, each.wanted, strict=True)):
+        examined = ranker.examine([request])
+        count = len(examined.ids)
+        names = {each.documents[place].id for place in wanted}
+        features[row, :count] = examined.features
+        evidence[row, :count] = examined.evidence
+        absent[row, :count] = False
+        right[row, :count] = [name in names for name in examined.ids]
+    return Seen(features, absent, right, np.array([len(wanted) for wanted in each.wanted]), evidence)
+
+
+def scores(seen: Seen, weights: np.ndarray) -> np.ndarray:
+    """Score the candidates; those that are not there come last."""
+    found: np.ndarray = seen.features @ weights.astype(np.float32)
+    found[seen.absent] = -9
+    return found
+
+
+def recall(seen: Seen, weights: np.ndarray) -> float:
+    """Recall@5."""
+    top = np.argsort(-scores(seen, weights), axis=1, kind="stable")[:, :5]
+    return float((np.take_along_axis(seen.right, top, axis=1).sum(axis=1) / seen.wanted).mean())
+
+
+def climb(sets: list[Seen], start: np.ndarray) -> np.ndarray:
+    """Climb the mean smooth recall over the sets, from the start; the first weight is the measure of the others."""
+
+    def height(weights: np.ndarray) -> float:
+        total = 0.0
+        for seen in sets:
+            found = scores(seen, weights)
+            edge = np.partition(found, (CANDIDATES - 6, CANDIDATES - 5), axis=1)
+            middle = (edge[:, CANDIDATES - 6] + edge[:, CANDIDATES - 5]) / 2
+            inside = 1 / (1 + np.exp(-np.clip((found - middle[:, np.newaxis]) / SOFTNESS, -30, 30)))
+            total += float(((inside * seen.right).sum(axis=1) / seen.wanted).mean())
+        return total / len(sets) - TOLL * float(np.abs(weights - start).sum())
+
+    weights, best = start.copy(), height(start)
+    for step in STEPS:
+        for place in range(1, len(weights)):
+            for way in (step, -step):
+                tried = weights.copy()
+                tried[place] = max(0.0, tried[place] + way)
+                if (reached := height(tried)) > best:
+                    weights, best = tried, reached
+    return weights
+
+
+def certainty(
+    sets: dict[str, PublicSet], tables: Path, own: list[Seen], weights: np.ndarray
+) -> tuple[np.ndarray, float, float]:
+    """Fit how likely the best candidate is right: 1 where it is, 0 where it is not, or where a request met another set's tools."""
+    rows, labels = [], []
+    for seen in own:
+        best = scores(seen, weights).argmax(axis=1)
+        take = np.arange(len(best))
+        rows.append(seen.evidence[take, best])
+        labels.append(seen.right[take, best].astype(float))
+    asked = np.concatenate([np.ones(len(row), bool) for row in rows])
+    strangers = []
+    for name, other in (
+        ("metatool", "rapidapi"),
+        ("rapidapi", "bfcl"),
+        ("bfcl", "metatool"),
+        ("sealtools", "metatool"),
+    ):
+        requests = list(rng("strangers", name).choice(sets[name].requests, 250, replace=False))
+        foreign = PublicSet(other, sets[other].documents, requests, [[0]] * len(requests))
+        seen = look(foreign, TokenTable.load(tables / f"t-{'+'.join(sorted((name, other)))}.npz"))
+        strangers.append(seen.evidence[np.arange(len(requests)), scores(seen, weights).argmax(axis=1)])
+    x = np.concatenate([*rows, *strangers]).astype(np.float64)
+    y = np.concatenate([*labels, *[np.zeros(len(each)) for each in strangers]])
+    asked = np.concatenate([asked, np.zeros(len(x) - len(asked), bool)])
+    # Every source counts the same, however many requests it has.
+    share = np.concatenate([np.full(len(each), 1 / len(each)) for each in (*rows, *strangers)])
+    x1 = np.column_stack([x, np.ones(len(x))])
+    fit = np.zeros(x1.shape[1])
+    for _ in range(50):  # Newton's method; converges in ten
+        chance = 1 / (1 + np.exp(-(x1 @ fit)))
+        gradient = x1.T @ (share * (chance - y)) + 1e-3 * fit
+        fit -= np.linalg.solve(
+            (x1 * (share * chance * (1 - chance))[:, None]).T @ x1 + 1e-3 * np.eye(len(fit)), gradient
+        )
+    chance = 1 / (1 + np.exp(-(x1 @ fit)))
+    doubtful = float(np.quantile(chance[asked & (y == 1)], 1 - STRAY_RECALL))
+    print(f"doubtful below {doubtful:.3f}: {np.mean(chance[~asked] < doubtful):.2f} of the strangers, "
+          f"{np.mean(chance[asked & (y == 0)] < doubtful):.2f} of the wrong, {1 - STRAY_RECALL:.2f} of the right")  # fmt: skip
+    return fit[:-1], float(fit[-1]), doubtful
+
+
+def _rounded(names: tuple[str, ...], values: np.ndarray | list[float]) -> dict[str, float]:
+    return {name: round(float(value), 4) for name, value in zip(names, values, strict=True)}
+
+
+if __name__ == "__main__":
+    main()

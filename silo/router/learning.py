@@ -1,0 +1,126 @@
+"""Requests that led to a successful call, by who made them: they become examples of the tools. Pure; where they are kept is the caller's.
+
+Only a search that is followed by one successful call of one tool teaches something: what a caller records here must be neither a
+refused nor a failed call, nor a request that took several tools. Nobody learns from another's requests.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from silo.router.documents import MAX_EXAMPLE_CHARS, MAX_EXAMPLES
+from silo.router.hygiene import clean, suspicious
+
+MAX_TOOLS = 2000
+"""Tools that are remembered for one principal; beyond it, the one whose last lesson is oldest is forgotten."""
+
+MAX_AGE_S = 90 * 24 * 3600
+"""A lesson is forgotten after a quarter: tools change, and so does what people ask for."""
+
+VERSION = 1
+
+
+class LessonsDamaged(Exception):
+    """The document is not what `Lessons.to_json` writes."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A request that a tool answered, and when, in seconds since the epoch."""
+
+    request: str
+    at: float
+
+
+class Lessons:
+    """What was learned, immutable: a principal's tools, each with its latest requests, oldest first.
+
+    Args:
+        tools: by principal, then by the tool's id.
+    """
+
+    def __init__(self, tools: Mapping[str, Mapping[str, tuple[Lesson, ...]]] | None = None) -> None:
+        self._tools = {who: dict(theirs) for who, theirs in (tools or {}).items()}
+
+    def learned(self, who: str, request: str, tool: str, *, now: float) -> Lessons:
+        """Return the lessons with one more. A request that says nothing, or instructs the model, teaches nothing.
+
+        The same request for the same tool counts once, with its latest time; of more than `MAX_EXAMPLES`, the oldest goes.
+        """
+        text = clean(request, limit=MAX_EXAMPLE_CHARS).strip()
+        if not text or suspicious(text):
+            return self
+        theirs = dict(self._tools.get(who, {}))
+        kept = [lesson for lesson in theirs.pop(tool, ()) if lesson.request.casefold() != text.casefold()]
+        # Popped and put back: the dictionary is in the order of each tool's last lesson.
+        theirs[tool] = tuple([*kept, Lesson(text, now)][-MAX_EXAMPLES:])
+        while len(theirs) > MAX_TOOLS:
+            del theirs[next(iter(theirs))]
+        return Lessons({**self._tools, who: theirs})
+
+    def examples(self, who: str, *, now: float) -> dict[str, tuple[str, ...]]:
+        """Return a principal's requests by tool, for `silo.router.rank.Index`; those past their age are left out."""
+        fresh = {tool: _fresh(lessons, now) for tool, lessons in self._tools.get(who, {}).items()}
+        return {tool: tuple(lesson.request for lesson in lessons) for tool, lessons in fresh.items() if lessons}
+
+    def aged(self, *, now: float) -> Lessons:
+        """Return the lessons without those past their age."""
+        tools = {
+            who: {tool: fresh for tool, lessons in theirs.items() if (fresh := _fresh(lessons, now))}
+            for who, theirs in self._tools.items()
+        }
+        return Lessons({who: theirs for who, theirs in tools.items() if theirs})
+
+    def without(self, tool: str) -> Lessons:
+        """Return the lessons without those of a tool that was removed: another one of its name need not be the same."""
+        return Lessons(
+            {who: {name: each for name, each in theirs.items() if name != tool} for who, theirs in self._tools.items()}
+        )
+
+    def without_principal(self, who: str) -> Lessons:
+        """Return the lessons without a principal's."""
+        return Lessons({each: theirs for each, theirs in self._tools.items() if each != who})
+
+    def to_json(self) -> str:
+        """Return the lessons as a document."""
+        tools = {
+            who: {tool: [[lesson.request, lesson.at] for lesson in lessons] for tool, lessons in theirs.items()}
+            for who, theirs in self._tools.items()
+        }
+        return json.dumps({"version": VERSION, "lessons": tools}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Lessons:
+        """Read a document.
+
+        Raises:
+            LessonsDamaged: it is none of ours; a caller starts anew, and loses nothing but what was learned.
+        """
+        try:
+            content = json.loads(text)
+            if content["version"] != VERSION:
+                raise LessonsDamaged(f"lessons of version {content['version']!r} are not known here")
+            tools = {
+                str(who): {str(tool): _lessons(lessons) for tool, lessons in theirs.items()}
+                for who, theirs in content["lessons"].items()
+            }
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise LessonsDamaged("the lessons cannot be read") from error
+        return cls(tools)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Lessons) and self._tools == other._tools
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
+
+
+def _fresh(lessons: tuple[Lesson, ...], now: float) -> tuple[Lesson, ...]:
+    return tuple(lesson for lesson in lessons if now - lesson.at <= MAX_AGE_S)
+
+
+def _lessons(content: Iterable[tuple[object, float]]) -> tuple[Lesson, ...]:
+    lessons = [Lesson(clean(str(request), limit=MAX_EXAMPLE_CHARS), float(at)) for request, at in content]
+    return tuple(lessons[-MAX_EXAMPLES:])

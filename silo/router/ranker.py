@@ -1,0 +1,375 @@
+"""Rank documents for a request. The order of the steps is in `Ranker.search`; what is kept between starts is `store`'s.
+
+Words find by what is written, vectors by what is meant. Their scores are added, each as a share of the best one (ranks would let the
+weaker of the two drown the stronger), and the first candidates are put in order by a linear model. Whatever depends on more than one tool is
+computed over the visible ones only.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from silo.router.compiled import Compiled, compile_documents, join, select
+from silo.router.documents import FIELDS, Document, digest
+from silo.router.request import Guess, Request, take_apart
+from silo.router.rerank import First, Model, ModelBroken, describe, load_model
+from silo.router.settings import RouterSettings
+from silo.router.spelling import Spelling
+from silo.router.store import IndexDamaged, load, save
+from silo.router.table import TableBroken, TokenTable
+from silo.router.text import Analyzer, plain_name, term_number
+from silo.router.view import View, look
+
+CANDIDATES = 50
+"""How many are put in order: 97 % of the right tools are among the first 50, and time grows with them."""
+
+CLAUSE_WEIGHT = 0.6
+MEANING_WEIGHT = 0.6
+"""What the best clause, and the meaning, count beside the words of the whole request."""
+
+OUTLINE = 96
+"""Dimensions of the first look over all documents: of 50 candidates, hardly one changes, and it takes a third of the time."""
+
+USAGE_WEIGHT = 0.05
+"""How far use lifts a tool, as a share of the best score: a tie-break. Twice as much already hurts."""
+
+MAX_WHY = 3
+MAX_WHY_WORDS = 6
+
+_REMEMBERED = 10_000
+"""Words of requests; people use the same few thousand."""
+
+_VIEWS = 8
+"""Sets of visible tools that are remembered: one for each caller that searches at a time."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A document that was found; see `silo.router.rank.Match`."""
+
+    id: str
+    score: float
+    why: tuple[str, ...]
+    low_confidence: bool
+
+
+class Ranker:
+    """An index over documents. Never changes; what it remembers of views only saves time.
+
+    Attributes:
+        notes: what went wrong and was worked around, for the log.
+    """
+
+    def __init__(
+        self,
+        compiled: Compiled,
+        *,
+        table: TokenTable | None,
+        model: Model | None,
+        settings: RouterSettings,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.notes = tuple(notes)
+        self._compiled = compiled
+        self._table = table if compiled.vectors.shape[1] else None
+        self._model = model
+        self._settings = settings
+        self._owners = np.repeat(np.arange(len(compiled), dtype=np.int32), np.diff(compiled.starts))
+        order = np.argsort(compiled.terms, kind="stable")
+        self._rows = self._owners[order]
+        self._impacts = compiled.impacts[order]
+        counts = np.bincount(compiled.terms, minlength=len(compiled.vocabulary))
+        self._posts = np.concatenate([[0], np.cumsum(counts)])
+        self._outline = compiled.vectors[:, :OUTLINE].astype(np.float32)
+        self._analyzer = Analyzer(remember=_REMEMBERED)
+        self._views: OrderedDict[frozenset[str] | None, View] = OrderedDict()
+        self._named: dict[str, list[int]] | None = None
+        self._speller: tuple[Spelling, npt.NDArray[np.int64]] | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def build(cls, documents: Sequence[Document], *, settings: RouterSettings, cache: Path | None = None) -> Ranker:
+        """Build from documents, with what the cache has of them; what it lacks is compiled and put there."""
+        notes: list[str] = []
+        table, model = _parts(settings, notes)
+        identity = table.identity if table else b""
+        if cache is None:
+            return cls(compile_documents(documents, table), table=table, model=model, settings=settings, notes=notes)
+        wanted = {digest(document): document for document in documents}
+        kept: Compiled | None = None
+        try:
+            kept = load(cache, identity)
+        except IndexDamaged as damage:
+            notes.append(f"{damage}; it was rebuilt")
+        compiled = _complete(kept, wanted, table)
+        if kept is None or compiled is not kept:
+            try:
+                save(cache, compiled, identity)
+            except OSError as error:
+                notes.append(f"the index cannot be kept in {cache.name}: {error.strerror or error}")
+        return cls(compiled, table=table, model=model, settings=settings, notes=notes)
+
+    def changed(self, *, add: Sequence[Document] = (), remove: Collection[str] = ()) -> Ranker:
+        """Return a ranker with documents added or replaced, and others taken out; scores are as if it had been built so."""
+        gone = {*remove, *(document.id for document in add)}
+        stay = np.array([place for place, each in enumerate(self._compiled.ids) if each not in gone], np.int64)
+        compiled = join(select(self._compiled, stay), compile_documents(add, self._table))
+        return Ranker(compiled, table=self._table, model=self._model, settings=self._settings, notes=self.notes)
+
+    def search(
+        self,
+        queries: Sequence[str],
+        *,
+        limit: int,
+        visible: Collection[str] | None = None,
+        usage: Mapping[str, int] | None = None,
+    ) -> list[Hit]:
+        """Return up to `limit` documents, best first; of equal ones, by id. See `silo.router.rank.Index.search`."""
+        if limit < 1 or not len(self._compiled):
+            return []
+        view = self._view(visible)
+        request = self._request(queries, view)
+        first = self._first(request, view, count=max(CANDIDATES, limit))
+        order = self._in_order(request, view, first, usage or {})
+        exact = self._exact(request.texts[0], view)
+        found = {place: self._hit(order, at, request) for at, place in enumerate(order.places[: limit + len(exact)])}
+        named = [found.pop(place, self._named_hit(place)) for place in exact]
+        return [*(replace(hit, score=1.0, low_confidence=False) for hit in named), *found.values()][:limit]
+
+    def words(self, queries: Sequence[str], *, clause_weight: float) -> npt.NDArray[np.float32]:
+        """Return what the words of a request say of every document, in the order of their ids; for training."""
+        view = self._view(None)
+        words = self._words(self._request(queries, view), view)
+        tops = words.max(axis=1, keepdims=True)
+        words /= np.where(tops > 0, tops, 1)
+        total: npt.NDArray[np.float32] = words[0] + np.float32(clause_weight) * words[1:].max(axis=0, initial=0)
+        return total
+
+    def examine(self, queries: Sequence[str], visible: Collection[str] | None = None) -> Examined:
+        """Return the candidates in numbers, for training and for the ablation table."""
+        view = self._view(visible)
+        request = self._request(queries, view)
+        first = self._first(request, view, count=CANDIDATES)
+        described = describe(self._compiled, view, request, first)
+        ids = [self._compiled.ids[place] for place in first.candidates.tolist()]
+        return Examined(ids, described.features, described.evidence)
+
+    def _view(self, visible: Collection[str] | None) -> View:
+        key = None if visible is None else frozenset(visible)
+        with self._lock:
+            view = self._views.get(key)
+            if view is None:
+                mask = None if key is None else np.array([each in key for each in self._compiled.ids], np.bool_)
+                view = self._views[key] = look(self._compiled, self._owners, mask)
+                if len(self._views) > _VIEWS:
+                    self._views.popitem(last=False)
+            self._views.move_to_end(key)
+            return view
+
+    def _request(self, queries: Sequence[str], view: View) -> Request:
+        def guess(word: str) -> list[Guess]:
+            spelling, terms = self._spelling()
+            allowed = view.present[terms]
+            return [Guess(int(terms[near.word]), near.likeness) for near in spelling.near(word, allowed)]
+
+        return take_apart(
+            queries,
+            analyzer=self._analyzer,
+            vocabulary=self._compiled.vocabulary,
+            present=view.present,
+            with_clauses=self._settings.clauses,
+            guess=guess if self._settings.typos else None,
+        )
+
+    def _first(self, request: Request, view: View, *, count: int) -> First:
+        """Score every document, and return the best as candidates."""
+        words = self._words(request, view)
+        tops = words.max(axis=1, keepdims=True)
+        words /= np.where(tops > 0, tops, 1)
+        fused = words[0].copy()
+        if len(words) > 1:
+            fused += np.float32(CLAUSE_WEIGHT) * words[1:].max(axis=0)
+        vectors = None
+        if self._table is not None and not request.says_nothing:
+            vectors, scales = self._table.embed_requests(request.texts)
+            # A first look with the first dimensions, which say most; the candidates get all of them below.
+            meaning = self._outline @ vectors[0, : self._outline.shape[1]] * self._compiled.scales
+            if view.mask is not None:
+                meaning *= view.mask
+            if (top := meaning.max()) > 0:
+                fused += np.maximum(meaning, 0) * np.float32(MEANING_WEIGHT / top)
+        candidates = _best(fused, count)
+        if vectors is None:
+            return First(words, tops[:, 0], candidates, None)
+        return First(words, tops[:, 0], candidates, self._cosines(vectors, scales, candidates))
+
+    def _words(self, request: Request, view: View) -> npt.NDArray[np.float32]:
+        """Return BM25F of each text of the request and each document; 0 where it is not visible."""
+        words = np.zeros((len(request.texts), len(self._compiled)), np.float32)
+        posts = [slice(self._posts[term], self._posts[term + 1]) for term in request.terms.tolist()]
+        rows = [self._rows[each] for each in posts]
+        factors = (view.rarity[request.terms] * request.weights).astype(np.float32)
+        worth = [self._impacts[each] * factor for each, factor in zip(posts, factors, strict=True)]
+        for text, has in enumerate(request.parts):
+            terms = has.nonzero()[0].tolist()
+            if terms:
+                # Adds up each document's terms in the order of the request, whatever other documents there are.
+                places, amounts = (
+                    np.concatenate([rows[at] for at in terms]),
+                    np.concatenate([worth[at] for at in terms]),
+                )
+                words[text] = np.bincount(places, amounts, len(self._compiled))
+        if view.mask is not None:
+            words *= view.mask
+        return words
+
+    def _cosines(
+        self, vectors: npt.NDArray[np.float32], scales: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """Return the cosines of each text of the request and some documents, 0 where negative."""
+        # Sums of whole numbers below 2²⁴: exact in any order, so BLAS may choose its own.
+        products = vectors @ self._compiled.vectors[rows].astype(np.float32).T
+        cosines: npt.NDArray[np.float32] = np.maximum(products * self._compiled.scales[rows] * scales[:, np.newaxis], 0)
+        return cosines
+
+    def _in_order(self, request: Request, view: View, first: First, usage: Mapping[str, int]) -> Order:
+        described = describe(self._compiled, view, request, first)
+        scores = np.zeros(len(first.candidates))
+        # Column by column: a matrix product may sum in another order for another number of rows.
+        for column, weight in enumerate(self._weights()):
+            scores += weight * described.features[:, column]
+        if usage and len(scores):
+            calls = np.log1p([max(0, usage.get(self._compiled.ids[place], 0)) for place in first.candidates.tolist()])
+            scores += USAGE_WEIGHT * scores.max() * calls / max(float(calls.max()), 1.0)
+        by_score = np.argsort(-np.round(scores, 9), kind="stable")
+        scores = scores[by_score]
+        certainty, doubtful = self._certainty(described.evidence[by_score[0]]) if len(scores) else (0.0, 0.0)
+        shares = np.maximum(scores, 0) / max(float(scores.max(initial=0)), 1e-9)
+        return Order(first.candidates[by_score].tolist(), certainty * shares, doubtful, described.fields[by_score])
+
+    def _hit(self, order: Order, at: int, request: Request) -> Hit:
+        score = round(float(order.scores[at]), 6)
+        return Hit(self._compiled.ids[order.places[at]], score, _why(request, order.fields[at]), score < order.doubtful)
+
+    def _named_hit(self, place: int) -> Hit:
+        return Hit(self._compiled.ids[place], 1.0, ("name",), False)
+
+    def _weights(self) -> tuple[float, ...]:
+        if self._model is None or not self._settings.rerank:
+            # The order of the first pass, in terms of the features that it is made of.
+            return (1.0, CLAUSE_WEIGHT if self._settings.clauses else 0.0, MEANING_WEIGHT, *[0.0] * 7)
+        return self._model.weights if self._table is not None else self._model.plain
+
+    def _certainty(self, evidence: npt.NDArray[np.float64]) -> tuple[float, float]:
+        """Return how likely the best candidate is what was asked for, and below what a match is doubtful."""
+        if self._model is None:
+            return min(1.0, float(evidence[0])), 0.5
+        total = self._model.bias + sum(float(a) * b for a, b in zip(evidence, self._model.evidence, strict=True))
+        return float(1 / (1 + np.exp(-np.clip(total, -30, 30)))), self._model.doubtful
+
+    def _exact(self, text: str, view: View) -> list[int]:
+        """Return the documents whose id is the request, then those whose name is."""
+        name = plain_name(text)
+        if not name or len(text) > _MAX_NAME_CHARS:
+            return []
+        with self._lock:
+            if self._named is None:
+                self._named = {}
+                for keys in (map(plain_name, self._compiled.ids), self._compiled.names):
+                    for place, key in enumerate(keys):
+                        if place not in (places := self._named.setdefault(key, [])):
+                            places.append(place)
+        return [place for place in self._named.get(name, ()) if view.mask is None or view.mask[place]]
+
+    def _spelling(self) -> tuple[Spelling, npt.NDArray[np.int64]]:
+        with self._lock:
+            if self._speller is None:
+                numbers = np.array([term_number(word) for word in self._compiled.words], np.uint64)
+                self._speller = Spelling(self._compiled.words), np.searchsorted(self._compiled.vocabulary, numbers)
+            return self._speller
+
+
+@dataclass(frozen=True)
+class Order:
+    """The candidates, best first.
+
+    Attributes:
+        places: of the documents.
+        scores: from 0 to 1.
+        doubtful: below this, a score is.
+        fields: in which fields they have which term of the request, as bits.
+    """
+
+    places: list[int]
+    scores: npt.NDArray[np.float64]
+    doubtful: float
+    fields: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Examined:
+    """The candidates of a request: ids, and their `FEATURES` and `EVIDENCE`."""
+
+    ids: list[str]
+    features: npt.NDArray[np.float64]
+    evidence: npt.NDArray[np.float64]
+
+
+_MAX_NAME_CHARS = 200
+
+
+def _parts(settings: RouterSettings, notes: list[str]) -> tuple[TokenTable | None, Model | None]:
+    table = model = None
+    if settings.semantic:
+        try:
+            table = TokenTable.load()
+        except TableBroken as broken:
+            notes.append(f"the semantic part is off: {broken}")
+    try:
+        model = load_model()
+    except ModelBroken as broken:
+        notes.append(f"the rerank is off: {broken}")
+    return table, model
+
+
+def _complete(kept: Compiled | None, wanted: Mapping[bytes, Document], table: TokenTable | None) -> Compiled:
+    """Return exactly the wanted documents: from what was kept, and the rest compiled."""
+    if kept is None:
+        return compile_documents(list(wanted.values()), table)
+    stay = np.array([place for place, each in enumerate(kept.digests) if each in wanted], np.int64)
+    known = {kept.digests[place] for place in stay.tolist()}
+    new = [document for each, document in wanted.items() if each not in known]
+    if not new and len(stay) == len(kept):
+        return kept
+    return join(select(kept, stay), compile_documents(new, table))
+
+
+def _best(scores: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
+    """Return the places of the `count` highest scores above zero, rising; of equal ones at the edge, the first."""
+    if len(scores) <= count:
+        return np.flatnonzero(scores > 0)
+    edge = np.partition(scores, len(scores) - count)[len(scores) - count]
+    above = np.flatnonzero(scores > edge)
+    if edge <= 0:
+        return above
+    return np.sort(np.concatenate([above, np.flatnonzero(scores == edge)[: count - len(above)]]))
+
+
+def _why(request: Request, fields: npt.NDArray[np.int64]) -> tuple[str, ...]:
+    """Say in which fields a document has which words of the request; each word once, in the field that counts most."""
+    words: dict[int, list[str]] = {}
+    for at in np.flatnonzero(fields).tolist():
+        label = request.labels[at]
+        if label:
+            bits = int(fields[at])
+            field = max((f for f in range(len(FIELDS)) if bits >> f & 1), key=lambda f: FIELDS[f].weight)
+            words.setdefault(field, []).append(label)
+    best = sorted(words, key=lambda field: (-FIELDS[field].weight, field))[:MAX_WHY]
+    return tuple(f"{FIELDS[field].name}: {', '.join(words[field][:MAX_WHY_WORDS])}" for field in best)
