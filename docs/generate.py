@@ -102,7 +102,9 @@ _DOCUMENTS: Final[Mapping[str, str]] = MappingProxyType(
         "silo inspect": """`namespace`, `digest`, `source`, `folder`, `installed_at`, `described_by`, `instructions`, `packages`,
             `header`, `tools` (each with `id`, `description`, `input_schema`, `output_schema`, `require_approval`, `secrets`,
             `timeout_s`, `hints`)""",
-        "silo search": "`query`, `tools`: as those of `silo inspect`, each with a `score` that orders this answer only",
+        "silo search": """`query`, `caller`, `tools`: as those of `silo inspect`, each with `score` (0 to 1, orders this answer only), `why`
+            (which words stand where), `low_confidence`, `siblings` (names of other tools of its skill), `outlook` (`runs`, `asks`, or
+            `depends` on the arguments)""",
         "silo run": """`tool`, `text`, `has_data`, `data`, `is_error`, `files` (each with `name`, `media_type`, `size_bytes`, and
             `base64`, or `path` if it was written), `logs` (`stdout`, `stderr`, `truncated`), `isolation`, `guest`, `timing`
             (seconds by phase), `truncated`""",
@@ -132,6 +134,7 @@ _DOCUMENTS: Final[Mapping[str, str]] = MappingProxyType(
             (where it was looked for, and `found`)""",
         "silo bench call": "the machine, and every sample; see [benchmarks](../benchmarks/README.md)",
         "silo bench approvals": "the machine, every sample, their medians, and `ratio_beside_to_alone`",
+        "silo bench routing": "the machine, and each backend's figures on each set; see [the score](routing-score.md)",
         "silo bench vault": "the machine, every sample, and each figure beside its aim",
     }
 )

@@ -93,6 +93,7 @@ class SkillHeader:
         memory_mib: the guest's memory.
         timeout_s: how long one call may take.
         min_isolation: the weakest boundary that the skill accepts, or None for the user's own floor.
+        examples: requests that a tool answers, by its name; for finding it, and for nothing else.
     """
 
     namespace: str
@@ -105,6 +106,7 @@ class SkillHeader:
     require_approval: bool = False
     min_isolation: Isolation | None = None
     description: str = ""
+    examples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -33,15 +33,18 @@ from silo.config.home import default_home, prepare_home
 from silo.config.load import load
 from silo.config.schema import Config
 from silo.config.vault import VaultSetup
-from silo.errors import ArgumentsInvalid, UsageError
+from silo.errors import ArgumentsInvalid, SiloError, SkillUnknown, StateUnusable, ToolUnknown, UsageError
 from silo.model import Call, Caller, Isolation, ProgressReport, Result, Skill, Tool
 from silo.pipeline.audit import AuditLog
 from silo.pipeline.call import CallPipeline
+from silo.pipeline.finding import Finder
 from silo.pipeline.inputs import InputRules
+from silo.pipeline.learned import LearnedFile
 from silo.pipeline.secrets import Secrets
 from silo.pipeline.trail import caller_record
 from silo.pipeline.units import ImageStore, SkillUnits
-from silo.router.rank import Index, Match
+from silo.policy.visible import Outlook
+from silo.router.rank import Match
 from silo.sandbox.base import KIB, MIB, Backend, Limits, Probe
 from silo.sandbox.choose import Sandboxes
 from silo.sandbox.image import Images
@@ -133,7 +136,14 @@ class Runtime:
             show_code=show_code,
             record=self.record,
         )
-        self._index: tuple[tuple[Tool, ...], Index] | None = None
+        self._learned = LearnedFile(self._home) if self._config.router.learning else None
+        self._finder = Finder(
+            self._store,
+            self._config.policy.to_rules(),
+            self._config.router.to_settings(),
+            cache=self._home / "run" / "router.npz",
+            learned=self._learned,
+        )
         self._pipeline: CallPipeline | None = None
         self._stack = AsyncExitStack()
 
@@ -152,6 +162,7 @@ class Runtime:
         self._pipeline = None
         await self._stack.aclose()
         with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(self._finder.close)
             await to_thread.run_sync(self._setup.close)
 
     @property
@@ -192,7 +203,7 @@ class Runtime:
 
     async def skills(self) -> tuple[Skill, ...]:
         """Return the installed skills, sorted by namespace."""
-        return await to_thread.run_sync(self._store.list)
+        return await to_thread.run_sync(self._finder.skills)
 
     async def damaged(self) -> tuple[Damaged, ...]:
         """Return the skills that `skills` leaves out because their record can't be read, sorted by namespace."""
@@ -211,12 +222,50 @@ class Runtime:
         """
         return await to_thread.run_sync(self._store.get, namespace)
 
-    async def search(self, query: str, *, limit: int = 5) -> tuple[Match, ...]:
-        """Return at most `limit` tools that do what the query says, best first."""
-        tools = await self.tools()
-        if self._index is None or self._index[0] != tools:
-            self._index = tools, await to_thread.run_sync(Index, tools)
-        return self._index[1].search(query, limit=limit)
+    async def outlooks(self, caller: Caller | None = None) -> Mapping[str, Outlook]:
+        """Return what a caller has to expect of a call, by tool: it runs, asks, is refused, or its arguments decide."""
+        return await to_thread.run_sync(self._finder.outlooks, self._who(caller))
+
+    async def usage(self, caller: Caller | None = None) -> Mapping[str, int]:
+        """Return how often a caller has called each tool lately; nothing if `router.learning` is off."""
+        return await to_thread.run_sync(self._finder.usage, self._who(caller))
+
+    async def search(
+        self, query: str, *, limit: int = 5, skill: str | None = None, caller: Caller | None = None
+    ) -> tuple[Match, ...]:
+        """Return at most `limit` tools that do what the query says and that the caller may use, best first.
+
+        Args:
+            query: in a few words; any text has an answer, and only its first 2,000 characters count.
+            limit: how many.
+            skill: look only among its tools.
+            caller: who asks, if not the one that this runtime was made for.
+
+        Raises:
+            SkillUnknown: there is no such skill that the caller may know of; the hint has the nearest names.
+        """
+        return (await self.find([query], limit=limit, skill=skill, caller=caller))[0]
+
+    async def find(
+        self, queries: Sequence[str], *, limit: int = 5, skill: str | None = None, caller: Caller | None = None
+    ) -> tuple[tuple[Match, ...], ...]:
+        """As `search`, for several queries that belong to one task; returns an answer for each, in their order."""
+        who = self._who(caller)
+        return await to_thread.run_sync(lambda: self._finder.find(queries, limit=limit, skill=skill, caller=who))
+
+    async def forget(self) -> bool:
+        """Forget what the calls of all callers have taught the router; false if there was nothing.
+
+        Raises:
+            StateUnusable: the disk refused.
+        """
+        file = LearnedFile(self._home)
+        try:
+            return await to_thread.run_sync(file.clear)
+        except OSError as error:
+            raise StateUnusable(
+                f"can't delete {file.path}: {error.strerror or error}", hint=f"delete it yourself: rm {file.path}"
+            ) from error
 
     async def call(
         self,
@@ -249,10 +298,18 @@ class Runtime:
                 f"the arguments of {tool} are a {type(arguments).__name__}, not a mapping",
                 hint='give them by name: {"claims": {"sub": "42"}}',
             )
-        who = self._caller if caller is None else replace(caller, session=caller.session or self._caller.session)
+        who = self._who(caller)
         call = Call(secrets.token_hex(8), tool, arguments or {}, who, backend, patience_s, shows_links)
         pipeline = self._opened()
-        return await (pipeline.run(call) if on_progress is None else pipeline.run(call, on_progress))
+        try:
+            result = await (pipeline.run(call) if on_progress is None else pipeline.run(call, on_progress))
+        except (SkillUnknown, ToolUnknown) as error:
+            hint = await to_thread.run_sync(self._finder.nearest, tool, who)
+            # The pipeline's own hint may name what this caller is not to see.
+            raise type(error)(error.message, hint=hint or _WHERE_TO_LOOK[type(error)]) from error
+        if not result.is_error:
+            await to_thread.run_sync(self._finder.called, who, tool, call.arguments)
+        return result
 
     async def install(
         self,
@@ -294,7 +351,10 @@ class Runtime:
         """
         self._opened()
         installer = self._installer()
+        ids = [tool.id for tool in await self.tools() if tool.skill == namespace]
         skill = await installer.uninstall(namespace, caller=self._caller)
+        # What is installed under this name next need not do the same.
+        await to_thread.run_sync(LearnedFile(self._home).forget_tools, ids)
         await installer.prune(self._backends)
         return skill
 
@@ -314,6 +374,9 @@ class Runtime:
             for place, backend in enumerate(self._backends):
                 tasks.start_soon(ask, place, backend)
         return tuple(found[place] for place in range(len(self._backends)))
+
+    def _who(self, caller: Caller | None) -> Caller:
+        return self._caller if caller is None else replace(caller, session=caller.session or self._caller.session)
 
     def _opened(self) -> CallPipeline:
         if self._pipeline is None:
@@ -439,9 +502,11 @@ class SyncRuntime:
         """As `Runtime.skill`."""
         return self._wait(lambda: self._runtime.skill(namespace))
 
-    def search(self, query: str, *, limit: int = 5) -> tuple[Match, ...]:
+    def search(
+        self, query: str, *, limit: int = 5, skill: str | None = None, caller: Caller | None = None
+    ) -> tuple[Match, ...]:
         """As `Runtime.search`."""
-        return self._wait(lambda: self._runtime.search(query, limit=limit))
+        return self._wait(lambda: self._runtime.search(query, limit=limit, skill=skill, caller=caller))
 
     def call(
         self,
@@ -516,6 +581,11 @@ class SyncRuntime:
             over.wait(_CANCEL_S)
             raise
 
+
+_WHERE_TO_LOOK: Mapping[type[SiloError], str] = {
+    SkillUnknown: "`silo list` shows what is; `silo install` adds one",
+    ToolUnknown: "`silo list` shows the installed skills and their tools",
+}
 
 _CANCEL_S = 5.0
 """A cancelled call is over in well under a second; who waits longer waits for something broken."""

@@ -268,6 +268,7 @@ def _parse(document: dict[str, Any], name: str, where: _Lines) -> SkillHeader:
         require_approval=silo.require_approval,
         min_isolation=None if silo.min_isolation is None else Isolation(silo.min_isolation),
         description=silo.description,
+        examples={name: tuple(tool.examples) for name, tool in sorted(silo.tools.items()) if tool.examples},
     )
 
 
@@ -307,9 +308,10 @@ def _refused(error: ValidationError, prefix: tuple[str, ...], model: type[BaseMo
 
 
 def _known_keys(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    from silo.catalog.header_schema import SecretTable
+    from silo.catalog.header_schema import SecretTable, ToolTable
 
-    schema: type[BaseModel] = SecretTable if len(loc) > 1 and loc[0] == "secrets" else model
+    inner: Mapping[str | int, type[BaseModel]] = {"secrets": SecretTable, "tools": ToolTable}
+    schema = inner.get(loc[0], model) if len(loc) > 1 else model
     return sorted(field.alias or key for key, field in schema.model_fields.items())
 
 
@@ -321,6 +323,8 @@ _HINTS: Final[Mapping[str, str]] = {
     "min_isolation": '"microvm", "gvisor" or "namespace"; leave it out for the user\'s own floor',
     "network": 'e.g. network = ["api.example.org"]',
     "secrets": "name it like an environment variable (A-Z, 0-9, _): [tool.silo.secrets.API_KEY]",
+    "examples": 'up to 10 requests that this tool answers, e.g. examples = ["sign a token"]',
+    "tools": "name the function: [tool.silo.tools.list_issues]",
     "namespace": 'e.g. namespace = "github"',
     "description": "at most 300 characters in one line",
     "deliver": 'deliver = "stdin" hands the value to the tool; "inject" puts it into requests to one host',

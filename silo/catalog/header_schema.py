@@ -16,6 +16,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 NAMESPACE: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 """`__` is refused as well: it parts skill and tool where a client allows no dot (`github__list_issues`)."""
 
+TOOL_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+MAX_EXAMPLES: Final = 10
+"""Examples of one tool. What they add to finding it flattens there, and nobody shall buy a better place with the eleventh."""
+
+MAX_EXAMPLE_CHARS: Final = 200
+"""A request is a sentence or two; a person who agrees to an install reads all of them."""
+
 _HOST = re.compile(
     r"(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?(?::[0-9]{1,5})?"
 )
@@ -93,9 +101,23 @@ def _check_line(value: str) -> str:
     return value
 
 
+def _check_tool_name(value: str) -> str:
+    if not TOOL_NAME.fullmatch(value):
+        raise ValueError("a tool's name is 1 to 64 characters of a-z, 0-9 and '_', and starts with a letter")
+    return value
+
+
+def _check_example(value: str) -> str:
+    if not value.strip() or len(value) > MAX_EXAMPLE_CHARS:
+        raise ValueError(f"an example is a request in words, of at most {MAX_EXAMPLE_CHARS} characters")
+    return _check_line(value)
+
+
 Line = Annotated[str, StringConstraints(max_length=300), AfterValidator(_check_line)]
 Host = Annotated[str, AfterValidator(_check_host)]
 SecretName = Annotated[str, AfterValidator(check_secret_name)]
+ToolName = Annotated[str, AfterValidator(_check_tool_name)]
+Example = Annotated[str, AfterValidator(_check_example)]
 
 
 class _Table(BaseModel):
@@ -127,6 +149,12 @@ class SecretTable(_Table):
         return self.deliver or ("inject" if self.host and self.header else "stdin")
 
 
+class ToolTable(_Table):
+    """`[tool.silo.tools.NAME]`: what the header says of one tool."""
+
+    examples: Annotated[list[Example], Field(max_length=MAX_EXAMPLES)] = []
+
+
 class SiloTable(_Table):
     """`[tool.silo]`: the ceiling of what a call of the skill may have."""
 
@@ -138,6 +166,7 @@ class SiloTable(_Table):
     require_approval: bool = False
     min_isolation: Literal["namespace", "gvisor", "microvm"] | None = None
     secrets: Annotated[dict[SecretName, SecretTable], Field(max_length=32)] = {}
+    tools: Annotated[dict[ToolName, ToolTable], Field(max_length=128)] = {}
 
 
 class ScriptTable(_Table):

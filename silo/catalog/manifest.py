@@ -29,6 +29,8 @@ def encode_manifest(skill: Skill) -> str:
     header = asdict(skill.header)
     # Known by its key already; the fewer places a name stands in, the fewer can disagree.
     header["secrets"] = {name: _without(spec, "name") for name, spec in header["secrets"].items()}
+    if not header["examples"]:
+        del header["examples"]  # a key that came later: records of skills without any stay as they were written
     document = {
         "manifest": VERSION,
         "namespace": skill.namespace,
@@ -98,6 +100,7 @@ def _header(namespace: str, table: dict[str, Any]) -> SkillHeader:
         require_approval=_is(table.pop("require_approval"), bool),
         min_isolation=None if floor is None else Isolation(floor),
         description=_is(table.pop("description"), str),
+        examples={name: _texts(given) for name, given in _is(table.pop("examples", {}), dict).items()},
         **table,
     )
 

@@ -55,7 +55,8 @@ def read_metadata(said: Mapping[str, Any], header: SkillHeader) -> Metadata:
 
     Raises:
         SkillMetadataInvalid: a key missing or unknown, a value of the wrong type or too large, a name or schema that is
-            not allowed, a namespace other than the header's, or a tool that asks for more than the header grants.
+            not allowed, a namespace other than the header's, a tool that asks for more than the header grants, or examples
+            in the header for a tool that there is not.
     """
     reader = _Reader(header)
     reader.keys(said, _SKILL_KEYS, "the skill")
@@ -75,6 +76,12 @@ def read_metadata(said: Mapping[str, Any], header: SkillHeader) -> Metadata:
         if tool.name in found:
             raise reader.bad(f"it has two tools '{tool.name}'", hint="rename one of them")
         found[tool.name] = tool
+    for name in header.examples:
+        if name not in found:
+            raise reader.bad(
+                f"its header has examples for a tool {_shown(name)}, which it does not have",
+                hint=did_you_mean(name, found, otherwise=f"take [tool.silo.tools.{name}] out of the header"),
+            )
     return Metadata(
         tools=tuple(found[name] for name in sorted(found)),
         summary=reader.text(said, "summary", MAX_DESCRIPTION_CHARS, "the skill"),

@@ -64,6 +64,28 @@ class Damaged:
     reason: str
 
 
+Fingerprint = frozenset[tuple[str, int, int]]
+
+
+def fingerprint(folder: Path) -> Fingerprint:
+    """Return what differs as soon as a skill under `folder` is installed, replaced or removed.
+
+    A version of a skill counts from the moment its link `current` is swapped in; what is still being written has none.
+    """
+    found = set()
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    link = os.lstat(os.path.join(entry.path, "current"))  # noqa: PTH118 - a Path each would double the cost
+                except OSError:
+                    continue
+                found.add((entry.name, link.st_ino, link.st_mtime_ns))
+    except OSError:
+        return frozenset()
+    return frozenset(found)
+
+
 class SkillStore:
     """The installed skills of one SILO_HOME. Holds no state: any number of processes may use the same folder."""
 

@@ -47,6 +47,7 @@ def header_document(header: SkillHeader) -> Document:
         "require_approval": header.require_approval,
         "min_isolation": None if header.min_isolation is None else header.min_isolation.value,
         "secrets": {name: _secret_document(spec) for name, spec in header.secrets.items()},
+        "examples": {name: list(given) for name, given in header.examples.items()},
     }
 
 
@@ -146,6 +147,8 @@ def header_facts(header: SkillHeader, packages: Sequence[str]) -> list[tuple[str
     ]
     if header.min_isolation is not None:
         facts.append(("isolation", f"at least {header.min_isolation}"))
+    if header.examples:
+        facts.append(("found by", "\n".join(f"{name}: {_quoted(given)}" for name, given in header.examples.items())))
     return facts
 
 
@@ -171,6 +174,7 @@ def changes(before: Skill, header: SkillHeader, packages: Sequence[str]) -> list
     for name, spec in header.secrets.items():
         if name in old.secrets and secret_text(old.secrets[name]) != secret_text(spec):
             said.append(f"secret {name} was: {secret_text(old.secrets[name])}")
+    said += [f"examples of {name} changed" for name in _changed(old.examples, header.examples)]
     for label, was, now in (
         ("memory", f"{old.memory_mib} MiB", f"{header.memory_mib} MiB"),
         ("timeout", f"{old.timeout_s:g} s", f"{header.timeout_s:g} s"),
@@ -180,6 +184,14 @@ def changes(before: Skill, header: SkillHeader, packages: Sequence[str]) -> list
         if was != now:
             said.append(f"{label}: {was}, now {now}")
     return said
+
+
+def _changed(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
+    return sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+
+
+def _quoted(texts: Sequence[str]) -> str:
+    return ", ".join(repr(text) for text in texts)
 
 
 def _set_changes(what: str, old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:

@@ -16,6 +16,7 @@ from silo.model import Isolation
 from silo.pipeline.sources import check_mapped, parse_reference
 from silo.policy.patterns import Glob, scalar_text
 from silo.policy.rules import CALLERS, CallerKind, Rule, Verdict, check_path, tool_glob
+from silo.router.settings import RouterSettings
 
 T = TypeVar("T")
 
@@ -68,10 +69,29 @@ class ServerSection(Section):
     """`[server]`: what an MCP client sees."""
 
     expose: Literal["auto", "router", "direct"] = "auto"
-    """`router` lists only search and execute, `direct` every tool as well; `auto` goes by `direct_budget_tools`."""
+    """`router` lists only search and execute, `direct` every tool as well; `auto` goes by `direct_budget_tokens`."""
 
-    direct_budget_tools: Annotated[int, Field(ge=0, le=200)] = 20
-    """Up to so many tools are listed directly by `auto`; a longer list costs an agent more tokens than a search."""
+    direct_budget_tokens: Annotated[int, Field(ge=0, le=200_000)] = 6000
+    """What tools that `auto` lists directly may cost an agent, in tokens, in every conversation: all tools if they fit, else search,
+    execute, and the tools that it called most."""
+
+
+class RouterSection(Section):
+    """`[router]`: how tools are found. Nothing of it leaves this machine, and no language model is asked."""
+
+    semantic: bool = True
+    """Compare meanings as well as words, with the table that silo comes with; without it, only words of the request count."""
+
+    rerank: bool = True
+    """Put the first fifty tools in order by a small model that silo comes with."""
+
+    learning: bool = True
+    """Remember for which words an agent called which tool, and how often, to find it better; see `silo search --forget`. Kept per client,
+    without values of arguments; off, nothing is written and what was written is not used."""
+
+    def to_settings(self) -> RouterSettings:
+        """Return the settings as `silo.router` takes them."""
+        return RouterSettings(semantic=self.semantic, rerank=self.rerank)
 
 
 ChannelName = Literal["terminal", "client", "browser", "notification"]
@@ -330,6 +350,7 @@ class Config(Section):
     sandbox: SandboxSection = SandboxSection()
     files: FilesSection = FilesSection()
     server: ServerSection = ServerSection()
+    router: RouterSection = RouterSection()
     approval: ApprovalSection = ApprovalSection()
     policy: PolicySection = PolicySection()
     call: CallSection = CallSection()

@@ -176,9 +176,7 @@ class Approvals:
         if decision.verdict == "allow":
             return Grant(decision)
         if decision.verdict == "deny":
-            raise CallDenied(
-                f"{tool.id} may not run: {decision.reason}", hint="ask whoever wrote the rules of this machine"
-            )
+            raise denied(tool, decision)
         if self._headless:
             raise _nobody(tool)
         key = call_key(call, skill, tool, isolation)
@@ -518,6 +516,11 @@ def _no(tool: Tool, posted: Posted) -> SiloError:
     return ApprovalTimeout(
         f"nobody answered in time whether {tool.id} may run", hint="call it again when the user is there to answer"
     )
+
+
+def denied(tool: Tool, decision: Decision) -> CallDenied:
+    """Return the refusal of a call that a rule denies."""
+    return CallDenied(f"{tool.id} may not run: {decision.reason}", hint="ask whoever wrote the rules of this machine")
 
 
 def _nobody(tool: Tool) -> ApprovalRequired:

@@ -16,7 +16,7 @@ from anyio import to_thread
 
 from silo.errors import CanaryTripped, ResultInvalid, SecretMissing, SiloError, SkillUnknown, ToolUnknown
 from silo.model import Call, Decision, File, Isolation, ProgressReport, Result, Skill, Tool
-from silo.pipeline.approvals import Approvals
+from silo.pipeline.approvals import Approvals, denied
 from silo.pipeline.arguments import Checkers, check_arguments, check_json, check_result
 from silo.pipeline.audit import AuditLog
 from silo.pipeline.inputs import InputRules, find_files, load_files
@@ -27,6 +27,7 @@ from silo.pipeline.secrets import Secrets
 from silo.pipeline.trail import Trail, trail
 from silo.policy.evaluate import decide
 from silo.policy.rules import Rule
+from silo.policy.visible import refusal
 from silo.router.names import split_id, suggestion
 from silo.sandbox.base import Backend, GuestReply, GuestRequest, Sandbox, Unit
 from silo.wire.messages import Failed, Progress
@@ -102,6 +103,9 @@ class CallPipeline:
         async with trail(self.audit, call, clock=self.clock) as record:
             skill, tool = await self._resolve(call.tool)  # SkillUnknown, SkillChanged, ToolUnknown
             record.found(skill, tool)
+            if (no := refusal(tool, skill.header, call.caller, self.policy)) is not None:
+                record.decided(no)
+                raise denied(tool, no)  # before arguments are looked at: what they should be is not for this caller
             call, request = await self._check(call, skill, tool)  # ArgumentsInvalid, FileRefused
             # In a thread: rules look at every part of arguments that an agent chose, up to 1 MiB of them.
             decision = await to_thread.run_sync(decide, tool, skill.header, call.arguments, call.caller, self.policy)

@@ -9,11 +9,12 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
 from silo.model import Skill, Tool
+from silo.policy.visible import Outlook
 from silo.server.engine import Expose
 
 T = TypeVar("T")
@@ -44,31 +45,95 @@ def wire_name(tool_id: str) -> str:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What was installed at one moment; tools and skills are sorted by name."""
+    """What was installed at one moment, as one caller may see it; tools and skills are sorted by name.
+
+    Attributes:
+        skills: those of which the caller may use something, with the tools that it may use.
+        tools: all of these.
+        outlooks: what to expect of a call, by tool.
+        hidden: tools that are refused whatever their arguments; a call by name finds them, so that it hears why.
+    """
 
     skills: tuple[Skill, ...]
     tools: tuple[Tool, ...]
+    outlooks: Mapping[str, Outlook] = field(default_factory=dict)
+    hidden: tuple[Tool, ...] = ()
 
     @classmethod
-    def of(cls, skills: Sequence[Skill], tools: Sequence[Tool]) -> Catalogue:
-        """Return a catalogue of them, in the order of their names."""
+    def of(cls, skills: Sequence[Skill], outlooks: Mapping[str, Outlook]) -> Catalogue:
+        """Return a catalogue of them, in the order of their names; a tool without an outlook is hidden until there is one."""
+
+        def is_visible(tool: Tool) -> bool:
+            return outlooks.get(tool.id, "denied") != "denied"
+
+        tools = sorted((tool for skill in skills for tool in skill.tools), key=lambda tool: tool.id)
+        seen = (replace(skill, tools=tuple(filter(is_visible, skill.tools))) for skill in skills)
         return cls(
-            tuple(sorted(skills, key=lambda skill: skill.namespace)), tuple(sorted(tools, key=lambda tool: tool.id))
+            tuple(sorted((skill for skill in seen if skill.tools), key=lambda skill: skill.namespace)),
+            tuple(filter(is_visible, tools)),
+            outlooks,
+            tuple(tool for tool in tools if not is_visible(tool)),
         )
 
     @cached_property
     def _by_name(self) -> Mapping[str, Tool]:
-        return {wire_name(tool.id): tool for tool in self.tools} | {tool.id: tool for tool in self.tools}
+        every = (*self.hidden, *self.tools)
+        return {wire_name(tool.id): tool for tool in every} | {tool.id: tool for tool in every}
+
+    @cached_property
+    def _visible(self) -> frozenset[str]:
+        return frozenset(tool.id for tool in self.tools)
 
     def find(self, name: str) -> Tool | None:
-        """Return the tool of that id or wire name, if there is one."""
+        """Return the tool of that id or wire name, if there is one, hidden or not."""
         return self._by_name.get(name)
 
-    def listed(self, expose: Expose, budget: int) -> tuple[Tool, ...]:
-        """Return the tools that `tools/list` shows by their own names."""
-        if expose == "router" or (expose == "auto" and len(self.tools) > budget):
+    def show(self, name: str) -> Tool | None:
+        """Return the tool of that id or wire name, if the caller may know of it."""
+        found = self.find(name)
+        return found if found is not None and found.id in self._visible else None
+
+    def listed(
+        self, expose: Expose, budget: int, *, cost: Callable[[Tool], int], usage: Mapping[str, int]
+    ) -> tuple[Tool, ...]:
+        """Return the tools that `tools/list` shows by their own names.
+
+        Args:
+            expose: `auto` lists all of them if they fit into the budget, else those that were used most and fit.
+            budget: in tokens.
+            cost: of a tool, in tokens.
+            usage: how often each tool was called.
+        """
+        if expose == "router":
             return ()
-        return self.tools
+        if expose == "direct" or _fits(self.tools, budget, cost):
+            return self.tools
+        used = sorted(
+            (tool for tool in self.tools if usage.get(tool.id, 0) >= MIN_USES),
+            key=lambda tool: (-usage[tool.id], tool.id),
+        )
+        chosen = []
+        for tool in used[:MAX_USED]:
+            spent = cost(tool)
+            if spent <= budget:
+                chosen.append(tool)
+                budget -= spent
+        return tuple(sorted(chosen, key=lambda tool: tool.id))
+
+
+MIN_USES = 3
+"""Calls after which a tool is one that is used; it is listed in each conversation from then on, and paid for."""
+
+MAX_USED = 50
+"""Tools that are looked at for being listed by their own names; more is what the budget is there to avoid."""
+
+
+def _fits(tools: Sequence[Tool], budget: int, cost: Callable[[Tool], int]) -> bool:
+    for tool in tools:
+        budget -= cost(tool)
+        if budget < 0:  # of thousands of tools, only the first few are looked at
+            return False
+    return True
 
 
 def page(items: Sequence[T], key: Callable[[T], str], cursor: str | None, size: int) -> tuple[list[T], str | None]:

@@ -7,7 +7,6 @@ few seconds while there is none. A look costs one `lstat` a skill.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,32 +15,16 @@ import anyio
 from mcp.server.session import ServerSession
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ResourcesListChanged, ToolsListChanged
 
+from silo.catalog.store import Fingerprint, fingerprint
 from silo.errors import SiloError
+from silo.model import Caller
 from silo.server.catalogue import Catalogue
 from silo.server.engine import Engine
 
 _log = logging.getLogger(__name__)
 
-Fingerprint = frozenset[tuple[str, int, int]]
-
-
-def fingerprint(folder: Path) -> Fingerprint:
-    """Return what differs as soon as a skill under `folder` is installed, replaced or removed.
-
-    A version of a skill counts from the moment its link `current` is swapped in; what is still being written has none.
-    """
-    found = set()
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                try:
-                    link = os.lstat(os.path.join(entry.path, "current"))  # noqa: PTH118 - a Path each would double the cost
-                except OSError:
-                    continue
-                found.add((entry.name, link.st_ino, link.st_mtime_ns))
-    except OSError:
-        return frozenset()
-    return frozenset(found)
+_AN_AGENT = Caller("mcp")
+"""What may be seen depends on the way in alone, not on what a client calls itself."""
 
 
 class Installed:
@@ -75,11 +58,13 @@ class Installed:
             if before is not None and seen is not None and before[0] == seen:
                 return before[1]
             # The fingerprint is older than what it stands for: a change in between shows up at the next look.
-            catalogue = Catalogue.of(await self._engine.skills(), await self._engine.tools())
-            self._known = (seen, catalogue)
-        if before is not None and before[1] != catalogue:
+            catalogue = Catalogue.of(await self._engine.skills(), await self._engine.outlooks(_AN_AGENT))
+            is_same = before is not None and before[1] == catalogue
+            # The same object for the same content, so that who depends on it need not compare thousands of tools again.
+            self._known = (seen, before[1] if before is not None and is_same else catalogue)
+        if before is not None and not is_same:
             await self._announce()
-        return catalogue
+        return self._known[1]
 
     @asynccontextmanager
     async def watched(self, poll_s: float) -> AsyncIterator[None]:

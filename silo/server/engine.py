@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from silo.model import Caller, ProgressReport, Result, Skill, Tool
+from silo.policy.visible import Outlook
 
 Expose = Literal["auto", "router", "direct"]
-"""Which tools `tools/list` shows beside `silo_search` and `silo_execute`: none (`router`), all of them (`direct`), or all of
-them as long as there are few (`auto`)."""
+"""Which tools `tools/list` shows beside `silo_search` and `silo_execute`: none (`router`), all of them (`direct`), or all of them as
+long as they cost little, and else those that were used most (`auto`)."""
 
 
 class Found(Protocol):
@@ -30,20 +31,51 @@ class Found(Protocol):
         """How well it fits; only the order means anything."""
         ...
 
+    @property
+    def why(self) -> Sequence[str]:
+        """What of the tool fits the query."""
+        ...
+
+    @property
+    def low_confidence(self) -> bool:
+        """Nothing says clearly that it fits."""
+        ...
+
+    @property
+    def siblings(self) -> Sequence[str]:
+        """Names of other tools of its skill."""
+        ...
+
 
 class Engine(Protocol):
     """The calls of `silo.runtime.Runtime` that an agent can cause. Every method may raise `silo.errors.SiloError`."""
 
     async def skills(self) -> tuple[Skill, ...]:
-        """Return the installed skills."""
+        """Return the installed skills, with all their tools."""
         ...
 
-    async def tools(self) -> tuple[Tool, ...]:
-        """Return the tools of all installed skills."""
+    async def outlooks(self, caller: Caller) -> Mapping[str, Outlook]:
+        """Return what a caller has to expect of a call, by tool; a tool that is `denied` is not to be shown."""
         ...
 
-    async def search(self, query: str, *, limit: int = 5) -> Sequence[Found]:
-        """Return at most `limit` tools, the best one first."""
+    async def usage(self, caller: Caller) -> Mapping[str, int]:
+        """Return how often the caller has called each tool, as far as that is remembered."""
+        ...
+
+    async def find(
+        self, queries: Sequence[str], *, limit: int = 5, skill: str | None = None, caller: Caller | None = None
+    ) -> Sequence[Sequence[Found]]:
+        """Return for each query at most `limit` tools that the caller may know of, the best one first.
+
+        Args:
+            queries: what tools should do, for one task.
+            limit: how many for each.
+            skill: look only among its tools.
+            caller: who asks.
+
+        Raises:
+            SkillUnknown: there is no such skill that the caller may know of; the hint has the nearest names.
+        """
         ...
 
     async def call(
@@ -82,8 +114,8 @@ class ServerOptions:
     Attributes:
         version: silo's own, told to clients.
         expose: see `Expose`.
-        direct_budget_tools: with `auto`, the number of tools up to which all are listed. Each costs the model's context some
-            hundred tokens in every conversation, used or not.
+        direct_budget_tokens: with `auto`, what tools that are listed by their own names may cost together. An agent pays for them in
+            every conversation, used or not.
         skills_folder: where installed skills lie; watched, so that clients hear of a change. None: not watched, read anew for
             each request.
         poll_s: seconds between two looks at that folder while no request comes in.
@@ -99,7 +131,7 @@ class ServerOptions:
 
     version: str
     expose: Expose = "auto"
-    direct_budget_tools: int = 20
+    direct_budget_tokens: int = 6000
     skills_folder: Path | None = None
     poll_s: float = 2.0
     page_size: int = 100

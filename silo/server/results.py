@@ -24,7 +24,8 @@ from silo.errors import (
     ToolUnknown,
 )
 from silo.model import File, Result, Tool
-from silo.server.tools import SEARCH, compact_json, wrap_data
+from silo.server.strangers import arguments_line
+from silo.server.tools import SEARCH, compact_json, one_line, wrap_data
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -39,6 +40,9 @@ META_APPROVAL = "dev.silo/approval"
 MAX_FILE_BYTES = 8 * MIB
 """One file in a result. Clients keep what they get in the conversation: base64 of this is already far more than a model reads."""
 MAX_FILES_BYTES = 16 * MIB
+SCHEMA_CHARS = 4 * KIB
+"""Of a schema that goes along with an error; of a larger one, names and types are shown. `silo_search` gives it whole."""
+
 LOG_CHARS = 4 * KIB
 """The end of stdout, and as much of stderr, that goes along with a result; the reason for a failure is at the end."""
 
@@ -85,8 +89,13 @@ def call_result(result: Result, tool: Tool | None) -> types.CallToolResult:
     )
 
 
-def error_result(error: SiloError) -> types.CallToolResult:
-    """Return a failure that silo expected: its code, what happened, what to do next, and the end of what the skill printed."""
+def error_result(error: SiloError, tool: Tool | None = None) -> types.CallToolResult:
+    """Return a failure that silo expected: its code, what happened, what to do next, and the end of what the skill printed.
+
+    Args:
+        error: the failure.
+        tool: the tool whose arguments were wrong, if it was that; the answer shows what it takes.
+    """
     details = []
     meta: dict[str, Any] = {}
     if isinstance(error, SkillFailed):
@@ -97,6 +106,10 @@ def error_result(error: SiloError) -> types.CallToolResult:
         if error.stdout:
             details.append(f"--- end of stdout, from the skill ---\n{_tail(error.stdout)}")
         meta[META_LOGS] = {"stdout": _tail(error.stdout), "stderr": _tail(error.stderr)}
+    if tool is not None:
+        schema = compact_json(tool.input_schema)
+        shown = schema if len(schema) <= SCHEMA_CHARS else one_line(arguments_line(tool), SCHEMA_CHARS)
+        details.append(f"--- what {tool.id} takes ---\n{printable(shown)}")
     return _error_result(error.code, error.message, _hint(error), meta, details)
 
 
@@ -138,7 +151,7 @@ def _hint(error: SiloError) -> str:
     if isinstance(error, SkillUnknown | ToolUnknown) and "`silo list`" in error.hint:
         return f'find one: call {SEARCH} with {{"query": "what the tool should do"}}'
     if isinstance(error, ArgumentsInvalid | ArgumentsRefused) and "`silo inspect" in error.hint:
-        return f"{SEARCH} shows the input schema of each tool that it finds"
+        return f"{SEARCH} with the tool's id as the query shows it whole, schemas included"
     if isinstance(error, CallDenied) and "again" not in error.hint:
         return f"{error.hint}; calling again, with these or other arguments, changes nothing"
     return error.hint

@@ -99,8 +99,9 @@ def test_an_unknown_skill_is_answered_with_the_nearest_name(silo):
 def test_search_finds_at_most_what_was_asked_for(silo):
     assert len(silo("search", "show", "ask", "return", "-k", "2", "--json").json["tools"]) == 2
     found = silo("search", "zzz")
-    assert (found.status, found.out) == (0, "")
-    assert silo("search", "zzz", "--json").json == {"query": "zzz", "tools": []}
+    assert found.status == 0
+    assert "nothing fits clearly" in found.err
+    assert all(tool["low_confidence"] for tool in silo("search", "zzz", "--json").json["tools"])
 
 
 def test_the_audit_log_shows_calls_and_refusals_and_verifies(silo):

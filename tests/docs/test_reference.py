@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 import silo
-from silo.catalog.header_schema import SecretTable, SiloTable
+from silo.catalog.header_schema import SecretTable, SiloTable, ToolTable
 from silo.cli.documents import result_document
 from silo.config.schema import Config
 from silo.model import Isolation, Logs, Result
@@ -50,9 +50,9 @@ def test_the_header_page_has_every_key(pages):
     text = pages["docs/reference/skill-header.md"]
     missing = [
         key
-        for table in (SiloTable, SecretTable)
+        for table in (SiloTable, SecretTable, ToolTable)
         for key in table.model_fields
-        if f"`{key}`" not in text and key != "secrets"
+        if f"`{key}`" not in text and key not in ("secrets", "tools")
     ]
     assert missing == []
 

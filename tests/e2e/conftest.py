@@ -124,7 +124,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def settings(shared: Path) -> str:
     """The `silo.toml` of the tests: no guests kept warm, so that a guest is a call; all tools listed."""
-    return f'[sandbox]\nwarm = 0\n[files]\nallow_read = ["{shared}"]\n[server]\ndirect_budget_tools = 100\n'
+    return f'[sandbox]\nwarm = 0\n[files]\nallow_read = ["{shared}"]\n[server]\ndirect_budget_tokens = 100_000\n'
 
 
 @pytest.fixture(scope="session")

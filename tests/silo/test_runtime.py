@@ -13,11 +13,13 @@ from silo.config.schema import Config
 from silo.errors import (
     ApprovalRequired,
     ArgumentsInvalid,
+    CallDenied,
     ConfigUnknownKey,
     HomeUnsafe,
     SandboxUnavailable,
     SecretMissing,
     SkillUnknown,
+    ToolUnknown,
     UsageError,
 )
 from silo.model import Caller, Isolation, ProgressReport
@@ -268,3 +270,105 @@ def test_importing_the_runtime_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert not loaded & {"cryptography", "keyring", "jsonschema", "mcp", "typer", "rich", "tomlkit", "uv", "trio"}
+
+
+def rules(*rules):
+    return Config.model_validate({"policy": {"rules": rules}})
+
+
+async def test_what_the_rules_deny_is_not_found_not_hinted_at_and_refused_with_the_reason_whatever_the_arguments(make):
+    config = rules({"verdict": "deny", "tool": "demo.echo", "callers": ["mcp"], "reason": "not for agents"})
+    async with make(config=config, caller=Caller("mcp", "client-1")) as silo:
+        await silo.install(make.source, agree=agree)
+        assert await silo.outlooks() == {"demo.echo": "denied", "demo.guarded": "asks", "demo.keyed": "runs"}
+        for query in ("demo.echo", "say a word again"):
+            assert "demo.echo" not in [match.tool.id for match in await silo.search(query)]
+        for arguments in ({"text": "hi"}, {"text": 5, "nonsense": {}}):
+            with pytest.raises(CallDenied, match="not for agents"):
+                await silo.call("demo.echo", arguments)
+        for name in ("demo.ecco", "demo.echoo", "edmo.echo", "say a word again"):
+            with pytest.raises((SkillUnknown, ToolUnknown)) as caught:
+                await silo.call(name)
+            assert "demo.echo" not in caught.value.hint
+        outcomes = [record.body.get("outcome") for record in read(silo.home)]
+        assert outcomes.count("denied") == 2
+    async with make(config=config, caller=Caller("library")) as silo:
+        assert (await silo.search("demo.echo"))[0].tool.id == "demo.echo"
+        assert (await silo.call("demo.echo", {"text": "hi"})).data == {"text": "hi"}
+
+
+async def test_only_calls_that_succeed_teach_and_only_whoever_made_them(make):
+    async def act(request, on_progress):
+        if request.tool == "guarded":
+            return GuestReply(Finished(text="no", is_error=True))
+        return GuestReply(Finished(text="yes"))
+
+    backend = FakeBackend(act, described=described())
+    agent, other = Caller("mcp", "one", "s1"), Caller("mcp", "two", "s2")
+    async with make(backend=backend, channel=ScriptedChannel([Answer(True, "yes")]), caller=agent) as silo:
+        await silo.install(make.source, agree=agree)
+        for tool, request in (
+            ("guarded", "parrot please repeat"),
+            ("keyed", "open the cupboard"),
+            ("echo", "shout it out loud"),
+        ):
+            await silo.search(request, limit=3)
+            try:
+                await silo.call(f"demo__{tool}", {"text": "hello"})
+            except SecretMissing:
+                assert tool == "keyed"
+    learned = (silo.home / "learned.json").read_text()
+    assert "shout it out loud" in learned
+    assert "parrot" not in learned, "the tool reported a failure"
+    assert "cupboard" not in learned, "the call was refused"
+    async with make(backend=backend) as silo:
+        assert await silo.usage(agent) == {"demo.echo": 1}
+        assert await silo.usage(other) == {}
+        (first, *_) = await silo.search("shout it", caller=agent)
+        assert (first.tool.id, first.why) == ("demo.echo", ("examples: shout",))
+        assert not any("examples" in why for match in await silo.search("shout it", caller=other) for why in match.why)
+        assert await silo.uninstall("demo")
+    assert "demo.echo" not in (silo.home / "learned.json").read_text()
+
+
+async def test_with_learning_off_nothing_is_written_and_nothing_that_was_is_used(make):
+    agent = Caller("mcp", "one", "s1")
+    off = Config.model_validate({"router": {"learning": False}})
+    written = []
+    for config in (Config(), off):
+        async with make(config=config, caller=agent) as silo:
+            await silo.install(make.source, agree=agree)
+            await silo.search("shout it out loud", limit=3)
+            await silo.call("demo.echo", {"text": "hello"})
+        written.append((silo.home / "learned.json").read_bytes())
+    assert written[0] == written[1]
+    async with make(config=off, caller=agent) as silo:
+        assert await silo.usage() == {}
+        assert not any("examples" in why for match in await silo.search("shout it") for why in match.why)
+        assert await silo.forget()
+        assert not await silo.forget()
+
+
+async def test_a_name_that_is_a_description_is_answered_with_the_tool(make):
+    async with make() as silo:
+        await silo.install(make.source, agree=agree)
+        with pytest.raises(ToolUnknown) as caught:
+            await silo.call("say a word again")
+        assert "'demo.echo'" in caught.value.hint
+
+
+async def test_examples_in_the_header_are_shown_before_the_install_and_used_after_it(make, tmp_path):
+    header, _, rest = SCRIPT.partition('# ///\n"""')
+    (tmp_path / "demo" / "skill.py").write_text(
+        f'{header}# [tool.silo.tools.echo]\n# examples = ["parrot what I say"]\n# ///\n"""{rest}'
+    )
+    plans = []
+    async with make() as silo:
+        await silo.install(make.source, agree=lambda plan: remember(plans, plan))
+        assert (await silo.search("parrot"))[0].why == ("examples: parrot",)
+    assert plans[0].header.examples == {"echo": ("parrot what I say",)}
+
+
+async def remember(plans, plan):
+    plans.append(plan)
+    return True

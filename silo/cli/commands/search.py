@@ -1,8 +1,9 @@
-"""`silo search`: find tools by what they do. Ranking is `silo.router`'s."""
+"""`silo search`: find tools by what they do, and see why. Ranking is `silo.router`'s."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,6 +11,11 @@ from silo.cli.options import CALLS, AsJson, add_command
 
 if TYPE_CHECKING:
     from silo.cli.session import Session
+    from silo.policy.visible import Outlook
+    from silo.router.rank import Match
+
+WHY_CHARS = 40
+"""Of a reason in the table: the tool and what it does matter more; `--json` has all of it."""
 
 
 def register(app: typer.Typer) -> None:
@@ -19,33 +25,77 @@ def register(app: typer.Typer) -> None:
 
 def search(
     ctx: typer.Context,
-    query: Annotated[list[str], typer.Argument(metavar="QUERY", help="What the tool should do.")],
+    query: Annotated[list[str] | None, typer.Argument(metavar="QUERY", help="What the tool should do.")] = None,
     limit: Annotated[int, typer.Option("-k", "--limit", min=1, max=100, help="How many at most.")] = 5,
+    skill: Annotated[str | None, typer.Option("--skill", metavar="NAME", help="Look only among its tools.")] = None,
+    caller: Annotated[
+        Literal["mcp", "cli", "library"],
+        typer.Option(help="Whose view: what the rules deny it always is not found. An agent's is `mcp`."),
+    ] = "cli",
     as_json: AsJson = False,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Forget what agents have searched for and called, and search nothing.")
+    ] = False,
 ) -> None:
     """Find installed tools by what they do, best first.
 
-    silo search sign a token
-    silo search "rows of a csv file" -k 3 --json
+        silo search sign a token
+        silo search "rows of a csv file" -k 3 --json
+
+    WHY names the words that a tool was found by, and where they stand. A tool that asks a person first, or does so for some
+    arguments, says so under APPROVAL.
     """
     import anyio
 
-    from silo.cli.documents import first_line, tool_document
     from silo.cli.render import emit_json, emit_table, say
+    from silo.errors import UsageError
+    from silo.model import Caller
 
     session: Session = ctx.obj
-    runtime = session.open_runtime()
-    words = " ".join(query)
+    words = " ".join(query or ())
+    if forget:
+        if query:
+            raise UsageError("--forget searches nothing", hint="leave the query out, or --forget")
+        known = anyio.run(session.open_runtime().forget)
+        say("forgotten: what agents searched for and called" if known else "there was nothing to forget")
+        return
+    if not words.strip():
+        raise UsageError("there is no query", hint="say what the tool should do: silo search sign a token")
+    runtime = session.open_runtime(caller=None if caller == "cli" else Caller(caller))
 
-    matches = anyio.run(lambda: runtime.search(words, limit=limit))
+    async def find() -> tuple[tuple[Match, ...], Mapping[str, Outlook]]:
+        return await runtime.search(words, limit=limit, skill=skill), await runtime.outlooks()
+
+    matches, outlooks = anyio.run(find)
     if as_json:
-        found = [{**tool_document(match.tool), "score": match.score} for match in matches]
-        emit_json({"query": words, "tools": found})
+        tools = [_document(match, outlooks.get(match.tool.id, "asks")) for match in matches]
+        emit_json({"query": words, "caller": caller, "tools": tools})
     elif not matches:
         say("no installed tool does that; `silo list` shows what is installed")
     else:
-        rows = [
-            (match.tool.id, "asks" if match.tool.require_approval else "", first_line(match.tool.description))
-            for match in matches
-        ]
-        emit_table(("TOOL", "APPROVAL", "DOES"), rows)
+        emit_table(
+            ("TOOL", "APPROVAL", "WHY", "DOES"), [_row(match, outlooks.get(match.tool.id, "asks")) for match in matches]
+        )
+        if matches[0].low_confidence:
+            say("nothing fits clearly; these are the nearest. Other words may find more")
+
+
+def _document(match: Match, outlook: Outlook) -> dict[str, object]:
+    from silo.cli.documents import tool_document
+
+    return {
+        **tool_document(match.tool),
+        "score": match.score,
+        "why": list(match.why),
+        "low_confidence": match.low_confidence,
+        "siblings": list(match.siblings),
+        "outlook": outlook,
+    }
+
+
+def _row(match: Match, outlook: Outlook) -> tuple[str, str, str, str]:
+    from silo.cli.documents import first_line
+
+    why = "; ".join(match.why) or "near in meaning"
+    short = why if len(why) <= WHY_CHARS else f"{why[: WHY_CHARS - 1]}…"
+    return match.tool.id, "" if outlook == "runs" else outlook, short, first_line(match.tool.description)

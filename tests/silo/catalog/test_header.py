@@ -244,3 +244,36 @@ def test_any_header_text_is_within_the_bounds_or_refused(parts: list[str]):
 @given(st.from_regex(r"[a-z][a-z0-9_]{0,31}", fullmatch=True))
 def test_a_namespace_is_already_what_a_name_becomes(name: str):
     assert namespace_from(name) == name
+
+
+def test_examples_are_read_by_tool():
+    header = read(
+        PYTHON
+        + """
+        [tool.silo.tools.sign]
+        examples = ["sign a token", "Token für Anna ausstellen"]
+        [tool.silo.tools.verify]
+        """.replace("        ", "")
+    )
+    assert header.examples == {"sign": ("sign a token", "Token für Anna ausstellen")}
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint", "hint"),
+    [
+        ('[tool.silo.tools.sign]\nexample = ["x"]', "unknown key 'tool.silo.tools.sign.example'", "'examples'"),
+        ('[tool.silo.tools.sign]\nexamples = "x"', "'tool.silo.tools.sign.examples'", "up to 10 requests"),
+        (f"[tool.silo.tools.sign]\nexamples = {['x'] * 11}", "at most 10 items", "up to 10 requests"),
+        (f"[tool.silo.tools.sign]\nexamples = ['{'x' * 201}']", "at most 200 characters", "up to 10 requests"),
+        ("[tool.silo.tools.sign]\nexamples = [' ']", "a request in words", "up to 10 requests"),
+        ('[tool.silo.tools.sign]\nexamples = ["a\\nb"]', "one line of printable", "up to 10 requests"),
+        ('[tool.silo.tools.sign]\nexamples = ["a\u200bb"]', "one line of printable", "up to 10 requests"),
+        ('[tool.silo.tools.Sign]\nexamples = ["x"]', "a tool's name is", "name the function"),
+        ('[tool.silo.tool.sign]\nexamples = ["x"]', "unknown key 'tool.silo.tool'", "'tools'"),
+    ],
+)
+def test_examples_that_are_none_are_refused_with_the_place(table, complaint, hint):
+    error = refusal(script(f"{PYTHON}{table}\n"))
+    assert complaint in error.message
+    assert error.message.startswith("demo/skill.py:")
+    assert hint in error.hint

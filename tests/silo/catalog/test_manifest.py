@@ -139,3 +139,13 @@ def test_an_unknown_key_is_refused():
     extra = GOLDEN.read_text(encoding="utf-8").replace('"memory_mib": 512,', '"memory_mib": 512,\n    "more": 1,')
     with pytest.raises(ManifestInvalid, match="more"):
         decode_manifest(extra, FOLDER)
+
+
+def test_examples_of_a_header_are_kept_and_a_record_without_any_is_as_it_always_was():
+    examples = {"act": ("act now", "tu etwas")}
+    skill = replace(SKILL, header=replace(SKILL.header, examples=examples))
+    text = encode_manifest(skill)
+    assert decode_manifest(text, FOLDER).header.examples == examples
+    assert "examples" not in encode_manifest(SKILL)
+    with pytest.raises(ManifestInvalid):
+        decode_manifest(text.replace('"act now"', "5"), FOLDER)

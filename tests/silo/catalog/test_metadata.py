@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -149,3 +150,11 @@ def test_any_value_in_any_place_is_read_or_refused(outer: str, inner: str, value
         except SkillMetadataInvalid:
             continue
         assert {secret for one in found.tools for secret in one.secrets} <= set(HEADER.secrets)
+
+
+def test_examples_for_a_tool_that_there_is_not_are_refused_with_the_nearest_name():
+    """The author misspelt it, and would wonder why they do nothing."""
+    error = refusal(said(tool(name="act")), replace(HEADER, examples={"akt": ("act now",)}))
+    assert "examples for a tool 'akt'" in error.message
+    assert error.hint == "did you mean 'act'?"
+    assert read_metadata(said(tool(name="act")), replace(HEADER, examples={"act": ("act now",)})).tools

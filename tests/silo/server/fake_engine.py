@@ -8,14 +8,14 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 
-from silo.errors import ApprovalPending, CallDenied, SkillRaised, ToolUnknown
+from silo.errors import ApprovalPending, CallDenied, SkillRaised, SkillUnknown, ToolUnknown
 from silo.model import (
     Caller,
     File,
@@ -87,7 +87,10 @@ def make_result(text: str = "", **changes: Any) -> Result:
 @dataclass(frozen=True)
 class FakeMatch:
     tool: Tool
-    score: float
+    score: float = 1.0
+    why: tuple[str, ...] = ()
+    low_confidence: bool = False
+    siblings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -111,6 +114,7 @@ class FakeQuestion:
 class FakeEngine:
     """`calls` holds what arrived, `ran` what a guest was started for; `script` says what a tool does, by id.
 
+    `outlook` says what the rules make of a tool, if not what it asks for itself; `used` how often each client has called each tool.
     Tools in `asks` need a person, once for each title that they have there; `questions` are those that stand, by call and title.
     """
 
@@ -130,6 +134,9 @@ class FakeEngine:
     ran: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     numbers: itertools.count[int] = field(default_factory=itertools.count)
     link: str = "http://127.0.0.1:9/ask/"
+    outlook: dict[str, str] = field(default_factory=dict)
+    used: dict[str, dict[str, int]] = field(default_factory=dict)
+    while_searching: Callable[[], None] | None = None
 
     def install(self, skill: Skill, **scripts: Script) -> None:
         self.installed[skill.namespace] = skill
@@ -147,17 +154,38 @@ class FakeEngine:
     async def tools(self) -> tuple[Tool, ...]:
         return tuple(tool for skill in self.installed.values() for tool in skill.tools)
 
-    async def search(self, query: str, *, limit: int = 5) -> tuple[FakeMatch, ...]:
-        self.searches.append((query, limit))
+    async def outlooks(self, caller: Caller) -> dict[str, str]:
+        return {
+            tool.id: self.outlook.get(tool.id, "asks" if tool.require_approval else "runs")
+            for tool in await self.tools()
+        }
+
+    async def usage(self, caller: Caller) -> dict[str, int]:
+        return self.used.get(caller.client, {})
+
+    async def find(
+        self, queries: Sequence[str], *, limit: int = 5, skill: str | None = None, caller: Caller | None = None
+    ) -> tuple[tuple[FakeMatch, ...], ...]:
+        """Find the tools that share a word with the query."""
+        self.searches += [(query, limit) for query in queries]
         if self.failure is not None:
             raise self.failure
+        outlooks = await self.outlooks(caller or Caller("mcp"))
+        tools = [tool for tool in await self.tools() if outlooks[tool.id] != "denied" and skill in (None, tool.skill)]
+        if skill is not None and not tools:
+            raise SkillUnknown(f"no skill {skill[:100]!r} is installed", hint="did you mean 'demo'?")
+        found = tuple(tuple(self._matches(query, tools)[:limit]) for query in queries)
+        if self.while_searching is not None:
+            self.while_searching()
+        return found
+
+    def _matches(self, query: str, tools: Sequence[Tool]) -> list[FakeMatch]:
         words = set(query.lower().replace(".", " ").split())
-        found = [
-            tool
-            for tool in await self.tools()
-            if words & set(f"{tool.id} {tool.description}".lower().replace(".", " ").split())
+        fitting = [
+            tool for tool in tools if words & set(f"{tool.id} {tool.description}".lower().replace(".", " ").split())
         ]
-        return tuple(FakeMatch(tool, 1.0) for tool in found[:limit])
+        siblings = tuple(tool.name for tool in tools if tool not in fitting)[:3]
+        return [FakeMatch(tool, 1.0, ("description: add",), len(words) > 3, siblings) for tool in fitting]
 
     async def call(
         self,
@@ -172,6 +200,8 @@ class FakeEngine:
         self.calls.append((tool, dict(arguments or {}), caller))
         if tool not in {known.id for known in await self.tools()}:
             raise ToolUnknown(f"no tool is called {tool!r}", hint=self.hint)
+        if self.outlook.get(tool) == "denied":
+            raise CallDenied(f"{tool} may not run: not for agents", hint="ask whoever wrote the rules of this machine")
         report = on_progress or (lambda report: None)
         try:
             await self._settle(tool, arguments or {}, report, patience_s, shows_links)

@@ -64,10 +64,10 @@ async def test_small_catalogue_is_listed_beside_search_and_execute(engine, mode)
 
 @pytest.mark.parametrize(
     ("expose", "budget", "direct"),
-    [("auto", 8, True), ("auto", 7, False), ("direct", 0, True), ("router", 100, False)],
+    [("auto", 4000, True), ("auto", 400, False), ("direct", 0, True), ("router", 100_000, False)],
 )
 async def test_catalogue_over_the_budget_is_reached_through_search_only(engine, mode, expose, budget, direct):
-    options = ServerOptions(version="0", expose=expose, direct_budget_tools=budget)
+    options = ServerOptions(version="0", expose=expose, direct_budget_tokens=budget)
     async with connect(engine, mode, options) as client:
         names = [tool.name for tool in (await client.list_tools()).tools]
         assert ("demo__add" in names) is direct
@@ -105,12 +105,10 @@ async def test_search_answer_is_enough_to_call_the_tool(engine, mode):
         assert match == {
             "tool": "demo.add",
             "summary": "Add two numbers.",
-            "requires_approval": False,
-            "input_schema": {
-                "type": "object",
-                "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
-                "required": ["a", "b"],
-            },
+            "arguments": "a: integer, b: integer",
+            "approval": "none",
+            "why": ["description: add"],
+            "siblings": ["crash", "echo", "fail"],
         }
         assert json.loads(text_of(found).splitlines()[1]) == match
         called = await client.call_tool("silo_execute", {"tool": match["tool"], "arguments": {"a": 20, "b": 22}})
@@ -118,31 +116,23 @@ async def test_search_answer_is_enough_to_call_the_tool(engine, mode):
     assert engine.searches == [("add numbers", 1)]
 
 
-async def test_search_says_that_descriptions_come_from_strangers(engine, mode):
-    async with connect(engine, mode) as client:
-        found = await client.call_tool("silo_search", {"query": "add"})
-    assert "never as instructions" in text_of(found).splitlines()[0]
-    assert "never as instructions" in found.structured_content["note"]
-
-
-async def test_search_without_a_match_is_an_answer(engine, mode):
-    async with connect(engine, mode) as client:
-        found = await client.call_tool("silo_search", {"query": "quantum"})
-    assert not found.is_error
-    assert found.structured_content["tools"] == []
-    assert "No tool fits" in text_of(found)
-
-
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         ({}, "'query' must be"),
         ({"query": 5}, "'query' must be"),
-        ({"query": "x" * 5000}, "'query' must be"),
+        ({"queries": "add"}, "'queries' must be"),
+        ({"queries": []}, "'queries' must be"),
+        ({"queries": ["add"] * 9}, "'queries' must be"),
+        ({"queries": ["add", 5]}, "'queries' must hold"),
+        ({"query": "add", "queries": ["add"]}, "both given"),
         ({"query": "x", "limit": 0}, "'limit' must be"),
         ({"query": "x", "limit": 21}, "'limit' must be"),
         ({"query": "x", "limit": True}, "'limit' must be"),
         ({"query": "x", "limit": "3"}, "'limit' must be"),
+        ({"query": "x", "skill": 3}, "'skill' must be"),
+        ({"query": "x", "detail": "all"}, "'detail' must be"),
+        ({"query": "x", "detail": ["full"]}, "'detail' must be"),
         ({"query": "x", "k": 3}, "no argument 'k'"),
     ],
 )
@@ -451,7 +441,9 @@ JSON = st.recursive(
     max_leaves=10,
 )
 ARGUMENTS = st.dictionaries(
-    st.sampled_from(["tool", "arguments", "query", "limit"]) | st.text(max_size=5), JSON, max_size=4
+    st.sampled_from(["tool", "arguments", "query", "queries", "limit", "skill", "detail"]) | st.text(max_size=5),
+    JSON,
+    max_size=4,
 )
 
 

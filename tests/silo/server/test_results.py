@@ -155,7 +155,9 @@ AGAIN = "`silo install` the skill again: its tools differ from what was recorded
 )
 def test_a_model_is_told_what_it_can_do_and_a_user_what_only_they_can(error, hint):
     meta = error_result(error).meta or {}
-    assert meta["dev.silo/error"]["hint"] == (hint or "silo_search shows the input schema of each tool that it finds")
+    assert meta["dev.silo/error"]["hint"] == (
+        hint or "silo_search with the tool's id as the query shows it whole, schemas included"
+    )
 
 
 def test_error_of_a_skill_shows_the_end_of_a_long_traceback():

@@ -1,0 +1,90 @@
+"""What `possible_verdicts` promises: no call gets a verdict that it does not name, and what is hidden is denied always."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from silo.model import Caller
+from silo.policy.evaluate import decide
+from silo.policy.patterns import Glob
+from silo.policy.rules import CALLERS, Rule
+from silo.policy.visible import outlook, outlooks, possible_verdicts
+from silo.testing.fakes import make_skill, make_tool
+
+MCP = Caller("mcp")
+
+callers = st.sampled_from(CALLERS).map(Caller)
+tools = st.builds(
+    make_tool, st.sampled_from(["read", "write"]), skill=st.sampled_from(["a", "b"]), require_approval=st.booleans()
+)
+arguments = st.dictionaries(st.sampled_from(["x", "y"]), st.sampled_from(["p", "q", 1, None, ["p"], {"z": "p"}]))
+rules = st.builds(
+    Rule,
+    st.just("rule"),
+    st.sampled_from(["allow", "ask", "deny"]),
+    st.lists(st.sampled_from(["*", "a.*", "b.write", "*.read"]).map(Glob), min_size=1, max_size=2).map(tuple),
+    st.dictionaries(st.sampled_from(["x", "y"]), st.sampled_from(["p", "*"]).map(lambda p: (Glob(p),)), max_size=1),
+    st.lists(st.sampled_from(CALLERS), min_size=1, unique=True).map(tuple),
+)
+rule_lists = st.lists(rules, max_size=5)
+
+
+def rule(of, tool="*", *, callers=CALLERS, **patterns):
+    return Rule("rule", of, (Glob(tool),), {path: (Glob(text),) for path, text in patterns.items()}, callers)
+
+
+@given(tools, st.booleans(), arguments, callers, rule_lists)
+def test_no_call_gets_a_verdict_that_was_not_possible(tool, header_asks, given_arguments, caller, standing):
+    header = make_skill(tool, require_approval=header_asks).header
+    decided = decide(tool, header, given_arguments, caller, standing).verdict
+    assert decided in possible_verdicts(tool, header, caller, standing)
+
+
+@given(tools, arguments, callers, rule_lists)
+def test_what_is_hidden_is_denied_whatever_its_arguments_are(tool, given_arguments, caller, standing):
+    header = make_skill(tool).header
+    if outlook(tool, header, caller, standing) == "denied":
+        assert decide(tool, header, given_arguments, caller, standing).verdict == "deny"
+
+
+@given(tools, callers, rule_lists, rules)
+def test_another_rule_never_brings_a_hidden_tool_back(tool, caller, standing, added):
+    header = make_skill(tool).header
+    if outlook(tool, header, caller, standing) == "denied":
+        assert outlook(tool, header, caller, [added, *standing]) == "denied"
+
+
+@given(tools, callers, rule_lists, st.randoms())
+def test_the_order_of_rules_plays_no_part(tool, caller, standing, random):
+    header = make_skill(tool).header
+    shuffled = list(standing)
+    random.shuffle(shuffled)
+    assert outlook(tool, header, caller, shuffled) == outlook(tool, header, caller, standing)
+
+
+@pytest.mark.parametrize(
+    ("standing", "asks", "expected"),
+    [
+        ([], False, "runs"),
+        ([], True, "asks"),
+        ([rule("deny")], False, "denied"),
+        ([rule("deny", "other.*")], False, "runs"),
+        ([rule("deny", callers=("cli",))], False, "runs"),
+        ([rule("deny", path="/etc/*")], False, "depends"),
+        ([rule("deny", path="/etc/*")], True, "asks"),
+        ([rule("ask", amount="1*")], False, "depends"),
+        ([rule("ask"), rule("allow")], False, "asks"),
+        ([rule("allow")], True, "runs"),
+        ([rule("allow", repo="acme/*")], True, "depends"),
+        ([rule("allow"), rule("deny")], False, "denied"),
+        ([rule("ask"), rule("deny")], False, "denied"),
+    ],
+)
+def test_the_outlook_says_what_a_caller_has_to_expect(standing, asks, expected):
+    tool = make_tool(require_approval=asks)
+    assert outlook(tool, make_skill(tool).header, MCP, standing) == expected
+
+
+def test_each_tool_of_each_skill_has_an_outlook():
+    skill = make_skill(make_tool("read"), make_tool("write"))
+    assert outlooks([skill], MCP, [rule("deny", "demo.write")]) == {"demo.read": "runs", "demo.write": "denied"}
