@@ -13,7 +13,8 @@
 
 Each becomes a folder with `tools.jsonl` and `queries.jsonl`, described in docs/reference/routing-score.md. Nothing of it goes into silo's
 wheel. Where a source has more requests than one set should weigh (`metatool`: thousands for some tools; `bfcl`: the same functions
-again and again), ten for each are drawn with a fixed seed; another draw of the same source moves recall@5 by a few tenths of a point.
+again and again), ten for each are drawn with a fixed seed; another draw of the same source can move recall@5
+of `metatool` by a point and a half.
 Needs git, and 2 GB for the clones, which are deleted again.
 """
 
