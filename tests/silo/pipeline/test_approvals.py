@@ -520,3 +520,44 @@ async def test_a_yes_to_another_call_in_between_does_not_take_the_question_down(
     with pytest.raises(ApprovalPending) as again:
         await agent(it, "one", patience_s=0)
     assert again.value.question == first.value.question
+
+
+async def test_of_two_calls_that_both_saw_one_yes_only_one_runs(asking):
+    """Both look, both get their secrets, and only then is the yes used up: the one that comes second must ask."""
+
+    class BothAreHere:
+        def __init__(self):
+            self.count, self.event = 0, anyio.Event()
+
+        async def __aenter__(self):
+            self.count += 1
+            if self.count == 2:
+                self.event.set()
+            with anyio.fail_after(5):
+                await self.event.wait()
+
+        async def __aexit__(self, *exc):
+            return None
+
+    it = asking(GUARDED)
+    with pytest.raises(ApprovalPending):
+        await agent(it, patience_s=0)
+    (posted,) = it.decisions.waiting()
+    it.decisions.decide(posted.id, posted.digest, YES, by="the page")
+    pipeline = replace(it.pipeline(), slots=BothAreHere())
+    outcomes = []
+
+    async def one():
+        try:
+            await pipeline.run(
+                Call("c", "demo.echo", {"text": "x"}, Caller("mcp", "test-client", session="s1"), patience_s=0)
+            )
+            outcomes.append("ran")
+        except ApprovalPending:
+            outcomes.append("pending")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one)
+        tasks.start_soon(one)
+    assert sorted(outcomes) == ["pending", "ran"]
+    assert len(it.backend.requests) == 1
