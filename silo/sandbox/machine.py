@@ -36,6 +36,10 @@ class Machine:
     Attributes:
         binary: QEMU's program.
         options: of `-machine`, without the memory backend.
+        firmware: the file that QEMU is told to start the machine with (`-bios`), or empty where `-kernel` needs none. It is
+            always named: what QEMU takes by itself differs from one distribution to the next (`bios-microvm.bin` is a link to
+            qboot in Debian 12 and a SeaBIOS in Debian 13, which boots no kernel without option ROMs).
+        firmware_package: Debian's and Ubuntu's package with that file.
         console: the guest's serial console, as in `console=`.
         kernel_packages: Debian's and Ubuntu's packages with a kernel for virtual machines, in order of preference.
         kernel_names: how the kernel's file is called inside such a package.
@@ -49,6 +53,8 @@ class Machine:
     kernel_packages: tuple[str, ...]
     kernel_names: tuple[str, ...]
     accelerators: tuple[Accelerator, ...]
+    firmware: str = ""
+    firmware_package: str = ""
 
 
 # A boot translates more than 64 MiB of code, and would throw it away and translate again.
@@ -68,6 +74,8 @@ MACHINES: dict[str, Machine] = {
             Accelerator("hvf", "", "host", system="Darwin"),
             _TCG,
         ),
+        firmware="qboot.rom",
+        firmware_package="qemu-system-data",
     ),
     "aarch64": Machine(
         binary="qemu-system-aarch64",

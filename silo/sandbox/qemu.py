@@ -14,6 +14,7 @@ import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,25 @@ _QEMU_MIB = 2048
 """Address space that QEMU may use beyond the guest's memory: code, translated code, and glibc's arenas (64 MiB each, reserved)."""
 
 _MAX_QMP_BYTES = 1 << 20
+_FIRMWARE_FOLDERS = ("/usr/share/qemu", "/usr/share/qboot", "/opt/homebrew/share/qemu")
+"""Searched after the folders that QEMU names."""
+
+_FIRMWARE = "/boot/firmware"
+"""Where a confined QEMU sees its firmware."""
+
 _SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin"
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """The file that a machine starts with (`-bios`).
+
+    Attributes:
+        digest: SHA-256 in hex of its contents; a template is restored only under the firmware that it was made with.
+    """
+
+    path: Path
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -35,6 +54,7 @@ class Qemu:
     """A QEMU of this host that can be started.
 
     Attributes:
+        firmware: what `Machine.firmware` names, found on this host; None for a machine that needs none.
         version: e.g. `7.2.22`.
         can_map_read_only: it can map guest memory out of a file that it opens read-only (`rom=off`, QEMU 8.2 and later).
         tsc_khz: the rate of the guest's time stamp counter, where the guest can't find it out by itself (see `tsc_guess`).
@@ -46,6 +66,7 @@ class Qemu:
     can_map_read_only: bool
     machine: Machine
     accelerator: Accelerator
+    firmware: Firmware | None = None
     tsc_khz: int | None = None
 
     @property
@@ -82,6 +103,18 @@ def ask_version(binary: Path) -> str:
     out = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False, env={}).stdout
     found = re.search(r"version (\d+(?:\.\d+)+)", out)
     return found.group(1) if found else "unknown"
+
+
+def find_firmware(binary: Path, name: str) -> Firmware | None:
+    """Look for a firmware file in the folders where this QEMU keeps its data (`man 1 qemu`, `-L help`); None if it is in none."""
+    out = subprocess.run([binary, "-L", "help"], capture_output=True, text=True, check=False, env={}).stdout
+    for folder in [*out.splitlines(), *_FIRMWARE_FOLDERS]:
+        try:
+            path = (Path(folder) / name).resolve(strict=True)
+            return Firmware(path, sha256(path.read_bytes()).hexdigest())
+        except OSError:
+            continue
+    return None
 
 
 def can_map_read_only(version: str) -> bool:
@@ -141,6 +174,7 @@ def arguments(
         *("-machine", f"{qemu.machine.options},memory-backend=ram,dump-guest-core=off,mem-merge=off"),
         *("-accel", ",".join(part for part in (accelerator.name, accelerator.options) if part)),
         *("-cpu", accelerator.cpu, "-smp", "1", "-m", f"{memory.mib}M", "-object", backend),
+        *(("-bios", _FIRMWARE) if qemu.firmware else ()),
         *("-nodefaults", "-no-user-config", "-nographic", "-no-reboot"),
         *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
         *("-chardev", f"socket,id=monitor,fd={monitor}", "-mon", "chardev=monitor,mode=control"),
@@ -193,6 +227,8 @@ def confine(
     wrap += ["--ro-bind-try", "/etc/alternatives", "/etc/alternatives", "--proc", "/proc", "--dev", "/dev"]
     if device:
         wrap += ["--dev-bind", device, device]
+    if qemu.firmware is not None:
+        wrap += ["--ro-bind", str(qemu.firmware.path), _FIRMWARE]
     for inside, path in binds.items():
         wrap += ["--ro-bind", str(path), inside]
     for inside, path in writable.items():

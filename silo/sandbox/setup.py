@@ -22,7 +22,7 @@ from silo.errors import SandboxBroken, SandboxUnavailable
 from silo.sandbox import kernel
 from silo.sandbox.base import OnStep
 from silo.sandbox.machine import KERNEL_MODULES, MACHINES, Machine
-from silo.sandbox.qemu import find_program
+from silo.sandbox.qemu import find_firmware, find_program
 
 _ADMIN_PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
 _APT_ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
@@ -30,7 +30,7 @@ _APT_ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
 
 @dataclass(frozen=True)
 class Program:
-    """A program that silo starts, and the Debian package that has it."""
+    """A program that silo starts, or a file that QEMU needs, and the Debian package that has it."""
 
     name: str
     package: str
@@ -76,12 +76,16 @@ def programs(host: Machine) -> tuple[Program, ...]:
 
 
 def missing_programs(host: Machine) -> tuple[Program, ...]:
-    """Those of `programs` that are not here."""
-    return tuple(
+    """Those of `programs` that are not here, and the machine's firmware if QEMU is here without it. Starts QEMU; blocks."""
+    missing = [
         program
         for program in programs(host)
         if find_program(program.name) is None and shutil.which(program.name, path=_ADMIN_PATH) is None
-    )
+    ]
+    binary = find_program(host.binary)
+    if host.firmware and binary is not None and find_firmware(binary, host.firmware) is None:
+        missing.append(Program(host.firmware, host.firmware_package, "the firmware that starts a microVM"))
+    return tuple(missing)
 
 
 def plan(kernel_folder: Path, *, repair: bool = False) -> Plan:
@@ -121,6 +125,7 @@ def _by_hand(host: Machine, packages: Sequence[str], needs_kernel: bool) -> str:
         lines.append(
             "install with your package manager: QEMU's system emulator for this machine "
             f"({host.binary}), bubblewrap (bwrap) and e2fsprogs (mke2fs)"
+            + (f", and QEMU's firmware {host.firmware} (qboot)" if host.firmware else "")
         )
     if needs_kernel:
         lines.append(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 from typing import Self
 
 from silo.sandbox.link import Descriptors, read_some
 from silo.sandbox.qemu import PORTS
+
+_CONSOLE_BYTES = 64 * 1024
+_CONTROLS = re.compile(r"\x1b(?:\[[0-9;:?]*[A-Za-z]|.)|[^\n\x20-\x7e\xa0-\U0010ffff]")
+"""Escape sequences (ECMA-48 §5.4) and control characters: firmware positions its text with them."""
 
 
 def open_sockets(*, console: bool) -> Sockets:
@@ -21,7 +26,8 @@ class Sockets:
     def __init__(self, *, console: bool) -> None:
         self._pairs = [socket.socketpair() for _ in range(len(PORTS) + 1 + console)]
         self._has_console = console
-        self._said = b""
+        self._unread = b""
+        self._heard = b""
         for ours, _ in self._pairs:
             ours.setblocking(False)
 
@@ -70,18 +76,22 @@ class Sockets:
     async def console_line(self, pattern: re.Pattern[bytes]) -> re.Match[bytes] | None:
         """Read the console until a whole line matches; None if QEMU ends first."""
         while True:
-            while b"\n" in self._said:
-                line, _, self._said = self._said.partition(b"\n")
+            while b"\n" in self._unread:
+                line, _, self._unread = self._unread.partition(b"\n")
                 if found := pattern.search(line):
                     return found
             try:
-                self._said += await read_some(self._pairs[-1][0].fileno())
+                self._hear(data := await read_some(self._pairs[-1][0].fileno()))
+                self._unread = (self._unread + data)[-_CONSOLE_BYTES:]
             except EOFError:
                 return None
 
     def console_text(self) -> str:
-        """What the guest's kernel said on its console so far."""
-        try:
-            return self._pairs[-1][0].recv(64 * 1024).decode(errors="replace") if self._has_console else ""
-        except (BlockingIOError, ConnectionResetError):
-            return ""
+        """What firmware and kernel of the guest have said on its console so far, its end, without control characters."""
+        if self._has_console:
+            with contextlib.suppress(BlockingIOError, ConnectionResetError):
+                self._hear(self._pairs[-1][0].recv(_CONSOLE_BYTES))
+        return _CONTROLS.sub("", self._heard.decode(errors="replace"))
+
+    def _hear(self, data: bytes) -> None:
+        self._heard = (self._heard + data)[-_CONSOLE_BYTES:]

@@ -90,7 +90,7 @@ class Templates:
         """What a template depends on: the unit, and all that a snapshot would not survive a change of."""
         qemu = self._qemu
         parts = [_FORMAT, unit.digest, self._kernel.digest, qemu.version, qemu.machine.options, KERNEL_ARGUMENTS]
-        parts += [qemu.accelerator.name, qemu.accelerator.cpu]
+        parts += [qemu.accelerator.name, qemu.accelerator.cpu, qemu.firmware.digest if qemu.firmware else ""]
         parts.append(_cpu_of_host(with_flags=qemu.accelerator.is_hardware))
         return sha256("\0".join(parts).encode()).hexdigest()
 

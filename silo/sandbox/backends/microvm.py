@@ -39,10 +39,11 @@ from silo.sandbox.qemu import (
     ask_version,
     can_map_read_only,
     confine,
+    find_firmware,
     find_program,
     tsc_guess,
 )
-from silo.sandbox.sockets import open_sockets
+from silo.sandbox.sockets import Sockets, open_sockets
 from silo.sandbox.template import Clone, Templates
 
 _TEMPLATE_S = 120.0
@@ -50,6 +51,10 @@ _TEMPLATE_S = 120.0
 
 _PROBE_MIB = 128
 _PROBE_LINE = re.compile(rb"silo-probe-(\d) ([\d.]+)")
+
+_CONSOLE_LINES = 4
+_CONSOLE_CHARS = 400
+"""How much of a failed guest's console an error quotes; the last lines of a boot fit."""
 
 _CLOCK_NOISE = 0.05
 """The guest's clock and the host's are compared over two seconds on a busy machine; below that it proves nothing."""
@@ -111,7 +116,11 @@ class MicrovmBackend:
         host = setup.machine()
         if host is None:
             return Probe(self.isolation, works=False, detail="", missing=(f"no machine type for {platform.machine()}",))
-        missing = [f"{program.name} is not installed ({program.purpose})" for program in setup.missing_programs(host)]
+        lacking = await anyio.to_thread.run_sync(setup.missing_programs, host)
+        missing = [
+            f"{program.name} is not installed ({program.purpose}; Debian's package {program.package})"
+            for program in lacking
+        ]
         kernel: GuestKernel | None = None
         try:
             kernel = kernels.find(self._kernel_folder)
@@ -123,11 +132,15 @@ class MicrovmBackend:
         if missing or kernel is None or binary is None or bwrap is None:
             return Probe(self.isolation, works=False, detail="", missing=tuple(missing), hint="run `silo setup`")
         version = await anyio.to_thread.run_sync(ask_version, binary)
+        firmware = (
+            await anyio.to_thread.run_sync(find_firmware, binary, host.firmware) if host.firmware else None
+        )  # it is there: nothing is missing
         notes: list[str] = []
         for accelerator in host.accelerators:
             if accelerator.system not in ("", platform.system()):
                 continue
-            qemu = Qemu(binary, bwrap, version, can_map_read_only(version), host, accelerator, tsc_guess(accelerator))
+            read_only = can_map_read_only(version)
+            qemu = Qemu(binary, bwrap, version, read_only, host, accelerator, firmware, tsc_guess(accelerator))
             failure = _unusable_device(accelerator)
             if not failure:
                 boot = await self._remembered_boot(qemu, kernel, refresh=refresh)
@@ -154,7 +167,8 @@ class MicrovmBackend:
 
     async def _remembered_boot(self, qemu: Qemu, kernel: GuestKernel, *, refresh: bool) -> _Boot:
         """How booting a guest with this QEMU went; tried once per boot of the host."""
-        key = f"{qemu.binary}:{qemu.version}:{qemu.accelerator.name}:{kernel.digest}"
+        firmware = qemu.firmware.digest if qemu.firmware else ""
+        key = f"{qemu.binary}:{qemu.version}:{qemu.accelerator.name}:{kernel.digest}:{firmware}"
         remembered = None if refresh else _Boot.parse(self._probes.get(key))
         if remembered is None:
             remembered = await _try_to_boot(qemu, kernel)
@@ -294,16 +308,26 @@ async def _try_to_boot(qemu: Qemu, kernel: GuestKernel) -> _Boot:
                     started = time.monotonic()
                     second = await sockets.console_line(_PROBE_LINE) if first and qemu.tsc_khz else None
                     if first is None:
-                        return _Boot(f"QEMU ended: {process.last_words()}", None)
+                        return _Boot(f"QEMU ended: {process.last_words()}{_said(sockets)}", None)
                     if second is None:
                         return _Boot("", qemu.tsc_khz)
                     guest_s = float(second.group(2)) - float(first.group(2))
                     return _Boot("", _corrected(qemu.tsc_khz, guest_s, time.monotonic() - started))
-                return _Boot(f"a guest was started and did not run (no sign of life within {budget:.0f} s)", None)
+                return _Boot(f"a guest was started and did not run within {budget:.0f} s{_said(sockets)}", None)
             finally:
                 await process.end()
     finally:
         os.close(memory)
+
+
+def _said(sockets: Sockets) -> str:
+    """What a probe's guest put on its console, on one line: its kernel's panic, or else the last lines before it stopped."""
+    lines = [line.strip() for line in sockets.console_text().splitlines() if line.strip()]
+    panic = next((number for number, line in enumerate(lines) if "Kernel panic" in line), None)
+    # After a panic comes a stack trace, which would hide the reason.
+    told = lines[-_CONSOLE_LINES:] if panic is None else lines[panic : panic + 1]
+    said = " | ".join(told)[:_CONSOLE_CHARS]
+    return f"; its console said: {said}" if said else "; its console said nothing"
 
 
 def _corrected(khz: int | None, guest_s: float, host_s: float) -> int | None:

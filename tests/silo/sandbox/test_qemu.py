@@ -2,12 +2,24 @@
 
 import itertools
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from silo.sandbox.machine import MACHINES
-from silo.sandbox.qemu import Boot, Memory, Qemu, arguments, can_map_read_only, confine, rtc_base
+from silo.sandbox.qemu import (
+    Boot,
+    Firmware,
+    Memory,
+    Qemu,
+    arguments,
+    can_map_read_only,
+    confine,
+    find_firmware,
+    find_program,
+    rtc_base,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -15,7 +27,8 @@ GOLDEN = Path(__file__).parent / "golden"
 def qemu(machine, accelerator):
     row = MACHINES[machine]
     found = next(each for each in row.accelerators if each.name == accelerator)
-    return Qemu(Path("/usr/bin") / row.binary, Path("/usr/bin/bwrap"), "7.2.22", False, row, found, 2_000_000)
+    firmware = Firmware(Path("/usr/share/qemu") / row.firmware, "f" * 64) if row.firmware else None
+    return Qemu(Path("/usr/bin") / row.binary, Path("/usr/bin/bwrap"), "7.2.22", False, row, found, firmware, 2_000_000)
 
 
 CASES = [("x86_64", "tcg"), ("x86_64", "kvm"), ("aarch64", "tcg")]
@@ -69,7 +82,16 @@ def test_qemu_is_confined_to_its_own_files():
     assert "--dev-bind" not in wrap
     assert wrap[-4:] == ["--remount-ro", "/proc", "--remount-ro", "/"]
     bound = {source for flag, source in itertools.pairwise(wrap) if flag in ("--ro-bind", "--ro-bind-try")}
-    assert bound <= {"/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/alternatives", "/images/base"}
+    assert bound <= {
+        "/usr",
+        "/lib",
+        "/lib64",
+        "/bin",
+        "/etc/ld.so.cache",
+        "/etc/alternatives",
+        "/images/base",
+        "/usr/share/qemu/qboot.rom",
+    }
     script = line[line.index("-c") + 1]
     assert script.startswith("echo >&0 && read -r _ || exit 1; ulimit -c 0; ")
     assert f"ulimit -v {(256 + 2048) * 1024}" in script
@@ -87,6 +109,44 @@ def test_hardware_virtualisation_opens_its_device_and_no_other():
 )
 def test_which_qemu_maps_memory_read_only(version, expected):
     assert can_map_read_only(version) is expected
+
+
+def test_an_x86_guest_starts_with_the_firmware_that_silo_names_not_with_the_one_that_the_distribution_chose():
+    """In Debian 13 `bios-microvm.bin`, the default, is a SeaBIOS, and no guest booted with it (a past bug)."""
+    line = confine(qemu("x86_64", "tcg"), ["qemu"], memory_mib=256, binds={}, writable={})
+    assert line[line.index("/usr/share/qemu/qboot.rom") - 1 :][:3] == [
+        "--ro-bind",
+        "/usr/share/qemu/qboot.rom",
+        "/boot/firmware",
+    ]
+
+
+@pytest.fixture
+def fake_qemu(tmp_path):
+    """A program that names two folders, as `qemu-system-x86_64 -L help` does."""
+    program = tmp_path / "qemu"
+    program.write_text(f'#!/bin/sh\n[ "$*" = "-L help" ] && printf "%s\\n" {tmp_path}/one {tmp_path}/two\n')
+    program.chmod(0o755)
+    return program
+
+
+def test_firmware_is_looked_for_where_this_qemu_keeps_its_data(fake_qemu, tmp_path):
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "real.rom").write_bytes(b"firmware")
+    (tmp_path / "two" / "silo-test.rom").symlink_to("real.rom")
+    found = find_firmware(fake_qemu, "silo-test.rom")
+    assert found == Firmware(tmp_path / "two" / "real.rom", sha256(b"firmware").hexdigest())
+
+
+def test_firmware_that_is_nowhere_is_none(fake_qemu):
+    assert find_firmware(fake_qemu, "silo-test.rom") is None
+
+
+def test_the_firmware_of_each_machine_is_on_this_host():
+    for row in MACHINES.values():
+        binary = find_program(row.binary)
+        if row.firmware and binary is not None:
+            assert find_firmware(binary, row.firmware) is not None
 
 
 def test_a_time_is_written_in_utc():

@@ -10,7 +10,7 @@ import pytest
 from silo.sandbox.image import Images
 from silo.sandbox.kernel import GuestKernel
 from silo.sandbox.machine import MACHINES
-from silo.sandbox.qemu import Qemu
+from silo.sandbox.qemu import Firmware, Qemu
 from silo.sandbox.template import Templates
 from silo.testing.fakes import fake_unit
 
@@ -40,6 +40,18 @@ def test_two_who_prune_at_once_both_succeed(templates, tmp_path):
     assert sum(counts) == 300
     templates.prune([])
     assert list((tmp_path / "templates").iterdir()) == []
+
+
+def test_a_template_is_made_anew_when_the_firmware_changes(tmp_path):
+    row = MACHINES["x86_64"]
+    kernel = GuestKernel("6.1.0", "k" * 64, Path("/nowhere/vmlinuz"), Path("/nowhere/initramfs"))
+    digests = set()
+    for contents in ("a", "b"):
+        firmware = Firmware(Path("/nowhere/qboot.rom"), contents * 64)
+        qemu = Qemu(Path("/nowhere/qemu"), Path("/nowhere/bwrap"), "7.2.22", False, row, row.accelerators[-1], firmware)
+        one = Templates(tmp_path / "templates", Images(tmp_path / "images"), qemu, kernel)
+        digests.add(one.digest(fake_unit("demo", "d" * 64)))
+    assert len(digests) == 2
 
 
 def test_only_templates_of_other_units_are_pruned(templates, tmp_path):
