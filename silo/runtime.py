@@ -6,7 +6,7 @@
         found = await silo.search("sign a token")
         result = await silo.call("jwt.sign", {"claims": {"sub": "42"}})
 
-`SyncRuntime` is the same without `async`. What a call goes through is told in `silo.pipeline.call`; command line and MCP server are
+`SyncRuntime` is the same without `async`. What a call goes through is told in `silo.calls.pipeline`; command line and MCP server are
 callers of this module like any other.
 """
 
@@ -27,34 +27,34 @@ import anyio
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from silo.audit.log import AuditLog
+from silo.audit.trail import caller_record
+from silo.calls.pipeline import CallPipeline
 from silo.catalog.store import Damaged, SkillStore
-from silo.config.approvals import build_approvals
+from silo.compose.approvals import build_approvals
+from silo.compose.vault import VaultSetup
 from silo.config.home import default_home, prepare_home
 from silo.config.load import load
 from silo.config.schema import Config
-from silo.config.vault import VaultSetup
+from silo.discovery.learned import LearnedFile
+from silo.discovery.search import Finder
 from silo.errors import ArgumentsInvalid, SiloError, SkillUnknown, StateUnusable, ToolUnknown, UsageError
 from silo.model import Call, Caller, Isolation, ProgressReport, Result, Skill, Tool
-from silo.pipeline.audit import AuditLog
-from silo.pipeline.call import CallPipeline
-from silo.pipeline.finding import Finder
-from silo.pipeline.inputs import InputRules
-from silo.pipeline.learned import LearnedFile
-from silo.pipeline.secrets import Secrets
-from silo.pipeline.trail import caller_record
-from silo.pipeline.units import ImageStore, SkillUnits
 from silo.policy.visible import Outlook
 from silo.router.rank import Match
+from silo.runners.choose import Sandboxes
+from silo.runners.units import ImageStore, SkillUnits
 from silo.sandbox.base import KIB, MIB, Backend, Limits, Probe
-from silo.sandbox.choose import Sandboxes
 from silo.sandbox.image import Images
+from silo.schema.files import InputRules
+from silo.secrets.lease import Secrets
 
 if TYPE_CHECKING:
     from silo_interaction import Channel
     from silo_vault import Vault
 
     from silo.catalog.plan import InstallPlan
-    from silo.pipeline.install import Installer
+    from silo.install.installer import Installer
 
 T = TypeVar("T")
 
@@ -332,9 +332,9 @@ class Runtime:
             backend: the isolation in which the script is run to read its tools.
 
         Raises:
-            SiloError: as `silo.pipeline.install.Installer.install` has it; nothing is installed then.
+            SiloError: as `silo.install.installer.Installer.install` has it; nothing is installed then.
         """
-        from silo.pipeline.install import Request
+        from silo.install.installer import Request
 
         self._opened()
         request = Request(source, Path.cwd(), self._caller, name=name, allow_builds=allow_builds, backend=backend)
@@ -402,7 +402,7 @@ class Runtime:
         """Put a secret that a person typed in, and wants kept, into the vault, for that skill alone. Blocks."""
         from silo_vault import VaultError
 
-        from silo.pipeline.secrets import from_vault_error
+        from silo.secrets.lease import from_vault_error
 
         try:
             self.vault.put(name, value, namespace=skill)
@@ -413,7 +413,7 @@ class Runtime:
     def _installer(self) -> Installer:
         from silo.catalog.builtin import builtin_folder
         from silo.catalog.uv import Uv
-        from silo.pipeline.install import Installer
+        from silo.install.installer import Installer
 
         return Installer(
             store=self._store,
@@ -600,8 +600,8 @@ def build_backends(home: Path, config: Config, images: Images, *, resident: bool
         images: the images that units are made of.
         resident: whether this process lives long enough for warm guests to be of use.
     """
-    from silo.sandbox.backends.microvm import MicrovmBackend
-    from silo.sandbox.backends.namespace import NamespaceBackend
+    from silo.sandbox.backends.microvm.backend import MicrovmBackend
+    from silo.sandbox.backends.namespace.backend import NamespaceBackend
 
     warm = config.sandbox.warm if resident else 0
     return (

@@ -22,11 +22,11 @@ import pytest
 
 from silo.catalog.interpreter import inspect_interpreter
 from silo.model import Interpreter, Isolation
-from silo.sandbox import setup
-from silo.sandbox.backends.microvm import MicrovmBackend
-from silo.sandbox.backends.namespace import NamespaceBackend
+from silo.sandbox.backends.microvm.backend import MicrovmBackend
+from silo.sandbox.backends.namespace.backend import NamespaceBackend
 from silo.sandbox.base import Backend, Limits, Unit
 from silo.sandbox.image import Images
+from silo.setup import host as setup
 
 pytest.register_assert_rewrite("silo.testing.conformance")  # before any test imports it
 

@@ -1,4 +1,4 @@
-"""What a person is asked to agree to before a skill is installed. Asking is `silo.pipeline.install`'s."""
+"""What a person is asked to agree to before a skill is installed. Asking is `silo.install.installer`'s."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Text written by strangers that a person or a model will read: hidden characters are found and made visible. Pure.
 
-Redacting secrets is `silo.pipeline.redact`'s; rendering for a terminal or a page is the edge's.
+Redacting secrets is `silo.secrets.redaction`'s; rendering for a terminal or a page is the edge's.
 """
 
 from __future__ import annotations

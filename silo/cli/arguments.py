@@ -1,6 +1,6 @@
 """Turn the words of `silo run` into a tool and its arguments, by the tool's schema. Reading files and checking values are others'.
 
-A word that no type of the schema takes stays text, and `silo.pipeline.arguments` says what is wrong with it: here is decided what a
+A word that no type of the schema takes stays text, and `silo.schema.arguments` says what is wrong with it: here is decided what a
 person probably meant, there what may run.
 """
 

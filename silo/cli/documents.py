@@ -14,7 +14,7 @@ from silo.sandbox.base import Probe
 if TYPE_CHECKING:
     from silo_vault import VaultStatus
 
-    from silo.pipeline.decisions import Entry
+    from silo.approvals.store import Entry
 
 Document = dict[str, Any]
 

@@ -1,6 +1,6 @@
 """Files that a person names on the command line: reading those that go into a call, writing those that come out of it.
 
-A person may name any file that they can read; what an agent may name is `silo.pipeline.inputs`'s. Names of results come from a guest,
+A person may name any file that they can read; what an agent may name is `silo.schema.files`'s. Names of results come from a guest,
 so they choose neither the folder nor an existing file.
 """
 

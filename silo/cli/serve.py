@@ -29,12 +29,12 @@ def serve(session: Session, *, transport: str = "stdio", expose: str | None = No
             f"this version of silo does not serve MCP over {transport}",
             hint="leave --transport out: a client starts `silo mcp serve` and speaks over stdin and stdout",
         )
-    from silo.server.startup import fast_imports
+    from silo.server.transports.startup import fast_imports
 
     with fast_imports():
         from silo.config.schema import ServerSection
         from silo.server.engine import ServerOptions
-        from silo.server.stdio import serve as serve_stdio
+        from silo.server.transports.stdio import serve as serve_stdio
 
         # Opened before stdout is claimed, so that a broken configuration is told like any other error.
         runtime = session.open_runtime(

@@ -1,6 +1,6 @@
 """What the commands of one process share: its environment, the runtime they open, and how they end when a signal comes.
 
-The only place of the command line that starts an event loop. `silo mcp serve` has its own, in `silo.server.stdio`.
+The only place of the command line that starts an event loop. `silo mcp serve` has its own, in `silo.server.transports.stdio`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from silo_interaction import Channel
     from silo_vault import Vault
 
+    from silo.compose.vault import VaultSetup
     from silo.config.load import Loaded
-    from silo.config.vault import VaultSetup
     from silo.model import Skill
-    from silo.pipeline.units import ImageStore
+    from silo.runners.units import ImageStore
     from silo.runtime import Runtime
     from silo.sandbox.base import Backend
 
@@ -123,7 +123,7 @@ class Session:
         """Give out the vault, and turn its errors into silo's. It is opened when first read.
 
         Raises:
-            VaultLocked, VaultUnusable, VaultBusy, SecretMissing, UsageError: as `silo.pipeline.secrets.from_vault_error`.
+            VaultLocked, VaultUnusable, VaultBusy, SecretMissing, UsageError: as `silo.secrets.lease.from_vault_error`.
         """
         with self.vault_setup() as setup:
             yield setup.vault
@@ -134,7 +134,7 @@ class Session:
         from silo_vault import VaultError
 
         from silo.cli.values import type_once
-        from silo.pipeline.secrets import from_vault_error
+        from silo.secrets.lease import from_vault_error
 
         def ask() -> str | None:
             return None if runtime.config.approval.headless else type_once("recovery passphrase of the vault")

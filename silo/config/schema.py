@@ -13,10 +13,10 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from silo.model import Isolation
-from silo.pipeline.sources import check_mapped, parse_reference
 from silo.policy.patterns import Glob, scalar_text
 from silo.policy.rules import CALLERS, CallerKind, Rule, Verdict, check_path, tool_glob
 from silo.router.settings import RouterSettings
+from silo.secrets.sources import check_mapped, parse_reference
 
 T = TypeVar("T")
 

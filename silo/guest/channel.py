@@ -1,4 +1,4 @@
-"""Messages over a file descriptor of the guest: blocking, whole frames. The host's counterpart is `silo.sandbox.link`."""
+"""Messages over a file descriptor of the guest: blocking, whole frames. The host's counterpart is `silo.sandbox.skill.link`."""
 
 from __future__ import annotations
 

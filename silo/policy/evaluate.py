@@ -1,6 +1,6 @@
 """Decide whether a call may run, or must ask a person first. Pure: a function from what was agreed to a decision.
 
-Asking, waiting and remembering answers are `silo.pipeline.approvals`'.
+Asking, waiting and remembering answers are `silo.approvals.consent`'.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the rules make of a tool before there is a call: which verdicts are possible at all, and so what a caller need not see. Pure.
 
-Deciding about a call is `silo.policy.evaluate`'s; hiding and showing are done by `silo.pipeline.finding` and `silo.server`.
+Deciding about a call is `silo.policy.evaluate`'s; hiding and showing are done by `silo.discovery.search` and `silo.server`.
 
 A tool that is denied whatever its arguments is hidden: neither listed nor found, and without influence on what is. It is no secret:
 a call by its name is refused with the user's reason, because an agent that was told "unknown" would go on looking, and a user who

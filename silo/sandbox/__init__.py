@@ -1,1 +1,1 @@
-"""Running a skill where it can do no harm. `base` has the protocols, `choose` picks a backend, `backends` holds them."""
+"""Running a skill where it can do no harm. `base` has the contracts, `backends` the ways to isolate, `skill` the wire of a call."""

@@ -6,7 +6,7 @@
     .gone-NAME-*/      being deleted, or left so
 
 Whether a process lives is never guessed from a time or a number: the kernel drops its locks when it ends, however it ends.
-What is built, and what is still needed, is `silo.sandbox.image`'s and `silo.sandbox.template`'s.
+What is built, and what is still needed, is `silo.sandbox.image`'s and `silo.sandbox.backends.microvm.template`'s.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import anyio.to_thread
 from anyio.lowlevel import checkpoint
 
 from silo.errors import SandboxBroken
-from silo.sandbox.link import read_some
+from silo.sandbox.skill.link import read_some
 
 _GONE_S = 5.0
 
@@ -76,7 +76,7 @@ class GuestProcess:
         return cls(process, ours, held, errors)
 
     async def tie(self) -> None:
-        """Answer the program's first line on the leash, by which it learns that silo lives (see `silo.sandbox.qemu.confine`).
+        """Answer the program's first line on the leash, by which it learns that silo lives (see `silo.sandbox.backends.microvm.qemu.confine`).
 
         Returns without having answered when the program ended before, or says nothing for seconds: its other sockets tell why.
         """

@@ -1,7 +1,7 @@
 """Files that a tool takes or returns: bytes with a media type and a name. Nothing here knows of calls, schemas or the wire.
 
 `silo.model` re-exports `File`, so that host and skill speak of the same thing. Which paths of the host may become one is
-`silo.pipeline.inputs`'s to decide; how one travels is `silo.wire`'s.
+`silo.schema.files`'s to decide; how one travels is `silo.wire`'s.
 """
 
 from __future__ import annotations

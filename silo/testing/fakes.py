@@ -173,7 +173,7 @@ class FakeChoice:
         self._backends = backends
 
     async def pick(self, *, floor: Isolation | None, named: Isolation | None) -> FakeBackend:
-        """As `silo.sandbox.choose.Sandboxes.pick`."""
+        """As `silo.runners.choose.Sandboxes.pick`."""
         for backend in self._backends:
             if named is not None and backend.isolation is not named:
                 continue
@@ -190,7 +190,7 @@ class FakeUnits:
     """Gives every skill a unit of images that exist nowhere."""
 
     async def of(self, skill: Skill) -> Unit:
-        """As `silo.pipeline.call.Units.of`."""
+        """As `silo.calls.pipeline.Units.of`."""
         return fake_unit(skill.namespace, skill.digest)
 
 

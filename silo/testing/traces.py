@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from silo.sandbox import cgroup
+from silo.sandbox.backends.namespace import cgroup
 
 
 @contextlib.contextmanager

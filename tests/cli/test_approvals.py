@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from silo_interaction import Answer, Question, Wanted
 
-from silo.pipeline.decisions import Decisions
+from silo.approvals.store import Decisions
 
 FAKE = [sys.executable, "-W", "error", str(Path(__file__).with_name("fake_silo.py"))]
 PATIENCE_S = 30.0

@@ -15,7 +15,7 @@ from mcp.types import Implementation
 from silo.catalog.digest import skill_digest
 from silo.catalog.lock import Lock
 from silo.catalog.store import SkillStore
-from silo.server.tokens import count_tokens
+from silo.server.protocol.tokens import count_tokens
 from silo.testing.fakes import make_skill, make_tool
 
 pytestmark = pytest.mark.anyio

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
+from silo.audit.log import read
 from silo.errors import SiloError
-from silo.pipeline.audit import read
 from silo.runtime import Runtime
 from silo.testing.fakes import FakeBackend, FakeImages
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from silo.model import Isolation
-from silo.sandbox.backends.microvm import MicrovmBackend
+from silo.sandbox.backends.microvm.backend import MicrovmBackend
+from silo.sandbox.backends.microvm.template import sealed_copy
 from silo.sandbox.base import GuestRequest
-from silo.sandbox.template import sealed_copy
 from silo.testing.traces import processes
 
 pytestmark = pytest.mark.anyio

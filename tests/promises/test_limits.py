@@ -16,8 +16,8 @@ import pytest
 
 from silo.errors import SandboxTimeout, SkillOutOfMemory
 from silo.model import Isolation
+from silo.sandbox.backends.microvm.qemu import find_program
 from silo.sandbox.base import MIB
-from silo.sandbox.qemu import find_program
 from silo.testing.traces import adopting_orphans, processes
 
 pytestmark = pytest.mark.anyio
@@ -28,8 +28,8 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 import anyio
-from silo.sandbox.backends.microvm import MicrovmBackend
-from silo.sandbox.backends.namespace import NamespaceBackend
+from silo.sandbox.backends.microvm.backend import MicrovmBackend
+from silo.sandbox.backends.namespace.backend import NamespaceBackend
 from silo.sandbox.base import GuestRequest, Image, Limits, Unit
 from silo.sandbox.image import Images
 
@@ -157,9 +157,9 @@ HALF_DEAD = """
 import ctypes, sys, threading, time
 from pathlib import Path
 import anyio
-from silo.sandbox.machine import MACHINES
+from silo.sandbox.backends.microvm.machine import MACHINES
 from silo.sandbox.process import GuestProcess
-from silo.sandbox.qemu import Qemu, confine
+from silo.sandbox.backends.microvm.qemu import Qemu, confine
 
 async def main():
     row = MACHINES["x86_64"]

@@ -9,9 +9,9 @@ import os
 import pytest
 from silo_interaction import Answer
 
+from silo.audit.log import read
 from silo.errors import ApprovalRequired, ArgumentsInvalid, CallDenied, SiloError, ToolUnknown, VaultLocked
 from silo.model import Isolation
-from silo.pipeline.audit import read
 from silo.runtime import Runtime
 from silo.testing.fakes import FakeBackend, FakeImages, ScriptedChannel
 

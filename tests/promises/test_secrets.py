@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from silo.audit.log import read
 from silo.config.schema import Config
 from silo.errors import CanaryTripped, SecretMissing, SecretUndeclared, SkillFailed
 from silo.model import Isolation
-from silo.pipeline.audit import read
 from silo.runtime import Runtime
 from silo.testing.traces import processes
 

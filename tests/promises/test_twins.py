@@ -8,7 +8,7 @@ import cffi
 import cryptography
 import pytest
 
-from silo.sandbox.backends.microvm import MicrovmBackend
+from silo.sandbox.backends.microvm.backend import MicrovmBackend
 from silo.sandbox.base import GuestRequest, Limits
 
 pytestmark = pytest.mark.anyio

@@ -9,6 +9,7 @@ import anyio
 import pytest
 from silo_interaction import Answer
 
+from silo.audit.log import read
 from silo.config.schema import Config
 from silo.errors import (
     ApprovalRequired,
@@ -23,7 +24,6 @@ from silo.errors import (
     UsageError,
 )
 from silo.model import Caller, Isolation, ProgressReport
-from silo.pipeline.audit import read
 from silo.runtime import Runtime, SyncRuntime
 from silo.sandbox.base import GuestReply
 from silo.testing.fakes import FakeBackend, FakeImages, ScriptedChannel

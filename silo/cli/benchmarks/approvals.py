@@ -25,14 +25,14 @@ from anyio import to_thread
 from silo_interaction import Question
 from silo_interaction.page import Page
 
+from silo.approvals.store import Decisions
 from silo.cli.benchmarks.call import bench_script
 from silo.cli.benchmarks.machine import describe_machine
 from silo.cli.session import run_until_signal
 from silo.errors import ApprovalPending, SandboxBroken
 from silo.model import Caller
-from silo.pipeline.decisions import Decisions
 from silo.runtime import Runtime
-from silo.sandbox.backends.microvm import MicrovmBackend
+from silo.sandbox.backends.microvm.backend import MicrovmBackend
 from silo.sandbox.image import Images
 from silo.version import __version__
 

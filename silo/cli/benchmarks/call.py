@@ -28,7 +28,7 @@ from silo.cli.session import run_until_signal
 from silo.errors import SandboxBroken
 from silo.model import Caller, Isolation
 from silo.runtime import Runtime
-from silo.sandbox.backends.microvm import MicrovmBackend
+from silo.sandbox.backends.microvm.backend import MicrovmBackend
 from silo.sandbox.image import Images
 from silo.server.trial import connect
 from silo.version import __version__

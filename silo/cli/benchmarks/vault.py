@@ -31,7 +31,7 @@ from silo_vault.format import VAULT_ID_BYTES, Header, Record, decode, encode, en
 from silo_vault.unlock import Keys
 
 from silo.cli.benchmarks.machine import describe_machine
-from silo.config.vault import FILE_NAME
+from silo.compose.vault import FILE_NAME
 from silo.version import __version__
 
 _WORDS = "correct horse battery staple"  # a passphrase

@@ -1,4 +1,4 @@
-"""`silo approvals`: look at what waits for a person, and answer it where there is no browser. Deciding is `silo.pipeline.decisions`'.
+"""`silo approvals`: look at what waits for a person, and answer it where there is no browser. Deciding is `silo.approvals.store`'.
 
 A yes takes a person at a terminal, and there is no option that stands in for one: whoever asks could use it as well. A no takes nobody.
 """
@@ -19,9 +19,9 @@ from silo.cli.options import CALLS, AsJson, add_command, add_group
 if TYPE_CHECKING:
     from silo_interaction import Answer, Posted
 
+    from silo.approvals.store import Decisions, Entry
     from silo.cli.session import Session
     from silo.errors import SiloError
-    from silo.pipeline.decisions import Decisions, Entry
 
 QuestionId = Annotated[str, typer.Argument(metavar="ID", help="Of the question; its first digits do.")]
 
@@ -219,9 +219,9 @@ def pair(ctx: typer.Context) -> None:
     from silo_interaction import NobodyToAsk
     from silo_interaction.terminal import require_person
 
+    from silo.approvals.pairing import VALID_S
     from silo.cli.render import emit, say
     from silo.errors import ApprovalRequired
-    from silo.pipeline.pairing import VALID_S
 
     session: Session = ctx.obj
     try:
@@ -245,7 +245,7 @@ _LEAST_COLUMNS = 40
 
 @contextmanager
 def _opened(session: Session) -> Iterator[Decisions]:
-    from silo.pipeline.decisions import Decisions
+    from silo.approvals.store import Decisions
 
     with closing(Decisions(session.home())) as decisions:
         yield decisions

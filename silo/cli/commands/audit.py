@@ -1,4 +1,4 @@
-"""`silo audit`: what ran, and whether the record is whole. The log is `silo.pipeline.audit`'s."""
+"""`silo audit`: what ran, and whether the record is whole. The log is `silo.audit.log`'s."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import typer
 from silo.cli.options import CALLS, AsJson, add_command, add_group
 
 if TYPE_CHECKING:
+    from silo.audit.log import Record
     from silo.cli.session import Session
-    from silo.pipeline.audit import Record
 
 
 def register(app: typer.Typer) -> None:
@@ -37,8 +37,8 @@ def show(
 
     Does not check the chain of hashes; `silo audit verify` does.
     """
+    from silo.audit.log import read
     from silo.cli.render import emit_json, emit_table, say
-    from silo.pipeline.audit import read
 
     session: Session = ctx.obj
     records = deque(read(session.home()), maxlen=last)
@@ -63,9 +63,9 @@ def summary(
     A task is one session of one client. Many questions in one task tire people: a rule in silo.toml can answer the ones that always
     get the same answer.
     """
+    from silo.audit.log import read
+    from silo.audit.summary import summarize
     from silo.cli.render import emit_json, emit_table, say
-    from silo.pipeline.audit import read
-    from silo.pipeline.summary import summarize
 
     session: Session = ctx.obj
     tasks = summarize(read(session.home()))[-last:]
@@ -96,8 +96,8 @@ def verify(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     silo audit verify
     """
+    from silo.audit.log import verify
     from silo.cli.render import emit, emit_json
-    from silo.pipeline.audit import verify
 
     session: Session = ctx.obj
     found = verify(session.home())

@@ -65,7 +65,7 @@ def vault(
 
     from silo.cli.benchmarks.vault import VaultBenchmark, table
     from silo.cli.render import Steps, emit, emit_json
-    from silo.pipeline.secrets import from_vault_error
+    from silo.secrets.lease import from_vault_error
 
     with Steps() as steps:
         try:

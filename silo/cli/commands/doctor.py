@@ -86,7 +86,7 @@ def _document(session: Session, loaded: Loaded, probes: tuple[Probe, ...], uv: d
 
 def _kernel(folder: Path) -> dict[str, str | None]:
     from silo.errors import SandboxBroken
-    from silo.sandbox import kernel
+    from silo.sandbox.backends.microvm import kernel
 
     try:
         found = kernel.find(folder)

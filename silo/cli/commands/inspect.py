@@ -45,7 +45,7 @@ def inspect(
 
 def _as_text(skill: Skill) -> str:
     from silo.cli.documents import first_line, header_facts
-    from silo.pipeline.arguments import signature
+    from silo.schema.arguments import signature
 
     facts = [
         ("skill", skill.namespace),

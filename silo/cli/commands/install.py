@@ -1,4 +1,4 @@
-"""`silo install`: show what a skill wants, ask, install. The steps are `silo.pipeline.install`'s; nothing of the skill runs here."""
+"""`silo install`: show what a skill wants, ask, install. The steps are `silo.install.installer`'s; nothing of the skill runs here."""
 
 from __future__ import annotations
 

@@ -143,9 +143,9 @@ def _as_checked(tool: Tool, arguments: Mapping[str, Any], config: Config, home: 
     Raises:
         ArgumentsInvalid, FileRefused: they are not JSON, or a file in them is none that a call may have.
     """
-    from silo.pipeline.arguments import check_json
-    from silo.pipeline.call import put_back
-    from silo.pipeline.inputs import MIB, InputRules, find_files, load_files
+    from silo.calls.pipeline import put_back
+    from silo.schema.arguments import check_json
+    from silo.schema.files import MIB, InputRules, find_files, load_files
 
     check_json(arguments, tool.id)
     replaced, places = find_files(tool, arguments)

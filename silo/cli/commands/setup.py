@@ -1,4 +1,4 @@
-"""`silo setup`: get what this machine lacks, then try whether it works. What is needed is `silo.sandbox.setup`'s to know."""
+"""`silo setup`: get what this machine lacks, then try whether it works. What is needed is `silo.setup.host`'s to know."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from silo.cli.options import MACHINE, add_command
 
 if TYPE_CHECKING:
     from silo.cli.session import Session
-    from silo.sandbox.setup import Plan
+    from silo.setup.host import Plan
 
 
 def register(app: typer.Typer) -> None:
@@ -37,7 +37,7 @@ def setup(
     from silo.cli.probes import COLUMNS, require_floor, rows
     from silo.cli.render import Steps, emit_table, say
     from silo.runtime import kernel_folder
-    from silo.sandbox import setup as installer
+    from silo.setup import host as installer
 
     session: Session = ctx.obj
     config = session.load_config().config

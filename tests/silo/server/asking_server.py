@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from silo.server.engine import ServerOptions
-from silo.server.stdio import serve
+from silo.server.transports.stdio import serve
 
 LOOK_S = 0.01
 

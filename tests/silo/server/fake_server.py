@@ -12,7 +12,7 @@ from pathlib import Path
 
 from silo.model import Skill
 from silo.server.engine import ServerOptions
-from silo.server.stdio import serve
+from silo.server.transports.stdio import serve
 
 
 def main() -> int:

@@ -1,0 +1,541 @@
+"""Ask a person where the decision says so, and turn the answer into yes or an error. What is asked is `silo.approvals.questions`'.
+
+Nothing but an explicit yes lets a call go on: no answer, no channel and no page are each a no. The answer is not what a channel
+returns but what the store of decisions holds (`silo.approvals.store`): there a terminal, the page and `silo approvals` of another
+process all put it, and there it is used up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import anyio
+from anyio import to_thread
+from silo_interaction import Answer, Channel, InteractionError, NoAnswer, NobodyToAsk, Posted, Question
+
+from silo.approvals.questions import call_key, call_question, principal, profile, secret_key, secret_question
+from silo.approvals.store import Decisions
+from silo.errors import (
+    ApprovalPending,
+    ApprovalRequired,
+    ApprovalTimeout,
+    CallDenied,
+    Interrupted,
+    SecretMissing,
+    SiloError,
+)
+from silo.model import Call, Decision, Isolation, Skill, Tool
+
+CHANNELS = ("terminal", "client", "browser", "notification")
+
+MOST_WAITING = 200
+"""Nobody reads so many; who asks more floods the page, to hide one question among them."""
+
+_LOOK_S = 0.1
+"""How often waiting calls look whether anything was decided, all together: a person does not notice a tenth of a second."""
+
+
+class Page(Protocol):
+    """The approval page: `silo_interaction.page.Page` is one."""
+
+    def link(self, token: str) -> str:
+        """Return the address at which a person answers a question; the page is served from now on."""
+        ...
+
+    @property
+    def has_session(self) -> bool:
+        """Whether some browser is paired with it."""
+        ...
+
+    @property
+    def has_viewer(self) -> bool:
+        """Whether some paired browser shows it now."""
+        ...
+
+    def stop(self) -> None:
+        """End it."""
+        ...
+
+
+class Desktop(Protocol):
+    """The screen that a person may sit at."""
+
+    def can_open(self) -> bool:
+        """Whether there is a browser to open."""
+        ...
+
+    def open(self, url: str) -> bool:
+        """Open an address in the user's browser; whether one was started."""
+        ...
+
+    def notify(self, title: str, body: str) -> bool:
+        """Show a message; whether anything took it."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        ...
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a call may do: a decision, and the yes behind it, which is used up at the last moment.
+
+    Attributes:
+        key: of the yes; empty where no person had to agree.
+    """
+
+    decision: Decision
+    key: str = ""
+
+
+@dataclass
+class _Given:
+    """A secret that was typed in, until a call has used it."""
+
+    value: str = field(repr=False)
+    until: float
+
+
+Tell = Callable[[str], None]
+Keep = Callable[[str, str, str], None]
+"""Stores a secret: skill, name, value. Blocks."""
+
+
+class Approvals:
+    """Where a person can be asked, and what they said."""
+
+    def __init__(
+        self,
+        decisions: Decisions,
+        *,
+        terminal: Channel | None = None,
+        page: Page | None = None,
+        desktop: Desktop | None = None,
+        channels: Sequence[str] = CHANNELS,
+        timeout_s: float = 300.0,
+        headless: bool = False,
+        keep: Keep | None = None,
+        show_code: Callable[[str], None] | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Nothing is opened or started before somebody has to be asked.
+
+        Args:
+            decisions: the store; opened when first used.
+            terminal: asks where this process runs; None if nobody is there.
+            page: the approval page; None: there is none.
+            desktop: None: there is none.
+            channels: which of `CHANNELS` are tried, in this order.
+            timeout_s: how long a question stands.
+            headless: nobody is to be asked at all.
+            keep: stores a secret that a person typed in and wants kept; None: it can't be.
+            show_code: shows a pairing code to the person, and to nobody else; None: there is no such way.
+            now: seconds since the epoch.
+        """
+        self._decisions = decisions
+        self._terminal = terminal
+        self._page = page
+        self._desktop = desktop
+        self._channels = tuple(channels)
+        self._timeout_s = timeout_s
+        self._headless = headless
+        self._keep = keep
+        self._show_code = show_code
+        self._now = now
+        self._given: dict[str, _Given] = {}
+        self._news = _News(decisions)
+
+    async def settle(
+        self,
+        call: Call,
+        skill: Skill,
+        tool: Tool,
+        decision: Decision,
+        isolation: Isolation,
+        tell: Tell,
+        *,
+        on_question: Callable[[], None] = lambda: None,
+    ) -> Grant:
+        """Return the grant on which the call may go on: at once for `allow`, with a person's yes for `ask`.
+
+        Args:
+            tell: told where the question waits, for whoever waits for the call.
+            on_question: called for each question that is put to a person.
+
+        Raises:
+            CallDenied: a rule or a person said no.
+            ApprovalRequired: there is nobody to ask; its message holds `SILO_APPROVAL_REQUIRED`.
+            ApprovalTimeout: no answer in time.
+            ApprovalPending: the call's own patience is over, and the question stands.
+            Interrupted: the person pressed Ctrl-C, which is a no as well.
+        """
+        if decision.verdict == "allow":
+            return Grant(decision)
+        if decision.verdict == "deny":
+            raise denied(tool, decision)
+        if self._headless:
+            raise _nobody(tool)
+        key = call_key(call, skill, tool, isolation)
+        standing = await to_thread.run_sync(self._decisions.standing, key)
+        if standing is not None:
+            return Grant(Decision("allow", f"approved: {standing.reason}", decision.rule), key)
+        before = await to_thread.run_sync(self._decisions.last_agreed, tool.id, principal(call.caller))
+        question = call_question(call, skill, tool, isolation, why=decision.reason, before=before)
+        facts = profile(call, skill, tool, isolation)
+        posted = await self._ask(key, question, call, tool, facts, tell, on_question)
+        if posted.state != "approved":
+            raise _no(tool, posted)
+        return Grant(Decision("allow", f"approved: {posted.reason}", decision.rule), key)
+
+    async def use(self, grant: Grant) -> bool:
+        """Use the yes up; false if another call was faster with it, or its time is over. Durable before this returns."""
+        return not grant.key or await to_thread.run_sync(self._decisions.use, grant.key) is not None
+
+    async def supply(
+        self,
+        call: Call,
+        skill: Skill,
+        tool: Tool,
+        missing: SecretMissing,
+        *,
+        can_keep: Callable[[str, str], bool],
+        tell: Tell,
+        on_question: Callable[[], None] = lambda: None,
+    ) -> dict[str, str]:
+        """Ask a person for the secrets that are nowhere, one after the other, and return them by name.
+
+        What was given counts until a call has used it (`forget`), at most as long as a question stands. A secret that is to be kept
+        is stored before this returns.
+
+        Args:
+            missing: names them.
+            can_keep: whether a secret of a skill can be kept in the vault, by skill and name.
+            tell, on_question: as for `settle`.
+
+        Raises:
+            SecretMissing: `missing` itself where nobody can be asked, or the like of it where a person does not give one.
+            ApprovalPending, Interrupted: as `settle`.
+        """
+        if self._headless or not missing.names:
+            raise missing
+        supplied = {}
+        for name in missing.names:
+            key = secret_key(call, skill, tool, name)
+            value = self._remembered(key)
+            if value is None:
+                keeps = self._keep is not None and can_keep(skill.namespace, name)
+                keeper = f"the vault, for the skill {skill.namespace}" if keeps else ""
+                question = secret_question(call, skill, tool, name, keeper=keeper)
+                value = await self._ask_secret(key, question, call, skill, tool, missing, tell, on_question)
+            supplied[name] = value
+        return supplied
+
+    def forget(self, call: Call, skill: Skill, tool: Tool) -> None:
+        """Forget what was typed in for a call, which has it now."""
+        for name in tool.secrets:
+            self._given.pop(secret_key(call, skill, tool, name), None)
+
+    def sealing_key(self) -> bytes:
+        """As `Decisions.sealing_key`."""
+        return self._decisions.sealing_key()
+
+    async def close(self) -> None:
+        """End the page; what still waits is a no: silo stopped."""
+        self._given.clear()
+        with anyio.CancelScope(shield=True):
+            if self._page is not None:
+                await to_thread.run_sync(self._page.stop)
+            if self._desktop is not None:
+                await to_thread.run_sync(self._desktop.close)
+            await to_thread.run_sync(self._decisions.close)
+
+    # --- asking -------------------------------------------------------------------------------------------------------
+
+    async def _ask_secret(
+        self,
+        key: str,
+        question: Question,
+        call: Call,
+        skill: Skill,
+        tool: Tool,
+        missing: SecretMissing,
+        tell: Tell,
+        on_question: Callable[[], None],
+    ) -> str:
+        assert question.wanted is not None
+        name = question.wanted.name
+        answer = await to_thread.run_sync(self._decisions.take_secret, key)
+        if answer is None:
+            try:
+                posted = await self._ask(key, question, call, tool, {}, tell, on_question)
+            except ApprovalRequired:
+                raise missing from None
+            answer = await to_thread.run_sync(self._decisions.take_secret, key)
+            if answer is None or answer.value is None:
+                raise SecretMissing(
+                    f"{name!r} is not in the vault, and was not given: {posted.reason or 'nobody answered in time'}",
+                    hint=missing.hint,
+                    names=(name,),
+                )
+        assert answer.value is not None
+        # First for the call: if the vault can't keep it, the same call made again need not ask once more.
+        self._given[key] = _Given(answer.value, self._now() + self._timeout_s)
+        if answer.keep and self._keep is not None and question.wanted.keeper:
+            await to_thread.run_sync(self._keep, skill.namespace, name, answer.value)
+        return answer.value
+
+    def _remembered(self, key: str) -> str | None:
+        now = self._now()
+        for old in [old for old, given in self._given.items() if given.until <= now]:
+            del self._given[old]
+        found = self._given.get(key)
+        return found.value if found is not None else None
+
+    async def _ask(
+        self,
+        key: str,
+        question: Question,
+        call: Call,
+        tool: Tool,
+        facts: Mapping[str, str],
+        tell: Tell,
+        on_question: Callable[[], None],
+    ) -> Posted:
+        """Put a question up, bring it before a person, and wait; returns it decided."""
+        # An agent that calls again at once is refused once more, and nobody is asked twice. A person who runs it again means it.
+        if call.caller.kind != "cli":
+            refused = await to_thread.run_sync(self._decisions.refusal, key)
+            if refused is not None:
+                return refused
+
+        def post() -> tuple[Posted, str, bool]:
+            return self._decisions.post(
+                key,
+                question,
+                subject=tool.id,
+                principal=principal(call.caller),
+                stands_s=self._timeout_s,
+                profile=facts,
+            )
+
+        if len(await to_thread.run_sync(self._decisions.waiting)) >= MOST_WAITING:
+            raise CallDenied(
+                f"{MOST_WAITING} questions wait for a person already, so {tool.id} is not asked about",
+                hint="wait until the user has answered them, and call fewer tools at once",
+            )
+        posted, token, is_new = await to_thread.run_sync(post)
+        try:
+            link, direct = await self._reach(posted, token, call, is_new=is_new)
+            if direct is None and link is None:
+                raise _nobody(tool)
+            if is_new:
+                on_question()
+            if direct is not None:
+                return direct
+            tell(f"waiting for a person at {link}")
+            decided = await self._wait(posted, call.patience_s)
+        except BaseException as error:
+            # Whoever may come back for the answer finds it; of a call that nobody makes again, nothing is left to answer.
+            if call.patience_s is None or isinstance(error, ApprovalRequired | Interrupted):
+                with anyio.CancelScope(shield=True):
+                    reason = "there was nobody to ask" if isinstance(error, ApprovalRequired) else "the call was ended"
+                    await to_thread.run_sync(self._decisions.withdraw, posted.id, reason)
+            raise
+        if decided is None:
+            assert link is not None
+            raise _pending(tool, posted, link)
+        return decided
+
+    async def _reach(self, posted: Posted, token: str, call: Call, *, is_new: bool) -> tuple[str | None, Posted | None]:
+        """Bring a question before a person by the first channel that reaches one.
+
+        Returns:
+            Where it waits, or None if nobody can be reached; and the question once it is decided, if the channel waited for that.
+        """
+        for channel in self._channels:
+            if channel == "terminal" and self._terminal is not None:
+                decided = await self._at_terminal(self._terminal, posted)
+                if decided is not None:
+                    return None, decided
+            elif channel == "client" and call.shows_links and self._page is not None:
+                return await self._linked(posted, token, opens=False, is_new=is_new), None
+            elif channel == "browser" and self._page is not None:
+                screen = self._desktop is not None and await to_thread.run_sync(self._desktop.can_open)
+                if screen or self._page.has_session or call.patience_s is not None:
+                    return await self._linked(posted, token, opens=screen, is_new=is_new), None
+        return None, None
+
+    async def _linked(self, posted: Posted, token: str, *, opens: bool, is_new: bool) -> str:
+        """Serve the page, and make the person aware of it, once for each question."""
+        page, desktop = self._page, self._desktop
+        assert page is not None
+
+        def show() -> str:
+            link = page.link(token)
+            if not is_new:
+                return link
+            self._decisions.serves(link.removesuffix(f"/q/{token}"))
+            code = "" if page.has_session else self._decisions.new_code()
+            if code and self._show_code is not None:
+                self._show_code(code)
+            if desktop is not None and "notification" in self._channels:
+                # The code first: what follows is partly a stranger's, and may be cut.
+                told = f"Answer at {link}\nasked by {posted.question.who}"
+                desktop.notify(posted.question.title, f"Pairing code: {code}\n{told}" if code else told)
+            if desktop is not None and opens and not page.has_viewer:
+                desktop.open(link)
+            return link
+
+        return await to_thread.run_sync(show)
+
+    async def _at_terminal(self, terminal: Channel, posted: Posted) -> Posted | None:
+        """Ask at the terminal until somebody answers, there or elsewhere; None if nobody is there."""
+        question = posted.question
+        left = max(0.0, posted.expires_at - self._now())
+        failure: SiloError | None = None
+        reached = True
+
+        async def ask() -> None:
+            nonlocal failure, reached
+            try:
+                answer = await terminal.ask(question, timeout_s=left)
+            except NobodyToAsk:
+                reached = False
+            except NoAnswer:
+                pass  # the store says so, too
+            except InteractionError as error:
+                failure = from_interaction_error(error, question.title)
+            else:
+                await self._take(posted, answer)
+                if answer.interrupted:
+                    failure = Interrupted(
+                        f"interrupted when asked: {question.title}",
+                        hint="it was not done; run it again to be asked again",
+                    )
+            tasks.cancel_scope.cancel()
+
+        async def watch() -> None:
+            await self._wait(posted, None)
+            tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            tasks.start_soon(watch)
+        if failure is not None:
+            raise failure
+        if not reached:
+            return None
+        found = await to_thread.run_sync(self._decisions.get, posted.id)
+        return found if found is not None else posted
+
+    async def _take(self, posted: Posted, answer: Answer) -> None:
+        def put() -> None:
+            self._decisions.decide(posted.id, posted.digest, answer, by="the terminal")
+
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(put)
+
+    async def _wait(self, posted: Posted, patience_s: float | None) -> Posted | None:
+        """Wait until a question is decided, or its time is over; None if patience is over first."""
+        with anyio.move_on_after(patience_s):
+            while True:
+                seen = self._news.mark()
+                found = await to_thread.run_sync(self._decisions.get, posted.id)
+                if found is None or found.state != "waiting":
+                    return found if found is not None else posted
+                await self._news.since(seen, at_most_s=max(0.0, found.expires_at - self._now()) + _LOOK_S)
+        return None
+
+
+class _News:
+    """Tells waiting calls that something in the store changed. One of them looks for all; when it leaves, another takes over."""
+
+    def __init__(self, decisions: Decisions) -> None:
+        self._decisions = decisions
+        self._version = ""
+        self._count = 0
+        self._changed = anyio.Event()
+        self._has_looker = False
+
+    def mark(self) -> int:
+        """Return a mark for now, to be taken before the store is read."""
+        return self._count
+
+    async def since(self, mark: int, *, at_most_s: float) -> None:
+        """Return once something may have changed since the mark was taken."""
+        with anyio.move_on_after(at_most_s):
+            while self._count == mark:
+                if self._has_looker:
+                    await self._changed.wait()
+                else:
+                    await self._look()
+
+    async def _look(self) -> None:
+        self._has_looker = True
+        try:
+            while True:
+                version = await to_thread.run_sync(self._decisions.version)
+                if version != self._version:
+                    self._version = version
+                    self._count += 1
+                    return
+                await anyio.sleep(_LOOK_S)
+        finally:
+            self._has_looker = False
+            self._changed.set()  # for what it saw, or for one of them to take its place
+            self._changed = anyio.Event()
+
+
+def from_interaction_error(error: InteractionError, what: str) -> SiloError:
+    """Return our error for one of `silo_interaction`'s; every one of them is a no."""
+    mapping = interaction_errors()
+    ours = next((mapping[kind] for kind in type(error).__mro__ if kind in mapping), CallDenied)
+    message = f"nobody answered whether to {what}: {error.message}"
+    return ours(f"SILO_APPROVAL_REQUIRED: {message}" if ours is ApprovalRequired else message, hint=error.hint)
+
+
+def interaction_errors() -> Mapping[type[Exception], type[SiloError]]:
+    """Return which of our errors stands for which of `silo_interaction`'s."""
+    return {NobodyToAsk: ApprovalRequired, NoAnswer: ApprovalTimeout}
+
+
+def _no(tool: Tool, posted: Posted) -> SiloError:
+    """Return the error for a question that did not come to a yes."""
+    if posted.state == "denied":
+        return CallDenied(
+            f"a person refused {tool.id}: {posted.reason}", hint="do not call it again unless the user asks for it"
+        )
+    if posted.state == "withdrawn":
+        return CallDenied(
+            f"nobody decided whether {tool.id} may run: {posted.reason}", hint="call it again to ask once more"
+        )
+    return ApprovalTimeout(
+        f"nobody answered in time whether {tool.id} may run", hint="call it again when the user is there to answer"
+    )
+
+
+def denied(tool: Tool, decision: Decision) -> CallDenied:
+    """Return the refusal of a call that a rule denies."""
+    return CallDenied(f"{tool.id} may not run: {decision.reason}", hint="ask whoever wrote the rules of this machine")
+
+
+def _nobody(tool: Tool) -> ApprovalRequired:
+    return ApprovalRequired(
+        f"SILO_APPROVAL_REQUIRED: {tool.id} asks a person first, and there is nobody to ask here",
+        hint=f"let the user run it on a terminal: silo run {tool.id} ...",
+    )
+
+
+def _pending(tool: Tool, posted: Posted, link: str) -> ApprovalPending:
+    return ApprovalPending(
+        f"{tool.id} waits for a person: {posted.question.title}",
+        hint=f"ask the user to open {link} and to answer there, then call {tool.id} again with the same arguments; a browser that is "
+        "not paired yet needs a code, which the desktop notification and `silo approvals pair` show to the user",
+        question=posted.id,
+        link=link,
+        title=posted.question.title,
+    )

@@ -1,0 +1,182 @@
+"""What a person is asked, in full, and the key under which their answer counts. Pure: nobody is asked here.
+
+Asking and waiting is `silo.approvals.consent`'; how a question looks is `silo_interaction`'s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+
+from silo_interaction import Question, Wanted
+
+from silo.audit.log import canonical, comparable
+from silo.model import Call, Caller, File, Isolation, SecretSpec, Skill, Tool
+from silo.schema.checker import Json
+
+_WAYS_IN = {"cli": "the command line", "mcp": "MCP", "library": "the Python library"}
+_SHOWN_CHARS = 16
+"""So much of a hash is compared for what changed; it decides about a sentence on a page, not about a call."""
+
+
+def principal(caller: Caller) -> str:
+    """Return on whose behalf an answer counts: the way in, and what the client calls itself."""
+    return f"{caller.kind}:{caller.client}"
+
+
+def call_key(call: Call, skill: Skill, tool: Tool, isolation: Isolation) -> str:
+    """Return the key of an approval: SHA-256 in hex over who asks, the tool, its arguments, the script, and the isolation.
+
+    A yes for one of them says nothing about another: a changed script asks again, and so does a weaker boundary.
+    """
+    files = [[file.name, file.media_type] for file in _files(call.arguments)]
+    return _hash(
+        ["call", principal(call.caller), tool.id, comparable(call.arguments), files, skill.digest, isolation.value]
+    )
+
+
+def secret_key(call: Call, skill: Skill, tool: Tool, name: str) -> str:
+    """Return the key under which a secret that is typed in counts: for a tool of this version of the skill, and who asks."""
+    return _hash(["secret", principal(call.caller), tool.id, name, skill.digest])
+
+
+def profile(call: Call, skill: Skill, tool: Tool, isolation: Isolation) -> dict[str, str]:
+    """Return what is remembered of an approved call, to say later what is different: no value, only hashes and names."""
+    arguments = {f"argument {name}": _short(comparable(value)) for name, value in call.arguments.items()}
+    return {
+        **arguments,
+        "script": skill.digest[:_SHOWN_CHARS],
+        "secrets": ", ".join(tool.secrets),
+        "network": ", ".join(skill.header.network),
+        "isolation": isolation.value,
+    }
+
+
+def changes(before: Mapping[str, str] | None, now: Mapping[str, str]) -> tuple[str, ...]:
+    """Return in sentences how a call differs from the last one that was approved of the same tool; nothing if there was none."""
+    if before is None:
+        return ()
+    found = []
+    if before.get("script") != now["script"]:
+        found.append("The skill's script or its packages are not those of the last approval.")
+    for label, what in (("secrets", "secrets"), ("network", "network"), ("isolation", "isolation")):
+        if before.get(label) != now[label]:
+            found.append(f"Its {what} was {before.get(label) or 'none'}, and is {now[label] or 'none'}.")
+    for label in [name for name in now if name.startswith("argument ")]:
+        if label not in before:
+            found.append(f"The {label} was not given the last time.")
+        elif before[label] != now[label]:
+            found.append(f"The {label} is not what it was the last time.")
+    found += [
+        f"The {label} was given the last time, and is not now."
+        for label in before
+        if label.startswith("argument ") and label not in now
+    ]
+    return tuple(found)
+
+
+def call_question(
+    call: Call, skill: Skill, tool: Tool, isolation: Isolation, *, why: str, before: Mapping[str, str] | None
+) -> Question:
+    """Return what a person must see to decide about a call: everything that will run, and what it gets.
+
+    Args:
+        why: why a person is asked.
+        before: the profile of the last approved call of this tool, if there was one.
+    """
+    secrets = [_delivery(name, skill.header.secrets.get(name)) for name in tool.secrets]
+    facts = (
+        ("tool", tool.id),
+        ("does", tool.description),
+        ("why you are asked", why),
+        ("secrets", "\n".join(secrets) or "none"),
+        ("network", ", ".join(skill.header.network) or "no network"),
+        ("isolation", _ISOLATION[isolation]),
+        ("skill", f"{skill.source}, {skill.digest[:_SHOWN_CHARS]}"),
+    )
+    return Question(
+        title=f"Run {tool.id}",
+        who=who(call.caller),
+        facts=facts,
+        danger="It shares this machine's kernel while it runs." if isolation is Isolation.NAMESPACE else "",
+        arguments=tuple((name, shown(value)) for name, value in call.arguments.items()),
+        changes=changes(before, profile(call, skill, tool, isolation)),
+        grace_s=tool.time_to_live_s,
+        group=tool.id,
+    )
+
+
+def secret_question(call: Call, skill: Skill, tool: Tool, name: str, *, keeper: str) -> Question:
+    """Return what a person must see to type a secret in: which skill wants it, for what, and what that may do with it."""
+    spec = skill.header.secrets.get(name)
+    facts = (
+        ("secret", name),
+        ("for the tool", tool.id),
+        ("does", tool.description),
+        ("how it gets there", _delivery(name, spec)),
+        ("network", ", ".join(skill.header.network) or "no network"),
+        ("skill", f"{skill.source}, {skill.digest[:_SHOWN_CHARS]}"),
+    )
+    return Question(
+        title=f"Type in {name} for {skill.namespace}",
+        who=who(call.caller),
+        facts=facts,
+        group=f"secrets of {skill.namespace}",
+        wanted=Wanted(name, spec.description if spec is not None else "", keeper),
+    )
+
+
+def who(caller: Caller) -> str:
+    """Return who asks, in words; what the client calls itself is a claim."""
+    return f"{caller.client or 'an unnamed client'} through {_WAYS_IN[caller.kind]}"
+
+
+def shown(value: Json) -> Json:
+    """Return an argument as JSON values to look at; a file as a sentence about it."""
+    if isinstance(value, File):
+        digest = hashlib.sha256(value.data).hexdigest()[:_SHOWN_CHARS]
+        return f"file {value.name or 'without a name'}, {value.media_type}, {value.size} bytes, SHA-256 {digest}…"
+    if isinstance(value, Mapping):
+        return {key: shown(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [shown(item) for item in value]
+    return value
+
+
+def one_line(names: Sequence[str]) -> str:
+    """Return names as words: `'A'`, `'A' and 'B'`."""
+    quoted = [repr(name) for name in names]
+    return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
+
+
+_ISOLATION = {
+    Isolation.MICROVM: "microVM: a fresh virtual machine with its own kernel",
+    Isolation.GVISOR: "gVisor: a fresh sandbox with a kernel in user space",
+    Isolation.NAMESPACE: "namespace: a fresh sandbox on this machine's own kernel",
+}
+
+
+def _delivery(name: str, spec: SecretSpec | None) -> str:
+    if spec is not None and spec.deliver == "inject":
+        return f"{name}, put in by the egress proxy for {spec.host} only; the skill never sees it"
+    return f"{name}, handed to the skill on its standard input"
+
+
+def _files(value: Json) -> Iterator[File]:
+    """Yield the files among arguments, in their order."""
+    if isinstance(value, File):
+        yield value
+    elif isinstance(value, Mapping):
+        for key in sorted(value):
+            yield from _files(value[key])
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _files(item)
+
+
+def _short(value: Json) -> str:
+    return hashlib.sha256(canonical(value)).hexdigest()[:_SHOWN_CHARS]
+
+
+def _hash(parts: Json) -> str:
+    return hashlib.sha256(canonical(parts)).hexdigest()

@@ -1,0 +1,312 @@
+"""The audit log: one JSON line for each event, chained by hashes, so that a changed, dropped or reordered line shows.
+
+Each record holds the SHA-256 of the one before. Beside the log lies `audit.head`, which says how far it went, so that lines cut off
+the end show as well. Whoever can write both files can forge both; the log is for finding out, not for keeping out. Values of
+arguments are not stored, their hash is. What a record says and when it is written is `silo.audit.trail`'s.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shlex
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from silo.errors import AuditBroken
+from silo.model import File
+from silo.schema.checker import Json
+
+FILE_NAME = "audit.jsonl"
+NO_PREVIOUS = "0" * 64
+"""What the first record has in place of its predecessor's hash."""
+
+MAX_RECORD_BYTES = 64 * 1024
+"""Longer than any record: the writer cuts names, so a longer line was not written by silo."""
+
+LOCK_SECONDS = 5.0
+"""A record is written in well under a millisecond; who waits longer waits for a process that hangs."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of the log.
+
+    Attributes:
+        seq: 1 for the first, then one more each.
+        time: UTC, ISO 8601 with milliseconds.
+        event: `call`, `end`, `refused`, `install`, `uninstall` or `recovered`.
+        body: what the event is about.
+        prev: the hash of the record before.
+        hash: SHA-256 in hex of this record's canonical JSON without `hash`.
+    """
+
+    seq: int
+    time: str
+    event: str
+    body: Mapping[str, Any]
+    prev: str
+    hash: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as the one flat object that is stored."""
+        return {**_fields(self.seq, self.time, self.event, self.body, self.prev), "hash": self.hash}
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What `verify` found in a log that is whole.
+
+    Attributes:
+        records: how many.
+        head: hash of the last one; keep it elsewhere to prove later that the log was not rewritten.
+        recoveries: records which say that silo found the log damaged at its end and went on.
+    """
+
+    records: int
+    head: str
+    recoveries: tuple[Record, ...]
+
+
+class AuditLog:
+    """Appends to the log of one `SILO_HOME`. Safe to use from many threads and processes at once."""
+
+    def __init__(self, folder: Path, *, now: Callable[[], datetime], flush: bool = False) -> None:
+        self.path = folder / FILE_NAME
+        self._head = folder / "audit.head"
+        self._now = now
+        self._flush = flush
+
+    def append(self, event: str, body: Mapping[str, Any]) -> Record:
+        """Write one record and return it; blocking, below a millisecond unless records are flushed.
+
+        A last line that was torn by a crash is cut off first, and a `recovered` record says so.
+
+        Raises:
+            AuditBroken: the record could not be written, and the log is as it was.
+        """
+        try:
+            with self._opened() as (log, head):
+                last = self._last(log, head)
+                record = self._write(log, head, last, event, body)
+        except OSError as error:
+            raise AuditBroken(
+                f"can't write the audit log {self.path}: {error.strerror or error}",
+                hint="no call runs without its record; check space and mode: "
+                f"df {shlex.quote(str(self.path.parent))} && ls -l {shlex.quote(str(self.path))}",
+            ) from error
+        return record
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[int, int]]:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        log = os.open(self.path, flags | os.O_APPEND, 0o600)
+        try:
+            head = os.open(self._head, flags, 0o600)
+            try:
+                self._check_owner(log)
+                self._lock(log)
+                yield log, head
+            finally:
+                os.close(head)
+        finally:
+            os.close(log)
+
+    def _check_owner(self, log: int) -> None:
+        facts = os.fstat(log)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
+            raise AuditBroken(
+                f"the audit log {self.path} is not a file of yours alone",
+                hint=f"chown {os.geteuid()} {shlex.quote(str(self.path))} && chmod 600 {shlex.quote(str(self.path))}",
+            )
+
+    def _lock(self, log: int) -> None:
+        """Take the lock, which ends with the descriptor. `flock` can't wait with a limit, so this asks again."""
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                return fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise AuditBroken(
+                        f"another process holds the audit log for more than {LOCK_SECONDS:.0f} s",
+                        hint=f"see who: fuser -v {shlex.quote(str(self.path))}",
+                    ) from error
+                time.sleep(0.002)
+
+    def _last(self, log: int, head: int) -> tuple[int, str]:
+        """Return number and hash of the last record, after having mended what a crash left."""
+        size = os.fstat(log).st_size
+        tail = os.pread(log, MAX_RECORD_BYTES, max(0, size - MAX_RECORD_BYTES))
+        whole, newline, torn = tail.rpartition(b"\n")
+        if torn and not newline and size > len(tail):
+            raise self._broken("its end")
+        last = (0, NO_PREVIOUS)
+        if newline:
+            line = whole.rpartition(b"\n")[2]
+            record = _parse(line)
+            if record is None:
+                raise self._broken("its last line")
+            last = (record.seq, record.hash)
+        known = _read_head(os.pread(head, _HEAD_BYTES, 0))
+        lost = max(0, known - last[0])
+        if torn:
+            os.ftruncate(log, size - len(torn))
+        if torn or lost:
+            body = {"torn_bytes": len(torn), "torn_sha256": hashlib.sha256(torn).hexdigest(), "lost_records": lost}
+            recovered = self._write(log, head, last, "recovered", body)
+            last = (recovered.seq, recovered.hash)
+        return last
+
+    def _write(self, log: int, head: int, last: tuple[int, str], event: str, body: Mapping[str, Any]) -> Record:
+        now = self._now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        fields = _fields(last[0] + 1, now, event, body, last[1])
+        record = Record(last[0] + 1, now, event, body, last[1], _hash(fields))
+        line = canonical(record.to_json()) + b"\n"
+        if len(line) > MAX_RECORD_BYTES:
+            raise AuditBroken(
+                f"a record of {len(line)} bytes is too long", hint="report this; records are meant to be short"
+            )
+        size = os.fstat(log).st_size
+        try:
+            written = os.write(log, line)
+            if written != len(line):
+                raise OSError(28, "only a part was written")
+            if self._flush:
+                os.fdatasync(log)
+        except OSError:
+            os.ftruncate(log, size)
+            raise
+        os.pwrite(head, f"{record.seq:020d} {record.hash}\n".encode(), 0)
+        return record
+
+    def _broken(self, what: str) -> AuditBroken:
+        quoted = shlex.quote(str(self.path))
+        return AuditBroken(
+            f"the audit log {self.path} can't be continued: {what} is not a record",
+            hint=f"see `silo audit verify`, then move the log away: mv {quoted} {quoted}.damaged",
+        )
+
+
+def verify(folder: Path) -> Verified:
+    """Check the whole log of a `SILO_HOME`; a missing one is whole and empty.
+
+    Raises:
+        AuditBroken: names the first line that does not follow from the one before, or says that lines are missing at the end.
+    """
+    previous, count = NO_PREVIOUS, 0
+    recoveries = []
+    hint = "compare it with a copy; from this line on the record can't be trusted"
+    for number, line in enumerate(_lines(folder / FILE_NAME), start=1):
+        record = _parse(line)
+        if record is None:
+            raise AuditBroken(f"line {number} of the audit log is not a whole record", hint=hint)
+        if record.prev != previous or record.seq != number:
+            raise AuditBroken(
+                f"line {number} of the audit log does not follow from line {number - 1}: "
+                "a line was dropped, added or moved",
+                hint=hint,
+            )
+        if record.event == "recovered":
+            recoveries.append(record)
+        previous, count = record.hash, number
+    try:
+        known = _read_head((folder / "audit.head").read_bytes()[:_HEAD_BYTES])
+    except FileNotFoundError:
+        known = 0
+    if known > count:
+        raise AuditBroken(
+            f"the audit log ends at record {count}, and record {known} had been written",
+            hint="lines were cut off its end, or a power cut took them; compare it with a copy",
+        )
+    return Verified(count, previous, tuple(recoveries))
+
+
+def read(folder: Path) -> Iterator[Record]:
+    """Yield the records of a log in order, without checking the chain; lines that are none are left out."""
+    for line in _lines(folder / FILE_NAME):
+        if (record := _parse(line)) is not None:
+            yield record
+
+
+def canonical(value: Json) -> bytes:
+    """Return the one spelling of a JSON value that is hashed: sorted keys, no spaces, ASCII.
+
+    Raises:
+        ValueError, TypeError: not JSON.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+def comparable(value: Json, *, depth: int = 0) -> Json:
+    """Return arguments as JSON, with a file by the hash of its content.
+
+    Raises:
+        ValueError: they nest too deep.
+    """
+    if depth > _MAX_DEPTH:
+        raise ValueError("too deep")
+    if isinstance(value, File):
+        return {"$file": hashlib.sha256(value.data).hexdigest()}
+    if isinstance(value, Mapping):
+        return {key: comparable(item, depth=depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [comparable(item, depth=depth + 1) for item in value]
+    return value
+
+
+_MAX_DEPTH = 64
+_HEAD_BYTES = 20 + 1 + 64 + 1
+_RESERVED = frozenset({"seq", "time", "event", "prev", "hash"})
+
+
+def _fields(seq: int, now: str, event: str, body: Mapping[str, Any], prev: str) -> dict[str, Any]:
+    assert not _RESERVED & body.keys()
+    return {"seq": seq, "time": now, "event": event, **body, "prev": prev}
+
+
+def _hash(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical(fields)).hexdigest()
+
+
+def _parse(line: bytes) -> Record | None:
+    """Return the record that a line holds; None if it is not exactly what silo would have written."""
+    try:
+        fields = json.loads(line)
+        if not isinstance(fields, dict) or canonical(fields) != line:
+            return None
+        own = fields.pop("hash")
+        record = Record(
+            fields["seq"],
+            fields["time"],
+            fields["event"],
+            {key: value for key, value in fields.items() if key not in _RESERVED},
+            fields["prev"],
+            own,
+        )
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return record if _hash(fields) == own and isinstance(record.seq, int) else None
+
+
+def _read_head(data: bytes) -> int:
+    number = data[:20]
+    return int(number) if number.isdigit() else 0
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            while line := file.readline(MAX_RECORD_BYTES + 1):
+                # A last line without its end is yielded as it is, which makes it no record: the hash covers no torn one.
+                yield line.removesuffix(b"\n") if line.endswith(b"\n") else line + b"\0"
+    except FileNotFoundError:
+        return

@@ -1,0 +1,86 @@
+"""What the audit log comes to, task by task: how much was called, refused, and asked of a person. Pure; reading the log is `audit`'s.
+
+A task is one session of one client (`Caller.session`): as long as an MCP server runs, a `Runtime` is open, or one command takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from silo.audit.log import Record
+
+
+@dataclass(frozen=True)
+class Task:
+    """The figures of one task.
+
+    Attributes:
+        first, last: times of its first and last record, as in the log.
+        calls: how many were begun or refused.
+        questions: how many questions were put to a person for them; many for one task tire people, who then agree to anything.
+        approved: calls that ran because a person had agreed.
+        denied: calls that a rule or a person refused.
+        unanswered: calls for which nobody answered, or nobody could be asked.
+        failed: other calls that did not end well.
+    """
+
+    session: str
+    kind: str
+    client: str
+    first: str
+    last: str
+    calls: int = 0
+    questions: int = 0
+    approved: int = 0
+    denied: int = 0
+    unanswered: int = 0
+    failed: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures by name."""
+        return asdict(self)
+
+
+_UNANSWERED = frozenset({"approval-required", "approval-timeout", "approval-pending"})
+
+
+def summarize(records: Iterable[Record]) -> tuple[Task, ...]:
+    """Return one `Task` for each session in the order of their first calls; records of before there were sessions are left out."""
+    tasks: dict[str, dict[str, Any]] = {}
+    for record in records:
+        caller = record.body.get("caller")
+        if record.event not in {"end", "refused"} or not isinstance(caller, dict) or not caller.get("session"):
+            continue
+        session = str(caller["session"])
+        task = tasks.setdefault(
+            session,
+            {
+                "session": session,
+                "kind": str(caller.get("kind", "")),
+                "client": str(caller.get("client", "")),
+                "first": record.time,
+                **dict.fromkeys(_COUNTED, 0),
+            },
+        )
+        task["client"] = task["client"] or str(caller.get("client", ""))
+        task["last"] = record.time
+        task["calls"] += 1
+        questions = record.body.get("questions", 0)
+        task["questions"] += questions if isinstance(questions, int) else 0
+        outcome = record.body.get("outcome")
+        if outcome == "denied":
+            task["denied"] += 1
+        elif outcome in _UNANSWERED:
+            task["unanswered"] += 1
+        elif outcome != "ok":
+            task["failed"] += 1
+        decision = record.body.get("decision")
+        has_run = record.event == "end" and outcome not in _UNANSWERED
+        if has_run and isinstance(decision, dict) and str(decision.get("reason")).startswith("approved:"):
+            task["approved"] += 1
+    return tuple(Task(**task) for task in tasks.values())
+
+
+_COUNTED = ("calls", "questions", "approved", "denied", "unanswered", "failed")

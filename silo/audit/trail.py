@@ -1,0 +1,117 @@
+"""What is recorded of one call, and when. The file and its chain are `silo.audit.log`'s.
+
+A call leaves two records: `call` right before anything is unlocked or started, and `end` when it is over. One that does not get so
+far leaves a single `refused`. One in which a decoy turned up leaves an `alert` as well. If the first can't be written, the call does
+not run; if the last can't, its result is not given out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from anyio import CancelScope, get_cancelled_exc_class, to_thread
+
+from silo.audit.log import AuditLog, canonical, comparable
+from silo.errors import CanaryTripped, SiloError
+from silo.model import Call, Caller, Decision, Isolation, Skill, Tool
+
+MAX_NAMES = 64
+MAX_CHARS = 200
+"""Names of arguments and clients come from an agent; a record is cut there so that it stays one short line."""
+
+
+class Trail:
+    """Collects what is known of a call while it goes on."""
+
+    def __init__(self, log: AuditLog, call: Call) -> None:
+        self._log = log
+        self._body: dict[str, Any] = {
+            "call": call.id,
+            "caller": caller_record(call.caller),
+            "tool": call.tool[:MAX_CHARS],
+            "arguments": _arguments(call.arguments),
+        }
+        self._has_begun = False
+        self._questions = 0
+
+    def found(self, skill: Skill, tool: Tool) -> None:
+        """Note which tool of which version of a skill is meant."""
+        self._body |= {"tool": tool.id, "skill_digest": skill.digest, "secrets": list(tool.secrets)}
+
+    def decided(self, decision: Decision) -> None:
+        """Note a decision: the policy's, then the person's."""
+        said = {"verdict": decision.verdict, "reason": decision.reason[:MAX_CHARS]}
+        self._body["decision"] = {**said, "rule": decision.rule} if decision.rule else said
+
+    def asked(self) -> None:
+        """Note that a person was asked a question for it."""
+        self._questions += 1
+
+    async def begin(self, isolation: Isolation) -> None:
+        """Write the record without which nothing is unlocked and no guest starts; once, whatever is asked and tried again.
+
+        Raises:
+            AuditBroken: it could not be written.
+        """
+        if self._has_begun:
+            return
+        self._body["isolation"] = isolation.value
+        await to_thread.run_sync(self._log.append, "call", dict(self._body))
+        self._has_begun = True
+
+    async def close(self, outcome: str, duration_ms: int) -> None:
+        """Write the last record; also when the call is being cancelled.
+
+        Raises:
+            AuditBroken: it could not be written.
+        """
+        body = {**self._body, "outcome": outcome, "duration_ms": duration_ms}
+        if self._questions:
+            body["questions"] = self._questions
+        with CancelScope(shield=True):
+            if outcome == CanaryTripped.code:
+                await to_thread.run_sync(
+                    self._log.append, "alert", {"call": body["call"], "tool": body["tool"], "alert": outcome}
+                )
+            await to_thread.run_sync(self._log.append, "end" if self._has_begun else "refused", body)
+
+
+def caller_record(caller: Caller) -> dict[str, str]:
+    """Return who asked, as records say it."""
+    said = {"kind": caller.kind, "client": caller.client[:MAX_CHARS]}
+    return {**said, "session": caller.session} if caller.session else said
+
+
+@asynccontextmanager
+async def trail(log: AuditLog, call: Call, *, clock: Callable[[], float] = time.monotonic) -> AsyncIterator[Trail]:
+    """Record a call, however it ends; what the body raises goes on unchanged."""
+    started = clock()
+    notes = Trail(log, call)
+    outcome = "ok"
+    try:
+        yield notes
+    except SiloError as error:
+        outcome = error.code
+        raise
+    except (get_cancelled_exc_class(), KeyboardInterrupt):
+        outcome = "interrupted"
+        raise
+    except BaseException:
+        outcome = "internal-error"
+        raise
+    finally:
+        await notes.close(outcome, round((clock() - started) * 1000))
+
+
+def _arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return names and a hash; the hash is null for what is not JSON (and so will be refused)."""
+    names = sorted(str(name)[:MAX_CHARS] for name in arguments)
+    try:
+        digest = hashlib.sha256(canonical(comparable(arguments))).hexdigest()
+    except (ValueError, TypeError, RecursionError):
+        digest = None
+    return {"names": names[:MAX_NAMES], "sha256": digest}

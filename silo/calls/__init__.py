@@ -1,0 +1,1 @@
+"""The path of a call, in `pipeline`, and its results. The only way in which a tool runs."""

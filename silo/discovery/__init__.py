@@ -1,0 +1,1 @@
+"""Finding tools: what is installed, searching it, and learning from the calls that follow a search."""

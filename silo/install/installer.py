@@ -1,0 +1,298 @@
+"""The path of an installation: from what a person named to a skill that can be called; the only place that knows the order.
+
+Nothing of the skill or of its dependencies runs on the host. A person agrees before a package is unpacked; the script runs for the
+first time inside a sandbox, to say what its tools are; and until the last step, one rename, nothing is installed. Whatever goes
+wrong before it, Ctrl-C included, leaves no trace but the record; what a process leaves that is killed, the next one deletes. Nothing
+is taken away while another install is under way, which may be using it. The steps themselves are `silo.catalog`'s and the backends'.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from anyio import CancelScope, get_cancelled_exc_class, to_thread
+
+from silo.audit.log import AuditLog
+from silo.audit.trail import caller_record
+from silo.calls.pipeline import BackendChoice
+from silo.catalog.builtin import Source, SourceFiles, builtin_sources, read_source, resolve_source
+from silo.catalog.digest import skill_digest
+from silo.catalog.environment import build_environment
+from silo.catalog.header import read_header, refuse_not_yet
+from silo.catalog.header_schema import check_namespace
+from silo.catalog.interpreter import choose_interpreter
+from silo.catalog.lock import Lock, Requirements, check_lock, make_lock, normalise, read_requirements
+from silo.catalog.metadata import Metadata, read_metadata
+from silo.catalog.plan import InstallPlan, plan_warnings
+from silo.catalog.store import SkillStore
+from silo.catalog.uv import Uv
+from silo.errors import CallDenied, SiloError, UsageError
+from silo.model import Caller, Interpreter, Isolation, Skill, SkillHeader
+from silo.runners.units import ImageReference, ImageStore, SkillUnits
+from silo.sandbox.base import Backend, OnStep, Unit
+from silo.schema.arguments import to_checker, to_result_checker
+
+Agree = Callable[[InstallPlan], Awaitable[bool]]
+"""Shows a plan to a person and says whether they agree."""
+
+DESCRIBE_S = 120.0
+"""How long building a template may take: on an emulated CPU a large skill is imported in 20 seconds."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be installed, and how.
+
+    Attributes:
+        source: the name of a built-in skill, or a path.
+        cwd: what a relative path starts from.
+        name: another namespace than the skill's own.
+        allow_builds: build packages that have no wheel, which runs their code on the host.
+        backend: the isolation under which to describe it; None for the configured choice.
+    """
+
+    source: str
+    cwd: Path
+    caller: Caller
+    name: str | None = None
+    allow_builds: bool = False
+    backend: Isolation | None = None
+
+
+@dataclass(frozen=True)
+class Installer:
+    """Everything that an installation passes; built by `silo.runtime`.
+
+    Attributes:
+        prune_images: deletes all layers but those of the digests that it is given, and what processes that were killed left beside
+            them, as `silo.sandbox.image.Images.prune`.
+    """
+
+    store: SkillStore
+    images: ImageStore
+    prune_images: Callable[[Iterable[str]], object]
+    units: SkillUnits
+    backends: BackendChoice
+    uv: Uv
+    audit: AuditLog
+    builtins: Path
+    now: Callable[[], datetime]
+    clock: Callable[[], float] = time.monotonic
+
+    async def install(self, request: Request, *, agree: Agree, on_step: OnStep) -> Skill:
+        """Install a skill, in place of an earlier version of it.
+
+        Raises:
+            SkillUnknown, FileRefused: there is nothing of that name, or it can't be read.
+            HeaderInvalid, FeatureNotYet: the script's header.
+            LockDrift, DependencyUnavailable: the lock, or the packages.
+            CallDenied: the person did not agree.
+            SandboxUnavailable, SandboxBroken, SandboxTimeout, SkillFailed: the script could not be run in a sandbox.
+            SkillMetadataInvalid: what it says of itself is not allowed.
+        """
+        source, files = await to_thread.run_sync(self._read, request)
+        header = read_header(files.script, name=source.name, filename=source.script.name)  # HeaderInvalid
+        refuse_not_yet(header)  # FeatureNotYet
+        namespace = header.namespace if request.name is None else _namespace(request.name)
+        backend = await self.backends.pick(floor=header.min_isolation, named=request.backend)  # SandboxUnavailable
+        interpreter = await choose_interpreter(header.requires_python, self.uv)  # DependencyUnavailable
+        lock = await self._lock(files, header, interpreter, request, on_step)  # LockDrift, DependencyUnavailable
+        requirements = await read_requirements(lock, header, interpreter, self.uv)
+        plan = await self._plan(source, files, lock, requirements, replace(header, namespace=namespace))
+        async with self._recorded("install", plan, request.caller, backend.isolation):
+            if not await agree(plan):
+                raise CallDenied(
+                    f"nobody agreed to install {namespace!r}", hint="`silo install --yes` agrees without asking"
+                )
+            try:
+                async with self.store.stage(namespace) as stage:
+                    unit = await self._build(files, header, plan, requirements, interpreter, request, on_step)
+                    metadata = await self._describe(backend, unit, header, on_step)
+                    image = ImageReference(interpreter.version, unit.base.digest, unit.layer.digest)
+                    skill = self._skill(plan, metadata, str(image), backend.isolation)
+                    # From here on it takes milliseconds, and is done whole or not at all.
+                    with CancelScope(shield=True):
+                        await to_thread.run_sync(
+                            lambda: stage.commit(skill, script=files.script, lock=lock, manual=files.manual)
+                        )
+            finally:
+                # What it built in vain, or the version that it replaced: after the stage, so that this install is not in its own way.
+                with CancelScope(shield=True):
+                    await self._collect((backend,))
+            return skill
+
+    async def uninstall(self, namespace: str, *, caller: Caller) -> Skill | None:
+        """Remove a skill and its image, and return what it was; None if its record could not be read any more.
+
+        Raises:
+            SkillUnknown: it is not installed.
+            AuditBroken: it is removed, and that could not be recorded.
+        """
+        skill = await self.store.remove(namespace)
+        with CancelScope(shield=True):
+            digest = None if skill is None else skill.digest
+            body = {"skill": namespace, "skill_digest": digest, "caller": caller_record(caller), "outcome": "ok"}
+            await to_thread.run_sync(self.audit.append, "uninstall", body)
+            await self._collect(())
+        return skill
+
+    async def prune(self, backends: tuple[Backend, ...]) -> None:
+        """Delete what was built for skills that are not installed any more, also by installs that were killed.
+
+        While an install is under way nothing happens: it does the same when it ends.
+        """
+        for backend in backends:
+            # Remembered. Until it knows what works here, a backend does not know what it has made.
+            await backend.probe()
+        await self._collect(backends)
+
+    def _read(self, request: Request) -> tuple[Source, SourceFiles]:
+        source = resolve_source(request.source, builtins=builtin_sources(self.builtins), cwd=request.cwd)
+        return source, read_source(source)
+
+    async def _lock(
+        self, files: SourceFiles, header: SkillHeader, interpreter: Interpreter, request: Request, on_step: OnStep
+    ) -> Lock:
+        if files.lock is None:
+            on_step("locking the dependencies")
+            return await make_lock(header, interpreter, self.uv, allow_builds=request.allow_builds)
+        lock = normalise(files.lock)
+        await check_lock(lock, header, interpreter, self.uv)
+        return lock
+
+    async def _plan(
+        self, source: Source, files: SourceFiles, lock: Lock, requirements: Requirements, header: SkillHeader
+    ) -> InstallPlan:
+        digest = skill_digest(files.script, lock.text)
+        installed = await to_thread.run_sync(self._installed, header.namespace)
+        replaces = None if installed is None else installed.digest
+        return InstallPlan(
+            namespace=header.namespace,
+            source=source.label,
+            header=header,
+            digest=digest,
+            packages=requirements.packages,
+            replaces=replaces,
+            warnings=plan_warnings(requirements, replaces=replaces, digest=digest),
+            script=files.script,
+        )
+
+    async def _build(
+        self,
+        files: SourceFiles,
+        header: SkillHeader,
+        plan: InstallPlan,
+        requirements: Requirements,
+        interpreter: Interpreter,
+        request: Request,
+        on_step: OnStep,
+    ) -> Unit:
+        """Build the environment and the image; a folder that is not taken over by the image is deleted."""
+        staged = await to_thread.run_sync(self.images.staging)
+        try:
+            await to_thread.run_sync((staged / "skill.py").write_bytes, files.script)
+            await build_environment(
+                staged / "env",
+                requirements,
+                interpreter,
+                self.uv,
+                name=plan.namespace,
+                allow_builds=request.allow_builds,
+                on_step=on_step,
+            )
+            base = await self.images.base(interpreter, on_step)
+            on_step("building the image")
+            layer = await self.images.layer(plan.digest, staged, base)
+        finally:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(lambda: shutil.rmtree(staged, ignore_errors=True))
+        return await self.units.unit(replace(header, namespace=plan.namespace), interpreter.version, base, layer)
+
+    async def _describe(self, backend: Backend, unit: Unit, header: SkillHeader, on_step: OnStep) -> Metadata:
+        on_step("running the script in a sandbox to read its tools")
+        said = await backend.describe(unit, deadline=self.clock() + DESCRIBE_S, on_step=on_step)
+        metadata = read_metadata(said.skill, header)
+        for (
+            tool
+        ) in metadata.tools:  # a schema that calls could not be checked against is refused now, not at the first call
+            await to_thread.run_sync(to_checker, tool)
+            await to_thread.run_sync(to_result_checker, tool)
+        return metadata
+
+    def _skill(self, plan: InstallPlan, metadata: Metadata, image: str, isolation: Isolation) -> Skill:
+        return Skill(
+            namespace=plan.namespace,
+            digest=plan.digest,
+            header=plan.header,
+            tools=tuple(replace(tool, skill=plan.namespace) for tool in metadata.tools),
+            folder=self.store.folder_of(plan.namespace, plan.digest),
+            source=plan.source,
+            instructions=metadata.instructions,
+            installed_at=self.now().astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            image=image,
+            described_by=isolation,
+            packages=plan.packages,
+        )
+
+    @asynccontextmanager
+    async def _recorded(
+        self, event: str, plan: InstallPlan, caller: Caller, isolation: Isolation
+    ) -> AsyncIterator[None]:
+        """Record an installation however it ends. First of all, that it was begun: without a record, nothing is installed."""
+        body = {
+            "skill": plan.namespace,
+            "skill_digest": plan.digest,
+            "source": plan.source,
+            "replaces": plan.replaces,
+            "secrets": sorted(plan.header.secrets),
+            "isolation": isolation.value,
+            "caller": caller_record(caller),
+        }
+        await to_thread.run_sync(self.audit.append, event, {**body, "outcome": "begun"})
+        outcome = "ok"
+        try:
+            yield
+        except SiloError as error:
+            outcome = error.code
+            raise
+        except (get_cancelled_exc_class(), KeyboardInterrupt):
+            outcome = "interrupted"
+            raise
+        except BaseException:
+            outcome = "internal-error"
+            raise
+        finally:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(self.audit.append, event, {**body, "outcome": outcome})
+
+    def _installed(self, namespace: str) -> Skill | None:
+        return next((skill for skill in self.store.list() if skill.namespace == namespace), None)
+
+    async def _collect(self, backends: tuple[Backend, ...]) -> None:
+        """Delete what no installed skill has, unless an install is under way: it may be building or using just that."""
+        async with self.store.alone() as is_alone:
+            if not is_alone:
+                return
+            await to_thread.run_sync(self.store.sweep)
+            skills = await to_thread.run_sync(self.store.list)
+            references = [ImageReference.parse(skill.image) for skill in skills]
+            await to_thread.run_sync(self.prune_images, [one.layer for one in references if one is not None])
+            keep: list[Unit] = []
+            for skill in skills:
+                with suppress(SiloError):  # its image is gone, so nothing that was made of it can be used again
+                    keep.append(await self.units.of(skill))
+            for backend in backends:
+                await to_thread.run_sync(backend.prune, keep)
+
+
+def _namespace(name: str) -> str:
+    try:
+        return check_namespace(name)
+    except ValueError as error:
+        raise UsageError(f"{name[:80]!r} can't be the name of a skill", hint=str(error)) from error

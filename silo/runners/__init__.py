@@ -1,0 +1,1 @@
+"""Where a call runs: which backend takes it, and what that backend gets to run."""

@@ -1,0 +1,1 @@
+"""Guests with a kernel of their own, under QEMU."""

@@ -1,0 +1,142 @@
+"""Rehearsed clones that wait: each has gone through the path of a call once, without a secret, and serves exactly one real call.
+
+A clone's first call is slow under emulation because QEMU translates code that it has not met; a rehearsal pays that before anybody
+waits. Only a resident process (the MCP server, a `Runtime` that stays open) keeps any; how many is `sandbox.warm` of the configuration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import anyio
+import anyio.abc
+
+from silo.errors import SiloError
+from silo.sandbox.backends.microvm.template import Clone, Template, Templates
+from silo.sandbox.base import Unit
+
+_REHEARSAL_S = 30.0
+_IDLE_S = 900.0
+"""How long a clone may wait. Each holds 50 to 100 MiB; a skill that nobody called for a quarter of an hour gives them back."""
+
+_QUIET_S = 0.15
+"""How long no call may have run before a clone is started. Calls that follow each other faster than that gain nothing from one:
+it would be late for the next, and take the processor from it meanwhile."""
+
+_SKILLS = 4
+"""For how many skills clones are kept, the most recently called ones."""
+
+
+@dataclass
+class Waiting:
+    """A clone that waits; its owner sets `released` when it is done, and waits for `gone`."""
+
+    clone: Clone
+    released: anyio.Event = field(default_factory=anyio.Event)
+    gone: anyio.Event = field(default_factory=anyio.Event)
+
+
+class WarmPool:
+    """Clones that wait, by the digest of their template."""
+
+    def __init__(self, templates: Templates, group: anyio.abc.TaskGroup, per_skill: int) -> None:
+        self._templates = templates
+        self._group = group
+        self._per_skill = per_skill
+        self._ready: OrderedDict[str, deque[Waiting]] = OrderedDict()
+        self._starting: dict[str, int] = {}
+        self._changed = anyio.Event()
+        self._running = 0
+        self._last_end = 0.0
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[None]:
+        """Surround a call of any skill, so that no clone is started meanwhile."""
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+            self._last_end = time.monotonic()
+            self._tell()
+
+    def take(self, template: Template) -> Waiting | None:
+        """Hand out a clone of the template that is ready and alive; None if there is none."""
+        waiting = self._ready.get(template.digest)
+        while waiting:
+            found = waiting.popleft()
+            if found.clone.link.is_connected:
+                return found
+            found.released.set()
+        return None
+
+    def refill(self, unit: Unit, template: Template) -> None:
+        """Start as many clones in the background as are missing for this template; let go of the least recently called skills'."""
+        ready = self._ready.setdefault(template.digest, deque())
+        self._ready.move_to_end(template.digest)
+        while len(self._ready) > _SKILLS:
+            _, dropped = self._ready.popitem(last=False)
+            for waiting in dropped:
+                waiting.released.set()
+        missing = self._per_skill - len(ready) - self._starting.get(template.digest, 0)
+        for _ in range(missing):
+            self._starting[template.digest] = self._starting.get(template.digest, 0) + 1
+            self._group.start_soon(self._keep_one, unit, template)
+
+    async def settle(self) -> None:
+        """Wait until no clone is being started."""
+        while any(self._starting.values()):
+            await self._changed.wait()
+
+    async def _keep_one(self, unit: Unit, template: Template) -> None:
+        """Start a clone, rehearse it, offer it, and end it when it has served or waited too long."""
+        is_starting = True
+        waiting: Waiting | None = None
+        try:
+            await self._quiet()
+            async with self._templates.clone(unit, template) as clone:
+                await clone.link.rehearse(deadline=time.monotonic() + _REHEARSAL_S)
+                waiting = Waiting(clone)
+                self._started(template)
+                is_starting = False
+                ready = self._ready.get(template.digest)
+                if ready is None:  # dropped in the meantime
+                    return
+                ready.append(waiting)
+                with anyio.move_on_after(_IDLE_S) as idle:
+                    await waiting.released.wait()
+                if idle.cancelled_caught and waiting in ready:
+                    ready.remove(waiting)
+                elif idle.cancelled_caught:  # taken at the last moment: its call decides
+                    await waiting.released.wait()
+        except SiloError:
+            # Nobody waits for this clone; the next call starts its own and meets the same trouble in the open.
+            return
+        finally:
+            if is_starting:
+                self._started(template)
+            if waiting is not None:
+                waiting.gone.set()
+
+    async def _quiet(self) -> None:
+        """Wait until no call has run for a moment."""
+        while True:
+            rest = self._last_end + _QUIET_S - time.monotonic()
+            if self._running:
+                await self._changed.wait()
+            elif rest > 0:
+                await anyio.sleep(rest)
+            else:
+                return
+
+    def _started(self, template: Template) -> None:
+        self._starting[template.digest] -= 1
+        self._tell()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()

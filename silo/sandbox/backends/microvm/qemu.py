@@ -1,0 +1,318 @@
+"""QEMU: its command lines, its confinement, and its monitor protocol (QMP). What is snapshotted when is `silo.sandbox.backends.microvm.template`'s.
+
+QEMU parses what a guest does, so it is itself confined: bubblewrap gives it its own user, mount, network, pid and ipc
+namespaces with nothing but its own files in them, `-sandbox on` a seccomp filter, and a shell's `ulimit` its resource limits.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from silo.errors import SandboxBroken
+from silo.sandbox.backends.microvm.machine import KERNEL_ARGUMENTS, Accelerator, Machine
+from silo.sandbox.skill.link import read_some
+from silo.wire.messages import Json
+
+PORTS = ("silo.control", "silo.call", "silo.out", "silo.err")
+_QEMU_MIB = 2048
+"""Address space that QEMU may use beyond the guest's memory: code, translated code, and glibc's arenas (64 MiB each, reserved)."""
+
+_MAX_QMP_BYTES = 1 << 20
+_FIRMWARE_FOLDERS = ("/usr/share/qemu", "/usr/share/qboot", "/opt/homebrew/share/qemu")
+"""Searched after the folders that QEMU names."""
+
+_FIRMWARE = "/boot/firmware"
+"""Where a confined QEMU sees its firmware."""
+
+_SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin"
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """The file that a machine starts with (`-bios`).
+
+    Attributes:
+        digest: SHA-256 in hex of its contents; a template is restored only under the firmware that it was made with.
+    """
+
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True)
+class Qemu:
+    """A QEMU of this host that can be started.
+
+    Attributes:
+        firmware: what `Machine.firmware` names, found on this host; None for a machine that needs none.
+        version: e.g. `7.2.22`.
+        can_map_read_only: it can map guest memory out of a file that it opens read-only (`rom=off`, QEMU 8.2 and later).
+        tsc_khz: the rate of the guest's time stamp counter, where the guest can't find it out by itself (see `tsc_guess`).
+    """
+
+    binary: Path
+    bwrap: Path
+    version: str
+    can_map_read_only: bool
+    machine: Machine
+    accelerator: Accelerator
+    firmware: Firmware | None = None
+    tsc_khz: int | None = None
+
+    @property
+    def kernel_arguments(self) -> str:
+        """What every guest's kernel is told."""
+        rate = f" tsc_early_khz={self.tsc_khz}" if self.tsc_khz else ""
+        return f"{KERNEL_ARGUMENTS} console={self.machine.console}{rate}"
+
+
+def tsc_guess(accelerator: Accelerator) -> int | None:
+    """Guess the rate of the time stamp counter in kHz, for an emulated x86 guest; None where it is not needed.
+
+    Such a guest measures its counter against an emulated timer, which fails on a busy host, and it then hangs at boot (seen in
+    two of six boots under load). Told the rate, it does not measure. On a host with changing clock rates the guess can be
+    far off; the probe measures by how much (`silo.sandbox.backends.microvm.backend`).
+    """
+    if accelerator.is_hardware or platform.machine() != "x86_64":
+        return None
+    try:
+        found = re.search(r"^cpu MHz\s*: ([\d.]+)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(float(found.group(1)) * 1000) if found else None
+
+
+def find_program(name: str) -> Path | None:
+    """Look for a program in the usual folders and in PATH."""
+    found = shutil.which(name, path=_SEARCH_PATH) or shutil.which(name)
+    return Path(found) if found else None
+
+
+def ask_version(binary: Path) -> str:
+    """Return QEMU's version, e.g. `7.2.22`."""
+    out = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False, env={}).stdout
+    found = re.search(r"version (\d+(?:\.\d+)+)", out)
+    return found.group(1) if found else "unknown"
+
+
+def find_firmware(binary: Path, name: str) -> Firmware | None:
+    """Look for a firmware file in the folders where this QEMU keeps its data (`man 1 qemu`, `-L help`); None if it is in none."""
+    out = subprocess.run([binary, "-L", "help"], capture_output=True, text=True, check=False, env={}).stdout
+    for folder in [*out.splitlines(), *_FIRMWARE_FOLDERS]:
+        try:
+            path = (Path(folder) / name).resolve(strict=True)
+            return Firmware(path, sha256(path.read_bytes()).hexdigest())
+        except OSError:
+            continue
+    return None
+
+
+def can_map_read_only(version: str) -> bool:
+    """Whether `memory-backend-file` takes `readonly=on,rom=off` (QEMU 8.2; its documentation of `-object`)."""
+    numbers = [int(part) for part in version.split(".")[:2] if part.isdigit()]
+    return numbers >= [8, 2]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Where a guest's memory comes from: `path` as QEMU sees it, shared while a template is made, private for a clone."""
+
+    path: str
+    mib: int
+    is_shared: bool
+    is_read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Boot:
+    """What a guest boots; a restored one needs none of it, and without it each clone touches 14 MiB less."""
+
+    kernel: str
+    initramfs: str
+    arguments: str
+
+
+def arguments(
+    qemu: Qemu,
+    *,
+    memory: Memory,
+    disks: Mapping[str, str],
+    ports: Sequence[int],
+    monitor: int,
+    console: int | None,
+    boot: Boot | None,
+    rtc: str | None,
+) -> list[str]:
+    """Return QEMU's command line.
+
+    The devices must be the same, in the same order, for a template and for its clones.
+
+    Args:
+        disks: path by serial number, in the order of the devices; opened read-only.
+        ports: one socket for each of `PORTS`.
+        monitor: the socket that QMP is spoken on.
+        console: a socket for the serial console, or None to drop what the guest's kernel says.
+        boot: what to boot, or None for a guest that waits for `migrate-incoming`.
+        rtc: the guest's clock at its start, as in `-rtc base=`.
+    """
+    backend = f"memory-backend-file,id=ram,size={memory.mib}M,mem-path={memory.path},share={_on(memory.is_shared)}"
+    if memory.is_read_only:
+        backend += ",readonly=on,rom=off"
+    accelerator = qemu.accelerator
+    argv = [
+        str(qemu.binary),
+        *("-machine", f"{qemu.machine.options},memory-backend=ram,dump-guest-core=off,mem-merge=off"),
+        *("-accel", ",".join(part for part in (accelerator.name, accelerator.options) if part)),
+        *("-cpu", accelerator.cpu, "-smp", "1", "-m", f"{memory.mib}M", "-object", backend),
+        *(("-bios", _FIRMWARE) if qemu.firmware else ()),
+        *("-nodefaults", "-no-user-config", "-nographic", "-no-reboot"),
+        *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
+        *("-chardev", f"socket,id=monitor,fd={monitor}", "-mon", "chardev=monitor,mode=control"),
+        *("-chardev", f"socket,id=console,fd={console}" if console is not None else "null,id=console"),
+        *("-serial", "chardev:console"),
+    ]
+    for serial, path in disks.items():
+        argv += ["-blockdev", f"driver=file,node-name=file-{serial},filename={path},read-only=on,locking=off"]
+        argv += ["-blockdev", f"driver=raw,node-name={serial},file=file-{serial},read-only=on"]
+        argv += ["-device", f"virtio-blk-device,drive={serial},serial={serial}"]
+    argv += ["-device", "virtio-serial-device,max_ports=8"]
+    for name, descriptor in zip(PORTS, ports, strict=True):
+        chardev = name.replace(".", "-")
+        argv += ["-chardev", f"socket,id={chardev},fd={descriptor}"]
+        argv += ["-device", f"virtserialport,chardev={chardev},name={name}"]
+    if rtc is not None:
+        argv += ["-rtc", f"base={rtc}"]
+    if boot is None:
+        return [*argv, "-incoming", "defer"]
+    return [*argv, "-kernel", boot.kernel, "-initrd", boot.initramfs, "-append", boot.arguments]
+
+
+def _on(value: bool) -> str:
+    return "on" if value else "off"
+
+
+def confine(
+    qemu: Qemu, argv: Sequence[str], *, memory_mib: int, binds: Mapping[str, Path], writable: Mapping[str, Path]
+) -> list[str]:
+    """Wrap QEMU's command line into bubblewrap and resource limits.
+
+    Args:
+        memory_mib: the guest's memory, which the limit of QEMU's address space follows.
+        binds: files that it may read, by the path that it sees.
+        writable: files that it may write, likewise.
+    """
+    device = qemu.accelerator.device
+    wrap = [str(qemu.bwrap), "--unshare-all", "--as-pid-1", "--die-with-parent", "--new-session", "--clearenv"]
+    wrap += ["--cap-drop", "ALL", "--hostname", "qemu"]
+    for folder in ("/usr", "/lib", "/lib64", "/bin"):
+        path = Path(folder)
+        if path.is_symlink():
+            wrap += ["--symlink", str(path.readlink()), folder]
+        elif path.is_dir():
+            wrap += ["--ro-bind", folder, folder]
+    if not qemu.binary.is_relative_to("/usr"):
+        wrap += ["--ro-bind", str(qemu.binary.parent.parent), str(qemu.binary.parent.parent)]
+    wrap += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    # QEMU's data files are links into /etc on some distributions; its own folder there is all it gets.
+    wrap += ["--ro-bind-try", "/etc/alternatives", "/etc/alternatives", "--proc", "/proc", "--dev", "/dev"]
+    if device:
+        wrap += ["--dev-bind", device, device]
+    if qemu.firmware is not None:
+        wrap += ["--ro-bind", str(qemu.firmware.path), _FIRMWARE]
+    for inside, path in binds.items():
+        wrap += ["--ro-bind", str(path), inside]
+    for inside, path in writable.items():
+        wrap += ["--bind", str(path), inside]
+    # As in the namespace backend: what is root outside could write to /proc/sys.
+    wrap += ["--remount-ro", "/proc", "--remount-ro", "/"]
+    # No core dumps; few descriptors; and it writes no file but a snapshot's state (65 kB) and what it has to say.
+    limits = "ulimit -c 0; ulimit -n 256; ulimit -f 4096; "
+    limits += f"ulimit -v {(memory_mib + _QEMU_MIB) * 1024}; "
+    # Bubblewrap ties its child to itself only at the end of its own setting up. If silo was killed before that, nothing would
+    # ever end this guest, so the shell asks on stdin whether silo lives (`GuestProcess.tie`), and starts QEMU only on an answer.
+    # That the other end is still open proves nothing: silo's first thread, with which bubblewrap dies, may be gone for
+    # milliseconds before the last one closes the descriptors (a past bug). All this holds because the shell is the very process
+    # that was tied (`--as-pid-1`): bubblewrap's own process 1 would tie itself while its child runs already.
+    return [*wrap, "--", "/bin/sh", "-c", f'echo >&0 && read -r _ || exit 1; {limits}exec "$@"', "sh", *argv]
+
+
+class Monitor:
+    """A QMP session over a socket (QEMU's `docs/interop/qmp-spec`); commands may be sent without waiting."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self._socket = connection
+        self._buffer = bytearray()
+        self._number = 0
+
+    async def execute(self, command: str, *, descriptor: int | None = None, **given: Json) -> Json:
+        """Run one command and return what it returned.
+
+        Args:
+            descriptor: passed along with it (for `getfd`).
+
+        Raises:
+            SandboxBroken: QEMU refused it, or is gone.
+        """
+        number = self.send(command, descriptor=descriptor, **given)
+        while True:
+            answer = await self._read()
+            if answer.get("id") == number:
+                if "error" in answer:
+                    raise SandboxBroken(
+                        f"QEMU refused {command}: {str(answer['error'].get('desc'))[:300]}",
+                        hint="run `silo doctor`; if QEMU was just updated, `silo setup --repair` rebuilds its templates",
+                    )
+                return answer.get("return")
+
+    def send(self, command: str, *, descriptor: int | None = None, **given: Json) -> int:
+        """Send a command without waiting for its answer; return its number."""
+        self._number += 1
+        message = {"execute": command, "id": self._number}
+        if given:
+            message["arguments"] = {key.replace("_", "-"): value for key, value in given.items()}
+        data = json.dumps(message).encode() + b"\n"
+        if descriptor is None:
+            self._socket.sendall(data)
+        else:
+            socket.send_fds(self._socket, [data], [descriptor])
+        return self._number
+
+    async def event(self, *names: str) -> dict[str, Any]:
+        """Wait for one of the named events."""
+        while True:
+            message = await self._read()
+            if message.get("event") in names:
+                return message
+
+    async def _read(self) -> dict[str, Any]:
+        while b"\n" not in self._buffer:
+            try:
+                self._buffer += await read_some(self._socket.fileno())
+            except EOFError:
+                raise SandboxBroken(
+                    "QEMU ended unexpectedly", hint="run `silo doctor` to see whether QEMU works on this machine"
+                ) from None
+            if len(self._buffer) > _MAX_QMP_BYTES:
+                raise SandboxBroken("QEMU's monitor sends nonsense", hint="run `silo doctor`")
+        line, _, rest = bytes(self._buffer).partition(b"\n")
+        self._buffer = bytearray(rest)
+        message = json.loads(line)
+        return message if isinstance(message, dict) else {}
+
+
+def rtc_base(seconds: float) -> str:
+    """Format a time for `-rtc base=` (UTC)."""
+    import datetime
+
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")

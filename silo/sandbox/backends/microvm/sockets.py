@@ -1,0 +1,97 @@
+"""The socket pairs between silo and one QEMU: the four ports, the monitor, and the console while something boots."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+from typing import Self
+
+from silo.sandbox.backends.microvm.qemu import PORTS
+from silo.sandbox.skill.link import Descriptors, read_some
+
+_CONSOLE_BYTES = 64 * 1024
+_CONTROLS = re.compile(r"\x1b(?:\[[0-9;:?]*[A-Za-z]|.)|[^\n\x20-\x7e\xa0-\U0010ffff]")
+"""Escape sequences (ECMA-48 §5.4) and control characters: firmware positions its text with them."""
+
+
+def open_sockets(*, console: bool) -> Sockets:
+    """Make the sockets for one QEMU; leaving the context closes those that nobody took."""
+    return Sockets(console=console)
+
+
+class Sockets:
+    """The socket pairs between silo and one QEMU: the four ports, the monitor, and the console while a template is made."""
+
+    def __init__(self, *, console: bool) -> None:
+        self._pairs = [socket.socketpair() for _ in range(len(PORTS) + 1 + console)]
+        self._has_console = console
+        self._unread = b""
+        self._heard = b""
+        for ours, _ in self._pairs:
+            ours.setblocking(False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for ours, theirs in self._pairs:
+            ours.close()
+            theirs.close()
+
+    @property
+    def guest_ports(self) -> list[int]:
+        """QEMU's ends of the ports, in the order of `silo.sandbox.backends.microvm.qemu.PORTS`."""
+        return [theirs.fileno() for _, theirs in self._pairs[: len(PORTS)]]
+
+    @property
+    def guest_monitor(self) -> int:
+        """QEMU's end of the monitor."""
+        return self._pairs[len(PORTS)][1].fileno()
+
+    @property
+    def guest_console(self) -> int | None:
+        """QEMU's end of the console, if there is one."""
+        return self._pairs[-1][1].fileno() if self._has_console else None
+
+    @property
+    def monitor(self) -> socket.socket:
+        """Our end of the monitor."""
+        return self._pairs[len(PORTS)][0]
+
+    def for_guest(self) -> list[int]:
+        """The descriptors that QEMU inherits."""
+        return [theirs.fileno() for _, theirs in self._pairs]
+
+    def close_guest_ends(self) -> None:
+        """Close QEMU's ends here, once it has them."""
+        for _, theirs in self._pairs:
+            theirs.close()
+
+    def descriptors(self) -> Descriptors:
+        """Our ends of the ports, for a `GuestLink`, which closes them."""
+        control, call, out, err = (ours.detach() for ours, _ in self._pairs[: len(PORTS)])
+        return Descriptors(control, call, out, err)
+
+    async def console_line(self, pattern: re.Pattern[bytes]) -> re.Match[bytes] | None:
+        """Read the console until a whole line matches; None if QEMU ends first."""
+        while True:
+            while b"\n" in self._unread:
+                line, _, self._unread = self._unread.partition(b"\n")
+                if found := pattern.search(line):
+                    return found
+            try:
+                self._hear(data := await read_some(self._pairs[-1][0].fileno()))
+                self._unread = (self._unread + data)[-_CONSOLE_BYTES:]
+            except EOFError:
+                return None
+
+    def console_text(self) -> str:
+        """What firmware and kernel of the guest have said on its console so far, its end, without control characters."""
+        if self._has_console:
+            with contextlib.suppress(BlockingIOError, ConnectionResetError):
+                self._hear(self._pairs[-1][0].recv(_CONSOLE_BYTES))
+        return _CONTROLS.sub("", self._heard.decode(errors="replace"))
+
+    def _hear(self, data: bytes) -> None:
+        self._heard = (self._heard + data)[-_CONSOLE_BYTES:]

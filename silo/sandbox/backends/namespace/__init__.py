@@ -1,0 +1,1 @@
+"""Guests that share the host's kernel, under bubblewrap."""

@@ -1,0 +1,1 @@
+"""JSON and JSON Schema: checking values (`checker`), the arguments of a call, and the files among them."""

@@ -1,0 +1,261 @@
+"""The arguments of a call: are they JSON, are they what the tool takes, and what to say if not. Nothing is started before this.
+
+How a value is checked against a schema is `silo.schema.checker`'s; turning file arguments into files is `silo.schema.files`'.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from silo.errors import ArgumentsInvalid, ResultInvalid, SkillMetadataInvalid
+from silo.model import File, Skill, Tool
+from silo.router.names import suggestion
+from silo.schema.checker import FILE_MARK, CheckTooLong, Json, SchemaChecker, SchemaRefused, describe_path
+
+MAX_ARGUMENTS_BYTES = 1024 * 1024
+"""Longest JSON text of all arguments, files aside; what is larger belongs into a file argument."""
+
+MAX_DEPTH = 32
+"""How deep arguments may nest. The wire takes twice as much; agents have no use for more."""
+
+
+def check_json(arguments: Mapping[str, Any], tool_id: str) -> None:
+    """Check that arguments are JSON values of bounded size, or `File` objects.
+
+    Raises:
+        ArgumentsInvalid: a value JSON does not have (NaN, bytes, a lone surrogate, a key that is not text), too deep or too large.
+    """
+    left = MAX_ARGUMENTS_BYTES
+    stack: list[tuple[_Path, Json]] = [((), arguments)]
+    while stack:  # no recursion: the depth is not known yet
+        path, value = stack.pop()
+        if isinstance(value, Mapping):
+            left -= sum(_key_size(key, path) for key in value)
+        elif isinstance(value, list | tuple):
+            left -= len(value)
+        else:
+            left -= _size(value, path)
+        if left < 0:
+            raise ArgumentsInvalid(
+                f"the arguments of {tool_id} are larger than {MAX_ARGUMENTS_BYTES // 1024} KiB",
+                hint="pass large data as a file argument",
+            )
+        if isinstance(value, Mapping | list | tuple):
+            if len(path) == MAX_DEPTH:
+                raise ArgumentsInvalid(
+                    f"the arguments of {tool_id} nest deeper than {MAX_DEPTH}",
+                    hint="pass deep structures as a file or as text",
+                )
+            items = value.items() if isinstance(value, Mapping) else enumerate(value)
+            stack.extend(((*path, key), item) for key, item in items)
+
+
+_Path = tuple[str | int, ...]
+
+_HUGE = 10**308
+# Beyond it a number has no float any more, which is all that many a JSON parser knows.
+
+
+def _size(leaf: object, path: _Path) -> int:
+    """Return about how long a scalar or a key is in JSON, having checked that it is one."""
+    wrong = ""
+    hint = "use text, numbers, true, false, null, lists, objects, and silo.File where the tool takes a file"
+    if isinstance(leaf, str):
+        try:
+            return len(leaf.encode()) + 1
+        except UnicodeEncodeError:
+            wrong, hint = "holds a lone surrogate", "send well-formed Unicode text"
+    elif isinstance(leaf, float) and not math.isfinite(leaf):
+        wrong, hint = f"is {leaf}, which JSON does not have", "use null or a text for it"
+    elif isinstance(leaf, int) and abs(leaf) >= _HUGE:
+        wrong, hint = "is too large a number", "send such a number as text"
+    elif not (leaf is None or isinstance(leaf, int | float | File)):
+        wrong = f"is of type {type(leaf).__name__}, which JSON does not have"
+    if wrong:
+        raise ArgumentsInvalid(f"{describe_path('arguments', path)} {wrong}", hint=hint)
+    return 1
+
+
+def _key_size(key: object, path: _Path) -> int:
+    if not isinstance(key, str):
+        raise ArgumentsInvalid(
+            f"{describe_path('arguments', path)} has the key {key!r}, and keys are text in JSON", hint="quote it"
+        )
+    return _size(key, path)
+
+
+def to_checker(tool: Tool) -> SchemaChecker:
+    """Return the checker of a tool's arguments.
+
+    Raises:
+        SkillMetadataInvalid: its input schema can't be checked.
+    """
+    return _checker(tool, "input", tool.input_schema)
+
+
+def to_result_checker(tool: Tool) -> SchemaChecker | None:
+    """Return the checker of a tool's results, or None if it promises no shape.
+
+    Raises:
+        SkillMetadataInvalid: its output schema can't be checked.
+    """
+    return None if tool.output_schema is None else _checker(tool, "output", tool.output_schema)
+
+
+class Checkers:
+    """The checkers of tools that were called lately: making one takes milliseconds, as long as a warm call does."""
+
+    def __init__(self, *, limit: int = 128) -> None:
+        self._limit = limit
+        self._made: OrderedDict[tuple[str, str], tuple[SchemaChecker, SchemaChecker | None]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, skill: Skill, tool: Tool) -> tuple[SchemaChecker, SchemaChecker | None]:
+        """Return the checkers of a tool's arguments and of its results, for this version of its skill.
+
+        Raises:
+            SkillMetadataInvalid: one of its schemas can't be checked.
+        """
+        key = (skill.digest, tool.id)
+        with self._lock:
+            if (found := self._made.get(key)) is not None:
+                self._made.move_to_end(key)
+                return found
+        made = to_checker(tool), to_result_checker(tool)
+        with self._lock:
+            self._made[key] = made
+            while len(self._made) > self._limit:
+                self._made.popitem(last=False)
+        return made
+
+
+def check_arguments(tool: Tool, checker: SchemaChecker, arguments: Mapping[str, Any]) -> None:
+    """Check arguments, in which files are `{"$file": index}` already, against the tool's schema.
+
+    Raises:
+        ArgumentsInvalid: which argument is wrong, why, and what the tool takes.
+    """
+    expected = f"{tool.id} takes: {signature(tool)}"
+    try:
+        flaw = checker.flaw(dict(arguments))
+    except CheckTooLong as error:
+        raise ArgumentsInvalid(
+            f"the arguments of {tool.id} take too long to check against its schema",
+            hint=f"send less at once; {expected}",
+        ) from error
+    except SchemaRefused as error:
+        raise _refused(tool, "input", error) from error
+    if flaw is None:
+        return
+    where = describe_path("arguments", flaw.path)
+    # A misspelt name is also one that is missing; what was written tells more than what was not.
+    unknown = _unknown(tool.input_schema, arguments) if not flaw.path else None
+    if unknown is not None:
+        names = _properties(tool.input_schema)
+        raise ArgumentsInvalid(
+            f"{tool.id} has no argument {unknown[:80]!r}",
+            hint=f"{suggestion(unknown, names, otherwise='leave it out;')} {expected}",
+        )
+    raise ArgumentsInvalid(f"{where}: {flaw.message}" if flaw.path else f"{tool.id}: {flaw.message}", hint=expected)
+
+
+def _unknown(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> str | None:
+    """The first argument that the schema neither names nor leaves open."""
+    if schema.get("additionalProperties") is not False or schema.get("patternProperties"):
+        return None
+    return next((name for name in arguments if name not in _properties(schema)), None)
+
+
+def check_result(tool: Tool, checker: SchemaChecker, data: Json) -> None:
+    """Check what a tool returned against the shape that it promised.
+
+    Raises:
+        ResultInvalid: where it differs. The message quotes the result, so it is to be redacted like one.
+    """
+    hint = "the skill breaks its own promise; report it to whoever wrote it"
+    try:
+        flaw = checker.flaw(data)
+    except CheckTooLong as error:
+        raise ResultInvalid(f"the result of {tool.id} takes too long to check against its schema", hint=hint) from error
+    except SchemaRefused as error:
+        raise _refused(tool, "output", error) from error
+    if flaw is not None:
+        raise ResultInvalid(f"{describe_path('result', flaw.path)}: {flaw.message}", hint=hint)
+
+
+def signature(tool: Tool) -> str:
+    """Return the expected shape in one line for person and model: `data: file, sql: string, limit?: integer = 100`."""
+    schema = tool.input_schema
+    required = schema.get("required")
+    needed = set(required) if isinstance(required, list) else set()
+    parts = []
+    for name, part in _properties(schema).items():
+        text = f"{name}{'' if name in needed else '?'}: {_kind(part, schema, depth=0)}"
+        if isinstance(part, Mapping) and "default" in part:
+            text += f" = {json.dumps(part['default'], ensure_ascii=False)[:40]}"
+        parts.append(text)
+    text = ", ".join(parts) or "no arguments"
+    return text if len(text) <= 1000 else text[:1000] + "…"
+
+
+def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    properties = schema.get("properties")
+    return properties if isinstance(properties, Mapping) else {}
+
+
+def _kind(schema: Json, root: Mapping[str, Any], *, depth: int) -> str:
+    """Name the kind of value that a schema takes, as one would in a sentence."""
+    return " | ".join(dict.fromkeys(_kinds(schema, root, depth=depth)))
+
+
+def _kinds(schema: Json, root: Mapping[str, Any], *, depth: int) -> list[str]:
+    """Name each kind of value that a schema takes; a branch of a union may take several itself."""
+    if not isinstance(schema, Mapping) or depth > 4:
+        return ["any"]
+    if schema.get(FILE_MARK) is True:
+        return ["file"]
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#/$defs/"):
+        definitions = root.get("$defs")
+        if isinstance(definitions, Mapping):
+            return _kinds(definitions.get(reference.removeprefix("#/$defs/")), root, depth=depth + 1)
+    if "const" in schema:
+        return [json.dumps(schema["const"], ensure_ascii=False)]
+    if isinstance(values := schema.get("enum"), list):
+        shown = [json.dumps(value, ensure_ascii=False) for value in values[:12]]
+        return [*shown, "…"] if len(values) > 12 else shown
+    for keyword in ("anyOf", "oneOf"):
+        if isinstance(branches := schema.get(keyword), list):
+            return [kind for branch in branches[:6] for kind in _kinds(branch, root, depth=depth + 1)]
+    kind = schema.get("type", "any")
+    if isinstance(kind, list):
+        return [str(item) for item in kind]
+    if kind == "array":
+        return [f"list of {_kind(schema['items'], root, depth=depth + 1)}" if "items" in schema else "list"]
+    if kind == "object" and (inner := _properties(schema)):
+        needed = schema.get("required")
+        parts = (
+            f"{name}{'' if isinstance(needed, list) and name in needed else '?'}: {_kind(part, root, depth=depth + 1)}"
+            for name, part in inner.items()
+        )
+        return ["{" + ", ".join(parts) + "}"]
+    return [str(kind)]
+
+
+def _checker(tool: Tool, side: str, schema: Mapping[str, Any]) -> SchemaChecker:
+    try:
+        return SchemaChecker(schema)
+    except SchemaRefused as error:
+        raise _refused(tool, side, error) from error
+
+
+def _refused(tool: Tool, side: str, error: SchemaRefused) -> SkillMetadataInvalid:
+    return SkillMetadataInvalid(
+        f"the {side} schema of {tool.id} can't be used: {error}",
+        hint="the skill's author has to change the annotation that it comes from",
+    )

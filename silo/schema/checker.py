@@ -1,0 +1,306 @@
+"""Check a JSON value against a skill's JSON Schema, in bounded time and without fetching anything. Pure.
+
+Both sides are strangers: the schema comes from a skill, the value from an agent or a guest. Three things that `jsonschema` does by
+default would let one of them stop silo: Python's regular expressions backtrack without end while they hold the interpreter lock,
+`$ref` may name an address to fetch, and nested alternatives can multiply. So patterns run on an engine that takes linear time (the
+one in `pydantic_core`; look-around and back-references do not exist there), references reach only into the document, and every
+check has a deadline.
+
+What a tool's arguments are to look like in words is `silo.schema.arguments`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
+    from jsonschema.protocols import Validator
+
+CHECK_SECONDS = 2.0
+"""A check of the largest honest value (8 MiB of rows) takes about a second; a hostile one would take for ever."""
+
+MAX_PATTERN_CHARS = 1000
+MAX_PATTERN_WORK = 50_000_000
+"""Bound on estimated automaton states times length of the text; about 50 ms of the regex engine on a slow machine."""
+
+FILE_MARK = "x-silo-file"
+"""A schema with this set to true stands for a file; its value is `{"$file": index}` by the time it is checked."""
+
+FILE_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {"$file": {"type": "integer", "minimum": 0}},
+    "required": ["$file"],
+    "additionalProperties": False,
+}
+
+
+class SchemaRefused(ValueError):
+    """The schema itself can't be used: not JSON Schema 2020-12, or beyond what can be checked in bounded time."""
+
+
+class CheckTooLong(Exception):
+    """The value was not checked to its end within `CHECK_SECONDS`."""
+
+
+Json = Any
+"""A JSON value as Python's parser gives it: None, bool, int, float, str, list or dict with text as keys."""
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """What is wrong with a value.
+
+    Attributes:
+        path: keys and indexes from the root to the place.
+        message: one sentence, with the offending value cut to a readable length.
+        unknown: a property that the schema does not have, if that is what is wrong.
+    """
+
+    path: tuple[str | int, ...]
+    message: str
+    unknown: str | None = None
+
+
+class SchemaChecker:
+    """One schema, ready to check values. Safe to use from several threads; checks with one checker take turns.
+
+    Raises:
+        SchemaRefused: see there.
+    """
+
+    def __init__(self, schema: Mapping[str, Any], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._deadline = 0.0
+        self._lock = threading.Lock()
+        self._patterns: dict[str, _Pattern] = {}
+        prepared = self._prepare(schema, depth=0)
+        self._validator = self._validator_for(prepared)
+
+    def flaw(self, value: Json) -> Flaw | None:
+        """Return what is most wrong with `value`, or None if it fits the schema.
+
+        Raises:
+            CheckTooLong: no answer in time.
+            SchemaRefused: the schema refers to what it does not have, or only to itself.
+        """
+        from jsonschema.exceptions import best_match
+        from referencing.exceptions import Unresolvable
+
+        with self._lock:
+            self._deadline = self._clock() + CHECK_SECONDS
+            try:
+                error = best_match(_first(self._validator.iter_errors(value), 20))
+            except Unresolvable as unresolvable:
+                raise SchemaRefused(f"a reference leads nowhere: {str(unresolvable)[:200]}") from unresolvable
+            except RecursionError as recursion:
+                raise SchemaRefused("the schema refers to itself without end") from recursion
+            except ArithmeticError:
+                return Flaw((), "a number is too large to be checked")
+        return None if error is None else _flaw(error)
+
+    def _prepare(self, schema: Json, *, depth: int) -> Json:
+        """Return a copy of a schema with each file's part replaced, having refused what can't be checked."""
+        if depth > _MAX_DEPTH:
+            raise SchemaRefused(f"it nests deeper than {_MAX_DEPTH}")
+        if isinstance(schema, list):
+            return [self._prepare(item, depth=depth + 1) for item in schema]
+        if not isinstance(schema, Mapping):
+            return schema
+        if schema.get(FILE_MARK) is True:
+            return dict(FILE_SCHEMA)
+        if refused := sorted(_REFUSED_KEYWORDS & schema.keys()):
+            raise SchemaRefused(f"silo does not check the keyword {refused[0]!r}")
+        reference = schema.get("$ref")
+        if isinstance(reference, str) and not reference.startswith("#"):
+            raise SchemaRefused(f"$ref may only refer to the schema itself (`#/...`), not to {reference[:80]!r}")
+        if isinstance(pattern := schema.get("pattern"), str):
+            self._compile(pattern)
+        if isinstance(patterns := schema.get("patternProperties"), Mapping):
+            for name in patterns:
+                self._compile(str(name))
+        prepared = {}
+        for key, value in schema.items():
+            if key in _CONSTANTS:
+                prepared[key] = value
+            elif key in _MAPS_OF_SCHEMAS and isinstance(value, Mapping):
+                prepared[key] = {str(name): self._prepare(part, depth=depth + 1) for name, part in value.items()}
+            else:
+                prepared[key] = self._prepare(value, depth=depth + 1)
+        return prepared
+
+    def _compile(self, pattern: str) -> _Pattern:
+        if pattern not in self._patterns:
+            self._patterns[pattern] = _Pattern(pattern)
+        return self._patterns[pattern]
+
+    def _validator_for(self, schema: Json) -> Validator:
+        from jsonschema import Draft202012Validator
+        from jsonschema.exceptions import SchemaError
+        from jsonschema.validators import extend
+        from referencing import Registry
+
+        try:
+            Draft202012Validator.check_schema(schema)
+        except SchemaError as error:
+            raise SchemaRefused(f"not JSON Schema 2020-12: {_cut(error.message)}") from error
+        keywords = {**Draft202012Validator.VALIDATORS}
+        keywords["pattern"] = self._check_pattern
+        keywords["patternProperties"] = self._check_pattern_properties
+        keywords["additionalProperties"] = self._check_additional
+        keywords["uniqueItems"] = _check_unique
+        timed = {name: self._timed(check) for name, check in keywords.items()}
+        checker: type[Validator] = extend(Draft202012Validator, timed)  # type: ignore[no-untyped-call]
+        # An empty registry fetches nothing; the default one opens what `$ref` names.
+        registry: Registry[Any] = Registry()
+        return checker(schema, registry=registry)
+
+    def _timed(self, check: _Keyword) -> _Keyword:
+        def timed(validator: Validator, value: Json, instance: Json, schema: Json) -> Iterator[ValidationError]:
+            if self._clock() > self._deadline:
+                raise CheckTooLong
+            yield from check(validator, value, instance, schema) or ()
+
+        return timed
+
+    def _check_pattern(
+        self, validator: Validator, pattern: str, instance: Json, schema: Json
+    ) -> Iterator[ValidationError]:
+        from jsonschema.exceptions import ValidationError
+
+        if isinstance(instance, str) and not self._compile(pattern).matches(instance):
+            yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+    def _check_pattern_properties(
+        self, validator: Validator, patterns: Mapping[str, Any], instance: Json, schema: Json
+    ) -> Iterator[ValidationError]:
+        if isinstance(instance, dict):
+            for pattern, subschema in patterns.items():
+                for key, value in instance.items():
+                    if self._compile(pattern).matches(key):
+                        yield from _descend(validator, value, subschema, path=key, schema_path=pattern)
+
+    def _check_additional(
+        self, validator: Validator, rest: Json, instance: Json, schema: Json
+    ) -> Iterator[ValidationError]:
+        from jsonschema.exceptions import ValidationError
+
+        if not isinstance(instance, dict):
+            return
+        known = schema.get("properties", {})
+        patterns = [self._compile(pattern) for pattern in schema.get("patternProperties", {})]
+        for key, value in instance.items():
+            if key in known or any(pattern.matches(key) for pattern in patterns):
+                continue
+            if rest is False:
+                yield ValidationError(f"unknown property {key!r}", validator=_UNKNOWN, validator_value=key)
+            else:
+                yield from _descend(validator, value, rest, path=key)
+
+
+_Keyword = Callable[["Validator", Json, Json, Json], "Iterator[ValidationError] | None"]
+
+_UNKNOWN = "silo:unknown"
+_MAX_DEPTH = 64
+_CONSTANTS = frozenset({"const", "default", "enum", "examples"})
+_MAPS_OF_SCHEMAS = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"})
+_REFUSED_KEYWORDS = frozenset({"unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$dynamicAnchor", "$id"})
+# The first two evaluate their neighbours again for each item and match patterns on Python's engine; the others move the base that
+# references start from. Neither annotations nor pydantic produce any of them.
+
+
+class _Pattern:
+    """A regular expression (ECMA-262 in JSON Schema, the linear-time subset of it here), searched anywhere in a text."""
+
+    def __init__(self, pattern: str) -> None:
+        from pydantic_core import SchemaError, SchemaValidator, core_schema
+
+        if len(pattern) > MAX_PATTERN_CHARS:
+            raise SchemaRefused(f"a pattern has {len(pattern)} characters; {MAX_PATTERN_CHARS} are allowed")
+        try:
+            self._validator = SchemaValidator(
+                core_schema.str_schema(pattern=pattern, regex_engine="rust-regex", strict=True)
+            )
+        except SchemaError as error:
+            reason = str(error).strip().splitlines()[-1].strip().removeprefix("error: ")
+            raise SchemaRefused(
+                f"the pattern {_cut(repr(pattern))} can't be checked in bounded time: {reason}"
+            ) from error
+        states = max(1, len(pattern))
+        for low, high in _COUNTED.findall(pattern):
+            states = min(states * max(int(low), int(high or 0), 1), MAX_PATTERN_WORK)
+        self._longest = MAX_PATTERN_WORK // states
+
+    def matches(self, text: str) -> bool:
+        if len(text) > self._longest:
+            raise CheckTooLong
+        return self._validator.isinstance_python(text)
+
+
+_COUNTED = re.compile(r"\{(\d{1,9})(?:,(\d{0,9}))?\}")
+
+
+def _descend(
+    validator: Validator, value: Json, schema: Json, *, path: str, schema_path: str | None = None
+) -> Iterator[ValidationError]:
+    """Check a part of the value; `jsonschema` offers this to keywords on the class, not in its protocol."""
+    errors: Iterator[ValidationError] = validator.descend(value, schema, path=path, schema_path=schema_path)  # type: ignore[attr-defined]
+    return errors
+
+
+def _check_unique(validator: Validator, wanted: Json, instance: Json, schema: Json) -> Iterator[ValidationError]:
+    """Compare canonical texts in a set: `jsonschema` compares each item with each other one when they can't be sorted."""
+    from jsonschema.exceptions import ValidationError
+
+    if wanted and isinstance(instance, list):
+        seen = set()
+        for item in instance:
+            text = json.dumps(_plain_numbers(item), sort_keys=True)
+            if text in seen:
+                yield ValidationError(f"{item!r} is in the list twice")
+                return
+            seen.add(text)
+
+
+def _plain_numbers(value: Json) -> Json:
+    """JSON Schema knows no difference between 1 and 1.0."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _plain_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain_numbers(item) for item in value]
+    return value
+
+
+def _first(errors: Iterator[ValidationError], count: int) -> Iterator[ValidationError]:
+    # A million wrong items would be a million errors, of which one is shown.
+    for _, error in zip(range(count), errors, strict=False):
+        yield error
+
+
+def _flaw(error: ValidationError) -> Flaw:
+    path = tuple(error.absolute_path)
+    if error.validator == _UNKNOWN:
+        return Flaw(path, _cut(error.message), unknown=str(error.validator_value))
+    if error.validator == "required":
+        return Flaw(path, _cut(error.message.replace(" is a required property", " is missing")))
+    return Flaw(path, _cut(error.message))
+
+
+def _cut(text: str, limit: int = 300) -> str:
+    if len(text) <= limit:
+        return text
+    # The end says what was expected ("... is not of type 'integer'"), so the value in front is what is cut.
+    return f"{text[: limit // 2]}…{text[-limit // 2 :]}"
+
+
+def describe_path(root: str, path: Sequence[str | int]) -> str:
+    """Return `root.items[2].price`."""
+    return root + "".join(f"[{part}]" if isinstance(part, int) else f".{_cut(part, 80)}" for part in path)

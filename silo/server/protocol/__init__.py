@@ -1,0 +1,1 @@
+"""The MCP protocol: which request gets which answer, on any transport."""

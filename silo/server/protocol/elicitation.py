@@ -1,0 +1,290 @@
+"""A call that waits for a person, as each kind of client can take part: prompts, rounds of requests, and what they carry.
+
+Nothing here lets a call run. That is the engine's, which looks each time anew for what a person answered on silo's own page. What
+a client sends (an accepted prompt, a filled form, a state that comes back) says no more than whether its user has seen the link; it
+chooses how long silo waits, and what it says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+import anyio
+from mcp import types
+from mcp.server.context import ServerRequestContext
+from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
+from mcp.shared.exceptions import MCPError
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS, is_version_at_least
+from pydantic import ValidationError
+
+from silo.errors import ApprovalPending, SiloError
+from silo.model import Result
+from silo.server.protocol.results import pending_result, printable
+
+_log = logging.getLogger(__name__)
+
+MAX_ROUNDS = 9
+"""Answers to one call that ask for another round: one prompt and eight that only wait. Clients give up after ten (the Python and
+TypeScript SDKs), and what their users see then is an exception."""
+
+STATE_TTL_S = 600.0
+
+MAX_REMEMBERED = 1000
+MAX_TITLE_CHARS = 200
+
+_PROMPT = "approval"
+
+Context = ServerRequestContext[None, Any]
+
+Outcome = Result | types.CallToolResult | types.InputRequiredResult
+
+Attempt = Callable[[float, bool], Awaitable[Result]]
+"""Makes the call: how long to wait for a person in seconds, and whether the client shows links. Raises what `Engine.call` raises."""
+
+Way = Literal["rounds", "url", "form"]
+"""How a client shows a link: in an answer that asks for another round (2026-07-28), or when asked by us (before), with a mode for
+links or as text in a form."""
+
+
+class StateForeign(ValueError):
+    """The request state that came with a request is not one that silo gave for the same call."""
+
+
+def request_states(key: bytes | None) -> RequestStateBoundary:
+    """Return the middleware that seals states on their way out, and opens them on their way in.
+
+    A state that was forged, is old, or belongs to another request, ends that request with an error (-32602).
+
+    Args:
+        key: 32 bytes; None: random ones.
+    """
+    return RequestStateBoundary(
+        RequestStateSecurity(keys=[os.urandom(32) if key is None else key], ttl=STATE_TTL_S), default_audience="silo"
+    )
+
+
+@dataclass(frozen=True)
+class Request:
+    """What of a `tools/call` matters here.
+
+    Attributes:
+        name: as the client called: the tool's own name, or `silo_execute`.
+        tool, digest: which call it is, whatever it was called by.
+        state: what came back from an earlier round.
+        prompt: what the client says of the prompt of that round.
+    """
+
+    name: str
+    tool: str
+    digest: str
+    state: str | None
+    prompt: Literal["accept", "decline", "cancel"] | None
+
+    @classmethod
+    def of(cls, params: types.CallToolRequestParams, tool: str, arguments: Mapping[str, Any]) -> Self:
+        """Return the request for a call of `tool` with `arguments`."""
+        digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()
+        answer = (params.input_responses or {}).get(_PROMPT)
+        prompt = answer.action if isinstance(answer, types.ElicitResult) else None
+        return cls(params.name, tool, digest, params.request_state, prompt)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a client carries from one round to the next. Bookkeeping: whoever had a valid one would still have no answer.
+
+    Attributes:
+        question: about which the user was prompted, or for which the call waits.
+        number: of answers so far that asked for another round.
+        prompts: whether the last of them showed a link.
+        tool, digest: which call it belongs to.
+    """
+
+    question: str
+    number: int
+    prompts: bool
+    tool: str
+    digest: str
+
+    def encode(self) -> str:
+        """Return the text for `parse`; sealing it is the middleware's."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the round that was encoded.
+
+        Raises:
+            StateForeign: it is not one of this version of silo.
+        """
+        try:
+            fields = json.loads(text)
+            found = cls(**fields)
+        except (ValueError, TypeError) as error:
+            raise StateForeign("not a state of ours") from error
+        if [type(value) for value in fields.values()] != [str, int, bool, str, str]:
+            raise StateForeign("not a state of ours")
+        return found
+
+
+class Asking:
+    """Makes calls that may have to wait for a person. One for each server."""
+
+    def __init__(self, patience_s: float, *, prompt_s: float, uses_client: bool) -> None:
+        self._patience_s = patience_s
+        self._prompt_s = prompt_s
+        self._uses_client = uses_client
+        # A dictionary as a set that knows its oldest. A question is prompted once: whoever closed the prompt, or has the page open,
+        # must not get it again each time that the model tries.
+        self._prompted: dict[str, None] = {}
+
+    async def call(self, ctx: Context, request: Request, attempt: Attempt) -> Outcome:
+        """Return the result of a call, or what the client can do until there is one.
+
+        Raises:
+            StateForeign: the request carries the state of another call.
+            SiloError: of the call, except `ApprovalPending`.
+        """
+        before = None if request.state is None else Round.parse(request.state)
+        if before is not None and (before.tool, before.digest) != (request.tool, request.digest):
+            raise StateForeign("the state of another call")
+        way = self._way(ctx)
+        if way is None:
+            return await self._wait(request, attempt, shows_links=False)
+        if way == "rounds" and before is not None:
+            return await self._next_round(request, before, attempt)
+        try:
+            return await attempt(0.0, True)
+        except ApprovalPending as error:
+            pending = error
+        if not self._may_prompt(pending):
+            return await self._wait(request, attempt, shows_links=bool(pending.link))
+        if way == "rounds":
+            return _another_round(request, pending, 1, prompts=True)
+        return await self._prompt(ctx, way, request, pending, attempt)
+
+    def _way(self, ctx: Context) -> Way | None:
+        declared = ctx.session.client_capabilities
+        elicitation = declared.elicitation if declared is not None else None
+        if not self._uses_client or elicitation is None:
+            return None
+        if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
+            return "rounds" if elicitation.url is not None else None
+        if not ctx.session.can_send_request:
+            return None
+        if elicitation.url is not None and is_version_at_least(ctx.protocol_version, "2025-11-25"):
+            return "url"
+        # An empty capability means forms: there was nothing else when it came up.
+        return "form" if elicitation.form is not None or elicitation.url is None else None
+
+    def _may_prompt(self, pending: ApprovalPending) -> bool:
+        return bool(pending.link) and pending.question not in self._prompted
+
+    def _remember(self, question: str) -> None:
+        self._prompted[question] = None
+        if len(self._prompted) > MAX_REMEMBERED:
+            del self._prompted[next(iter(self._prompted))]
+
+    async def _wait(self, request: Request, attempt: Attempt, *, shows_links: bool) -> Outcome:
+        """Wait once, for clients that can only be told the link in progress and results."""
+        try:
+            return await attempt(self._patience_s, shows_links)
+        except ApprovalPending as pending:
+            return pending_result(pending, request.name)
+
+    async def _next_round(self, request: Request, before: Round, attempt: Attempt) -> Outcome:
+        opened = True
+        if before.prompts:
+            self._remember(before.question)
+            opened = request.prompt == "accept"
+        try:
+            # Also where the user did not open the link: they may have answered elsewhere, and what the question is, is known anew.
+            return await attempt(self._patience_s if opened else 0.0, True)
+        except ApprovalPending as pending:
+            if not opened and pending.question == before.question:
+                return pending_result(pending, request.name, request.prompt or "cancel")
+            if not opened or before.number >= MAX_ROUNDS:
+                return pending_result(pending, request.name)
+            return _another_round(request, pending, before.number + 1, prompts=self._may_prompt(pending))
+
+    async def _prompt(
+        self, ctx: Context, way: Way, request: Request, pending: ApprovalPending, attempt: Attempt
+    ) -> Outcome:
+        # A call may come to a second question: a secret that is missing. More would be a fault of ours, and no reason to go on.
+        for _ in range(MAX_ROUNDS):
+            question = pending.question
+            action = await self._elicit(ctx, way, pending)
+            if action is None:
+                return await self._wait(request, attempt, shows_links=False)
+            opened = action == "accept"
+            try:
+                result = await attempt(self._patience_s if opened else 0.0, True)
+            except ApprovalPending as error:
+                pending = error
+                if pending.question == question:
+                    return pending_result(pending, request.name, "" if opened else action)
+                await self._complete(ctx, way, question)
+                if not opened or not self._may_prompt(pending):
+                    break
+            except SiloError:
+                await self._complete(ctx, way, question)
+                raise
+            else:
+                await self._complete(ctx, way, question)
+                return result
+        return pending_result(pending, request.name)
+
+    async def _elicit(
+        self, ctx: Context, way: Way, pending: ApprovalPending
+    ) -> Literal["accept", "decline", "cancel"] | None:
+        """Let the client show the link, and return what its user did; None if it could not be shown."""
+        self._remember(pending.question)
+        try:
+            with anyio.move_on_after(self._prompt_s):
+                if way == "url":
+                    answer = await ctx.session.elicit_url(
+                        _words(pending), pending.link, pending.question, related_request_id=ctx.request_id
+                    )
+                else:
+                    answer = await ctx.session.elicit_form(
+                        f"{_words(pending)}\n\nOpen {pending.link} and decide there, then confirm here.",
+                        {"type": "object", "properties": {}},
+                        related_request_id=ctx.request_id,
+                    )
+                return answer.action
+        except (MCPError, ValidationError) as error:
+            _log.warning("the client could not show a prompt: %s", type(error).__name__)
+        except anyio.get_cancelled_exc_class():
+            self._prompted.pop(pending.question, None)
+            raise
+        self._prompted.pop(pending.question, None)
+        return None
+
+    async def _complete(self, ctx: Context, way: Way, question: str) -> None:
+        if way == "url":
+            await ctx.session.send_elicit_complete(question, related_request_id=ctx.request_id)
+
+
+def _another_round(
+    request: Request, pending: ApprovalPending, number: int, *, prompts: bool
+) -> types.InputRequiredResult:
+    state = Round(pending.question, number, prompts, request.tool, request.digest).encode()
+    if not prompts:
+        return types.InputRequiredResult(request_state=state)
+    prompt = types.ElicitRequest(params=types.ElicitRequestURLParams(message=_words(pending), url=pending.link))
+    return types.InputRequiredResult(request_state=state, input_requests={_PROMPT: prompt})
+
+
+def _words(pending: ApprovalPending) -> str:
+    """Return what a client shows beside the link."""
+    title = "".join(c if c.isprintable() else " " for c in printable(pending.title))[:MAX_TITLE_CHARS]
+    return (
+        f"silo asks you: {title}\n\nThe link shows what it is about, and there you answer; opening it agrees to nothing. If the page "
+        "wants a code, `silo approvals pair` shows one."
+    )

@@ -1,0 +1,159 @@
+"""`silo_search`: from what an agent asks to what it is told. Ranking is the engine's; how tools are described is `tools`'.
+
+An exact id is no search: that tool is shown whole. What is removed while it is searched for is not offered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mcp import types
+
+from silo.errors import ArgumentsInvalid
+from silo.model import Caller, Tool
+from silo.router.text import MAX_QUERY_CHARS
+from silo.server.engine import Engine, Found
+from silo.server.protocol.changes import Installed
+from silo.server.protocol.listing import Catalogue
+from silo.server.protocol.results import printable
+from silo.server.protocol.tools import (
+    DEFAULT_SEARCH_RESULTS,
+    MAX_QUERIES,
+    MAX_SEARCH_RESULTS,
+    SEARCH,
+    Answer,
+    answer_document,
+    answer_text,
+)
+
+_EXAMPLE = f'call {SEARCH} with {{"query": "what the tool should do"}}'
+
+_MAX_LABEL_CHARS = 200
+"""Of a query, in the answer to it; the agent knows the rest."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What an agent asked for, checked.
+
+    Attributes:
+        queries: at least one; an empty one stands for all tools of the skill.
+        labelled: several were asked for, so each answer says which it belongs to.
+        whole: with schemas.
+    """
+
+    queries: tuple[str, ...]
+    labelled: bool = False
+    limit: int = DEFAULT_SEARCH_RESULTS
+    skill: str | None = None
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Named:
+    """A tool that was named, and so found without a search."""
+
+    tool: Tool
+    score: float = 1.0
+    why: tuple[str, ...] = ()
+    low_confidence: bool = False
+    siblings: tuple[str, ...] = ()
+
+
+def parse_search(arguments: Mapping[str, Any]) -> Search:
+    """Return what was asked for.
+
+    Raises:
+        ArgumentsInvalid: an argument is missing, of the wrong type or out of bounds.
+    """
+    limit = arguments.get("limit", DEFAULT_SEARCH_RESULTS)
+    if isinstance(limit, float) and limit.is_integer():
+        limit = int(limit)  # JSON Schema knows one kind of number: 5.0 is an integer
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_SEARCH_RESULTS:
+        raise ArgumentsInvalid(
+            f"'limit' must be a whole number from 1 to {MAX_SEARCH_RESULTS}",
+            hint=f"leave it out for {DEFAULT_SEARCH_RESULTS}",
+        )
+    skill = arguments.get("skill")
+    if skill is not None and not isinstance(skill, str):
+        raise ArgumentsInvalid("'skill' must be the name of a skill", hint="leave it out to search all of them")
+    detail = arguments.get("detail", "compact")
+    if detail not in ("compact", "full"):
+        raise ArgumentsInvalid('\'detail\' must be "compact" or "full"', hint='leave it out for "compact"')
+    several = arguments.get("queries") is not None
+    return Search(_queries(arguments, skill), several, limit, skill, detail == "full")
+
+
+def _queries(arguments: Mapping[str, Any], skill: str | None) -> tuple[str, ...]:
+    query, queries = arguments.get("query"), arguments.get("queries")
+    if queries is None:
+        if query is None and skill is not None:
+            return ("",)
+        if not isinstance(query, str):
+            raise ArgumentsInvalid("'query' must be a string", hint=_EXAMPLE)
+        return (query,)
+    if query is not None:
+        raise ArgumentsInvalid("'query' and 'queries' are both given", hint="put all of them into 'queries'")
+    if not isinstance(queries, list) or not 1 <= len(queries) <= MAX_QUERIES:
+        raise ArgumentsInvalid(f"'queries' must be a list of 1 to {MAX_QUERIES} strings", hint="one action in each")
+    if not all(isinstance(one, str) for one in queries):
+        raise ArgumentsInvalid("'queries' must hold strings only", hint="one action in each")
+    return tuple(queries)
+
+
+async def search(engine: Engine, installed: Installed, asked: Search, caller: Caller) -> types.CallToolResult:
+    """Return the answer to a search.
+
+    Raises:
+        SkillUnknown: there is no such skill that the caller may know of.
+    """
+    before = await installed.current()
+    exact = {query: tool for query in asked.queries if (tool := _named(before, query, asked.skill)) is not None}
+    # An empty query is searched for too: an unknown skill is told for it as well.
+    sought = [query[: MAX_QUERY_CHARS + 1] for query in asked.queries if query not in exact]
+    found = iter(await engine.find(sought, limit=asked.limit, skill=asked.skill, caller=caller) if sought else ())
+    answers = [
+        Answer(query[:_MAX_LABEL_CHARS], (Named(exact[query]),), whole=True)
+        if query in exact
+        else _answer(before, query, next(found), asked)
+        for query in asked.queries
+    ]
+    now = await installed.current()
+    answers = [replace(answer, found=_still_there(answer.found, now)) for answer in answers]
+    document = answer_document(answers, now.outlooks, labelled=asked.labelled)
+    text = types.TextContent(type="text", text=printable(answer_text(document)))
+    return types.CallToolResult(content=[text], structured_content=_printable(document))
+
+
+def _named(catalogue: Catalogue, query: str, skill: str | None) -> Tool | None:
+    """Return the tool whose exact id the query is, if the caller may know of it."""
+    tool = catalogue.show(query.strip())
+    return tool if tool is not None and skill in (None, tool.skill) else None
+
+
+def _answer(catalogue: Catalogue, query: str, found: Sequence[Found], asked: Search) -> Answer:
+    label = query[:_MAX_LABEL_CHARS]
+    if query.strip():
+        note = f"Only the first {MAX_QUERY_CHARS:,} characters of the query were read."
+        return Answer(label, found, asked.whole, note if len(query) > MAX_QUERY_CHARS else "")
+    if asked.skill is None:
+        return Answer(label, (), note="The query is empty: say what the tool should do.")
+    tools = [tool for tool in catalogue.tools if tool.skill == asked.skill]
+    rest = len(tools) - asked.limit
+    more = f"{asked.skill} has {rest} more; say what the tool should do." if rest > 0 else ""
+    return Answer(label, tuple(Named(tool) for tool in tools[: asked.limit]), asked.whole, more)
+
+
+def _still_there(found: Sequence[Found], catalogue: Catalogue) -> tuple[Found, ...]:
+    return tuple(match for match in found if catalogue.show(match.tool.id) == match.tool)
+
+
+def _printable(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """Return JSON that can be written in UTF-8; lone surrogates, which a query may hold, become escapes."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(key): _printable(item) for key, item in value.items()}
+    return [_printable(item) for item in value] if isinstance(value, list) else value

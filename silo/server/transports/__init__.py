@@ -1,0 +1,1 @@
+"""How MCP messages reach this process: standard input and output."""

@@ -1,0 +1,434 @@
+"""The order of a call's steps, and that no way around one of them exists."""
+
+import base64
+
+import anyio
+import pytest
+from silo_interaction import Answer, NoAnswer, NobodyToAsk
+from silo_vault import VaultLocked as TheirVaultLocked
+
+from silo.audit.log import read
+from silo.errors import (
+    ApprovalRequired,
+    ApprovalTimeout,
+    ArgumentsInvalid,
+    AuditBroken,
+    CallDenied,
+    CanaryTripped,
+    FileRefused,
+    Interrupted,
+    ResultInvalid,
+    SandboxUnavailable,
+    SecretMissing,
+    SiloError,
+    SkillCrashed,
+    SkillFailed,
+    SkillRaised,
+    SkillUnknown,
+    ToolUnknown,
+    VaultLocked,
+)
+from silo.model import File, Isolation, ProgressReport
+from silo.sandbox.base import Captured, GuestReply
+from silo.schema.files import InputRules
+from silo.testing.fakes import FakeBackend, make_skill, make_tool
+from silo.wire.messages import FAILURE_CODES, Failed, Finished, Progress
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "s3cr3t-Value/42"
+TEXT = {"text": {"type": "string"}}
+GUARDED = make_skill(make_tool(properties=TEXT, required=["text"], require_approval=True, secrets=["KEY"]))
+PLAIN = make_skill(make_tool(properties=TEXT, required=["text"]))
+
+
+def answering(outcome, **fields):
+    async def behave(request, on_progress):
+        return GuestReply(outcome, **fields)
+
+    return behave
+
+
+async def test_a_call_passes_its_steps_in_order(bench):
+    it = bench(GUARDED, secrets={"KEY": SECRET}, answers=[Answer(True, "said yes")])
+    result = await it.call("demo.echo", {"text": "hello"})
+    assert it.notes == ["ask Run demo.echo", "get KEY", "open demo", "run echo", "close demo"]
+    assert result.data == {"text": "hello"}
+    assert result.isolation is Isolation.MICROVM
+    assert list(result.timing)[-1] == "total"
+    assert result.timing["total"] >= result.timing["run"]
+
+
+async def test_both_spellings_of_a_tools_name_run_it(bench):
+    for name in ("demo.echo", "demo__echo"):
+        assert (await bench(PLAIN).call(name, {"text": "x"})).data == {"text": "x"}
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "near"),
+    [
+        ("demo.ecko", ToolUnknown, "demo.echo"),
+        ("echo", ToolUnknown, "demo.echo"),
+        ("other.echo", SkillUnknown, "demo.echo"),
+        ("DEMO.echo", SkillUnknown, "did you mean 'demo.echo'?"),
+        ("dmeo__echo", SkillUnknown, "did you mean 'demo.echo'?"),
+        ("nothing.like", SkillUnknown, "silo list"),
+        ("", ToolUnknown, ""),
+        ("a" * 5000, ToolUnknown, ""),
+    ],
+)
+async def test_an_unknown_name_gets_the_nearest_ones_and_nothing_is_touched(bench, name, error, near):
+    it = bench(PLAIN)
+    with pytest.raises(error) as caught:
+        await it.call(name)
+    assert near in caught.value.hint
+    assert it.notes == []
+
+
+async def test_wrong_arguments_ask_nobody_and_unlock_nothing(bench):
+    it = bench(GUARDED, secrets={"KEY": SECRET}, answers=[Answer(True, "yes")])
+    with pytest.raises(ArgumentsInvalid):
+        await it.call("demo.echo", {"text": 5})
+    assert it.notes == []
+
+
+async def test_a_refused_file_asks_nobody_and_unlocks_nothing(bench, tmp_path):
+    tool = make_tool(properties={"data": {"x-silo-file": True}}, require_approval=True, secrets=["KEY"])
+    it = bench(make_skill(tool), secrets={"KEY": SECRET}, answers=[Answer(True, "yes")])
+    with pytest.raises(FileRefused):
+        await it.call("demo.echo", {"data": "file:///etc/passwd"})
+    assert it.notes == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (Answer(False, "no"), CallDenied),
+        (Answer(False, "Ctrl-C", interrupted=True), Interrupted),
+        (Answer(True, "both at once", interrupted=True), Interrupted),
+        (NoAnswer("nobody answered", hint="h"), ApprovalTimeout),
+        (NobodyToAsk("no terminal", hint="h"), ApprovalRequired),
+    ],
+)
+async def test_without_a_yes_the_vault_is_not_opened_and_no_guest_starts(bench, answer, error):
+    it = bench(GUARDED, secrets={"KEY": SECRET}, answers=[answer])
+    with pytest.raises(error):
+        await it.call("demo.echo", {"text": "x"})
+    assert it.notes == ["ask Run demo.echo"]
+
+
+@pytest.mark.parametrize("fields", [{}, {"headless": True}, {"headless": True, "answers": [Answer(True, "yes")]}])
+async def test_with_nobody_to_ask_a_guarded_tool_is_refused_at_once(bench, fields):
+    it = bench(GUARDED, secrets={"KEY": SECRET}, **fields)
+    with pytest.raises(ApprovalRequired, match="SILO_APPROVAL_REQUIRED"):
+        await it.call("demo.echo", {"text": "x"})
+    assert it.notes == []
+
+
+async def test_a_header_that_asks_is_obeyed_whatever_the_tool_says(bench):
+    with pytest.raises(ApprovalRequired):
+        await bench(make_skill(make_tool(), require_approval=True)).call("demo.echo")
+
+
+async def test_a_person_sees_the_whole_call(bench):
+    it = bench(GUARDED, secrets={"KEY": SECRET}, answers=[Answer(True, "yes")])
+    long = "x" * 10_000 + "; rm -rf ~"
+    await it.call("demo.echo", {"text": long})
+    (question,) = it.channel.asked
+    shown = "\n".join(f"{label}: {text}" for label, text in (*question.facts, *question.arguments))
+    for needed in ("demo.echo", long, "KEY", "microVM", "no network", "builtin:demo"):
+        assert needed in shown
+    assert "test-client" in question.who
+    assert SECRET not in shown
+
+
+async def test_a_missing_secret_starts_no_guest_and_names_the_command(bench):
+    it = bench(make_skill(make_tool(secrets=["KEY", "OTHER"])), secrets={"KEY": SECRET})
+    with pytest.raises(SecretMissing) as caught:
+        await it.call("demo.echo")
+    assert "silo vault add OTHER" in caught.value.hint
+    assert not any(note.startswith("open") for note in it.notes)
+
+
+async def test_a_locked_vault_says_so_in_a_way_that_a_program_can_tell(bench):
+    skill = make_skill(make_tool(secrets=["KEY"]))
+    locked = TheirVaultLocked("no key opens it", hint="set SILO_MASTER_KEY")
+    with pytest.raises(VaultLocked) as caught:
+        await bench(skill, vault_fails_with=locked, headless=True).call("demo.echo")
+    assert "SILO_AUTH_REQUIRED" in str(caught.value)
+    with pytest.raises(VaultLocked) as caught:
+        await bench(skill, vault_fails_with=locked).call("demo.echo")
+    assert str(caught.value) == "no key opens it"
+
+
+async def test_a_guest_gets_the_secrets_of_its_tool_and_no_others(bench):
+    one, two = make_tool("one", secrets=["A"]), make_tool("two", secrets=["B"])
+    it = bench(make_skill(one, two), secrets={"A": "value-a", "B": "value-b", "C": "value-c"})
+    await it.call("demo.two")
+    assert [dict(request.secrets) for request in it.backend.requests] == [{"B": "value-b"}]
+    assert "value-b" not in repr(it.backend.requests)
+
+
+async def test_without_a_strong_enough_backend_nobody_is_asked(bench):
+    it = bench(GUARDED, answers=[Answer(True, "yes")], secrets={"KEY": SECRET})
+    it.backend = FakeBackend(works=False, notes=it.notes)
+    with pytest.raises(SandboxUnavailable):
+        await it.call("demo.echo", {"text": "x"})
+    assert it.notes == []
+
+
+async def test_a_backend_that_was_named_is_the_one_that_is_used(bench):
+    it = bench(PLAIN)
+    it.backend = FakeBackend(isolation=Isolation.NAMESPACE)
+    assert (await it.call("demo.echo", {"text": "x"})).isolation is Isolation.NAMESPACE
+    with pytest.raises(SandboxUnavailable):
+        await it.call("demo.echo", {"text": "x"}, backend=Isolation.MICROVM)
+
+
+async def test_if_the_record_can_not_be_written_the_call_does_not_run(bench, tmp_path):
+    it = bench(make_skill(make_tool(secrets=["KEY"])), secrets={"KEY": SECRET})
+    (tmp_path / "audit.jsonl").mkdir()
+    with pytest.raises(AuditBroken):
+        await it.call("demo.echo")
+    assert it.notes == []
+
+
+async def test_what_a_skill_prints_and_returns_comes_back_without_the_secret(bench):
+    async def leak(request, on_progress):
+        value = request.secrets["KEY"]
+        on_progress(Progress(1, message=f"using {value}"))
+        return GuestReply(
+            Finished(text=f"the key is {value}", data={value: [value, {"deep": value}]}, has_data=True),
+            files=(File(f"<{value}>".encode(), "text/plain", "a.txt"),),
+            stdout=Captured(f"out {value}".encode(), 100),
+            stderr=Captured(value.encode()[:9], 900),
+            facts={"python": value},
+        )
+
+    reports: list[ProgressReport] = []
+    it = bench(make_skill(make_tool(secrets=["KEY"])), secrets={"KEY": SECRET}, behaviour=leak)
+    result = await it.call("demo.echo", on_progress=reports.append)
+    assert SECRET not in repr(result)
+    assert SECRET.encode() not in result.files[0].data
+    assert result.logs.stderr == ""  # the beginning of the value, cut off by the limit
+    assert result.text == "the key is [redacted:KEY]"
+    assert result.truncated
+    assert [report.message for report in reports] == ["using [redacted:KEY]"]
+
+
+async def test_an_error_with_a_secret_comes_back_without_it_and_without_its_cause(bench):
+    async def raises(request, on_progress):
+        value = request.secrets["KEY"]
+        raise SkillCrashed(f"died of {value}", hint=value, stdout=value, stderr=value, traceback=value) from ValueError(
+            value
+        )
+
+    it = bench(make_skill(make_tool(secrets=["KEY"])), secrets={"KEY": SECRET}, behaviour=raises)
+    with pytest.raises(SkillCrashed) as caught:
+        await it.call("demo.echo")
+    error = caught.value
+    for text in (error.message, error.hint, error.stdout, error.stderr, error.traceback):
+        assert "[redacted:KEY]" in text
+        assert SECRET not in text
+    assert error.__cause__ is None
+    assert error.__suppress_context__
+
+
+async def test_an_error_of_a_call_without_secrets_keeps_its_cause(bench):
+    cause = ValueError("why")
+
+    async def raises(request, on_progress):
+        raise SkillCrashed("died", hint="h") from cause
+
+    with pytest.raises(SkillCrashed) as caught:
+        await bench(PLAIN, behaviour=raises).call("demo.echo", {"text": "x"})
+    assert caught.value.__cause__ is cause
+
+
+@pytest.mark.parametrize("code", sorted(FAILURE_CODES))
+async def test_each_failure_of_a_guest_is_an_error_of_its_own_code(bench, code):
+    failed = Failed(code, f"bad {SECRET}", traceback=f"Traceback {SECRET}")
+    it = bench(
+        make_skill(make_tool(secrets=["KEY"])),
+        secrets={"KEY": SECRET},
+        behaviour=answering(failed, stderr=Captured(b"printed", 7)),
+    )
+    with pytest.raises(SiloError) as caught:
+        await it.call("demo.echo")
+    assert caught.value.code == code
+    assert caught.value.hint
+    assert "[redacted:KEY]" in str(caught.value)
+    assert SECRET not in str(vars(caught.value))
+    if isinstance(caught.value, SkillFailed):
+        assert caught.value.stderr == "printed"
+
+
+async def test_a_result_of_another_shape_than_promised_is_refused(bench):
+    promised = {"type": "object", "properties": {"rows": {"type": "array"}}, "required": ["rows"]}
+    skill = make_skill(make_tool(output_schema=promised))
+    good = Finished(text="", data={"rows": []}, has_data=True)
+    assert (await bench(skill, behaviour=answering(good)).call("demo.echo")).data == {"rows": []}
+    for bad in (Finished(text="x"), Finished(text="", data={"rows": 1}, has_data=True)):
+        with pytest.raises(ResultInvalid):
+            await bench(skill, behaviour=answering(bad)).call("demo.echo")
+    reported = Finished(text="no such table", is_error=True)
+    assert (await bench(skill, behaviour=answering(reported)).call("demo.echo")).is_error
+
+
+@pytest.mark.parametrize(
+    ("outcome", "named"),
+    [
+        (Finished(text="abc"), "result: 'abc' is not of type 'integer'"),
+        (Finished(text="3", data=3.5, has_data=True), "result: 3.5 is not of type 'integer'"),
+        (Finished(text=""), "result: None is not of type 'integer'"),
+    ],
+)
+async def test_a_broken_promise_names_what_was_returned(bench, outcome, named):
+    skill = make_skill(make_tool(output_schema={"type": "integer"}))
+    with pytest.raises(ResultInvalid) as caught:
+        await bench(skill, behaviour=answering(outcome)).call("demo.echo")
+    assert caught.value.message == named
+
+
+@pytest.mark.parametrize("has_data", [True, False])
+async def test_a_broken_promise_quotes_no_part_of_a_secret(bench, has_data):
+    """A long value is cut in the message, wherever a secret stands in it."""
+    skill = make_skill(make_tool(output_schema={"type": "integer"}, secrets=["KEY"]))
+    for shift in range(len(SECRET)):
+        text = "." * (140 + shift) + SECRET + "." * 300 + SECRET + "." * (120 + shift)
+        outcome = Finished(text=text, data=text, has_data=has_data)
+        with pytest.raises(ResultInvalid) as caught:
+            await bench(skill, secrets={"KEY": SECRET}, behaviour=answering(outcome)).call("demo.echo")
+        assert "is not of type 'integer'" in caught.value.message
+        assert not any(part in caught.value.message for part in (SECRET[:4], SECRET[-4:]))
+
+
+async def test_a_cancelled_call_leaves_no_guest_and_one_record(bench, tmp_path):
+    started = anyio.Event()
+
+    async def hang(request, on_progress):
+        started.set()
+        await anyio.sleep_forever()
+
+    it = bench(PLAIN, behaviour=hang)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(it.call, "demo.echo", {"text": "x"})
+        with anyio.fail_after(5):
+            await started.wait()
+        assert it.backend.running == 1
+        tasks.cancel_scope.cancel()
+    assert it.backend.running == 0
+    assert [(record.event, record.body.get("outcome")) for record in read(tmp_path)] == [
+        ("call", None),
+        ("end", "interrupted"),
+    ]
+
+
+async def test_files_reach_the_guest_as_bytes_and_the_person_by_name(bench, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "a.csv").write_bytes(b"x,y\n")
+    tool = make_tool(properties={"data": {"x-silo-file": True}}, require_approval=True)
+    it = bench(make_skill(tool), answers=[Answer(True, "yes")], rules=InputRules((folder,)))
+    await it.call("demo.echo", {"data": {"uri": f"file://{folder}/a.csv"}})
+    (request,) = it.backend.requests
+    assert request.arguments == {"data": {"$file": 0}}
+    assert request.files == (File(b"x,y\n", "text/csv", "a.csv"),)
+    ((name, shown),) = it.channel.asked[0].arguments
+    assert (name, shown.partition(", SHA-256")[0]) == ("data", "file a.csv, text/csv, 4 bytes")
+
+
+async def test_every_outcome_is_recorded_without_values(bench, tmp_path):
+    it = bench(GUARDED, secrets={"KEY": SECRET}, answers=[Answer(True, "yes"), Answer(False, "no")])
+    argument = "argument-value"
+    await it.call("demo.echo", {"text": argument})
+    with pytest.raises(CallDenied):
+        await it.call("demo.echo", {"text": argument})
+    it.behaviour, it.backend, it.answers = answering(Failed("skill-exception", "x")), None, [Answer(True, "yes")]
+    with pytest.raises(SkillRaised):
+        await it.call("demo.echo", {"text": argument + " again"})
+    with pytest.raises(ToolUnknown):
+        await it.call("nothing")
+    records = [(record.event, record.body.get("outcome")) for record in read(tmp_path)]
+    assert records == [
+        ("call", None),
+        ("end", "ok"),
+        ("refused", "denied"),
+        ("call", None),
+        ("end", "skill-exception"),
+        ("refused", "tool-unknown"),
+    ]
+    stored = (tmp_path / "audit.jsonl").read_text()
+    assert argument not in stored
+    assert SECRET not in stored
+    assert '"secrets":["KEY"]' in stored
+
+
+async def test_a_bug_of_ours_is_recorded_and_not_swallowed(bench, tmp_path):
+    async def bug(request, on_progress):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await bench(PLAIN, behaviour=bug).call("demo.echo", {"text": "x"})
+    assert [record.body.get("outcome") for record in read(tmp_path)] == [None, "internal-error"]
+
+
+# --- decoys -----------------------------------------------------------------------------------------------------------
+
+DECOY = "AKIA-decoy/0123456789+abc"
+
+
+def leaking(**fields):
+    """Behaviours that let the decoy out in one way each."""
+
+    async def progress(request, on_progress):
+        on_progress(Progress(1, message=f"using {DECOY}"))
+        await anyio.sleep_forever()
+
+    return {
+        "text": answering(Finished(text=f"it is {DECOY}")),
+        "data": answering(Finished(text="", data={"deep": [DECOY]}, has_data=True)),
+        "key": answering(Finished(text="", data={DECOY: 1}, has_data=True)),
+        "base64": answering(Finished(text=base64.b64encode(f"x{DECOY}".encode()).decode())),
+        "file": answering(Finished(text=""), files=(File(b"\x00" + DECOY.encode(), "", "x"),)),
+        "stdout": answering(Finished(text="ok"), stdout=Captured(DECOY.encode(), len(DECOY))),
+        "failure": answering(Failed("skill-exception", f"ValueError: {DECOY}", "")),
+        "progress": progress,
+    }
+
+
+@pytest.mark.parametrize("way", sorted(leaking()))
+@pytest.mark.parametrize("secrets", [{}, {"KEY": SECRET}])
+async def test_a_decoy_that_comes_out_ends_the_call_and_raises_an_alert(bench, way, secrets):
+    skill = make_skill(make_tool(secrets=list(secrets)))
+    it = bench(skill, behaviour=leaking()[way], canaries={"PROD_KEY": DECOY}, secrets=secrets)
+    with pytest.raises(CanaryTripped, match="PROD_KEY") as caught:
+        await it.call("demo.echo")
+    assert DECOY not in f"{caught.value!r} {caught.value.hint} {caught.value.stdout} {caught.value.traceback}"
+    assert it.notes[-1] == "close demo"
+    records = [(record.event, record.body.get("outcome")) for record in read(it.folder)]
+    assert records == [("call", None), ("alert", None), ("end", "canary-tripped")]
+    assert DECOY not in (it.folder / "audit.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    "wrap", [str, lambda text: f"token={text}", lambda text: text[::-1], lambda text: text.encode().hex()]
+)
+async def test_a_decoy_that_is_passed_in_reaches_no_guest(bench, wrap):
+    it = bench(PLAIN, canaries={"PROD_KEY": DECOY})
+    with pytest.raises(CanaryTripped):
+        await it.call("demo.echo", {"text": wrap(DECOY)})
+    assert "open demo" not in it.notes
+
+
+async def test_no_call_is_given_a_decoy(bench):
+    it = bench(make_skill(make_tool(secrets=["PROD_KEY"])), canaries={"PROD_KEY": DECOY})
+    with pytest.raises(SecretMissing):
+        await it.call("demo.echo")
+
+
+async def test_a_mapping_that_leads_nowhere_is_named(bench):
+    it = bench(make_skill(make_tool(secrets=["KEY"])), secrets={"KEY": SECRET}, mapped={"demo.KEY": "silo://OTHER"})
+    with pytest.raises(SecretMissing, match="mapped to silo://OTHER") as caught:
+        await it.call("demo.echo")
+    assert "secrets.sources" in caught.value.hint

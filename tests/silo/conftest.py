@@ -1,0 +1,86 @@
+"""What the pipeline's tests share: a pipeline made of fakes, with one list of notes on what happened in which order."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from silo.approvals.consent import CHANNELS, Approvals
+from silo.approvals.store import Decisions
+from silo.audit.log import AuditLog
+from silo.calls.pipeline import CallPipeline
+from silo.model import Call, Caller
+from silo.schema.files import InputRules
+from silo.secrets.lease import Secrets
+from silo.secrets.sources import Sources, parse_reference
+from silo.testing.fakes import FakeBackend, FakeChoice, FakeClock, FakeSkills, FakeUnits, FakeVault, ScriptedChannel
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@dataclass
+class Bench:
+    """A pipeline whose parts can be exchanged before it is used."""
+
+    folder: object
+    skills: list
+    notes: list = field(default_factory=list)
+    secrets: dict = field(default_factory=dict)
+    canaries: dict = field(default_factory=dict)
+    mapped: dict = field(default_factory=dict)
+    vault_fails_with: Exception | None = None
+    answers: list | None = None
+    headless: bool = False
+    behaviour: object = None
+    rules: InputRules = field(default_factory=InputRules)
+    backend: FakeBackend | None = None
+    channel: ScriptedChannel | None = None
+    audit: AuditLog | None = None
+    decisions: Decisions | None = None
+    page: object = None
+    desktop: object = None
+    channels: tuple = CHANNELS
+    keep: object = None
+    timeout_s: float = 300.0
+
+    def pipeline(self):
+        extra = {"behaviour": self.behaviour} if self.behaviour else {}
+        self.backend = self.backend or FakeBackend(notes=self.notes, **extra)
+        vault = FakeVault(self.secrets, canaries=self.canaries, fails_with=self.vault_fails_with, notes=self.notes)
+        mapped = {name: parse_reference(text) for name, text in self.mapped.items()}
+        if self.answers is not None:
+            self.channel = ScriptedChannel(self.answers, notes=self.notes)
+        self.audit = self.audit or AuditLog(self.folder, now=FakeClock().now)
+        return CallPipeline(
+            skills=FakeSkills(*self.skills),
+            rules=self.rules,
+            approvals=self.approvals(),
+            secrets=Secrets(Sources(lambda: vault, mapped=mapped), headless=self.headless),
+            backends=FakeChoice(self.backend),
+            units=FakeUnits(),
+            audit=self.audit,
+        )
+
+    def approvals(self):
+        self.decisions = self.decisions or Decisions(self.folder)
+        return Approvals(
+            self.decisions,
+            terminal=self.channel,
+            page=self.page,
+            desktop=self.desktop,
+            channels=self.channels,
+            headless=self.headless,
+            keep=self.keep,
+            timeout_s=self.timeout_s,
+        )
+
+    async def call(self, tool, arguments=None, on_progress=lambda report: None, **fields):
+        call = Call("call-1", tool, arguments or {}, Caller("mcp", "test-client"), **fields)
+        return await self.pipeline().run(call, on_progress)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return lambda *skills, **fields: Bench(tmp_path, list(skills), **fields)

@@ -1,0 +1,61 @@
+"""Which backend runs a call: never one below the floor, unless somebody named it."""
+
+import itertools
+
+import pytest
+
+from silo.errors import SandboxUnavailable
+from silo.model import Isolation
+from silo.runners.choose import Sandboxes
+from silo.testing.fakes import FakeBackend
+
+pytestmark = pytest.mark.anyio
+
+KINDS = [Isolation.MICROVM, Isolation.GVISOR, Isolation.NAMESPACE]
+
+
+async def test_every_choice_keeps_every_floor():
+    """All combinations of what works, what is configured, what the user and the skill ask for, and what the call names."""
+    some = [None, *KINDS]
+    for works in itertools.product([True, False], repeat=3):
+        backends = [FakeBackend(isolation=kind, works=it_works) for kind, it_works in zip(KINDS, works, strict=True)]
+        for configured, floor, of_skill, named in itertools.product(some, KINDS, some, some):
+            sandboxes = Sandboxes(backends, backend=configured, floor=floor)
+            try:
+                picked = await sandboxes.pick(floor=of_skill, named=named)
+            except SandboxUnavailable as error:
+                assert error.hint  # noqa: PT017 - both ways are right here, and checked
+                fitting = [
+                    kind
+                    for kind, it_works in zip(KINDS, works, strict=True)
+                    if it_works
+                    and (of_skill is None or kind.is_at_least(of_skill))
+                    and (named in (None, kind))
+                    and (named is not None or (kind.is_at_least(floor) and configured in (None, kind)))
+                ]
+                assert fitting == [], (works, configured, floor, of_skill, named)
+                continue
+            assert works[KINDS.index(picked.isolation)]
+            assert of_skill is None or picked.isolation.is_at_least(of_skill)
+            assert named is None or picked.isolation is named
+            assert named is not None or picked.isolation.is_at_least(floor)
+            assert named is not None or configured in (None, picked.isolation)
+
+
+async def test_of_those_that_work_the_strongest_is_taken():
+    backends = [FakeBackend(isolation=kind, works=kind is not Isolation.MICROVM) for kind in KINDS]
+    picked = await Sandboxes(backends, backend=None, floor=Isolation.NAMESPACE).pick()
+    assert picked.isolation is Isolation.GVISOR
+
+
+async def test_a_refusal_says_what_is_missing_and_what_else_there_would_be():
+    backends = [FakeBackend(isolation=Isolation.MICROVM, works=False), FakeBackend(isolation=Isolation.NAMESPACE)]
+    with pytest.raises(SandboxUnavailable, match="it was told not to work") as caught:
+        await Sandboxes(backends, backend=None, floor=Isolation.MICROVM).pick()
+    assert "tell it to" in caught.value.hint
+    assert "--backend namespace" in caught.value.hint
+
+
+async def test_a_backend_that_this_silo_does_not_have_is_refused():
+    with pytest.raises(SandboxUnavailable, match="no backend 'gvisor'"):
+        await Sandboxes([FakeBackend()], backend=None, floor=Isolation.MICROVM).pick(named=Isolation.GVISOR)

@@ -1,0 +1,118 @@
+"""Clones that wait: rehearsed, single use, gone with the backend; with real microVMs."""
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+from silo.errors import SkillRaised
+from silo.sandbox.backends.microvm.backend import MicrovmBackend
+from silo.sandbox.base import GuestRequest
+
+pytestmark = pytest.mark.anyio
+
+SCRIPT = '''
+import os
+from pathlib import Path
+from silo import Skill
+
+skill = Skill("probe")
+warmed = []
+
+
+@skill.warmup()
+def warm() -> None:
+    warmed.append(1)
+
+
+@skill.tool()
+def leave(mark: str) -> dict:
+    """Say what is here, and leave something behind."""
+    found = sorted(path.name for path in Path("/tmp").iterdir())
+    Path("/tmp", mark).write_text(mark)
+    return {"host": os.uname().nodename, "found": found, "random": os.urandom(8).hex()}
+
+
+@skill.tool()
+def fail() -> None:
+    """Fail."""
+    raise ValueError("as told")
+'''
+
+
+@pytest.fixture
+async def resident(cache, images, kernel_folder):
+    async with MicrovmBackend(home=cache, images=images, kernel_folder=kernel_folder, warm=1) as backend:
+        yield backend
+
+
+async def call(backend, unit, tool="leave", **arguments):
+    async with backend.open(unit, on_step=print) as sandbox:
+        return await sandbox.run(
+            GuestRequest(tool, arguments), deadline=time.monotonic() + 30, on_progress=lambda progress: None
+        )
+
+
+def machines():
+    """The process ids of everything that runs for this process: bubblewrap, and QEMU in it."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found, fresh = set(), {os.getpid()}
+    while fresh:
+        fresh = {pid for pid, parent in parents.items() if parent in fresh}
+        found |= fresh
+    return found
+
+
+async def test_a_clone_that_waited_serves_one_call_and_no_second(resident, make_unit):
+    unit = await make_unit(SCRIPT)
+    replies = []
+    for mark in ("a", "b", "c"):
+        replies.append(await call(resident, unit, mark=mark))
+        await resident.settle()
+    kinds = [reply.facts["backend"].rpartition(", ")[2] for reply in replies]
+    assert kinds == ["clone", "warm clone", "warm clone"]
+    data = [reply.outcome.data for reply in replies]
+    assert all(one["found"] == [] for one in data), "what one call left was seen by the next"
+    assert len({one["host"] for one in data}) == len({one["random"] for one in data}) == 3
+
+
+async def test_a_failed_call_does_not_spoil_the_next_clone(resident, make_unit):
+    unit = await make_unit(SCRIPT)
+    for _ in range(2):
+        with pytest.raises(SkillRaised, match="as told"):
+            await call(resident, unit, tool="fail")
+        await resident.settle()
+    assert (await call(resident, unit, mark="x")).outcome.data["found"] == []
+
+
+async def test_a_clone_that_died_while_it_waited_is_replaced_unseen(resident, make_unit):
+    unit = await make_unit(SCRIPT)
+    before = machines()
+    await call(resident, unit, mark="a")
+    await resident.settle()
+    waiting = machines() - before
+    assert waiting
+    for pid in waiting:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    with anyio.fail_after(5):
+        while any(Path(f"/proc/{pid}").exists() for pid in waiting):  # not `machines`: orphans have another parent
+            await anyio.sleep(0.01)
+    assert (await call(resident, unit, mark="b")).outcome.data["found"] == []
+
+
+async def test_closing_the_backend_ends_the_clones_that_wait(cache, images, kernel_folder, make_unit):
+    unit = await make_unit(SCRIPT)
+    before = machines()
+    async with MicrovmBackend(home=cache, images=images, kernel_folder=kernel_folder, warm=2) as backend:
+        await call(backend, unit, mark="a")
+        await backend.settle()
+        assert machines() - before
+    assert not machines() - before

@@ -1,0 +1,153 @@
+"""QEMU's command lines: golden, so that a change of what a guest gets is seen, and with nothing of this machine in them."""
+
+import itertools
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from silo.sandbox.backends.microvm.machine import MACHINES
+from silo.sandbox.backends.microvm.qemu import (
+    Boot,
+    Firmware,
+    Memory,
+    Qemu,
+    arguments,
+    can_map_read_only,
+    confine,
+    find_firmware,
+    find_program,
+    rtc_base,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def qemu(machine, accelerator):
+    row = MACHINES[machine]
+    found = next(each for each in row.accelerators if each.name == accelerator)
+    firmware = Firmware(Path("/usr/share/qemu") / row.firmware, "f" * 64) if row.firmware else None
+    return Qemu(Path("/usr/bin") / row.binary, Path("/usr/bin/bwrap"), "7.2.22", False, row, found, firmware, 2_000_000)
+
+
+CASES = [("x86_64", "tcg"), ("x86_64", "kvm"), ("aarch64", "tcg")]
+
+
+@pytest.mark.parametrize(("machine", "accelerator"), CASES)
+@pytest.mark.parametrize("kind", ["template", "clone"])
+def test_a_guest_gets_exactly_these_devices(machine, accelerator, kind):
+    chosen = qemu(machine, accelerator)
+    is_template = kind == "template"
+    line = arguments(
+        chosen,
+        memory=Memory("/memory" if is_template else "/proc/self/fd/20", 256, is_shared=is_template),
+        disks={"base": "/disk/base", "layer": "/disk/layer", "runtime": "/disk/runtime"},
+        ports=[10, 11, 12, 13],
+        monitor=14,
+        console=15 if is_template else None,
+        boot=Boot("/boot/vmlinuz", "/boot/initramfs", chosen.kernel_arguments) if is_template else None,
+        rtc="2026-01-02T03:04:05" if is_template else None,
+    )
+    assert line == json.loads((GOLDEN / f"qemu-{machine}-{accelerator}-{kind}.json").read_text())
+    text = " ".join(line)
+    assert "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny" in text
+    assert "-nodefaults" in line
+    assert not any(word in text for word in ("netdev", "-nic", "virtfs", "vsock", "usb=on", "vhost", "guest-core=on"))
+    assert text.count("read-only=on") == 6
+
+
+def test_a_template_and_its_clone_have_the_same_devices_in_the_same_order():
+    def devices(path):
+        line = json.loads(path.read_text())
+        return [value for flag, value in itertools.pairwise(line) if flag == "-device"]
+
+    for machine, accelerator in CASES:
+        template, clone = (
+            devices(GOLDEN / f"qemu-{machine}-{accelerator}-{kind}.json") for kind in ("template", "clone")
+        )
+        assert template == clone
+        assert len(template) == 8
+
+
+def test_qemu_is_confined_to_its_own_files():
+    chosen = qemu("x86_64", "tcg")
+    line = confine(
+        chosen, ["/usr/bin/qemu", "-x"], memory_mib=256, binds={"/disk/base": Path("/images/base")}, writable={}
+    )
+    wrap = line[: line.index("--")]
+    assert wrap[0] == "/usr/bin/bwrap"
+    assert {"--unshare-all", "--as-pid-1", "--die-with-parent", "--new-session", "--clearenv"} <= set(wrap)
+    assert "--bind" not in wrap
+    assert "--dev-bind" not in wrap
+    assert wrap[-4:] == ["--remount-ro", "/proc", "--remount-ro", "/"]
+    bound = {source for flag, source in itertools.pairwise(wrap) if flag in ("--ro-bind", "--ro-bind-try")}
+    assert bound <= {
+        "/usr",
+        "/lib",
+        "/lib64",
+        "/bin",
+        "/etc/ld.so.cache",
+        "/etc/alternatives",
+        "/images/base",
+        "/usr/share/qemu/qboot.rom",
+    }
+    script = line[line.index("-c") + 1]
+    assert script.startswith("echo >&0 && read -r _ || exit 1; ulimit -c 0; ")
+    assert f"ulimit -v {(256 + 2048) * 1024}" in script
+    assert line[-2:] == ["/usr/bin/qemu", "-x"]
+
+
+def test_hardware_virtualisation_opens_its_device_and_no_other():
+    line = confine(qemu("x86_64", "kvm"), ["qemu"], memory_mib=256, binds={}, writable={"/memory": Path("/m")})
+    assert line[line.index("--dev-bind") + 1] == "/dev/kvm"
+    assert line[line.index("--bind") + 1 :][:2] == ["/m", "/memory"]
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"), [("7.2.22", False), ("8.1.5", False), ("8.2.0", True), ("10.0", True), ("unknown", False)]
+)
+def test_which_qemu_maps_memory_read_only(version, expected):
+    assert can_map_read_only(version) is expected
+
+
+def test_an_x86_guest_starts_with_the_firmware_that_silo_names_not_with_the_one_that_the_distribution_chose():
+    """In Debian 13 `bios-microvm.bin`, the default, is a SeaBIOS, and no guest booted with it (a past bug)."""
+    line = confine(qemu("x86_64", "tcg"), ["qemu"], memory_mib=256, binds={}, writable={})
+    assert line[line.index("/usr/share/qemu/qboot.rom") - 1 :][:3] == [
+        "--ro-bind",
+        "/usr/share/qemu/qboot.rom",
+        "/boot/firmware",
+    ]
+
+
+@pytest.fixture
+def fake_qemu(tmp_path):
+    """A program that names two folders, as `qemu-system-x86_64 -L help` does."""
+    program = tmp_path / "qemu"
+    program.write_text(f'#!/bin/sh\n[ "$*" = "-L help" ] && printf "%s\\n" {tmp_path}/one {tmp_path}/two\n')
+    program.chmod(0o755)
+    return program
+
+
+def test_firmware_is_looked_for_where_this_qemu_keeps_its_data(fake_qemu, tmp_path):
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "real.rom").write_bytes(b"firmware")
+    (tmp_path / "two" / "silo-test.rom").symlink_to("real.rom")
+    found = find_firmware(fake_qemu, "silo-test.rom")
+    assert found == Firmware(tmp_path / "two" / "real.rom", sha256(b"firmware").hexdigest())
+
+
+def test_firmware_that_is_nowhere_is_none(fake_qemu):
+    assert find_firmware(fake_qemu, "silo-test.rom") is None
+
+
+def test_the_firmware_of_each_machine_is_on_this_host():
+    for row in MACHINES.values():
+        binary = find_program(row.binary)
+        if row.firmware and binary is not None:
+            assert find_firmware(binary, row.firmware) is not None
+
+
+def test_a_time_is_written_in_utc():
+    assert rtc_base(0) == "1970-01-01T00:00:00"

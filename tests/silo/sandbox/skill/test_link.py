@@ -1,0 +1,46 @@
+"""The host's end of the conversation with a guest, where no guest is needed to show it. What real ones do is in `backends`."""
+
+import socket
+import time
+
+import pytest
+
+from silo.sandbox.base import GuestRequest, Limits
+from silo.sandbox.skill.link import Descriptors, GuestLink
+from silo.wire.messages import Progress, encode_message
+
+pytestmark = pytest.mark.anyio
+
+PATIENCE_S = 20.0
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture
+def ends():
+    """The host's ends of a guest's four streams, and the guest's."""
+    pairs = [socket.socketpair() for _ in range(4)]
+    yield Descriptors(*(host.detach() for host, _ in pairs)), [guest for _, guest in pairs]
+    for _, guest in pairs:
+        guest.close()
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("mine"), OSError("mine")])
+async def test_what_is_raised_on_progress_ends_the_call_and_comes_out_as_it_is(ends, error):
+    """Not in a group of one, as a task group would give it out."""
+    host, (_, call, _, _) = ends
+    call.sendall(encode_message(Progress(1)))
+    link = GuestLink(host, Limits(), name="demo")
+
+    def complain(progress):
+        raise error
+
+    try:
+        with pytest.raises(type(error)) as caught:
+            await link.run(GuestRequest("echo", {}), deadline=time.monotonic() + PATIENCE_S, on_progress=complain)
+    finally:
+        link.close()
+    assert caught.value is error
