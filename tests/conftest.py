@@ -26,7 +26,7 @@ from silo.sandbox.backends.microvm.backend import MicrovmBackend
 from silo.sandbox.backends.namespace.backend import NamespaceBackend
 from silo.sandbox.base import Backend, Limits, Unit
 from silo.sandbox.image import Images
-from silo.setup import host as setup
+from silo.setup import packages
 
 pytest.register_assert_rewrite("silo.testing.conformance")  # before any test imports it
 
@@ -68,9 +68,9 @@ def cache() -> Path:
 def kernel_folder(cache: Path) -> Path:
     """The folder with the guest kernel, fetched once."""
     folder = cache / "kernel"
-    todo = setup.plan(folder)
+    todo = packages.plan(folder)
     if not todo.is_empty:
-        setup.run(todo, folder, lambda step: print(step, file=sys.stderr))
+        packages.run(todo, folder, lambda step: print(step, file=sys.stderr))
     return folder
 
 

@@ -20,10 +20,10 @@ from silo.audit.trail import Trail, trail
 from silo.calls.results import to_error, to_result
 from silo.errors import CanaryTripped, ResultInvalid, SecretMissing, SiloError, SkillUnknown, ToolUnknown
 from silo.model import Call, Decision, File, Isolation, ProgressReport, Result, Skill, Tool
+from silo.names import split_id, suggestion
 from silo.policy.evaluate import decide
 from silo.policy.rules import Rule
 from silo.policy.visible import refusal
-from silo.router.names import split_id, suggestion
 from silo.sandbox.base import Backend, GuestReply, GuestRequest, Sandbox, Unit
 from silo.schema.arguments import Checkers, check_arguments, check_json, check_result
 from silo.schema.checker import Json

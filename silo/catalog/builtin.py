@@ -16,9 +16,9 @@ from typing import Final
 from silo.catalog.header import MAX_SCRIPT_BYTES
 from silo.catalog.lock import MAX_LOCK_BYTES
 from silo.catalog.store import LOCK, MANUAL, SCRIPT
-from silo.catalog.suggest import did_you_mean
 from silo.errors import FileRefused, SkillUnknown
 from silo.model import Skill
+from silo.names import suggestion
 
 MAX_MANUAL_BYTES: Final = 256 * 1024
 
@@ -82,7 +82,7 @@ def resolve_source(source: str, *, builtins: Sequence[Source], cwd: Path) -> Sou
         return found
     everything = f"built-in are {', '.join(sorted(known)) or 'none'}; or give the path of a .py file"
     raise SkillUnknown(
-        f"no built-in skill and no script {source[:200]!r}", hint=did_you_mean(name, known, otherwise=everything)
+        f"no built-in skill and no script {source[:200]!r}", hint=suggestion(name, known, otherwise=everything)
     )
 
 

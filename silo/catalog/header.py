@@ -13,9 +13,9 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from silo.catalog.suggest import did_you_mean
 from silo.errors import FeatureNotYet, HeaderInvalid
 from silo.model import Isolation, SecretSpec, SkillHeader
+from silo.names import suggestion
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -293,7 +293,7 @@ def _refused(error: ValidationError, prefix: tuple[str, ...], model: type[BaseMo
             known = _known_keys(model, first["loc"])
             return HeaderInvalid(
                 f"{place}: unknown key '{dotted}'",
-                hint=did_you_mean(str(path[-1]), known, otherwise=f"known here are {', '.join(known)}"),
+                hint=suggestion(str(path[-1]), known, otherwise=f"known here are {', '.join(known)}"),
             )
         case "missing":
             return HeaderInvalid(

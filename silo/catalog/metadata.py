@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from silo.catalog.schema_rules import check_schema
-from silo.catalog.suggest import did_you_mean
 from silo.catalog.text import show_hidden
 from silo.errors import SkillMetadataInvalid
 from silo.model import SkillHeader, Tool, ToolHints
+from silo.names import suggestion
 
 MAX_TOOLS: Final = 128
 MAX_DESCRIPTION_CHARS: Final = 8 * 1024
@@ -80,7 +80,7 @@ def read_metadata(said: Mapping[str, Any], header: SkillHeader) -> Metadata:
         if name not in found:
             raise reader.bad(
                 f"its header has examples for a tool {_shown(name)}, which it does not have",
-                hint=did_you_mean(name, found, otherwise=f"take [tool.silo.tools.{name}] out of the header"),
+                hint=suggestion(name, found, otherwise=f"take [tool.silo.tools.{name}] out of the header"),
             )
     return Metadata(
         tools=tuple(found[name] for name in sorted(found)),
@@ -172,7 +172,7 @@ class _Reader:
                 table = "[tool.silo.secrets]" if key == "secrets" else f"'{key}' of [tool.silo]"
                 raise self.bad(
                     f"{where} asks for {_shown(one)}, which {table} in the header does not grant",
-                    hint=did_you_mean(one, granted, otherwise="add it to the header, or take it from the decorator"),
+                    hint=suggestion(one, granted, otherwise="add it to the header, or take it from the decorator"),
                 )
         return tuple(sorted(set(value)))
 

@@ -33,9 +33,9 @@ import anyio.to_thread
 
 from silo.catalog.digest import skill_digest
 from silo.catalog.manifest import ManifestInvalid, decode_manifest, encode_manifest
-from silo.catalog.suggest import did_you_mean
 from silo.errors import SkillChanged, SkillUnknown
 from silo.model import Skill
+from silo.names import suggestion
 
 if TYPE_CHECKING:
     from silo.catalog.lock import Lock  # what makes locks is heavier than listing skills may be
@@ -218,7 +218,7 @@ class SkillStore:
     def _unknown(self, namespace: str) -> SkillUnknown:
         return SkillUnknown(
             f"no skill {namespace[:100]!r} is installed",
-            hint=did_you_mean(
+            hint=suggestion(
                 namespace, self.namespaces(), otherwise="`silo list` shows what is; `silo install` adds one"
             ),
         )

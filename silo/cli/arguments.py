@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from silo.errors import ArgumentsInvalid, ToolUnknown, UsageError
-from silo.router.names import suggestion
+from silo.names import suggestion
 
 Json = Any
 """A JSON value, or a `FromFile` where the tool takes a file."""

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from silo.config.home import GROUP_OR_OTHERS_WRITE
 from silo.config.schema import Config, PolicyRule
 from silo.errors import ConfigInvalid, ConfigUnknownKey
-from silo.router.names import suggestion
+from silo.names import suggestion
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

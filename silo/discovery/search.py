@@ -22,10 +22,10 @@ from silo.discovery.feedback import Followed, Lesson
 from silo.discovery.learned import LearnedFile
 from silo.errors import SkillUnknown
 from silo.model import Caller, Skill, Tool
+from silo.names import split_id, suggestion
 from silo.policy.rules import Rule
 from silo.policy.visible import Outlook, outlooks
 from silo.router.documents import SkillAbout
-from silo.router.names import split_id, suggestion
 from silo.router.rank import Index, Match
 from silo.router.settings import RouterSettings
 

@@ -17,7 +17,7 @@ import anyio.to_thread
 from anyio.lowlevel import checkpoint
 
 from silo.errors import SandboxBroken
-from silo.sandbox.skill.link import read_some
+from silo.sandbox.streams import read_some
 
 _GONE_S = 5.0
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from silo.errors import ArgumentsInvalid, ResultInvalid, SkillMetadataInvalid
 from silo.model import File, Skill, Tool
-from silo.router.names import suggestion
+from silo.names import suggestion
 from silo.schema.checker import FILE_MARK, CheckTooLong, Json, SchemaChecker, SchemaRefused, describe_path
 
 MAX_ARGUMENTS_BYTES = 1024 * 1024

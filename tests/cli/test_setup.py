@@ -1,4 +1,4 @@
-"""`silo setup`: that it asks before it does anything, and says at the end what works. Fetching is tested with `silo.setup.host`."""
+"""`silo setup`: that it asks before it does anything, and says at the end what works. Fetching a kernel is done once for all tests (`kernel_folder`)."""
 
 
 def test_with_everything_there_it_tries_whether_it_works(bare_silo, kernel_folder):

@@ -16,8 +16,8 @@ import pytest
 
 from silo.errors import SandboxTimeout, SkillOutOfMemory
 from silo.model import Isolation
-from silo.sandbox.backends.microvm.qemu import find_program
 from silo.sandbox.base import MIB
+from silo.sandbox.programs import find_program
 from silo.testing.traces import adopting_orphans, processes
 
 pytestmark = pytest.mark.anyio

@@ -118,7 +118,7 @@ def _resolve(session: Session, name: str) -> tuple[Skill, Tool]:
     import anyio
 
     from silo.errors import SkillUnknown, ToolUnknown
-    from silo.router.names import split_id, suggestion
+    from silo.names import split_id, suggestion
 
     parts = split_id(name)
     ids = [tool.id for skill in session.skills() for tool in skill.tools]

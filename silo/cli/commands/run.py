@@ -99,7 +99,7 @@ def run(
 def _note(session: Session, tool: str) -> str:
     """What an author should know who edits the script and wonders why nothing changes."""
     from silo.catalog.builtin import has_changed
-    from silo.router.names import split_id
+    from silo.names import split_id
 
     parts = split_id(tool)
     skill = next((skill for skill in session.skills() if parts and skill.namespace == parts[0]), None)
@@ -129,7 +129,7 @@ def read_arguments(session: Session, tool: str, words: list[str], document: str 
 
 def _schema(skills: tuple[Skill, ...], name: str) -> Mapping[str, Any]:
     """Return the input schema of a tool, or an empty one: that there is no such tool is for the call to say, on the record."""
-    from silo.router.names import split_id
+    from silo.names import split_id
 
     parts = split_id(name)
     tools = (tool for skill in skills for tool in skill.tools)

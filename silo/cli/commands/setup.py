@@ -1,4 +1,4 @@
-"""`silo setup`: get what this machine lacks, then try whether it works. What is needed is `silo.setup.host`'s to know."""
+"""`silo setup`: get what this machine lacks, then try whether it works. `silo.setup.packages` knows what is needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from silo.cli.options import MACHINE, add_command
 
 if TYPE_CHECKING:
     from silo.cli.session import Session
-    from silo.setup.host import Plan
+    from silo.setup.packages import Plan
 
 
 def register(app: typer.Typer) -> None:
@@ -37,22 +37,22 @@ def setup(
     from silo.cli.probes import COLUMNS, require_floor, rows
     from silo.cli.render import Steps, emit_table, say
     from silo.runtime import kernel_folder
-    from silo.setup import host as installer
+    from silo.setup import packages
 
     session: Session = ctx.obj
     config = session.load_config().config
     folder = kernel_folder(session.home(), config)
-    todo = installer.plan(folder, repair=repair)
+    todo = packages.plan(folder, repair=repair)
     if todo.is_empty:
         say("nothing is missing; trying whether it works")
     elif not todo.by_hand and (todo.can_install or not todo.packages):
         say(_describe(todo, str(folder)))
         _require_yes(is_yes=yes)
     with Steps() as steps:
-        installer.run(todo, folder, steps.step)
+        packages.run(todo, folder, steps.step)
         if repair:
             steps.step("forgetting the templates")
-            installer.forget_templates(session.home() / "templates")
+            packages.forget_templates(session.home() / "templates")
         steps.step("starting a guest to see whether it works")
         probes = session.run(lambda runtime: runtime.probe(refresh=True))
     emit_table(COLUMNS, rows(probes))

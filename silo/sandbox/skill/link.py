@@ -19,7 +19,6 @@ from typing import TypeVar
 
 import anyio
 import anyio.abc
-from anyio.lowlevel import checkpoint
 
 from silo.errors import (
     ArgumentsRefused,
@@ -40,6 +39,7 @@ from silo.errors import (
 )
 from silo.model import File
 from silo.sandbox.base import Captured, GuestReply, GuestRequest, Limits, OnProgress
+from silo.sandbox.streams import read_some
 from silo.wire.frames import BLOB, JSON, FrameDecoder, WireError, encode_blob
 from silo.wire.messages import (
     Booted,
@@ -60,7 +60,6 @@ from silo.wire.messages import (
 
 T = TypeVar("T")
 
-_READ_BYTES = 256 * 1024
 _LAST_WORDS_S = 0.25
 """How long to listen on after the guest's init said that the skill's process ended: its answer may still be on the way."""
 
@@ -138,26 +137,6 @@ class _Wire:
         if kind != JSON:
             raise WireError("a blob where a message was due")
         return decode_message(payload)
-
-
-async def read_some(descriptor: int) -> bytes:
-    """Read what is there, waiting until something is; `EOFError` at the end.
-
-    Gives way to other tasks each time: a guest that writes without end always has something there, and would otherwise keep the
-    event loop from everything else, its own deadline included.
-    """
-    while True:
-        await checkpoint()
-        try:
-            data = os.read(descriptor, _READ_BYTES)
-        except BlockingIOError:
-            await anyio.wait_readable(descriptor)
-            continue
-        except ConnectionResetError as error:
-            raise EOFError from error
-        if not data:
-            raise EOFError
-        return data
 
 
 @dataclass

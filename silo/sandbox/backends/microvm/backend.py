@@ -7,12 +7,10 @@ finding out what works on this machine, and handing out guests.
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
-import re
 import time
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -23,44 +21,25 @@ import anyio.to_thread
 from silo.errors import SandboxBroken, SandboxUnavailable, SiloError
 from silo.model import Isolation
 from silo.sandbox.backends.microvm import kernel as kernels
+from silo.sandbox.backends.microvm.host import machine, missing_programs
 from silo.sandbox.backends.microvm.kernel import GuestKernel
-from silo.sandbox.backends.microvm.machine import Accelerator
 from silo.sandbox.backends.microvm.pool import WarmPool
+from silo.sandbox.backends.microvm.probe import ProbedBoot, try_to_boot, unusable_device
 from silo.sandbox.backends.microvm.qemu import (
-    Boot,
-    Memory,
     Qemu,
-    arguments,
     ask_version,
     can_map_read_only,
-    confine,
     find_firmware,
-    find_program,
     tsc_guess,
 )
-from silo.sandbox.backends.microvm.sockets import Sockets, open_sockets
 from silo.sandbox.backends.microvm.template import Clone, Templates
-from silo.sandbox.base import MIB, Description, GuestReply, GuestRequest, OnProgress, OnStep, Probe, Unit
+from silo.sandbox.base import Description, GuestReply, GuestRequest, OnProgress, OnStep, Probe, Unit
 from silo.sandbox.image import Images
 from silo.sandbox.probe_memory import ProbeMemory
-from silo.sandbox.process import GuestProcess
-from silo.setup import host as setup
+from silo.sandbox.programs import find_program
 
 _TEMPLATE_S = 120.0
 """How long making a template may take beyond the caller's deadline for importing; emulated guests are slow to boot."""
-
-_PROBE_MIB = 128
-_PROBE_LINE = re.compile(rb"silo-probe-(\d) ([\d.]+)")
-
-_CONSOLE_LINES = 4
-_CONSOLE_CHARS = 400
-"""How much of a failed guest's console an error quotes; the last lines of a boot fit."""
-
-_CLOCK_NOISE = 0.05
-"""The guest's clock and the host's are compared over two seconds on a busy machine; below that it proves nothing."""
-
-_PROBE_S = {True: 8.0, False: 40.0}
-"""How long a probe's guest may take to boot, with hardware virtualisation and without (measured: 1.5 s without)."""
 
 
 class MicrovmBackend:
@@ -113,10 +92,10 @@ class MicrovmBackend:
             return self._probe
 
     async def _find_out(self, *, refresh: bool) -> Probe:
-        host = setup.machine()
+        host = machine()
         if host is None:
             return Probe(self.isolation, works=False, detail="", missing=(f"no machine type for {platform.machine()}",))
-        lacking = await anyio.to_thread.run_sync(setup.missing_programs, host)
+        lacking = await anyio.to_thread.run_sync(missing_programs, host)
         missing = [
             f"{program.name} is not installed ({program.purpose}; Debian's package {program.package})"
             for program in lacking
@@ -141,7 +120,7 @@ class MicrovmBackend:
                 continue
             read_only = can_map_read_only(version)
             qemu = Qemu(binary, bwrap, version, read_only, host, accelerator, firmware, tsc_guess(accelerator))
-            failure = _unusable_device(accelerator)
+            failure = unusable_device(accelerator)
             if not failure:
                 boot = await self._remembered_boot(qemu, kernel, refresh=refresh)
                 failure, qemu = boot.failure, replace(qemu, tsc_khz=boot.tsc_khz)
@@ -165,13 +144,13 @@ class MicrovmBackend:
             hint="no accelerator boots a guest; the last line of each says why",
         )
 
-    async def _remembered_boot(self, qemu: Qemu, kernel: GuestKernel, *, refresh: bool) -> _Boot:
+    async def _remembered_boot(self, qemu: Qemu, kernel: GuestKernel, *, refresh: bool) -> ProbedBoot:
         """How booting a guest with this QEMU went; tried once per boot of the host."""
         firmware = qemu.firmware.digest if qemu.firmware else ""
         key = f"{qemu.binary}:{qemu.version}:{qemu.accelerator.name}:{kernel.digest}:{firmware}"
-        remembered = None if refresh else _Boot.parse(self._probes.get(key))
+        remembered = None if refresh else ProbedBoot.parse(self._probes.get(key))
         if remembered is None:
-            remembered = await _try_to_boot(qemu, kernel)
+            remembered = await try_to_boot(qemu, kernel)
             self._probes.put(key, remembered.text())
         return remembered
 
@@ -239,99 +218,3 @@ class _Microvm:
                 ) from error
             raise
         return replace(reply, facts={**reply.facts, **self._facts})
-
-
-def _unusable_device(accelerator: Accelerator) -> str:
-    """Why the accelerator's device can't be opened, or an empty string."""
-    if not accelerator.device:
-        return ""
-    try:
-        os.close(os.open(accelerator.device, os.O_RDWR | os.O_CLOEXEC))
-    except FileNotFoundError:
-        return f"{accelerator.device} does not exist (no hardware virtualisation, or its module is not loaded)"
-    except PermissionError:
-        return f"{accelerator.device} may not be opened: add yourself to the group 'kvm' and log in again"
-    except OSError as error:
-        return f"{accelerator.device}: {error.strerror}"
-    return ""
-
-
-@dataclass(frozen=True)
-class _Boot:
-    """How a probe's guest booted: why it did not, or the rate of its counter (see `tsc_guess`)."""
-
-    failure: str
-    tsc_khz: int | None
-
-    def text(self) -> str:
-        return f"{self.tsc_khz or 0}:{self.failure}"
-
-    @classmethod
-    def parse(cls, text: str | None) -> _Boot | None:
-        rate, colon, failure = (text or "").partition(":")
-        return cls(failure, int(rate) or None) if colon and rate.isdigit() else None
-
-
-async def _try_to_boot(qemu: Qemu, kernel: GuestKernel) -> _Boot:
-    """Boot the guest kernel until its first process speaks, and compare its clock with the host's.
-
-    Opening `/dev/kvm`, even creating a VM, proves nothing: on nested hosts both work and a guest still does not run.
-    """
-    budget = _PROBE_S[qemu.accelerator.is_hardware]
-    memory = os.memfd_create("probe", os.MFD_CLOEXEC)
-    os.ftruncate(memory, _PROBE_MIB * MIB)
-    try:
-        async with open_sockets(console=True) as sockets:
-            argv = arguments(
-                qemu,
-                memory=Memory(f"/proc/self/fd/{memory}", _PROBE_MIB, is_shared=True),
-                disks={},
-                ports=sockets.guest_ports,
-                monitor=sockets.guest_monitor,
-                console=sockets.guest_console,
-                boot=Boot("/boot/vmlinuz", "/boot/initramfs", f"{qemu.kernel_arguments} silo.probe"),
-                rtc=None,
-            )
-            binds = {"/boot/vmlinuz": kernel.image, "/boot/initramfs": kernel.initramfs}
-            try:
-                process = await GuestProcess.start(
-                    confine(qemu, argv, memory_mib=_PROBE_MIB, binds=binds, writable={}),
-                    inherit=(*sockets.for_guest(), memory),
-                )
-            except SiloError as error:
-                return _Boot(str(error), None)
-            try:
-                sockets.close_guest_ends()
-                await process.tie()
-                with anyio.move_on_after(budget):
-                    first = await sockets.console_line(_PROBE_LINE)
-                    started = time.monotonic()
-                    second = await sockets.console_line(_PROBE_LINE) if first and qemu.tsc_khz else None
-                    if first is None:
-                        return _Boot(f"QEMU ended: {process.last_words()}{_said(sockets)}", None)
-                    if second is None:
-                        return _Boot("", qemu.tsc_khz)
-                    guest_s = float(second.group(2)) - float(first.group(2))
-                    return _Boot("", _corrected(qemu.tsc_khz, guest_s, time.monotonic() - started))
-                return _Boot(f"a guest was started and did not run within {budget:.0f} s{_said(sockets)}", None)
-            finally:
-                await process.end()
-    finally:
-        os.close(memory)
-
-
-def _said(sockets: Sockets) -> str:
-    """What a probe's guest put on its console, on one line: its kernel's panic, or else the last lines before it stopped."""
-    lines = [line.strip() for line in sockets.console_text().splitlines() if line.strip()]
-    panic = next((number for number, line in enumerate(lines) if "Kernel panic" in line), None)
-    # After a panic comes a stack trace, which would hide the reason.
-    told = lines[-_CONSOLE_LINES:] if panic is None else lines[panic : panic + 1]
-    said = " | ".join(told)[:_CONSOLE_CHARS]
-    return f"; its console said: {said}" if said else "; its console said nothing"
-
-
-def _corrected(khz: int | None, guest_s: float, host_s: float) -> int | None:
-    """Correct the guessed rate by how much slower or faster the guest's clock runs; small differences are noise."""
-    if khz is None or guest_s <= 0 or abs(guest_s / host_s - 1) < _CLOCK_NOISE:
-        return khz
-    return round(khz * guest_s / host_s)

@@ -1,6 +1,6 @@
 """The guest kernel: where it lies, what belongs to it, and the initial file system that mounts the images.
 
-`silo setup` (see `silo.setup.host`) puts a *kernel pack* under `SILO_HOME/kernel/RELEASE/`: `vmlinuz`, the modules that a guest
+`silo setup` (see `silo.setup.kernel`) puts a *kernel pack* under `SILO_HOME/kernel/RELEASE/`: `vmlinuz`, the modules that a guest
 needs, a static `busybox`, `initramfs.cpio`, and `kernel.json`. Nothing here starts a process.
 """
 

@@ -1,4 +1,4 @@
-"""QEMU: its command lines, its confinement, and its monitor protocol (QMP). What is snapshotted when is `silo.sandbox.backends.microvm.template`'s.
+"""QEMU: its command lines and its confinement. `template` decides when a guest is saved and restored, `qmp` speaks to it.
 
 QEMU parses what a guest does, so it is itself confined: bubblewrap gives it its own user, mount, network, pid and ipc
 namespaces with nothing but its own files in them, `-sandbox on` a seccomp filter, and a shell's `ulimit` its resource limits.
@@ -6,35 +6,25 @@ namespaces with nothing but its own files in them, `-sandbox on` a seccomp filte
 
 from __future__ import annotations
 
-import json
 import platform
 import re
-import shutil
-import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
-from silo.errors import SandboxBroken
 from silo.sandbox.backends.microvm.machine import KERNEL_ARGUMENTS, Accelerator, Machine
-from silo.sandbox.skill.link import read_some
-from silo.wire.messages import Json
 
 PORTS = ("silo.control", "silo.call", "silo.out", "silo.err")
 _QEMU_MIB = 2048
 """Address space that QEMU may use beyond the guest's memory: code, translated code, and glibc's arenas (64 MiB each, reserved)."""
 
-_MAX_QMP_BYTES = 1 << 20
 _FIRMWARE_FOLDERS = ("/usr/share/qemu", "/usr/share/qboot", "/opt/homebrew/share/qemu")
 """Searched after the folders that QEMU names."""
 
 _FIRMWARE = "/boot/firmware"
 """Where a confined QEMU sees its firmware."""
-
-_SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin"
 
 
 @dataclass(frozen=True)
@@ -90,12 +80,6 @@ def tsc_guess(accelerator: Accelerator) -> int | None:
     except OSError:
         return None
     return int(float(found.group(1)) * 1000) if found else None
-
-
-def find_program(name: str) -> Path | None:
-    """Look for a program in the usual folders and in PATH."""
-    found = shutil.which(name, path=_SEARCH_PATH) or shutil.which(name)
-    return Path(found) if found else None
 
 
 def ask_version(binary: Path) -> str:
@@ -244,71 +228,6 @@ def confine(
     # milliseconds before the last one closes the descriptors (a past bug). All this holds because the shell is the very process
     # that was tied (`--as-pid-1`): bubblewrap's own process 1 would tie itself while its child runs already.
     return [*wrap, "--", "/bin/sh", "-c", f'echo >&0 && read -r _ || exit 1; {limits}exec "$@"', "sh", *argv]
-
-
-class Monitor:
-    """A QMP session over a socket (QEMU's `docs/interop/qmp-spec`); commands may be sent without waiting."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
-        self._socket = connection
-        self._buffer = bytearray()
-        self._number = 0
-
-    async def execute(self, command: str, *, descriptor: int | None = None, **given: Json) -> Json:
-        """Run one command and return what it returned.
-
-        Args:
-            descriptor: passed along with it (for `getfd`).
-
-        Raises:
-            SandboxBroken: QEMU refused it, or is gone.
-        """
-        number = self.send(command, descriptor=descriptor, **given)
-        while True:
-            answer = await self._read()
-            if answer.get("id") == number:
-                if "error" in answer:
-                    raise SandboxBroken(
-                        f"QEMU refused {command}: {str(answer['error'].get('desc'))[:300]}",
-                        hint="run `silo doctor`; if QEMU was just updated, `silo setup --repair` rebuilds its templates",
-                    )
-                return answer.get("return")
-
-    def send(self, command: str, *, descriptor: int | None = None, **given: Json) -> int:
-        """Send a command without waiting for its answer; return its number."""
-        self._number += 1
-        message = {"execute": command, "id": self._number}
-        if given:
-            message["arguments"] = {key.replace("_", "-"): value for key, value in given.items()}
-        data = json.dumps(message).encode() + b"\n"
-        if descriptor is None:
-            self._socket.sendall(data)
-        else:
-            socket.send_fds(self._socket, [data], [descriptor])
-        return self._number
-
-    async def event(self, *names: str) -> dict[str, Any]:
-        """Wait for one of the named events."""
-        while True:
-            message = await self._read()
-            if message.get("event") in names:
-                return message
-
-    async def _read(self) -> dict[str, Any]:
-        while b"\n" not in self._buffer:
-            try:
-                self._buffer += await read_some(self._socket.fileno())
-            except EOFError:
-                raise SandboxBroken(
-                    "QEMU ended unexpectedly", hint="run `silo doctor` to see whether QEMU works on this machine"
-                ) from None
-            if len(self._buffer) > _MAX_QMP_BYTES:
-                raise SandboxBroken("QEMU's monitor sends nonsense", hint="run `silo doctor`")
-        line, _, rest = bytes(self._buffer).partition(b"\n")
-        self._buffer = bytearray(rest)
-        message = json.loads(line)
-        return message if isinstance(message, dict) else {}
 
 
 def rtc_base(seconds: float) -> str:

@@ -8,7 +8,8 @@ import socket
 from typing import Self
 
 from silo.sandbox.backends.microvm.qemu import PORTS
-from silo.sandbox.skill.link import Descriptors, read_some
+from silo.sandbox.skill.link import Descriptors
+from silo.sandbox.streams import read_some
 
 _CONSOLE_BYTES = 64 * 1024
 _CONTROLS = re.compile(r"\x1b(?:\[[0-9;:?]*[A-Za-z]|.)|[^\n\x20-\x7e\xa0-\U0010ffff]")

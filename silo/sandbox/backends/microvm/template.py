@@ -26,7 +26,8 @@ import anyio.to_thread
 from silo.errors import SandboxBroken, SkillFailed
 from silo.sandbox.backends.microvm.kernel import GuestKernel
 from silo.sandbox.backends.microvm.machine import KERNEL_ARGUMENTS
-from silo.sandbox.backends.microvm.qemu import Boot, Memory, Monitor, Qemu, arguments, confine, rtc_base
+from silo.sandbox.backends.microvm.qemu import Boot, Memory, Qemu, arguments, confine, rtc_base
+from silo.sandbox.backends.microvm.qmp import Monitor
 from silo.sandbox.backends.microvm.sockets import open_sockets
 from silo.sandbox.base import MIB, Limits, OnStep, Unit
 from silo.sandbox.build_cache import BuildCache

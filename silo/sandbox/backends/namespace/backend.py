@@ -24,11 +24,11 @@ import anyio.to_thread
 
 from silo.errors import SandboxBroken, SandboxUnavailable, SiloError, SkillCrashed, SkillFailed, SkillOutOfMemory
 from silo.model import Isolation
-from silo.sandbox.backends.microvm.qemu import find_program
 from silo.sandbox.backends.namespace import cgroup, seccomp
 from silo.sandbox.backends.namespace.cgroup import ControlGroup
 from silo.sandbox.base import MIB, Description, GuestReply, GuestRequest, OnProgress, OnStep, Probe, Unit
 from silo.sandbox.process import GuestProcess
+from silo.sandbox.programs import find_program
 from silo.sandbox.skill.link import Descriptors, GuestLink
 
 _START = """\

@@ -17,9 +17,9 @@ from silo.sandbox.backends.microvm.qemu import (
     can_map_read_only,
     confine,
     find_firmware,
-    find_program,
     rtc_base,
 )
+from silo.sandbox.programs import find_program
 
 GOLDEN = Path(__file__).parent / "golden"
 

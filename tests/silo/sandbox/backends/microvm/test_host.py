@@ -2,19 +2,19 @@
 
 from dataclasses import replace
 
-from silo.setup import host as setup
+from silo.sandbox.backends.microvm import host as hosts
 
 
-def test_a_machine_without_its_firmware_lacks_it_and_setup_installs_its_package(tmp_path, monkeypatch):
+def test_a_machine_without_its_firmware_lacks_it_and_setup_installs_its_package(tmp_path):
     """QEMU is here, the file that it starts a microVM with is not, as where a distribution packs it apart."""
-    host = setup.machine()
+    host = hosts.machine()
     assert host is not None
     host = replace(host, firmware="silo-test.rom", firmware_package="silo-test-firmware")
-    missing = setup.missing_programs(host)
+    missing = hosts.missing_programs(host)
     assert [(each.name, each.package) for each in missing] == [("silo-test.rom", "silo-test-firmware")]
 
 
 def test_a_machine_with_everything_lacks_nothing():
-    host = setup.machine()
+    host = hosts.machine()
     assert host is not None
-    assert setup.missing_programs(host) == ()
+    assert hosts.missing_programs(host) == ()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from silo.router.names import nearest, split_id, suggestion
+from silo.names import nearest, split_id, suggestion
 
 SKILLS = st.from_regex(r"[a-z][a-z0-9]{0,10}(_[a-z0-9]{1,5})?", fullmatch=True)
 TOOLS = st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True)

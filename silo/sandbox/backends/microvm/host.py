@@ -1,0 +1,49 @@
+"""What the host must have for microVMs: its row of the table of machines, and the programs and files that are missing."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from dataclasses import dataclass
+
+from silo.sandbox.backends.microvm.machine import MACHINES, Machine
+from silo.sandbox.backends.microvm.qemu import find_firmware
+from silo.sandbox.programs import find_program
+
+_ADMIN_PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that silo starts, or a file that QEMU needs, and the Debian package that has it."""
+
+    name: str
+    package: str
+    purpose: str
+
+
+def machine() -> Machine | None:
+    """Return this host's row of the table, or None for an architecture that silo does not know."""
+    return MACHINES.get({"arm64": "aarch64"}.get(platform.machine(), platform.machine()))
+
+
+def programs(host: Machine) -> tuple[Program, ...]:
+    """The programs that the microVM and the namespace backend need."""
+    return (
+        Program(host.binary, host.package, "runs microVMs"),
+        Program("bwrap", "bubblewrap", "confines QEMU, and is the namespace backend"),
+        Program("mke2fs", "e2fsprogs", "writes the images"),
+    )
+
+
+def missing_programs(host: Machine) -> tuple[Program, ...]:
+    """Those of `programs` that are not here, and the machine's firmware if QEMU is here without it. Starts QEMU; blocks."""
+    missing = [
+        program
+        for program in programs(host)
+        if find_program(program.name) is None and shutil.which(program.name, path=_ADMIN_PATH) is None
+    ]
+    binary = find_program(host.binary)
+    if host.firmware and binary is not None and find_firmware(binary, host.firmware) is None:
+        missing.append(Program(host.firmware, host.firmware_package, "the firmware that starts a microVM"))
+    return tuple(missing)

@@ -1,0 +1,129 @@
+"""Finding out whether a guest boots on this machine, by booting one. Which accelerator is tried when, `backend` decides."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+
+import anyio
+
+from silo.errors import SiloError
+from silo.sandbox.backends.microvm.kernel import GuestKernel
+from silo.sandbox.backends.microvm.machine import Accelerator
+from silo.sandbox.backends.microvm.qemu import Boot, Memory, Qemu, arguments, confine
+from silo.sandbox.backends.microvm.sockets import Sockets, open_sockets
+from silo.sandbox.base import MIB
+from silo.sandbox.process import GuestProcess
+
+_PROBE_MIB = 128
+_PROBE_LINE = re.compile(rb"silo-probe-(\d) ([\d.]+)")
+
+_CONSOLE_LINES = 4
+_CONSOLE_CHARS = 400
+"""How much of a failed guest's console an error quotes; the last lines of a boot fit."""
+
+_CLOCK_NOISE = 0.05
+"""The guest's clock and the host's are compared over two seconds on a busy machine; below that it proves nothing."""
+
+_PROBE_S = {True: 8.0, False: 40.0}
+"""How long a probe's guest may take to boot, with hardware virtualisation and without (measured: 1.5 s without)."""
+
+
+def unusable_device(accelerator: Accelerator) -> str:
+    """Why the accelerator's device can't be opened, or an empty string."""
+    if not accelerator.device:
+        return ""
+    try:
+        os.close(os.open(accelerator.device, os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        return f"{accelerator.device} does not exist (no hardware virtualisation, or its module is not loaded)"
+    except PermissionError:
+        return f"{accelerator.device} may not be opened: add yourself to the group 'kvm' and log in again"
+    except OSError as error:
+        return f"{accelerator.device}: {error.strerror}"
+    return ""
+
+
+@dataclass(frozen=True)
+class ProbedBoot:
+    """How a probe's guest booted: why it did not, or the rate of its counter (see `tsc_guess`)."""
+
+    failure: str
+    tsc_khz: int | None
+
+    def text(self) -> str:
+        """Return it as one line, for the memory of probes."""
+        return f"{self.tsc_khz or 0}:{self.failure}"
+
+    @classmethod
+    def parse(cls, text: str | None) -> ProbedBoot | None:
+        """Read what `text` wrote; None for anything else."""
+        rate, colon, failure = (text or "").partition(":")
+        return cls(failure, int(rate) or None) if colon and rate.isdigit() else None
+
+
+async def try_to_boot(qemu: Qemu, kernel: GuestKernel) -> ProbedBoot:
+    """Boot the guest kernel until its first process speaks, and compare its clock with the host's.
+
+    Opening `/dev/kvm`, even creating a VM, proves nothing: on nested hosts both work and a guest still does not run.
+    """
+    budget = _PROBE_S[qemu.accelerator.is_hardware]
+    memory = os.memfd_create("probe", os.MFD_CLOEXEC)
+    os.ftruncate(memory, _PROBE_MIB * MIB)
+    try:
+        async with open_sockets(console=True) as sockets:
+            argv = arguments(
+                qemu,
+                memory=Memory(f"/proc/self/fd/{memory}", _PROBE_MIB, is_shared=True),
+                disks={},
+                ports=sockets.guest_ports,
+                monitor=sockets.guest_monitor,
+                console=sockets.guest_console,
+                boot=Boot("/boot/vmlinuz", "/boot/initramfs", f"{qemu.kernel_arguments} silo.probe"),
+                rtc=None,
+            )
+            binds = {"/boot/vmlinuz": kernel.image, "/boot/initramfs": kernel.initramfs}
+            try:
+                process = await GuestProcess.start(
+                    confine(qemu, argv, memory_mib=_PROBE_MIB, binds=binds, writable={}),
+                    inherit=(*sockets.for_guest(), memory),
+                )
+            except SiloError as error:
+                return ProbedBoot(str(error), None)
+            try:
+                sockets.close_guest_ends()
+                await process.tie()
+                with anyio.move_on_after(budget):
+                    first = await sockets.console_line(_PROBE_LINE)
+                    started = time.monotonic()
+                    second = await sockets.console_line(_PROBE_LINE) if first and qemu.tsc_khz else None
+                    if first is None:
+                        return ProbedBoot(f"QEMU ended: {process.last_words()}{_said(sockets)}", None)
+                    if second is None:
+                        return ProbedBoot("", qemu.tsc_khz)
+                    guest_s = float(second.group(2)) - float(first.group(2))
+                    return ProbedBoot("", _corrected(qemu.tsc_khz, guest_s, time.monotonic() - started))
+                return ProbedBoot(f"a guest was started and did not run within {budget:.0f} s{_said(sockets)}", None)
+            finally:
+                await process.end()
+    finally:
+        os.close(memory)
+
+
+def _said(sockets: Sockets) -> str:
+    """What a probe's guest put on its console, on one line: its kernel's panic, or else the last lines before it stopped."""
+    lines = [line.strip() for line in sockets.console_text().splitlines() if line.strip()]
+    panic = next((number for number, line in enumerate(lines) if "Kernel panic" in line), None)
+    # After a panic comes a stack trace, which would hide the reason.
+    told = lines[-_CONSOLE_LINES:] if panic is None else lines[panic : panic + 1]
+    said = " | ".join(told)[:_CONSOLE_CHARS]
+    return f"; its console said: {said}" if said else "; its console said nothing"
+
+
+def _corrected(khz: int | None, guest_s: float, host_s: float) -> int | None:
+    """Correct the guessed rate by how much slower or faster the guest's clock runs; small differences are noise."""
+    if khz is None or guest_s <= 0 or abs(guest_s / host_s - 1) < _CLOCK_NOISE:
+        return khz
+    return round(khz * guest_s / host_s)
