@@ -55,13 +55,13 @@ def summary(
     last: Annotated[int, typer.Option("-n", "--last", min=1, help="How many tasks, counted from the end.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Show task by task how much was called, refused, and asked of a person.
+    """Show for each task how many calls, refusals and questions it had.
 
         silo audit summary
         silo audit summary --json | jq '.tasks[] | select(.questions > 5)'
 
-    A task is one session of one client. Many questions in one task tire people: a rule in silo.toml can answer the ones that always
-    get the same answer.
+    A task is one session of one client. Many questions in one task tire people. If a question always gets the same
+    answer, a rule in silo.toml can give it.
     """
     from silo.audit.log import read
     from silo.audit.summary import summarize
@@ -92,7 +92,7 @@ def summary(
 
 
 def verify(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Check every record against the one before it; exits with 2 if a line was changed, dropped or moved.
+    """Check every record against the one before it. Exits with 2 if a line was changed, dropped or moved.
 
     silo audit verify
     """

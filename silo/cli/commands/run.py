@@ -38,7 +38,7 @@ def run(
     backend: BackendName = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the files of the result there.")] = None,
     headless: Headless = False,
-    timing: Annotated[bool, typer.Option("--timing", help="Say on stderr where the time went.")] = False,
+    timing: Annotated[bool, typer.Option("--timing", help="Print on stderr where the time went.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Call one tool in a fresh sandbox and print its answer.
@@ -49,7 +49,7 @@ def run(
 
         KEY=VALUE  converted to what the tool takes; several make a list
         KEY=@PATH  a file (`@-`: standard input), where the tool takes one
-        KEY:=JSON  JSON as it stands
+        KEY:=JSON  JSON as it is
         KEY        true
 
     Exits with 1 if the tool failed, 3 if it was refused, 4 if a secret is missing, 124 if it took too long.

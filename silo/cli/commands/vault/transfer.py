@@ -26,10 +26,10 @@ def import_secrets(
     ctx: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="FILE", help="A file, or the folder of a password store.")],
     kind: Annotated[
-        Source | None, typer.Option("--from", help="What it is, where that can't be told from the file itself.")
+        Source | None, typer.Option("--from", help="The kind of file, if silo can't tell it from the file itself.")
     ] = None,
-    skill: Annotated[str, typer.Option("--skill", metavar="NS", help="Add all of it for this skill only.")] = "",
-    replace: Annotated[bool, typer.Option("--replace", help="Put values in place of earlier ones.")] = False,
+    skill: Annotated[str, typer.Option("--skill", metavar="NS", help="Add all secrets for this skill only.")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Replace earlier values.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be added.")] = False,
     passphrase_from_env: Annotated[
         str | None, typer.Option(metavar="VARIABLE", help="Take the passphrase from this variable.")
@@ -45,7 +45,8 @@ def import_secrets(
         silo vault import ~/.password-store --from pass
         silo vault import secrets.age
 
-    Secrets that are in the vault already stay as they are, unless you say --replace. The file is left alone; remove it yourself.
+    Secrets that are already in the vault keep their values, unless you add --replace. The file stays; delete it
+    yourself.
     """
     from silo.cli.render import emit_json, say
     from silo.errors import UsageError
@@ -92,7 +93,7 @@ def export_secrets(
     target: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, or `-` for standard output.")],
     recipients: Annotated[
         list[str] | None,
-        typer.Option("--to", metavar="RECIPIENT", help="Seal it to an age recipient (age1…) or an SSH public key."),
+        typer.Option("--to", metavar="RECIPIENT", help="Encrypt it to an age recipient (age1…) or an SSH public key."),
     ] = None,
     passphrase_from_env: Annotated[
         str | None, typer.Option(metavar="VARIABLE", help="Take the passphrase from this variable.")
@@ -101,12 +102,13 @@ def export_secrets(
         bool, typer.Option("--plain-text", help="Show every secret in clear text, on a terminal only.")
     ] = False,
 ) -> None:
-    """Write every secret into one file, sealed to a passphrase or to recipients with age; decoys are left out.
+    """Write every secret into one encrypted file. Leaves decoys out.
 
         silo vault export secrets.age
         silo vault export secrets.age --to age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p
 
-    `silo vault import` reads it, and so does `age --decrypt`. Without --to a passphrase is asked for twice.
+    Encrypts it to recipients with age, or, without --to, with a passphrase that it asks for twice. `silo vault import`
+    reads the file, and so does `age --decrypt`.
     """
     from silo_vault.transfer import seal_to_passphrase, seal_to_recipients, to_plain_text
 
