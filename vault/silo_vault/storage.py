@@ -4,7 +4,7 @@ Beside `credentials.silo` lie `credentials.silo.lock` (never removed; a lock on 
 save replaces it), `credentials.silo.bak` (the generation before), `credentials.silo.seen` (the newest generation that was seen
 here), `credentials.silo.locked` (changes when all processes are to forget their keys) and, while a save runs,
 `.credentials.silo.PID.RANDOM.tmp`. All are reached through one descriptor of their folder. What the bytes mean is
-`silo_vault.format`'s, and for `.seen` `silo_vault.seen`'s.
+`silo_vault.format`'s, and for `.seen` `silo_vault.rollback`'s.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class VaultFiles:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.backup = path.with_name(path.name + ".bak")
-        self.seen = path.with_name(path.name + ".seen")
+        self.known_generation = path.with_name(path.name + ".seen")
         self.locked = path.with_name(path.name + ".locked")
 
     def epoch(self) -> object:

@@ -1,7 +1,7 @@
 """The vault: secrets by name, in one file that is read anew at each call, so that what another process wrote is seen.
 
 Composes the other modules: `storage` brings the bytes, `format` takes them apart, `unlock` opens the data key, `crypto` the rest,
-and `seen` tells an older file from the newest.
+and `rollback` tells an older file from the newest.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from silo_vault.format import (
     record_context,
 )
 from silo_vault.keys.base import KeyProvider, RandomBytes
+from silo_vault.rollback import KnownGeneration, Order
 from silo_vault.secret import Secret, check_name, check_namespace, check_value
-from silo_vault.seen import Order, Seen
 from silo_vault.shown import CANARIES, Entry, VaultStatus, entry_of, key_of, slot_of
 from silo_vault.storage import VaultFiles, Writer
 from silo_vault.unlock import Keys, Unlocker
@@ -284,7 +284,7 @@ class Vault:
         """
         with self._writing() as writer:
             previous = self._present(writer)
-            document, _ = self._open(previous, self._seen())
+            document, _ = self._open(previous, self._known_generation())
             header = document.header
             dek = self._unlocker.data_key(header)
             kept, dropped = _split(header.wraps, remove)
@@ -316,7 +316,7 @@ class Vault:
         """
         with self._writing() as writer:
             previous = self._present(writer)
-            document, keys = self._open(previous, self._seen())
+            document, keys = self._open(previous, self._known_generation())
             header, records, new_keys, made, gone = self._rotated(document, keys, providers, drop)
             try:
                 self._save(writer, header, records, new_keys, previous=previous)
@@ -364,8 +364,8 @@ class Vault:
                 raise SecretNotFound(f"{path} does not exist", hint="name the file that is to be brought back")
             document, keys = self._authentic(data)
             newest = [document.header.generation]
-            if (seen := self._seen(lenient=True)) is not None:
-                newest.append(seen.generation)
+            if (known := self._known_generation(lenient=True)) is not None:
+                newest.append(known.generation)
             present = writer.peek()
             opened = None if present is None else self._try_open(present)
             if opened is not None:
@@ -378,14 +378,14 @@ class Vault:
     # --- opening ----------------------------------------------------------------------------------------------------
 
     def _load(self) -> tuple[Document, Keys] | None:
-        """Read and open the file. What was seen is read first, so that a save in between makes the file newer and not older."""
-        seen = self._seen()
-        return None if (data := self._files.read()) is None else self._open(data, seen)
+        """Read and open the file. The known generation is read first, so that a save in between makes the file newer and not older."""
+        known = self._known_generation()
+        return None if (data := self._files.read()) is None else self._open(data, known)
 
-    def _open(self, data: bytes, seen: Seen | None) -> tuple[Document, Keys]:
+    def _open(self, data: bytes, known: KnownGeneration | None) -> tuple[Document, Keys]:
         """Return the file taken apart, once its code has shown that nobody changed it and that it is no older one."""
         document, keys = self._authentic(data)
-        self._check_newest(document, seen)
+        self._check_newest(document, known)
         return document, keys
 
     def _authentic(self, data: bytes) -> tuple[Document, Keys]:
@@ -404,13 +404,13 @@ class Vault:
         except (VaultLocked, VaultDamaged):
             return None
 
-    def _check_newest(self, document: Document, seen: Seen | None) -> None:
-        found = Seen.of(document)
-        order = Order.NEWER if seen is None else seen.order(found)
+    def _check_newest(self, document: Document, known: KnownGeneration | None) -> None:
+        found = KnownGeneration.of(document)
+        order = Order.NEWER if known is None else known.compare(found)
         if order in (Order.OLDER, Order.OTHER):
-            assert seen is not None
+            assert known is not None
             what = (
-                f"is generation {found.generation}, and generation {seen.generation} was here before"
+                f"is generation {found.generation}, and generation {known.generation} was here before"
                 if order is Order.OLDER
                 else "is another vault than the one that was here before"
             )
@@ -419,26 +419,26 @@ class Vault:
                 hint="find out who put it there; `silo vault restore --accept-rollback` goes on with it all the same",
             )
         if order is Order.NEWER:
-            self._note_seen(found)
+            self._remember(found)
 
-    def _seen(self, *, lenient: bool = False) -> Seen | None:
-        data = self._files.read_beside(self._files.seen)
+    def _known_generation(self, *, lenient: bool = False) -> KnownGeneration | None:
+        data = self._files.read_beside(self._files.known_generation)
         try:
-            return None if data is None else Seen.parse(data)
+            return None if data is None else KnownGeneration.parse(data)
         except ValueError:
             if lenient:
                 return None
             raise VaultRolledBack(
-                f"{self._files.seen} is damaged, so nobody can tell whether {self.path} is the newest",
+                f"{self._files.known_generation} is damaged, so nobody can tell whether {self.path} is the newest",
                 hint="if you know that it is, `silo vault restore --accept-rollback` goes on with it",
             ) from None
 
-    def _note_seen(self, found: Seen) -> None:
+    def _remember(self, found: KnownGeneration) -> None:
         """Remember a newer file that somebody else wrote. Under the writers' lock, and only where that is free."""
         with suppress(VaultError), self._files.writing(timeout_s=0.0) as writer:
-            seen = self._seen()
-            if seen is None or seen.order(found) is Order.NEWER:
-                writer.note(self._files.seen, found.encode())
+            known = self._known_generation()
+            if known is None or known.compare(found) is Order.NEWER:
+                writer.note(self._files.known_generation, found.encode())
 
     def _all(self, *, are_canaries: bool) -> Iterable[tuple[tuple[str, str], Secret]]:
         if (loaded := self._load()) is None:
@@ -483,7 +483,7 @@ class Vault:
     def _store(self, values: Sequence[tuple[str, str, bytes]]) -> None:
         with self._writing() as writer:
             previous = writer.read()
-            document, keys = self._new() if previous is None else self._open(previous, self._seen())
+            document, keys = self._new() if previous is None else self._open(previous, self._known_generation())
             header, records = document.header, document.records
             made: list[tuple[KeyProvider, Wrap | TransitWrap]] = []
             gone: tuple[AnyWrap, ...] = ()
@@ -514,7 +514,7 @@ class Vault:
             )
         with self._writing() as writer:
             previous = self._present(writer)
-            document, keys = self._open(previous, self._seen())
+            document, keys = self._open(previous, self._known_generation())
             left = [record for record in document.records if record[:2] != (namespace, name)]
             if len(left) == len(document.records):
                 raise _not_found(namespace, name, document)
@@ -535,7 +535,10 @@ class Vault:
             raise VaultDamaged(f"{self.path} {error}", hint="remove secrets that are no longer used") from None
         writer.replace(data, previous=previous)
         # If this is not written, an older generation is remembered, which the new file is not older than.
-        writer.note(self._files.seen, Seen(header.vault_id, header.generation, data[-MAC_BYTES:]).encode())
+        writer.note(
+            self._files.known_generation,
+            KnownGeneration(header.vault_id, header.generation, data[-MAC_BYTES:]).encode(),
+        )
 
     def _new(self) -> tuple[Document, Keys]:
         dek, vault_id = self._random(crypto.KEY_BYTES), self._random(VAULT_ID_BYTES)

@@ -26,7 +26,7 @@ class Order(Enum):
 
 
 @dataclass(frozen=True)
-class Seen:
+class KnownGeneration:
     """One generation of one vault; the code tells two files of one generation apart."""
 
     vault_id: bytes
@@ -34,12 +34,12 @@ class Seen:
     mac: bytes
 
     @classmethod
-    def of(cls, document: Document) -> Seen:
+    def of(cls, document: Document) -> KnownGeneration:
         """What there is to remember of a file whose code fits."""
         return cls(document.header.vault_id, document.header.generation, document.mac)
 
     @classmethod
-    def parse(cls, data: bytes) -> Seen | None:
+    def parse(cls, data: bytes) -> KnownGeneration | None:
         """Return what `encode` gave; None for an empty file, which a power cut can leave.
 
         Raises:
@@ -56,7 +56,7 @@ class Seen:
         """Return one line."""
         return f"silo-seen 1 {self.vault_id.hex()} {self.generation} {self.mac.hex()}\n".encode()
 
-    def order(self, found: Seen) -> Order:
+    def compare(self, found: KnownGeneration) -> Order:
         """Say how a file that was found stands to this one, the newest that was seen."""
         if found.vault_id != self.vault_id:
             return Order.OTHER
