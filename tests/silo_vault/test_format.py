@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from silo_vault.crypto import Argon2Cost
 from silo_vault.format import (
     Argon2,
-    ForeignWrap,
     Header,
     Malformed,
+    UnknownWrap,
     Wrap,
     decode,
     decode_header,
@@ -209,7 +209,7 @@ def test_a_key_of_an_unknown_kind_is_kept_as_it_is():
     foreign = {"kind": "vault-transit", "ciphertext": "vault:v1:abc", "mount": {"path": ["transit"]}}
     header["wraps"].append(foreign)
     document = decode(_with_header(_canonical(header)))
-    assert document.header.wraps[1] == ForeignWrap("vault-transit", _canonical(foreign))
+    assert document.header.wraps[1] == UnknownWrap("vault-transit", _canonical(foreign))
     again = encode(document.header, document.records, MAC_KEY)
     assert json.loads(again[14 : decode_header(again)[1]]) == header
 

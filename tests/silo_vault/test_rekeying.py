@@ -218,9 +218,9 @@ def test_a_key_of_an_unknown_kind_is_never_dropped_unasked(open_vault, path):
     keys = vault._unlocker.keys(document.header, epoch=None)
     from dataclasses import replace
 
-    from silo_vault.format import ForeignWrap
+    from silo_vault.format import UnknownWrap
 
-    header = replace(document.header, wraps=(*document.header.wraps, ForeignWrap("yubikey", foreign)))
+    header = replace(document.header, wraps=(*document.header.wraps, UnknownWrap("yubikey", foreign)))
     path.write_bytes(encode(header, document.records, keys.mac))
     path.with_name("credentials.silo.seen").unlink()
     with pytest.raises(VaultLocked, match="yubikey") as caught:

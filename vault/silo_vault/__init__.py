@@ -28,13 +28,12 @@ from silo_vault.keys.environment import MASTER_KEY_VARIABLE, EnvironmentKey, Pas
 from silo_vault.keys.os_keyring import KeyringKey, KeyringSecrets
 from silo_vault.process import harden
 from silo_vault.secret import Secret
-from silo_vault.shown import Entry, KeySlot, VaultStatus
+from silo_vault.status import KeySlot, SecretInfo, VaultStatus
 from silo_vault.vault import Vault
 
 __all__ = [
     "MASTER_KEY_VARIABLE",
     "AccessRefused",
-    "Entry",
     "EnvironmentKey",
     "KeyProvider",
     "KeySlot",
@@ -44,6 +43,7 @@ __all__ = [
     "KeyringSecrets",
     "PassphraseKey",
     "Secret",
+    "SecretInfo",
     "SecretInvalid",
     "SecretNotFound",
     "SourceUnreadable",

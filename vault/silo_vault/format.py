@@ -107,14 +107,14 @@ class TransitWrap:
 
 
 @dataclass(frozen=True)
-class ForeignWrap:
+class UnknownWrap:
     """A wrap of a kind that this version does not know; kept as it is for the version that does."""
 
     kind: str
     canonical: bytes
 
 
-AnyWrap = Wrap | TransitWrap | ForeignWrap
+AnyWrap = Wrap | TransitWrap | UnknownWrap
 PLAIN_KINDS = frozenset({"env", "keyring", "kv", "passphrase"})
 KNOWN_KINDS = PLAIN_KINDS | {"transit"}
 
@@ -335,7 +335,7 @@ def _header_to_json(header: Header) -> dict[str, object]:
 
 
 def _wrap_to_json(wrap: AnyWrap) -> object:
-    if isinstance(wrap, ForeignWrap):
+    if isinstance(wrap, UnknownWrap):
         return json.loads(wrap.canonical)
     if isinstance(wrap, TransitWrap):
         return {
@@ -409,7 +409,7 @@ def _parse_wrap(value: object) -> AnyWrap:
     if not isinstance(kind, str) or not _KIND.fullmatch(kind):
         _refuse("a key in the header has no kind")
     if kind not in KNOWN_KINDS:
-        return ForeignWrap(kind, _canonical(value))
+        return UnknownWrap(kind, _canonical(value))
     if kind == "transit":
         return _parse_transit(value)
     fields = _Fields(value, "a key in the header", {"kdf", "key_id", "kind", "nonce", "wrapped_dek"})

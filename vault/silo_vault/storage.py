@@ -130,7 +130,7 @@ class VaultFiles:
                 hint=f"chmod 700 {quote(str(self.path.parent))}",
             ) from None
         try:
-            self._check(os.fstat(folder), self.path.parent, mend="700")
+            self._check(os.fstat(folder), self.path.parent, mode="700")
         except BaseException:
             os.close(folder)
             raise
@@ -159,13 +159,13 @@ class VaultFiles:
             if flags & os.O_CREAT and status.st_size == 0:
                 os.fchmod(file, 0o600)  # a umask may have taken more away
                 status = os.fstat(file)
-            self._check(status, path, mend="600")
+            self._check(status, path, mode="600")
         except BaseException:
             os.close(file)
             raise
         return file
 
-    def _check(self, status: os.stat_result, path: Path, *, mend: str) -> None:
+    def _check(self, status: os.stat_result, path: Path, *, mode: str) -> None:
         if status.st_uid != os.geteuid():
             raise VaultDamaged(
                 f"{path} belongs to another user (uid {status.st_uid})",
@@ -174,7 +174,7 @@ class VaultFiles:
         if stat.S_IMODE(status.st_mode) & 0o077:
             raise VaultDamaged(
                 f"{path} is open to other users (mode {stat.S_IMODE(status.st_mode):04o})",
-                hint=f"chmod {mend} {quote(str(path))}",
+                hint=f"chmod {mode} {quote(str(path))}",
             )
 
     def _read(self, folder: int) -> bytes | None:
@@ -288,7 +288,7 @@ class Writer:
             os.rename(files.path.name, aside.name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         return aside
 
-    def note(self, path: Path, data: bytes) -> bool:
+    def write_beside(self, path: Path, data: bytes) -> bool:
         """Replace one of the small files beside the vault, and say whether it worked. Not flushed: losing it costs no secret."""
         made: list[str] = []
         try:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from silo_vault import crypto
 from silo_vault.errors import AccessRefused, KeyUnavailable, KeyUnreachable, VaultLocked
-from silo_vault.format import KNOWN_KINDS, AnyWrap, ForeignWrap, Header, TransitWrap, Wrap
+from silo_vault.format import KNOWN_KINDS, AnyWrap, Header, TransitWrap, UnknownWrap, Wrap
 from silo_vault.keys.base import KeyProvider, RandomBytes
 
 
@@ -131,7 +131,7 @@ class Unlocker:
             hint=missing[0].hint if missing else "give the vault a key provider",
         )
 
-    def opens(self, wrap: AnyWrap, *, vault_id: bytes) -> tuple[KeyProvider, bytes] | None:
+    def open_wrap(self, wrap: AnyWrap, *, vault_id: bytes) -> tuple[KeyProvider, bytes] | None:
         """Return the provider that opens this wrap, and the data key in it; None if none does."""
         for provider, candidate in self._candidates((wrap,)):
             try:
@@ -155,7 +155,7 @@ class Unlocker:
     def _candidates(self, wraps: Sequence[AnyWrap]) -> Iterator[tuple[KeyProvider, Wrap | TransitWrap]]:
         for provider in self.providers:
             for wrap in wraps:
-                if not isinstance(wrap, ForeignWrap) and wrap.kind == provider.kind:
+                if not isinstance(wrap, UnknownWrap) and wrap.kind == provider.kind:
                     yield provider, wrap
 
     def _unwrap(self, header: Header) -> tuple[bytes, KeyProvider]:

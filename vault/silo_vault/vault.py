@@ -25,11 +25,11 @@ from silo_vault.format import (
     VAULT_ID_BYTES,
     AnyWrap,
     Document,
-    ForeignWrap,
     Header,
     Malformed,
     Record,
     TransitWrap,
+    UnknownWrap,
     Wrap,
     decode,
     decode_header,
@@ -40,7 +40,7 @@ from silo_vault.format import (
 from silo_vault.keys.base import KeyProvider, RandomBytes
 from silo_vault.rollback import KnownGeneration, Order
 from silo_vault.secret import Secret, check_name, check_namespace, check_value
-from silo_vault.shown import CANARIES, Entry, VaultStatus, entry_of, key_of, slot_of
+from silo_vault.status import CANARIES, SecretInfo, VaultStatus, info_of, key_name, key_slot
 from silo_vault.storage import VaultFiles, Writer
 from silo_vault.unlock import Keys, Unlocker
 
@@ -102,7 +102,7 @@ class Vault:
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[SecretInfo, ...]:
         """Return what the vault holds, by namespace and name; nothing if there is no vault yet. No value is opened.
 
         Raises:
@@ -110,7 +110,7 @@ class Vault:
             VaultDamaged: it is no vault that this version may touch.
         """
         loaded = self._load()
-        return () if loaded is None else tuple(entry_of(record) for record in loaded[0].records)
+        return () if loaded is None else tuple(info_of(record) for record in loaded[0].records)
 
     def names(self, *, namespace: str = "") -> tuple[str, ...]:
         """Return the names in a namespace, sorted; none if there is no vault yet. No value is opened.
@@ -190,7 +190,7 @@ class Vault:
             created=header.created,
             secrets=count,
             seals=header.seals,
-            keys=tuple(slot_of(wrap) for wrap in header.wraps),
+            keys=tuple(key_slot(wrap) for wrap in header.wraps),
         )
 
     # --- secrets ----------------------------------------------------------------------------------------------------
@@ -334,7 +334,7 @@ class Vault:
             VaultBusy, VaultNotWritten, VaultDamaged: as for `put`.
         """
         with self._writing() as writer:
-            if not writer.note(self._files.locked, b""):
+            if not writer.write_beside(self._files.locked, b""):
                 raise VaultDamaged(
                     f"{self._files.locked} can't be written", hint="end the processes that have the vault open"
                 )
@@ -438,7 +438,7 @@ class Vault:
         with suppress(VaultError), self._files.writing(timeout_s=0.0) as writer:
             known = self._known_generation()
             if known is None or known.compare(found) is Order.NEWER:
-                writer.note(self._files.known_generation, found.encode())
+                writer.write_beside(self._files.known_generation, found.encode())
 
     def _all(self, *, are_canaries: bool) -> Iterable[tuple[tuple[str, str], Secret]]:
         if (loaded := self._load()) is None:
@@ -535,7 +535,7 @@ class Vault:
             raise VaultDamaged(f"{self.path} {error}", hint="remove secrets that are no longer used") from None
         writer.replace(data, previous=previous)
         # If this is not written, an older generation is remembered, which the new file is not older than.
-        writer.note(
+        writer.write_beside(
             self._files.known_generation,
             KnownGeneration(header.vault_id, header.generation, data[-MAC_BYTES:]).encode(),
         )
@@ -566,11 +566,11 @@ class Vault:
         made: list[tuple[KeyProvider, Wrap | TransitWrap]] = []
         try:
             for wrap in kept:
-                opened = helper.opens(wrap, vault_id=old.vault_id)
+                opened = helper.open_wrap(wrap, vault_id=old.vault_id)
                 if opened is None:
                     raise VaultLocked(
-                        f"the key {key_of(wrap)} ({wrap.kind}) of {self.path} is not here, and it has to seal the new data key",
-                        hint=f"give it, or take it away: `silo vault rotate --drop {key_of(wrap)}`",
+                        f"the key {key_name(wrap)} ({wrap.kind}) of {self.path} is not here, and it has to seal the new data key",
+                        hint=f"give it, or take it away: `silo vault rotate --drop {key_name(wrap)}`",
                     )
                 made.append((opened[0], self._wrap(opened[0], dek, old.vault_id)))
             wraps = tuple(wrap for _, wrap in made)
@@ -617,24 +617,24 @@ class Vault:
     def _retire_wraps(self, wraps: Iterable[AnyWrap], vault_id: bytes) -> None:
         for wrap in wraps:
             for provider in self._unlocker.providers:
-                if not isinstance(wrap, ForeignWrap) and provider.kind == wrap.kind:
+                if not isinstance(wrap, UnknownWrap) and provider.kind == wrap.kind:
                     provider.retire(wrap, vault_id=vault_id)
 
 
 def _split(wraps: Sequence[AnyWrap], remove: Collection[str]) -> tuple[tuple[AnyWrap, ...], tuple[AnyWrap, ...]]:
     """Return the wraps that stay and those that go, by the id of their key."""
-    known = {key_of(wrap) for wrap in wraps}
+    known = {key_name(wrap) for wrap in wraps}
     if unknown := sorted(set(remove) - known):
         raise SecretNotFound(
             f"no key of the vault has the id {unknown[0][:32]!r}",
             hint="`silo vault status` shows the keys and their ids",
         )
-    gone = tuple(wrap for wrap in wraps if key_of(wrap) in remove)
+    gone = tuple(wrap for wrap in wraps if key_name(wrap) in remove)
     return tuple(wrap for wrap in wraps if wrap not in gone), gone
 
 
 def _check_wraps(wraps: Sequence[AnyWrap]) -> None:
-    ids = [slot_of(wrap).key_id for wrap in wraps if not isinstance(wrap, ForeignWrap)]
+    ids = [key_slot(wrap).key_id for wrap in wraps if not isinstance(wrap, UnknownWrap)]
     if not ids:
         raise VaultLocked("no key would be left that opens the vault", hint="add another one first")
     if len(set(ids)) < len(ids):

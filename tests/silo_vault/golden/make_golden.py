@@ -16,8 +16,8 @@ from silo_vault import EnvironmentKey, KeyProvider, KeyringKey, PassphraseKey, V
 from silo_vault.crypto import Argon2Cost
 from silo_vault.format import (
     Argon2,
-    ForeignWrap,
     TransitWrap,
+    UnknownWrap,
     Wrap,
     decode,
     decode_header,
@@ -90,7 +90,7 @@ def make_several() -> bytes:
         vault.add_canary("DECOY", "a decoy that nobody is given")
         vault.rekey(add=[PassphraseKey(lambda: PASSPHRASE, cost=Argon2Cost(t=2, m_kib=1024, p=2)), Server()])
         document, keys = vault._authentic(path.read_bytes())
-        unknown = ForeignWrap("yubikey", b'{"kind":"yubikey","slots":[9,{"pin":true}]}')
+        unknown = UnknownWrap("yubikey", b'{"kind":"yubikey","slots":[9,{"pin":true}]}')
         header = replace(document.header, wraps=(*document.header.wraps, unknown))
         return encode(header, document.records, keys.mac)
 

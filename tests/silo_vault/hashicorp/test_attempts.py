@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from silo_vault import AccessRefused, KeyUnreachable, VaultLocked
 from silo_vault.hashicorp import HashicorpServer, settings_from
-from silo_vault.hashicorp.answers import MAX_BODY_BYTES
+from silo_vault.hashicorp.messages import MAX_BODY_BYTES
 
 TOKEN = "s.token-that-nobody-may-see"
 NO_TTL = {"data": {"ttl": 0, "renewable": False}}
@@ -29,12 +29,12 @@ def server(fake, connect):
     fake.expect("GET", "auth/token/lookup-self", body=NO_TTL)
     made = connect(fake.address, token=TOKEN, timeout_s=0.2, deadline_s=1.0)
     fake.expect("GET", "x", body={"first": True})
-    assert made.talk().ask("GET", "x").body == {"first": True}
+    assert made.conversation().ask("GET", "x").body == {"first": True}
     return made
 
 
 def ask(server: HashicorpServer):
-    return server.talk().ask("GET", "x")
+    return server.conversation().ask("GET", "x")
 
 
 def test_a_request_has_the_token_the_namespace_and_nothing_from_the_environment(fake, connect, monkeypatch, tmp_path):
@@ -47,7 +47,7 @@ def test_a_request_has_the_token_the_namespace_and_nothing_from_the_environment(
         monkeypatch.setenv(name, value)
     fake.expect("GET", "auth/token/lookup-self", body=NO_TTL)
     fake.expect("POST", "a/b", body={"yes": 1})
-    connect(fake.address, token=TOKEN, namespace="team/a").talk().ask("POST", "a/b", {"c": "d"})
+    connect(fake.address, token=TOKEN, namespace="team/a").conversation().ask("POST", "a/b", {"c": "d"})
     method, path, headers, body = fake.requests[-1]
     assert (method, path, body) == ("POST", "/v1/a/b", {"c": "d"})
     assert headers["X-Vault-Token"] == TOKEN

@@ -147,10 +147,10 @@ def test_a_token_that_arrives_after_forgetting_is_not_kept(fake, role, connect):
 
     fake.expect_raw("POST", f"auth/{made.place}/login", forget_first)
     fake.expect("GET", "x", body={})
-    server.talk().ask("GET", "x")  # it was begun before, so it may go on
+    server.conversation().ask("GET", "x")  # it was begun before, so it may go on
     fake.expect("POST", f"auth/{made.place}/login", 403)
     with pytest.raises(AccessRefused):
-        server.talk().ask("GET", "x")
+        server.conversation().ask("GET", "x")
 
 
 # --- AppRole ----------------------------------------------------------------------------------------------------------
@@ -232,14 +232,14 @@ def test_a_token_that_cannot_be_renewed_is_used_to_its_end_and_then_replaced(bao
     server = connect(fake.address, **made.settings)
     fake.expect("POST", f"auth/{made.place}/login", body=login)
     fake.expect("GET", "x", body={}, times=2)
-    server.talk().ask("GET", "x")
+    server.conversation().ask("GET", "x")
     clock.ahead_s += 59
-    server.talk().ask("GET", "x")
+    server.conversation().ask("GET", "x")
     login["auth"]["client_token"] = "s.two"
     fake.expect("POST", f"auth/{made.place}/login", body=login)
     fake.expect("GET", "x", body={})
     clock.ahead_s += 2
-    server.talk().ask("GET", "x")
+    server.conversation().ask("GET", "x")
     assert [request[2].get("X-Vault-Token") for request in fake.requests] == [None, "s.one", "s.one", None, "s.two"]
 
 
@@ -250,7 +250,7 @@ def test_what_is_forbidden_stays_so_after_one_new_login_and_leaves_no_token_behi
     other = bao.mount("kv", version="2")
     for _ in range(3):
         with pytest.raises(AccessRefused, match="refused access to") as caught:
-            server.talk().ask("GET", f"{other}/data/app")
+            server.conversation().ask("GET", f"{other}/data/app")
         assert '"read"' in caught.value.hint
     assert len(made.alive) == 1
     assert read(server, made) == "the-value"
@@ -497,7 +497,7 @@ def test_kubernetes_reads_its_token_file_at_each_login(fake, connect, folder, cl
         auth = {"client_token": f"s.token-{number}", "lease_duration": 60, "renewable": False}
         fake.expect("POST", "auth/k8s/prod/login", body={"auth": auth})
         fake.expect("GET", "x", body={})
-        server.talk().ask("GET", "x")
+        server.conversation().ask("GET", "x")
         clock.ahead_s += 61
     logins = [body for method, _, _, body in fake.requests if method == "POST"]
     assert logins == [{"role": "silo", "jwt": f"header.payload-{number}.signature"} for number in (1, 2)]
@@ -519,7 +519,7 @@ def test_a_login_whose_answer_makes_no_sense_is_no_login(fake, role, connect, au
     made = role()
     fake.expect("POST", f"auth/{made.place}/login", body={"auth": auth})
     with pytest.raises(KeyUnreachable, match="not HashiCorp Vault's"):
-        connect(fake.address, **made.settings).talk().ask("GET", "x")
+        connect(fake.address, **made.settings).conversation().ask("GET", "x")
 
 
 def test_closing_takes_little_time_even_if_the_server_hangs(fake, role, connect):
@@ -528,7 +528,7 @@ def test_closing_takes_little_time_even_if_the_server_hangs(fake, role, connect)
     fake.expect("POST", f"auth/{made.place}/login", body={"auth": auth})
     fake.expect("GET", "x", body={})
     server = connect(fake.address, **made.settings, timeout_s=0.2)
-    server.talk().ask("GET", "x")
+    server.conversation().ask("GET", "x")
     fake.expect_hang("POST", "auth/token/revoke-self")
     began = time.monotonic()
     server.close()
@@ -544,7 +544,7 @@ def test_a_token_file_that_others_may_open_is_refused(fake, connect, folder, mod
     file.write_text("s.of-mine")
     file.chmod(mode)
     with pytest.raises(VaultLocked, match="open to other users") as caught:
-        connect(fake.address, token_file=file).talk().ask("GET", "x")
+        connect(fake.address, token_file=file).conversation().ask("GET", "x")
     assert "chmod 600" in caught.value.hint
 
 
@@ -555,7 +555,7 @@ def test_a_token_file_of_another_user_is_refused(fake, connect, folder):
     file.chmod(0o600)
     os.chown(file, 12345, 12345)
     with pytest.raises(VaultLocked, match="belongs to another user"):
-        connect(fake.address, token_file=file).talk().ask("GET", "x")
+        connect(fake.address, token_file=file).conversation().ask("GET", "x")
 
 
 def test_a_secret_id_file_may_be_open_to_a_group_and_not_to_all(bao, role, connect):
@@ -575,15 +575,15 @@ def test_what_is_no_file_or_too_large_is_refused_at_once(fake, connect, folder):
     cases = {"pipe": "not a file", "large": "more than", "empty": "is empty", ".": "not a file|can't be read"}
     for name, words in cases.items():
         with pytest.raises(VaultLocked, match=words):
-            connect(fake.address, token_file=folder / name).talk().ask("GET", "x")
+            connect(fake.address, token_file=folder / name).conversation().ask("GET", "x")
     with pytest.raises(KeyUnavailable, match="does not exist"):
-        connect(fake.address, token_file=folder / "none").talk().ask("GET", "x")
+        connect(fake.address, token_file=folder / "none").conversation().ask("GET", "x")
 
 
 def test_nothing_that_was_told_to_a_server_can_be_read_from_an_object(bao, role, connect):
     made = role()
     server = connect(bao.address, **made.settings)
     read(server, made)
-    shown = repr(server) + repr(server.settings) + repr(KvSecrets(server)) + repr(server.talk())
+    shown = repr(server) + repr(server.settings) + repr(KvSecrets(server)) + repr(server.conversation())
     assert made.file.read_text().strip() not in shown
     assert json.dumps("the-value") not in shown

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from silo_vault.errors import KeyUnreachable
-from silo_vault.hashicorp.answers import Answer, Request
+from silo_vault.hashicorp.messages import ServerAnswer, ServerRequest
 from silo_vault.hashicorp.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Attempts:
         self._lock = threading.Lock()
         self._transport: Transport | None = None
 
-    def send(self, request: Request, *, deadline: float) -> Answer:
+    def send(self, request: ServerRequest, *, deadline: float) -> ServerAnswer:
         """Return an answer in which the server says yes or no to this request: any but those that may pass.
 
         Args:
@@ -66,7 +66,7 @@ class Attempts:
             if left_s <= 0:
                 raise self._unreachable("there was no time left to ask it")
             problem, wait_s = self._try(transport, request, timeout_s=min(left_s, settings.timeout_s))
-            if isinstance(problem, Answer):
+            if isinstance(problem, ServerAnswer):
                 return problem
             wait_s = max(wait_s, FIRST_WAIT_S * 2**attempt * (0.5 + self._jitter() / 2))
             if attempt == settings.max_retries or self._clock() + wait_s >= deadline:
@@ -75,16 +75,16 @@ class Attempts:
             attempt += 1
 
     def _try(
-        self, transport: Transport, request: Request, *, timeout_s: float
-    ) -> tuple[Answer | KeyUnreachable, float]:
+        self, transport: Transport, request: ServerRequest, *, timeout_s: float
+    ) -> tuple[ServerAnswer | KeyUnreachable, float]:
         """Return the answer, or what stands in its way and how long it has asked to be left alone; raise what will not pass."""
-        from silo_vault.hashicorp.transport import Unreached
+        from silo_vault.hashicorp.transport import NoAnswer
 
         try:
             answer = transport.exchange(request, timeout_s=timeout_s)
-        except Unreached as lost:
+        except NoAnswer as lost:
             problem = self._unreachable(lost.reason, hint=lost.hint)
-            if lost.is_final or (request.is_once and lost.was_sent):
+            if lost.is_final or (request.is_single_use and lost.was_sent):
                 raise problem from None
             return problem, 0.0
         if answer.says("past the max ttl"):
@@ -92,7 +92,7 @@ class Attempts:
         problem = self._problem(answer)
         if answer.status in _PASSING and not answer.says("sealed"):
             if (
-                request.is_once and answer.status != 429
+                request.is_single_use and answer.status != 429
             ):  # 429 comes before a server acts; what it did in another case is unknown
                 raise problem
             return problem, answer.retry_after_s
@@ -100,7 +100,7 @@ class Attempts:
             raise problem
         return answer, 0.0
 
-    def _problem(self, answer: Answer) -> KeyUnreachable:
+    def _problem(self, answer: ServerAnswer) -> KeyUnreachable:
         address, status = self._settings.address, answer.status
         if status >= 500 and answer.says("sealed"):
             return KeyUnreachable(f"{address} is sealed", hint="have its operators unseal it: `bao operator unseal`")

@@ -64,7 +64,7 @@ class Credentials:
             jwt = _read(settings.jwt_file, "the JWT", forbidden=0, owners=None)
         return {"role": settings.role, "jwt": jwt}
 
-    def refused(self) -> None:
+    def note_refusal(self) -> None:
         """Note that the server refused a login: a secret-id that is kept may be used up, and the file may hold a new one."""
         with self._lock:
             self._secret_id = None

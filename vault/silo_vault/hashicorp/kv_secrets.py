@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import Any, final
 
 from silo_vault.errors import SecretInvalid
-from silo_vault.hashicorp.answers import Answer
-from silo_vault.hashicorp.server import HashicorpServer, Talk
+from silo_vault.hashicorp.messages import ServerAnswer
+from silo_vault.hashicorp.server import Conversation, HashicorpServer
 from silo_vault.hashicorp.settings import is_path
 from silo_vault.secret import Secret, check_value
 
@@ -116,46 +116,46 @@ class KvSecrets:
             known = self._entries.get(path)
             return None if known is None else known[1]
 
-    def _keep(self, path: str, entry: _Entry, *, epoch: int) -> None:
+    def _keep(self, path: str, entry: _KvEntry, *, epoch: int) -> None:
         # Version 2 has no leases and says 0; version 1 says how often to ask again.
         keep_s = min(entry.lease_s, self._max_cache_s) if entry.lease_s > 0 else self._max_cache_s
         with self._lock:
             if keep_s > 0 and epoch == self._epoch:
                 self._entries[path] = (self._clock() + keep_s, entry.values)
 
-    def _fetch(self, path: str) -> _Entry | None:
-        talk = self._server.talk()
+    def _fetch(self, path: str) -> _KvEntry | None:
+        conversation = self._server.conversation()
         # Some servers hide this, and answer 403; whether the entry may be read is asked below.
-        mount = _mount(talk.probe("GET", f"sys/internal/ui/mounts/{path}"), path)
+        mount = _mount(conversation.probe("GET", f"sys/internal/ui/mounts/{path}"), path)
         if mount is None:
-            return _guess(talk, path)
+            return _guess(conversation, path)
         name, version = mount
         if version == 1:
-            return _entry_v1(talk.ask("GET", path))
-        answer = talk.ask("GET", _data_path(name, path))
+            return _entry_v1(conversation.ask("GET", path))
+        answer = conversation.ask("GET", _data_path(name, path))
         entry = _entry_v2(answer)
         if entry is None and answer.status == 200:
-            raise answer.senseless()
+            raise answer.unexpected()
         return entry
 
 
 @dataclass(frozen=True, repr=False)
-class _Entry:
+class _KvEntry:
     values: Mapping[str, Any]
     lease_s: int
 
 
-def _guess(talk: Talk, path: str) -> _Entry | None:
+def _guess(conversation: Conversation, path: str) -> _KvEntry | None:
     """Try version 2, then version 1. Refused by either is refused: that it is not there would be a guess."""
     refused: str | None = None
     for place, read in ((_data_path(path.partition("/")[0], path), _entry_v2), (path, _entry_v1)):
-        answer = talk.probe("GET", place)
+        answer = conversation.probe("GET", place)
         if answer.status == 403:
             refused = refused or place
         elif (entry := read(answer)) is not None:
             return entry
     if refused is not None:
-        raise talk.refusal("GET", refused)
+        raise conversation.refusal("GET", refused)
     return None
 
 
@@ -179,13 +179,13 @@ def _data_path(mount: str, path: str) -> str:
     return f"{mount}/data/{path[len(mount) + 1 :]}"
 
 
-def _mount(answer: Answer, path: str) -> tuple[str, int] | None:
+def _mount(answer: ServerAnswer, path: str) -> tuple[str, int] | None:
     """Return where the engine of a path is mounted, and its version; None if the server does not tell."""
     if answer.status != 200:
         return None
     mount, kind = answer.take(str, "data", "path").rstrip("/"), answer.take(str, "data", "type")
     if not path.startswith(f"{mount}/"):
-        raise answer.senseless()
+        raise answer.unexpected()
     if kind not in ("kv", "generic"):
         # Reading elsewhere may do something: a database engine makes a new user for it.
         raise SecretInvalid(
@@ -195,24 +195,24 @@ def _mount(answer: Answer, path: str) -> tuple[str, int] | None:
     return mount, 2 if answer.find("data", "options", "version") == "2" else 1
 
 
-def _entry_v1(answer: Answer) -> _Entry | None:
+def _entry_v1(answer: ServerAnswer) -> _KvEntry | None:
     if answer.status == 404:
         return None
     if answer.status != 200:
-        raise answer.senseless()
-    return _Entry(answer.take(dict, "data"), answer.take(int, "lease_duration"))
+        raise answer.unexpected()
+    return _KvEntry(answer.take(dict, "data"), answer.take(int, "lease_duration"))
 
 
-def _entry_v2(answer: Answer) -> _Entry | None:
+def _entry_v2(answer: ServerAnswer) -> _KvEntry | None:
     """Return an entry of version 2; None also for an answer of version 1, whose `data` is the entry itself."""
     if answer.status == 404:  # with a body too: a version that was deleted, and can be brought back
         return None
     if answer.status != 200:
-        raise answer.senseless()
+        raise answer.unexpected()
     data = answer.take(dict, "data")
     if not isinstance(data.get("data"), dict) or not isinstance(data.get("metadata"), dict):
         return None
-    return _Entry(data["data"], answer.take(int, "lease_duration"))
+    return _KvEntry(data["data"], answer.take(int, "lease_duration"))
 
 
 def _secret(reference: Reference, value: object) -> Secret:

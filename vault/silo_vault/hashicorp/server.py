@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Self, final
 
 from silo_vault.errors import AccessRefused
-from silo_vault.hashicorp.answers import Answer, Method, Request
 from silo_vault.hashicorp.attempts import Attempts
+from silo_vault.hashicorp.messages import Method, ServerAnswer, ServerRequest
 from silo_vault.hashicorp.settings import ServerSettings
 from silo_vault.hashicorp.tokens import Tokens, Use
 
@@ -28,7 +28,7 @@ class HashicorpServer:
         pause: Callable[[float], object] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Take the settings; nothing is read and nobody is asked before `talk`.
+        """Take the settings; nothing is read and nobody is asked before `conversation`.
 
         Args:
             clock: the monotonic clock, in seconds.
@@ -58,10 +58,10 @@ class HashicorpServer:
         """Where it is, for messages."""
         return self.settings.address
 
-    def talk(self) -> Talk:
+    def conversation(self) -> Conversation:
         """Return a way to ask it for what belongs to one use, all of it within `deadline_s` from now."""
         deadline = self._clock() + self.settings.deadline_s
-        return Talk(self, self._tokens, Use(self._attempts, deadline=deadline))
+        return Conversation(self, self._tokens, Use(self._attempts, deadline=deadline))
 
     def on_drop(self, drop: Callable[[], None]) -> None:
         """Have this called whenever answers from before may no longer be used: access was refused, or `forget` was called."""
@@ -86,7 +86,7 @@ class HashicorpServer:
             drop()
 
 
-class Talk:
+class Conversation:
     """Requests that belong to one use of a server. For one thread."""
 
     def __init__(self, server: HashicorpServer, tokens: Tokens, use: Use) -> None:
@@ -94,7 +94,7 @@ class Talk:
         self._tokens = tokens
         self._use = use
 
-    def ask(self, method: Method, path: str, body: Mapping[str, str] | None = None) -> Answer:
+    def ask(self, method: Method, path: str, body: Mapping[str, str] | None = None) -> ServerAnswer:
         """Return the server's answer to a request with its token: a yes (200, 204), or a no other than 403.
 
         Raises:
@@ -107,7 +107,7 @@ class Talk:
             raise self.refusal(method, path)
         return answer
 
-    def probe(self, method: Method, path: str, body: Mapping[str, str] | None = None) -> Answer:
+    def probe(self, method: Method, path: str, body: Mapping[str, str] | None = None) -> ServerAnswer:
         """As `ask`, but a 403 is an answer like any other; what it means is then for the caller to say.
 
         Raises:
@@ -116,12 +116,12 @@ class Talk:
             VaultLocked: there is nothing to log in with.
         """
         token = self._tokens.current(self._use)
-        request = Request(method, path, token.text, body)
+        request = ServerRequest(method, path, token.text, body)
         answer = self._use.send(request)
         if answer.status == 403 and not self._use.has_logged_in:
             # The token may have ended before its time, or the rules for it have changed since. One more login shows which.
             self._use.has_logged_in = True
-            answer = self._tokens.again(self._use, request, refused=token) or answer
+            answer = self._tokens.retry(self._use, request, refused=token) or answer
         return answer
 
     def refusal(self, method: Method, path: str) -> AccessRefused:

@@ -13,9 +13,9 @@ from functools import partial
 from types import MappingProxyType
 
 from silo_vault.errors import AccessRefused, KeyUnreachable, VaultLocked
-from silo_vault.hashicorp.answers import Answer, Request
 from silo_vault.hashicorp.attempts import Attempts
 from silo_vault.hashicorp.credentials import Credentials
+from silo_vault.hashicorp.messages import ServerAnswer, ServerRequest
 from silo_vault.hashicorp.settings import ServerSettings
 
 CLOSE_TIMEOUT_S = 2.0
@@ -51,7 +51,7 @@ class Use:
         self.has_logged_in = False
         self._attempts = attempts
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: ServerRequest) -> ServerAnswer:
         """As `Attempts.send`, within the deadline of this use."""
         return self._attempts.send(request, deadline=self.deadline)
 
@@ -82,26 +82,26 @@ class Tokens:
 
     def current(self, use: Use) -> Token:
         """Return a token that should be good: the one at hand, or that one renewed, or another."""
-        with self._alone(use):
+        with self._exclusive(use):
             with self._state:
                 token, epoch = self._token, self._epoch
             now = self._clock()
             if token is None or (token.expires_at is not None and now >= token.expires_at):
                 found = self._log_in(use)
             elif token.renew_at is not None and now >= token.renew_at:
-                found = self._renewed(use, token)
+                found = self._renew(use, token)
             else:
                 return token
             self._keep(found, epoch)
             return found
 
-    def again(self, use: Use, request: Request, *, refused: Token) -> Answer | None:
+    def retry(self, use: Use, request: ServerRequest, *, refused: Token) -> ServerAnswer | None:
         """Return the answer to the request with another token than the one that was refused; None if there is no other.
 
         A token that we log in for just for this, and that is refused as well, is given back: whoever asks again and again for
         what is forbidden must not fill the server with tokens.
         """
-        with self._alone(use):
+        with self._exclusive(use):
             with self._state:
                 token, epoch = self._token, self._epoch
             if token is not None and token is not refused:  # another thread was here first
@@ -131,7 +131,7 @@ class Tokens:
             self._revoke(token)
 
     @contextmanager
-    def _alone(self, use: Use) -> Iterator[None]:
+    def _exclusive(self, use: Use) -> Iterator[None]:
         """For one thread at a time. A refusal in it is told to whoever keeps answers."""
         if not self._obtaining.acquire(timeout=max(use.deadline - self._clock(), 0.0)):
             raise KeyUnreachable(
@@ -156,12 +156,12 @@ class Tokens:
     def _revoke(self, token: Token) -> None:
         if token.is_ours:
             # Whatever comes of it, the token ends with its TTL.
-            request = Request("POST", "auth/token/revoke-self", token.text, is_once=True)
+            request = ServerRequest("POST", "auth/token/revoke-self", token.text, is_single_use=True)
             with suppress(VaultLocked):
                 self._attempts.send(request, deadline=self._clock() + CLOSE_TIMEOUT_S)
 
-    def _renewed(self, use: Use, token: Token) -> Token:
-        answer = use.send(Request("POST", "auth/token/renew-self", token.text))
+    def _renew(self, use: Use, token: Token) -> Token:
+        answer = use.send(ServerRequest("POST", "auth/token/renew-self", token.text))
         if answer.status != 200:  # it has met its end early
             return self._log_in(use)
         return self._dated(
@@ -180,12 +180,12 @@ class Tokens:
         path = f"auth/{settings.login_mount}/login"
         body = self._credentials.login(partial(self._unwrap, use))
         # A secret-id may be good for one use, and a second try would find it used.
-        request = Request("POST", path, None, body, is_once=settings.auth == "approle")
+        request = ServerRequest("POST", path, None, body, is_single_use=settings.auth == "approle")
         answer = use.send(request)
         if answer.status in (400, 401, 403):
-            self._credentials.refused()
+            self._credentials.note_refusal()
             raise AccessRefused(
-                f"{self._settings.address} refused the login by {settings.auth} at {path}{answer.said(request.hidden)}",
+                f"{self._settings.address} refused the login by {settings.auth} at {path}{answer.error_text(request.hidden)}",
                 hint=f"{_LOGIN_HINTS[settings.auth]}; and whether auth_mount and namespace are right",
             )
         if answer.status == 404:  # OpenBao says 403 here, to whoever is not logged in
@@ -194,10 +194,10 @@ class Tokens:
                 hint=f"enable it (`bao auth enable {settings.auth}`), or set auth_mount and namespace to where it is",
             )
         if answer.status != 200:
-            raise answer.senseless()
+            raise answer.unexpected()
         text = answer.take(str, "auth", "client_token")
         if not text.isascii() or not text.isprintable() or not text or " " in text:
-            raise answer.senseless()
+            raise answer.unexpected()
         ttl_s = answer.take(int, "auth", "lease_duration")
         return self._dated(
             text, ttl_s=ttl_s, is_renewable=answer.take(bool, "auth", "renewable"), is_ours=True, first_ttl_s=ttl_s
@@ -205,11 +205,11 @@ class Tokens:
 
     def _adopted(self, use: Use, text: str) -> Token:
         """Return a given token with its times, if it may be asked for them."""
-        answer = use.send(Request("GET", "auth/token/lookup-self", text))
+        answer = use.send(ServerRequest("GET", "auth/token/lookup-self", text))
         if answer.status == 403:  # its policy may forbid just this; the request that it is for will show
             return Token(text, is_ours=False, first_ttl_s=0, renew_at=None, expires_at=None)
         if answer.status != 200:
-            raise answer.senseless()
+            raise answer.unexpected()
         ttl_s = answer.take(int, "data", "ttl")
         is_renewable = answer.find("data", "renewable") is True  # not there for a batch token
         return self._dated(text, ttl_s=ttl_s, is_renewable=is_renewable, is_ours=False, first_ttl_s=ttl_s)
@@ -229,21 +229,21 @@ class Tokens:
         """Return the secret-id in a wrapping token, after a look at where that came from (it can be used once only)."""
         settings = self._settings
         path, wanted = settings.secret_id_file, settings.secret_id_wrapping_path
-        looked_up = use.send(Request("POST", "sys/wrapping/lookup", None, {"token": wrapping_token}))
+        looked_up = use.send(ServerRequest("POST", "sys/wrapping/lookup", None, {"token": wrapping_token}))
         if looked_up.status in (400, 403, 404):
             raise self._taken()
         if looked_up.status != 200:
-            raise looked_up.senseless()
+            raise looked_up.unexpected()
         if looked_up.take(str, "data", "creation_path") != wanted:
             raise AccessRefused(
                 f"the wrapped secret-id in {path} was not made at {wanted}: somebody may have put another one there",
                 hint="find out who wrote that file; if the path has changed, set secret_id_wrapping_path",
             )
-        unwrapped = use.send(Request("POST", "sys/wrapping/unwrap", wrapping_token, is_once=True))
+        unwrapped = use.send(ServerRequest("POST", "sys/wrapping/unwrap", wrapping_token, is_single_use=True))
         if unwrapped.status in (400, 403, 404):
             raise self._taken()
         if unwrapped.status != 200:
-            raise unwrapped.senseless()
+            raise unwrapped.unexpected()
         return unwrapped.take(str, "data", "secret_id")
 
     def _taken(self) -> AccessRefused:

@@ -1,4 +1,4 @@
-"""One HTTP exchange through `hvac`, bounded in time and size. What answers mean: `answers`; trying again: `attempts`.
+"""One HTTP exchange through `hvac`, bounded in time and size. What answers mean: `messages`; trying again: `attempts`.
 
 This is the one module that imports `hvac`, and it is loaded with the first request. `hvac` has no type hints; its part is to put a
 request together. The sockets are ours, because those of `requests` can't keep what is promised here: a read timeout there starts
@@ -23,11 +23,11 @@ from requests import PreparedRequest, Response, Session
 from requests.adapters import BaseAdapter
 
 from silo_vault.errors import VaultLocked
-from silo_vault.hashicorp.answers import MAX_BODY_BYTES, Answer, Request
+from silo_vault.hashicorp.messages import MAX_BODY_BYTES, ServerAnswer, ServerRequest
 from silo_vault.hashicorp.settings import ServerSettings
 
 
-class Unreached(Exception):
+class NoAnswer(Exception):
     """There is no whole answer. The text goes on after the server's address: `can't be reached: …`.
 
     Attributes:
@@ -50,14 +50,14 @@ class Transport:
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
 
-    def exchange(self, request: Request, *, timeout_s: float) -> Answer:
+    def exchange(self, request: ServerRequest, *, timeout_s: float) -> ServerAnswer:
         """Return the server's answer, whatever its status; redirects are not followed.
 
         Args:
             timeout_s: for all of it.
 
         Raises:
-            Unreached: there is no answer in time, or it is larger than `MAX_BODY_BYTES`.
+            NoAnswer: there is no answer in time, or it is larger than `MAX_BODY_BYTES`.
             VaultLocked: a certificate named in the settings can't be read.
         """
         settings = self._settings
@@ -81,7 +81,7 @@ class Transport:
                 "Response",
                 adapter.request(request.method, f"/v1/{request.path}", raise_exception=False, json=request.body),
             )
-        return Answer.parse(
+        return ServerAnswer.parse(
             settings.address,
             response.status_code,
             response.content,
@@ -128,13 +128,13 @@ class _Bounded(BaseAdapter):
             with connection.getresponse() as answer:
                 return _response(answer, _read(answer))
         except ssl.SSLCertVerificationError as error:
-            raise Unreached(
+            raise NoAnswer(
                 f"its certificate was not accepted: {error.verify_message}",
                 hint="name the CA that signed it with VAULT_CACERT, and its own name with VAULT_TLS_SERVER_NAME if it has another",
                 is_final=True,
             ) from None
         except ssl.SSLError as error:
-            raise Unreached(
+            raise NoAnswer(
                 f"TLS failed ({error.reason})",
                 hint="see whether it speaks TLS there, and whether it wants VAULT_CLIENT_CERT",
                 was_sent=was_sent,
@@ -143,12 +143,12 @@ class _Bounded(BaseAdapter):
         except TimeoutError:
             raise _late(was_sent=was_sent) from None
         except OSError as error:
-            raise Unreached(
+            raise NoAnswer(
                 f"the connection broke ({error.strerror or type(error).__name__})", was_sent=was_sent
             ) from None
         except http.client.HTTPException as error:
             # `from None` and no text: the message may quote what came.
-            raise Unreached(f"it did not speak HTTP ({type(error).__name__})", was_sent=was_sent) from None
+            raise NoAnswer(f"it did not speak HTTP ({type(error).__name__})", was_sent=was_sent) from None
         finally:
             sock.close()
 
@@ -197,8 +197,8 @@ def _remaining(deadline: float) -> float:
     return left
 
 
-def _late(*, was_sent: bool) -> Unreached:
-    return Unreached("it did not answer in time", was_sent=was_sent)
+def _late(*, was_sent: bool) -> NoAnswer:
+    return NoAnswer("it did not answer in time", was_sent=was_sent)
 
 
 def _connect(host: str, port: int, deadline: float) -> socket.socket:
@@ -215,7 +215,7 @@ def _connect(host: str, port: int, deadline: float) -> socket.socket:
             return sock
     if isinstance(problem, TimeoutError):
         raise _late(was_sent=False)
-    raise Unreached(f"the connection failed ({problem.strerror or type(problem).__name__})")
+    raise NoAnswer(f"the connection failed ({problem.strerror or type(problem).__name__})")
 
 
 def _resolve(host: str, port: int, deadline: float) -> list[Any]:
@@ -232,9 +232,9 @@ def _resolve(host: str, port: int, deadline: float) -> list[Any]:
     try:
         found = results.get(timeout=max(deadline - time.monotonic(), 0.001))
     except queue.Empty:
-        raise Unreached("its name was not resolved in time") from None
+        raise NoAnswer("its name was not resolved in time") from None
     if isinstance(found, Exception):
-        raise Unreached("its name can't be resolved") from None
+        raise NoAnswer("its name can't be resolved") from None
     return found
 
 
@@ -262,17 +262,17 @@ def _context(settings: ServerSettings) -> ssl.SSLContext:
 def _read(answer: http.client.HTTPResponse) -> bytes:
     if answer.length is None and not answer.chunked:
         # Then the end of the connection would be the end of the answer, and whoever can cut it could shorten what was said.
-        raise Unreached("it did not speak HTTP (no length)", was_sent=True)
+        raise NoAnswer("it did not speak HTTP (no length)", was_sent=True)
     body = answer.read(MAX_BODY_BYTES + 1)
     if len(body) > MAX_BODY_BYTES:
-        raise Unreached(
+        raise NoAnswer(
             f"its answer is larger than {MAX_BODY_BYTES} bytes",
             hint="see whether VAULT_ADDR is right",
             was_sent=True,
             is_final=True,
         )
     if answer.length:  # `read` with a size takes an early end for the end
-        raise Unreached("the connection broke within the answer", was_sent=True)
+        raise NoAnswer("the connection broke within the answer", was_sent=True)
     return body
 
 

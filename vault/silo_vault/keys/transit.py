@@ -44,30 +44,30 @@ class TransitKey:
             KeyUnreachable: the server can't be asked.
             VaultLocked: there is no such key on the server, or it is of a type that can't be used.
         """
-        talk = self._server.talk()
+        conversation = self._server.conversation()
         # Asked for first: `encrypt` makes a key that does not exist, and a misspelt name would lock a vault to a new key.
-        key = talk.ask("GET", f"{self._mount}/keys/{self._key}")
+        key = conversation.ask("GET", f"{self._mount}/keys/{self._key}")
         if key.status == 404:
             # Not `KeyUnavailable`: then another key would be taken in its place.
             raise VaultLocked(
                 f"{self.label} does not exist", hint=f"make it: `bao write -f {self._mount}/keys/{self._key}`"
             )
         if key.status != 200:
-            raise key.senseless()
+            raise key.unexpected()
         if (kind := key.take(str, "data", "type")) not in _AEAD_TYPES or key.take(bool, "data", "derived"):
             raise VaultLocked(
                 f"{self.label} is of type {kind[:40]!a}{' and derived' if kind in _AEAD_TYPES else ''}, which does not do here",
                 hint="make one of type aes256-gcm96 that is not derived, and name it as transit_key",
             )
         body = {"plaintext": _base64(dek), "associated_data": self._associated_data(vault_id)}
-        answer = talk.ask("POST", f"{self._mount}/encrypt/{self._key}", body)
+        answer = conversation.ask("POST", f"{self._mount}/encrypt/{self._key}", body)
         if answer.status != 200:
             raise VaultLocked(
                 f"{self.label} did not encrypt (HTTP {answer.status})", hint="see the server's own log for why"
             )
         ciphertext = answer.take(str, "data", "ciphertext")
         if not TRANSIT_CIPHERTEXT.fullmatch(ciphertext):
-            raise answer.senseless()
+            raise answer.unexpected()
         return TransitWrap(transit_key_id(self._mount, self._key), self._mount, self._key, ciphertext)
 
     def unwrap(self, wrap: Wrap | TransitWrap, *, vault_id: bytes) -> bytes:
@@ -87,11 +87,11 @@ class TransitKey:
                 hint="if that is right, set transit_mount and transit_key to it",
             )
         body = {"ciphertext": wrap.ciphertext, "associated_data": self._associated_data(vault_id)}
-        answer = self._server.talk().ask("POST", f"{self._mount}/decrypt/{self._key}", body)
+        answer = self._server.conversation().ask("POST", f"{self._mount}/decrypt/{self._key}", body)
         if answer.status == 200:
             dek = _octets(answer.take(str, "data", "plaintext"))
             if dek is None:
-                raise answer.senseless()
+                raise answer.unexpected()
             return dek
         if answer.says("encryption key not found") or answer.status == 404:
             raise KeyUnavailable(

@@ -17,7 +17,7 @@ from silo_vault.transfer.entry import (
     Found,
     Skipped,
     check_count,
-    settle,
+    to_found,
 )
 
 _NOTHING = re.compile(r"[ \t]*(?:#[^\n]*)?(?=\n|\Z)")
@@ -88,10 +88,10 @@ def read_dotenv(text: str) -> Found:
             position = _end_of_line(text, position)
         position += 1
         line += text.count("\n", begin, position)
-    return _settle(assignments, skipped)
+    return _to_found(assignments, skipped)
 
 
-def _settle(assignments: list[tuple[int, str, _Read]], skipped: list[Skipped]) -> Found:
+def _to_found(assignments: list[tuple[int, str, _Read]], skipped: list[Skipped]) -> Found:
     last = {key: line for line, key, _ in assignments}
     candidates = []
     for line, key, read in assignments:
@@ -102,7 +102,7 @@ def _settle(assignments: list[tuple[int, str, _Read]], skipped: list[Skipped]) -
             skipped.append(Skipped(where, read.flaw))
         else:
             candidates.append(Candidate(where, "", key, read.value))
-    found = settle(candidates, skipped)
+    found = to_found(candidates, skipped)
     return Found(found.entries, tuple(sorted(found.skipped, key=lambda each: int(each.where.removeprefix("line ")))))
 
 

@@ -81,12 +81,12 @@ def to_name(original: str) -> str | None:
     return name if _NAME.fullmatch(name) else None
 
 
-def shown(text: str) -> str:
+def quoted(text: str) -> str:
     """Return a name or path for a message: quoted, without control characters, and not endless."""
     return repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…")
 
 
-def settle(candidates: Iterable[Candidate], skipped: Iterable[Skipped] = ()) -> Found:
+def to_found(candidates: Iterable[Candidate], skipped: Iterable[Skipped] = ()) -> Found:
     """Return what the vault takes of `candidates`; the rest joins `skipped`.
 
     Of two candidates that come to one name neither is taken: which of them was meant, only a person can say.

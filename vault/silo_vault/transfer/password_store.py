@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from silo_vault.errors import SourceUnreadable
-from silo_vault.transfer.entry import Candidate, Found, Skipped, check_count, settle, shown
+from silo_vault.transfer.entry import Candidate, Found, Skipped, check_count, quoted, to_found
 
 TIMEOUT_S = 60.0
 """For one file. Decrypting takes milliseconds; this is for a person who types the passphrase of the key, once."""
@@ -56,12 +56,12 @@ def read_password_store(folder: Path, *, gpg: str = "gpg", timeout_s: float = TI
     """
     if not folder.is_dir():
         raise SourceUnreadable(
-            f"{shown(str(folder))} is not a folder", hint="give the folder of the store, usually ~/.password-store"
+            f"{quoted(str(folder))} is not a folder", hint="give the folder of the store, usually ~/.password-store"
         )
     program = shutil.which(gpg)
     if program is None:
         raise SourceUnreadable(
-            f"the program {shown(gpg)}, which opens a password store, is not installed",
+            f"the program {quoted(gpg)}, which opens a password store, is not installed",
             hint="install it, e.g. with `apt install gnupg`, where the key of the store is",
         )
     root = folder.resolve()
@@ -69,7 +69,7 @@ def read_password_store(folder: Path, *, gpg: str = "gpg", timeout_s: float = TI
     skipped: list[Skipped] = []
     stopped_at = None
     for path, flaw in sorted(_files(root)):
-        where = shown(path.relative_to(root).as_posix())
+        where = quoted(path.relative_to(root).as_posix())
         if flaw or stopped_at:
             skipped.append(Skipped(where, flaw or f"not tried after {stopped_at}"))
             continue
@@ -85,7 +85,7 @@ def read_password_store(folder: Path, *, gpg: str = "gpg", timeout_s: float = TI
             skipped.append(Skipped(where, "its first line is not text in UTF-8"))
             continue
         candidates.append(Candidate(where, "", path.relative_to(root).with_suffix("").as_posix(), value))
-    return settle(candidates, skipped)
+    return to_found(candidates, skipped)
 
 
 def _files(root: Path) -> Iterator[tuple[Path, str]]:

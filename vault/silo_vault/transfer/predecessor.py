@@ -24,8 +24,8 @@ from silo_vault.transfer.entry import (
     Found,
     Skipped,
     check_count,
-    settle,
-    shown,
+    quoted,
+    to_found,
 )
 from silo_vault.transfer.source import read_source
 
@@ -51,7 +51,7 @@ def find_predecessor(folder: Path) -> tuple[bytes, bytes]:
         folder = folder.parent
     if not folder.is_dir():
         raise SourceUnreadable(
-            f"{shown(str(folder))} is not a folder",
+            f"{quoted(str(folder))} is not a folder",
             hint=f"give the folder that holds {FILE_NAME} and {SALT_NAME}, usually ~/.silo",
         )
     file = read_source(folder / FILE_NAME)
@@ -109,19 +109,19 @@ def read_predecessor(file: bytes, salt: bytes, passphrase: str) -> Found:
         else:
             skipped.append(each)
         check_count(len(candidates) + len(skipped))
-    return settle(candidates, skipped)
+    return to_found(candidates, skipped)
 
 
 def _entries(content: dict[str, object]) -> Iterator[Candidate | Skipped]:
     for key, value in content.items():
         if isinstance(value, str):
-            yield Candidate(f"entry {shown(key)}", *_split(key), value)
+            yield Candidate(f"entry {quoted(key)}", *_split(key), value)
         elif isinstance(value, dict) and _is_namespace(key):
             for name, inner in value.items():
-                where = f"entry {shown(name)} of {shown(key)}"
+                where = f"entry {quoted(name)} of {quoted(key)}"
                 yield Candidate(where, key, name, inner) if isinstance(inner, str) else _not_text(where)
         else:
-            yield _not_text(f"entry {shown(key)}")
+            yield _not_text(f"entry {quoted(key)}")
 
 
 def _split(key: str) -> tuple[str, str]:

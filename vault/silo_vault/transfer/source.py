@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from silo_vault.errors import SourceUnreadable
-from silo_vault.transfer.entry import MAX_SOURCE_BYTES, shown
+from silo_vault.transfer.entry import MAX_SOURCE_BYTES, quoted
 
 
 def read_source(path: Path, *, max_bytes: int = MAX_SOURCE_BYTES) -> bytes:
@@ -23,17 +23,17 @@ def read_source(path: Path, *, max_bytes: int = MAX_SOURCE_BYTES) -> bytes:
             os.fstat(descriptor).st_mode
         ):  # asked first, because `open` on a folder raises and leaves the descriptor open
             os.close(descriptor)
-            raise SourceUnreadable(f"{shown(str(path))} is not a file", hint="give the path of a file")
+            raise SourceUnreadable(f"{quoted(str(path))} is not a file", hint="give the path of a file")
         with open(descriptor, "rb") as file:
             data = file.read(max_bytes + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         cause = error.strerror if isinstance(error, OSError) else "not a path"
         raise SourceUnreadable(
-            f"cannot read {shown(str(path))}: {cause}", hint="check the path, and who may read it"
+            f"cannot read {quoted(str(path))}: {cause}", hint="check the path, and who may read it"
         ) from error
     if len(data) > max_bytes:
         raise SourceUnreadable(
-            f"{shown(str(path))} is larger than {max_bytes} bytes", hint="check that it is the right file"
+            f"{quoted(str(path))} is larger than {max_bytes} bytes", hint="check that it is the right file"
         )
     return data
 

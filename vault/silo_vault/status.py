@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from silo_vault.format import AnyWrap, ForeignWrap, Record, TransitWrap
+from silo_vault.format import AnyWrap, Record, TransitWrap, UnknownWrap
 
 CANARIES = "!canary"
 """The namespace of decoys: no program can ask for it, because none can be called that."""
@@ -58,7 +58,7 @@ class VaultStatus:
 
 
 @dataclass(frozen=True)
-class Entry:
+class SecretInfo:
     """What can be said of a secret without opening its value.
 
     Attributes:
@@ -73,21 +73,21 @@ class Entry:
     is_canary: bool = False
 
 
-def entry_of(record: Record) -> Entry:
+def info_of(record: Record) -> SecretInfo:
     """Return what can be said of a record."""
     is_canary = record.namespace == CANARIES
-    return Entry("" if is_canary else record.namespace, record.name, record.modified, is_canary)
+    return SecretInfo("" if is_canary else record.namespace, record.name, record.modified, is_canary)
 
 
-def key_of(wrap: AnyWrap) -> str:
+def key_name(wrap: AnyWrap) -> str:
     """Return what names a wrap's key to a person: its id, or its kind where this version can't read an id."""
-    slot = slot_of(wrap)
+    slot = key_slot(wrap)
     return slot.key_id or slot.kind
 
 
-def slot_of(wrap: AnyWrap) -> KeySlot:
+def key_slot(wrap: AnyWrap) -> KeySlot:
     """Return what can be said of a wrap."""
-    if isinstance(wrap, ForeignWrap):
+    if isinstance(wrap, UnknownWrap):
         return KeySlot(wrap.kind, "", "")
     if isinstance(wrap, TransitWrap):
         return KeySlot(wrap.kind, wrap.key_id.hex(), "transit")

@@ -25,20 +25,20 @@ _SECONDS = re.compile("[0-9]{1,4}")
 
 
 @dataclass(frozen=True, repr=False)
-class Request:
+class ServerRequest:
     """One request.
 
     Attributes:
         path: below `/v1/`.
         token: sent as `X-Vault-Token`, if not None.
-        is_once: sending it a second time may do harm: it uses something up.
+        is_single_use: sending it a second time may do harm: it uses something up.
     """
 
     method: Method
     path: str
     token: str | None
     body: Mapping[str, str] | None = None
-    is_once: bool = False
+    is_single_use: bool = False
 
     @property
     def hidden(self) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ class Request:
 
 
 @dataclass(frozen=True, repr=False)
-class Answer:
+class ServerAnswer:
     """One answer.
 
     Attributes:
@@ -61,7 +61,7 @@ class Answer:
     retry_after_s: float = 0.0
 
     @classmethod
-    def parse(cls, address: str, status: int, body: bytes, *, retry_after: str | None) -> Answer:
+    def parse(cls, address: str, status: int, body: bytes, *, retry_after: str | None) -> ServerAnswer:
         """Return what these bytes say; bytes that are not one JSON object say nothing."""
         wait_s = float(retry_after) if retry_after and _SECONDS.fullmatch(retry_after) else 0.0
         return cls(address, status, _parsed(body), wait_s)
@@ -74,7 +74,7 @@ class Answer:
         """
         value = self.find(*names)
         if type(value) is not kind:
-            raise self.senseless()
+            raise self.unexpected()
         return value
 
     def find(self, *names: str) -> object:
@@ -88,7 +88,7 @@ class Answer:
         """Whether one of the errors in the answer holds these words, in small letters."""
         return any(words in error.lower() for error in self._errors())
 
-    def said(self, hidden: tuple[str, ...]) -> str:
+    def error_text(self, hidden: tuple[str, ...]) -> str:
         """Return the first error for people, as `: text`; nothing if there is none, or if it might show what was sent."""
         raw = next(iter(self._errors()), "")
         text = "".join(letter if letter.isprintable() else " " for letter in raw)
@@ -98,7 +98,7 @@ class Answer:
             return ""
         return f": {text[:_MAX_SAID_CHARS]}"
 
-    def senseless(self) -> KeyUnreachable:
+    def unexpected(self) -> KeyUnreachable:
         """Return the error for an answer that HashiCorp Vault and OpenBao would not give."""
         return KeyUnreachable(
             f"{self.address} gave an answer (HTTP {self.status}) that is not HashiCorp Vault's or OpenBao's",
