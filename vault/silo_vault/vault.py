@@ -21,16 +21,11 @@ from silo_vault.errors import SecretNotFound, VaultDamaged, VaultError, VaultLoc
 from silo_vault.format import (
     MAC_BYTES,
     MAX_COUNTER,
-    MAX_WRAPS,
     VAULT_ID_BYTES,
-    AnyWrap,
     Document,
     Header,
     Malformed,
     Record,
-    TransitWrap,
-    UnknownWrap,
-    Wrap,
     decode,
     decode_header,
     encode,
@@ -40,9 +35,10 @@ from silo_vault.format import (
 from silo_vault.keys.base import KeyProvider, RandomBytes
 from silo_vault.rollback import KnownGeneration, Order
 from silo_vault.secret import Secret, check_name, check_namespace, check_value
-from silo_vault.status import CANARIES, SecretInfo, VaultStatus, info_of, key_name, key_slot
+from silo_vault.status import CANARIES, SecretInfo, VaultStatus, info_of, key_slot
 from silo_vault.storage import VaultFiles, Writer
 from silo_vault.unlock import Keys, Unlocker
+from silo_vault.wraps import WrapChange, Wraps
 
 LOCK_TIMEOUT_S = 10.0
 """How long a writer waits for another. A save takes milliseconds; who still holds the lock after this hangs."""
@@ -88,6 +84,7 @@ class Vault:
             grace_s=grace_s,
             clock=monotonic,
         )
+        self._wraps = Wraps(self._unlocker, self._files, random=random)
         self._lock_timeout_s = lock_timeout_s
         self._random = random
         self._clock = clock
@@ -287,19 +284,11 @@ class Vault:
             document, _ = self._open(previous, self._known_generation())
             header = document.header
             dek = self._unlocker.data_key(header)
-            kept, dropped = _split(header.wraps, remove)
-            made: list[tuple[KeyProvider, Wrap | TransitWrap]] = []
-            try:
-                for provider in add:
-                    made += [(provider, self._wrap(provider, dek, header.vault_id))]
-                wraps = (*kept, *(wrap for _, wrap in made))
-                _check_wraps(wraps)
-                header = replace(self._advance(header, seals=0), wraps=wraps)
+            change = self._wraps.change_keys(header, dek, add=add, remove=remove)
+            with self._wraps.retired_on_failure(change.made, header.vault_id):
+                header = replace(self._advance(header, seals=0), wraps=change.wraps)
                 self._save(writer, header, document.records, Keys.derive(dek, header), previous=previous)
-            except BaseException:
-                self._give_up(made, header.vault_id)
-                raise
-        self._retire_wraps(dropped, header.vault_id)
+        self._wraps.retire(change.replaced, header.vault_id)
 
     def rotate(self, *, providers: Sequence[KeyProvider] = (), drop: Collection[str] = ()) -> None:
         """Make a new data key and seal every value under it, in one save. What a thief of the old data key has is old from then on.
@@ -317,13 +306,10 @@ class Vault:
         with self._writing() as writer:
             previous = self._present(writer)
             document, keys = self._open(previous, self._known_generation())
-            header, records, new_keys, made, gone = self._rotated(document, keys, providers, drop)
-            try:
+            header, records, new_keys, change = self._rotated(document, keys, providers, drop)
+            with self._wraps.retired_on_failure(change.made, header.vault_id):
                 self._save(writer, header, records, new_keys, previous=previous)
-            except BaseException:
-                self._give_up(made, header.vault_id)
-                raise
-        self._retire_wraps(gone, header.vault_id)
+        self._wraps.retire(change.replaced, header.vault_id)
 
     def lock(self) -> None:
         """Have every process that has this vault open forget its keys, at its next use of the vault; this one at once.
@@ -485,11 +471,10 @@ class Vault:
             previous = writer.read()
             document, keys = self._new() if previous is None else self._open(previous, self._known_generation())
             header, records = document.header, document.records
-            made: list[tuple[KeyProvider, Wrap | TransitWrap]] = []
-            gone: tuple[AnyWrap, ...] = ()
+            change: WrapChange | None = None
             if header.seals + len(values) > crypto.MAX_SEALS:
                 # Nothing may be sealed under this key any more, so the new value brings a new key with it.
-                header, records, keys, made, gone = self._rotated(document, keys, (), ())
+                header, records, keys, change = self._rotated(document, keys, (), ())
                 header = replace(header, seals=header.seals + len(values))
             elif previous is not None:
                 header = self._advance(header, seals=len(values))
@@ -500,12 +485,10 @@ class Vault:
             # Most often nothing is replaced; looking at ten thousand records costs more than finding that out.
             is_all_new = not any(document.find(*place) for place in changed)
             left = records if is_all_new else [record for record in records if record[:2] not in changed]
-            try:
+            with self._wraps.retired_on_failure(() if change is None else change.made, header.vault_id):
                 self._save(writer, header, [*left, *sealed], keys, previous=previous)
-            except BaseException:
-                self._give_up(made, header.vault_id)
-                raise
-        self._retire_wraps(gone, header.vault_id)
+        if change is not None:
+            self._wraps.retire(change.replaced, header.vault_id)
 
     def _take_out(self, namespace: str, name: str) -> None:
         if self._files.read() is None:
@@ -557,90 +540,20 @@ class Vault:
 
     def _rotated(
         self, document: Document, keys: Keys, extra: Sequence[KeyProvider], drop: Collection[str]
-    ) -> tuple[Header, tuple[Record, ...], Keys, list[tuple[KeyProvider, Wrap | TransitWrap]], tuple[AnyWrap, ...]]:
-        """Return the vault under a new data key, which every key that is not dropped has sealed; nothing is written."""
-        old = document.header
-        kept, _ = _split(old.wraps, drop)
-        helper = Unlocker([*self._unlocker.providers, *extra], path=self.path, backup=self._files.backup)
+    ) -> tuple[Header, tuple[Record, ...], Keys, WrapChange]:
+        """Return the vault with a new data key, sealed under every key that is not dropped; nothing is written."""
+        present = document.header
         dek = self._random(crypto.KEY_BYTES)
-        made: list[tuple[KeyProvider, Wrap | TransitWrap]] = []
-        try:
-            for wrap in kept:
-                opened = helper.open_wrap(wrap, vault_id=old.vault_id)
-                if opened is None:
-                    raise VaultLocked(
-                        f"the key {key_name(wrap)} ({wrap.kind}) of {self.path} is not here, and it has to seal the new data key",
-                        hint=f"give it, or take it away: `silo vault rotate --drop {key_name(wrap)}`",
-                    )
-                made.append((opened[0], self._wrap(opened[0], dek, old.vault_id)))
-            wraps = tuple(wrap for _, wrap in made)
-            _check_wraps(wraps)
-            header = replace(self._advance(old, seals=0), seals=len(document.records), wraps=wraps)
+        change = self._wraps.change_data_key(present, dek, providers=extra, drop=drop)
+        with self._wraps.retired_on_failure(change.made, present.vault_id):
+            header = replace(self._advance(present, seals=0), seals=len(document.records), wraps=change.wraps)
             new_keys = Keys.derive(dek, header)
-            records = tuple(
-                self._seal(
-                    new_keys,
-                    header,
-                    record.namespace,
-                    record.name,
-                    self._unseal(keys, record).encode(),
-                    modified=record.modified,
-                )
-                for record in document.records
-            )
-        except BaseException:
-            self._give_up(made, old.vault_id)
-            raise
-        return header, records, new_keys, made, old.wraps
+            records = tuple(self._reseal(record, keys, new_keys, header) for record in document.records)
+        return header, records, new_keys, change
 
-    def _wrap(self, provider: KeyProvider, dek: bytes, vault_id: bytes) -> Wrap | TransitWrap:
-        """Have a key seal the data key, and see that it can open what it sealed, while the old ones still can."""
-        wrap = provider.wrap(dek, vault_id=vault_id, random=self._random)
-        if provider.unwrap(wrap, vault_id=vault_id) != dek:
-            raise VaultLocked(
-                f"{provider.label} does not give back what it sealed",
-                hint="see whether it is in order; nothing was changed",
-            )
-        return wrap
-
-    def _give_up(self, made: Sequence[tuple[KeyProvider, Wrap | TransitWrap]], vault_id: bytes) -> None:
-        """Take back what was made for a save that failed, unless the file has it all the same: the last flush may be what failed."""
-        try:
-            data = self._files.read()
-            written = () if data is None else decode_header(data)[0].wraps
-        except (VaultError, Malformed):
-            return  # nobody can tell; a key too many does no harm
-        for provider, wrap in made:
-            if wrap not in written:
-                provider.retire(wrap, vault_id=vault_id)
-
-    def _retire_wraps(self, wraps: Iterable[AnyWrap], vault_id: bytes) -> None:
-        for wrap in wraps:
-            for provider in self._unlocker.providers:
-                if not isinstance(wrap, UnknownWrap) and provider.kind == wrap.kind:
-                    provider.retire(wrap, vault_id=vault_id)
-
-
-def _split(wraps: Sequence[AnyWrap], remove: Collection[str]) -> tuple[tuple[AnyWrap, ...], tuple[AnyWrap, ...]]:
-    """Return the wraps that stay and those that go, by the id of their key."""
-    known = {key_name(wrap) for wrap in wraps}
-    if unknown := sorted(set(remove) - known):
-        raise SecretNotFound(
-            f"no key of the vault has the id {unknown[0][:32]!r}",
-            hint="`silo vault status` shows the keys and their ids",
-        )
-    gone = tuple(wrap for wrap in wraps if key_name(wrap) in remove)
-    return tuple(wrap for wrap in wraps if wrap not in gone), gone
-
-
-def _check_wraps(wraps: Sequence[AnyWrap]) -> None:
-    ids = [key_slot(wrap).key_id for wrap in wraps if not isinstance(wrap, UnknownWrap)]
-    if not ids:
-        raise VaultLocked("no key would be left that opens the vault", hint="add another one first")
-    if len(set(ids)) < len(ids):
-        raise VaultLocked("that key opens the vault already", hint="`silo vault status` shows the keys and their ids")
-    if len(wraps) > MAX_WRAPS:
-        raise VaultLocked(f"a vault has at most {MAX_WRAPS} keys", hint="take one away first")
+    def _reseal(self, record: Record, keys: Keys, new_keys: Keys, header: Header) -> Record:
+        value = self._unseal(keys, record).encode()
+        return self._seal(new_keys, header, record.namespace, record.name, value, modified=record.modified)
 
 
 def _read_elsewhere(path: Path) -> bytes:
