@@ -5,6 +5,7 @@ Linux only. Elsewhere the key is taken out of the environment that child process
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import sys
@@ -80,8 +81,6 @@ def _offsets(block: bytes, entry: bytes) -> list[int]:
 
 
 def _prctl(option: int, argument: int = 0) -> int:
-    import ctypes
-
     libc = ctypes.CDLL(None, use_errno=True)
     result = int(libc.prctl(option, argument, 0, 0, 0))
     if result < 0:

@@ -6,6 +6,7 @@ and `rollback` tells an older file from the newest.
 
 from __future__ import annotations
 
+import difflib
 import os
 import secrets
 import string
@@ -557,6 +558,7 @@ class Vault:
 
 
 def _read_elsewhere(path: Path) -> bytes:
+    # Here and not at the top, because it loads every reader of other formats, for 10 to 20 ms, and only `restore` needs it.
     from silo_vault.transfer.source import read_source
 
     return read_source(path)
@@ -567,8 +569,6 @@ def _place(namespace: str, name: str) -> str:
 
 
 def _not_found(namespace: str, name: str, document: Document) -> SecretNotFound:
-    import difflib
-
     names = [record.name for record in document.records if record.namespace == namespace]
     near = difflib.get_close_matches(name, names, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"add {name} first"

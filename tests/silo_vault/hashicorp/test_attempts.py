@@ -1,6 +1,7 @@
 """What the network and a bad server may do, against `fake_server`: everything ends in time, and nothing is believed."""
 
 import datetime
+import gzip
 import ipaddress
 import os
 import socket
@@ -192,8 +193,6 @@ def test_an_answer_of_just_the_largest_size_is_read(fake, server):
 
 
 def test_packed_answers_are_not_unpacked(fake, server):
-    import gzip
-
     fake.expect("GET", "x", body=gzip.compress(b'{"a": 1}'), Content_Encoding="gzip")
     assert ask(server).body is None
 

@@ -9,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 
+import keyring
 from silo_vault import KeyringKey, KeyringSecrets, Vault, VaultError
 
 
@@ -20,8 +21,6 @@ def main(path: str, action: str, *arguments: str) -> str:
         case "get", name:
             return vault.get(name).reveal()
         case ("forget",):
-            import keyring
-
             status = vault.status()
             keyring.delete_password("silo", f"vault {status.vault_id} key {status.keys[0].key_id}")
         case ("replace",):

@@ -1,6 +1,7 @@
 import json
 import time
 
+import pyrage
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -234,8 +235,6 @@ def test_what_could_not_be_read_again_is_not_written(document, recipient):
 
 
 def test_what_is_sealed_is_the_canonical_document(golden, identity, recipient):
-    import pyrage
-
     backwards = Export(EXPORT.vault_id, EXPORT.created, EXPORT.entries[::-1])
     plaintext = pyrage.decrypt(
         seal_to_recipients(backwards, [recipient]), [pyrage.x25519.Identity.from_str(identity.splitlines()[-1])]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from silo_vault.errors import KeyUnreachable
-from silo_vault.hashicorp.messages import ServerAnswer, ServerRequest
+from silo_vault.hashicorp.messages import NoAnswer, ServerAnswer, ServerRequest
 from silo_vault.hashicorp.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -78,8 +78,6 @@ class Attempts:
         self, transport: Transport, request: ServerRequest, *, timeout_s: float
     ) -> tuple[ServerAnswer | KeyUnreachable, float]:
         """Return the answer, or what stands in its way and how long it has asked to be left alone; raise what will not pass."""
-        from silo_vault.hashicorp.transport import NoAnswer
-
         try:
             answer = transport.exchange(request, timeout_s=timeout_s)
         except NoAnswer as lost:

@@ -110,6 +110,23 @@ class ServerAnswer:
         return [error for error in errors if isinstance(error, str)] if isinstance(errors, list) else []
 
 
+class NoAnswer(Exception):
+    """There is no whole answer. The text goes on after the server's address: `can't be reached: …`.
+
+    Attributes:
+        was_sent: the server may have acted on the request.
+        is_final: trying again gives the same.
+        hint: what to do about it.
+    """
+
+    def __init__(self, reason: str, *, hint: str = "", was_sent: bool = False, is_final: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+        self.was_sent = was_sent
+        self.is_final = is_final
+
+
 def _parsed(body: bytes) -> Mapping[str, Any] | None:
     try:
         value = json.loads(body.decode(), parse_constant=_refuse, object_pairs_hook=_object)

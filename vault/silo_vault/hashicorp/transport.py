@@ -23,25 +23,8 @@ from requests import PreparedRequest, Response, Session
 from requests.adapters import BaseAdapter
 
 from silo_vault.errors import VaultLocked
-from silo_vault.hashicorp.messages import MAX_BODY_BYTES, ServerAnswer, ServerRequest
+from silo_vault.hashicorp.messages import MAX_BODY_BYTES, NoAnswer, ServerAnswer, ServerRequest
 from silo_vault.hashicorp.settings import ServerSettings
-
-
-class NoAnswer(Exception):
-    """There is no whole answer. The text goes on after the server's address: `can't be reached: …`.
-
-    Attributes:
-        was_sent: the server may have acted on the request.
-        is_final: trying again gives the same.
-        hint: what to do about it.
-    """
-
-    def __init__(self, reason: str, *, hint: str = "", was_sent: bool = False, is_final: bool = False) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.hint = hint
-        self.was_sent = was_sent
-        self.is_final = is_final
 
 
 class Transport:

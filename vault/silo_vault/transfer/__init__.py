@@ -7,7 +7,7 @@
     for skipped in found.skipped: ...
 
 Nothing here opens a vault, writes a file, or changes what it reads; whoever calls decides what becomes of the entries.
-Importing `silo_vault` does not import this package, and importing this one loads neither `cryptography` nor `pyrage`.
+Importing `silo_vault` does not import this package, and importing this one does not load `cryptography`.
 """
 
 from silo_vault.errors import SourceUnreadable

@@ -4,8 +4,6 @@
 
 The format is age's and not ours, so that whoever has the key can open an export without silo. An age file tells nothing about who
 sealed it: whoever knows a recipient can seal to it.
-
-`pyrage` is imported inside the functions: it costs time to load, and most runs export nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +15,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
+
+import pyrage  # type: ignore[import-untyped]
 
 from silo_vault.errors import SecretInvalid, SourceUnreadable, VaultDamaged, VaultLocked, VaultNotWritten
 from silo_vault.secret import check_name, check_namespace, check_value
@@ -80,8 +80,6 @@ def seal_to_passphrase(document: Export, passphrase: str) -> bytes:
         )
     _check_text(passphrase)
     plaintext = _encode(document)
-    import pyrage  # type: ignore[import-untyped]
-
     # pyrage takes the work factor that it finds this machine to manage in a second, and no argument changes that. Whatever held it
     # up while it tried makes an export that is easier to guess at, so a poor one is thrown away.
     for _ in range(_ATTEMPTS):
@@ -109,8 +107,6 @@ def seal_to_recipients(document: Export, recipients: Sequence[str]) -> bytes:
         raise SecretInvalid("an export needs a recipient", hint="name one with --to, or seal it to a passphrase")
     parsed = [_recipient(number, text) for number, text in enumerate(recipients, start=1)]
     plaintext = _encode(document)
-    import pyrage
-
     return _fitting(pyrage.encrypt(plaintext, parsed))
 
 
@@ -143,8 +139,6 @@ def open_sealed(data: bytes, *, passphrase: str | None = None, identities: Seque
         if passphrase is None:
             raise VaultLocked("the export is sealed to a passphrase", hint="give the passphrase it was made with")
         _check_text(passphrase)
-        import pyrage
-
         return _parse(_opened(lambda: pyrage.passphrase.decrypt(data, passphrase)))
     if not identities:
         raise VaultLocked(
@@ -152,8 +146,6 @@ def open_sealed(data: bytes, *, passphrase: str | None = None, identities: Seque
             hint="give the file that holds the identity (AGE-SECRET-KEY-1…) or the SSH private key of one of its recipients",
         )
     parsed = [identity for number, text in enumerate(identities, start=1) for identity in _identities(number, text)]
-    import pyrage
-
     return _parse(_opened(lambda: pyrage.decrypt(data, parsed)))
 
 
@@ -329,8 +321,6 @@ def _work_factor(data: bytes) -> int:
 
 
 def _recipient(number: int, text: str) -> object:
-    import pyrage
-
     text = text.strip()
     try:
         if text.startswith("age1"):
@@ -347,8 +337,6 @@ def _recipient(number: int, text: str) -> object:
 
 
 def _identities(number: int, text: str) -> list[object]:
-    import pyrage
-
     try:
         if "-----BEGIN " in text:
             return [pyrage.ssh.Identity.from_buffer(text.encode())]
@@ -365,8 +353,6 @@ def _identities(number: int, text: str) -> list[object]:
 
 
 def _opened(decrypt: Callable[[], bytes]) -> bytes:
-    import pyrage
-
     try:
         return decrypt()
     except pyrage.DecryptError as error:

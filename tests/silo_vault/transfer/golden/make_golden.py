@@ -13,6 +13,11 @@ import json
 import sys
 from pathlib import Path
 
+import pyrage
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
+
 PASSPHRASE = "correct horse battery staple"
 MASTER_KEY = "golden-master-key-of-the-predecessor"
 VAULT_ID = "000102030405060708090a0b0c0d0e0f"
@@ -27,18 +32,12 @@ NESTED = {"API_KEY": "sk-golden-0123456789", "github": {"TOKEN": "ghp_golden_012
 
 
 def predecessor(content: bytes, *, salt: bytes, nonce: bytes = b"golden-nonce", passphrase: str = MASTER_KEY) -> bytes:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
-
     key = PBKDF2HMAC(algorithm=SHA256(), length=32, salt=salt, iterations=100_000).derive(passphrase.encode())
     return base64.b64encode(nonce + AESGCM(key).encrypt(nonce, content, None))
 
 
 def age_file(plaintext: bytes, passphrase: str, *, log_n: int, seed: bytes = b"golden") -> bytes:
     """https://age-encryption.org/v1, for a passphrase and a plaintext of one chunk."""
-    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-
     assert len(plaintext) <= 64 * 1024
     file_key, salt, nonce = (hashlib.shake_128(seed + bytes([i])).digest(16) for i in range(3))
 
@@ -70,8 +69,6 @@ def document(**changed: object) -> bytes:
 
 
 def main(folder: Path) -> None:
-    import pyrage
-
     salt = b"golden-salt-16-b"
     flat = predecessor(json.dumps(FLAT).encode(), salt=salt)
     raw = base64.b64decode(flat)
