@@ -1,4 +1,4 @@
-"""A vault for secrets in one file: AES-256-GCM, opened by a key in the environment or in the OS keyring.
+"""A vault for secrets in one file: AES-256-GCM, opened by a key in the environment, the OS keyring or elsewhere.
 
     from silo_vault import EnvironmentKey, KeyringKey, Vault
 
@@ -6,7 +6,8 @@
     vault.put("GITHUB_TOKEN", value)
     vault.get("GITHUB_TOKEN").reveal()
 
-This is the whole public interface; it knows nothing of silo, and importing it loads neither `cryptography` nor `keyring`.
+These names are the public interface, with those of `silo_vault.hashicorp` and `silo_vault.transfer`. The library does
+not depend on silo. Importing it loads neither `cryptography` nor `keyring`, which are slow to load.
 """
 
 from silo_vault.errors import (

@@ -1,4 +1,4 @@
-"""What can be said of a vault without opening a value: its state, its keys, and what it holds. Pure."""
+"""What a vault file tells without decrypting a value: its state, its keys and the names of its secrets. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from pathlib import Path
 from silo_vault.format import AnyWrap, Record, TransitWrap, UnknownWrap
 
 CANARIES = "!canary"
-"""The namespace of decoys: no program can ask for it, because none can be called that."""
-
+"""The namespace of decoys. No program can ask for it, because no skill can have this name."""
 
 WARN_SEALS = 2**30
-"""From this many values sealed under one data key on, `VaultStatus.should_rotate` is true: a quarter of what is allowed."""
+"""`VaultStatus.should_rotate` is true from this many values sealed under one data key: a quarter of the maximum."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +19,10 @@ class KeySlot:
     """One key that opens a vault.
 
     Attributes:
-        kind: where it lies: `env`, `keyring`, `passphrase`, `transit`, `kv`, or what a newer version wrote.
-        key_id: 16 hex digits that tell keys apart; empty for an unknown kind.
-        kdf: `none` for a key of 32 bytes, `argon2id` for a passphrase, `transit` for one that a server keeps, empty for an unknown kind.
+        kind: where it is kept: `env`, `keyring`, `passphrase`, `transit`, `kv`, or a kind of a newer version.
+        key_id: 16 hex digits that identify the key; empty for an unknown kind.
+        kdf: `none` for a key of 32 bytes, `argon2id` for a passphrase, `transit` for a key that stays on a server,
+            empty for an unknown kind.
     """
 
     kind: str
@@ -32,13 +32,13 @@ class KeySlot:
 
 @dataclass(frozen=True)
 class VaultStatus:
-    """What can be said of a vault without a key; nothing of it is authenticated.
+    """What the header of a vault says. It is read without a key, so nothing of it is authenticated.
 
     Attributes:
-        exists: false if there is no file yet; then the rest is zero or empty.
+        exists: false if there is no file yet; the rest is then zero or empty.
         vault_id: 32 hex digits.
         created: UTC, ISO 8601.
-        secrets: how many the file says it holds, decoys included.
+        secrets: how many the file has, including decoys.
         seals: how many values were sealed under the present data key.
     """
 
@@ -53,18 +53,18 @@ class VaultStatus:
 
     @property
     def should_rotate(self) -> bool:
-        """Whether the data key has sealed so much that `Vault.rotate` is due."""
+        """Whether the data key has sealed so many values that `Vault.rotate` is due."""
         return self.seals >= WARN_SEALS
 
 
 @dataclass(frozen=True)
 class SecretInfo:
-    """What can be said of a secret without opening its value.
+    """What a vault tells of a secret without decrypting its value.
 
     Attributes:
-        namespace: empty for one that is for all.
+        namespace: empty for a secret that every program can use.
         modified: when its value was stored, in seconds since 1970, UTC.
-        is_canary: it is a decoy.
+        is_canary: whether it is a decoy.
     """
 
     namespace: str
@@ -74,19 +74,19 @@ class SecretInfo:
 
 
 def info_of(record: Record) -> SecretInfo:
-    """Return what can be said of a record."""
+    """Describe a record."""
     is_canary = record.namespace == CANARIES
     return SecretInfo("" if is_canary else record.namespace, record.name, record.modified, is_canary)
 
 
 def key_name(wrap: AnyWrap) -> str:
-    """Return what names a wrap's key to a person: its id, or its kind where this version can't read an id."""
+    """Return the name of a wrap's key for people: its id, or its kind if this version can't read the id."""
     slot = key_slot(wrap)
     return slot.key_id or slot.kind
 
 
 def key_slot(wrap: AnyWrap) -> KeySlot:
-    """Return what can be said of a wrap."""
+    """Describe the key of a wrap."""
     if isinstance(wrap, UnknownWrap):
         return KeySlot(wrap.kind, "", "")
     if isinstance(wrap, TransitWrap):

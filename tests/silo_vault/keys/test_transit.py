@@ -167,7 +167,7 @@ def test_the_file_does_not_decide_what_the_server_is_asked(fake, connect):
     key = TransitKey(connect(fake.address, token="s.x"))
     wrapped = TransitWrap(b"k" * 8, "transit", "silo", "vault:v1:" + "A" * 80)
     for changed in (replace(wrapped, mount="../sys"), replace(wrapped, key="other"), replace(wrapped, mount="x/y")):
-        with pytest.raises(KeyUnavailable, match="the vault wants the transit key"):
+        with pytest.raises(KeyUnavailable, match="the vault needs the transit key"):
             key.unwrap(changed, vault_id=VAULT_ID)
 
 
