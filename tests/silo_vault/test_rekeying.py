@@ -1,4 +1,4 @@
-"""Which keys open a vault, and how that changes: `rekey`, `rotate`, `lock`, and keys that have to be asked for again."""
+"""Which keys open a vault and how that changes: `rekey`, `rotate`, `lock`, and keys that are asked for again."""
 
 from dataclasses import replace
 
@@ -40,7 +40,7 @@ class Ring:
 
 
 class Remote:
-    """A place on another machine, as a vault sees one: it answers, refuses, or can't be reached."""
+    """A key on another machine, which answers, refuses, or can't be reached."""
 
     kind = "kv"
     label = "the place far away"

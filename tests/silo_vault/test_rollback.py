@@ -1,4 +1,4 @@
-"""An older file in the vault's place is noticed (V5), and bringing one back is deliberate: `restore`."""
+"""An older vault file is detected, and `restore` is the deliberate way to use one."""
 
 import shutil
 
@@ -22,7 +22,7 @@ def values(vault):
 
 
 def yesterday(open_vault, path):
-    """A vault in whose place its own older file was put."""
+    """Replace a vault by its own older file."""
     vault = open_vault()
     vault.put("KEY", "revoked")
     old = path.read_bytes()

@@ -1,4 +1,4 @@
-"""What the network and a bad server may do, against `fake_server`: everything ends in time, and nothing is believed."""
+"""Failures of the network and bad servers, with `fake_server`: requests end in time, and bad answers are refused."""
 
 import datetime
 import gzip
@@ -26,7 +26,7 @@ NO_TTL = {"data": {"ttl": 0, "renewable": False}}
 
 @pytest.fixture
 def server(fake, connect):
-    """A server object that has its token already, so that each test says only what it is about."""
+    """A server object that already has its token, so that tests don't have to log in."""
     fake.expect("GET", "auth/token/lookup-self", body=NO_TTL)
     made = connect(fake.address, token=TOKEN, timeout_s=0.2, deadline_s=1.0)
     fake.expect("GET", "x", body={"first": True})
@@ -67,7 +67,7 @@ def test_an_address_may_have_a_path_before_the_api(fake, connect):
     ask(connect(fake.address + "/prefix/", token=TOKEN))
 
 
-# --- what may pass ----------------------------------------------------------------------------------------------------
+# --- failures that may pass -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [412, 429, 500, 502, 503, 504])
@@ -91,7 +91,7 @@ def test_the_server_is_left_alone_for_as_long_as_it_asks(fake, server, clock):
     fake.expect("GET", "x", 429, Retry_After="0")
     fake.expect("GET", "x", body={"ok": True})
     ask(server)
-    fake.expect("GET", "x", 429, Retry_After="3600")  # longer than the deadline: it ends at once
+    fake.expect("GET", "x", 429, Retry_After="3600")  # longer than the deadline, so it ends at once
     with pytest.raises(KeyUnreachable, match="too often"):
         ask(server)
     assert clock.pauses == [0.25 * 0.75]
@@ -118,7 +118,7 @@ def test_no_redirect_is_followed_not_even_to_the_same_server(fake, server, place
             ask(server)
 
 
-# --- what never ends --------------------------------------------------------------------------------------------------
+# --- answers that never end -------------------------------------------------------------------------------------------
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -149,7 +149,7 @@ def test_a_server_that_hangs_is_given_up_at_the_timeout(fake, server):
     ],
 )
 def test_a_server_that_sends_a_byte_at_a_time_is_given_up_too(fake, connect, head, drop):
-    """A timeout that starts anew with each byte would never end this."""
+    """A timeout that starts again with each byte would never expire."""
     fake.expect("GET", "auth/token/lookup-self", body=NO_TTL)
     fake.expect_drip("GET", "x", head, drop)
     ends_in_time(
@@ -165,12 +165,12 @@ def test_all_tries_together_end_at_the_deadline(fake, connect):
 
 
 def test_a_handshake_that_hangs_is_given_up(connect):
-    with socket.create_server(("127.0.0.1", 0)) as listener:  # accepts connections, and says nothing
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # accepts connections and sends nothing
         address = f"https://127.0.0.1:{listener.getsockname()[1]}"
         ends_in_time(connect(address, token=TOKEN, timeout_s=0.2, max_retries=0), "did not answer in time")
 
 
-# --- what is too much, or senseless -----------------------------------------------------------------------------------
+# --- answers that are too large or malformed --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("head", [b"Content-Length: 99999999\r\n", b"Transfer-Encoding: chunked\r\n"])
@@ -220,7 +220,7 @@ def test_a_name_that_does_not_exist_is_unreachable(connect):
         ask(connect("https://vault.invalid:8200", token=TOKEN, max_retries=0))
 
 
-# --- what must not be shown -------------------------------------------------------------------------------------------
+# --- what messages must not show --------------------------------------------------------------------------------------
 
 
 def everything_shown(error: BaseException) -> str:
@@ -257,7 +257,7 @@ def test_a_token_that_can_be_no_header_is_refused_without_quoting_it(fake, conne
 
 
 class Authority:
-    """A CA that signs what it is asked to."""
+    """A CA that signs any certificate."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder, self._name = folder, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -265,7 +265,7 @@ class Authority:
         self.path = self._write(name, self._sign(self._name, self._key, None, is_ca=True))
 
     def issue(self, name: str, *names: x509.GeneralName) -> tuple[Path, Path]:
-        """Return certificate and key, in files."""
+        """Return the files of a certificate and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = self._sign(subject, key, list(names) or [x509.DNSName(name)], is_ca=False)
@@ -301,7 +301,7 @@ def authority(tmp_path) -> Authority:
 
 @pytest.fixture
 def tls_fake(fake_module, authority):
-    """A server with TLS, for the name vault.test and the address 127.0.0.1; asks for client certificates, and takes none."""
+    """A server with TLS, for the name vault.test and the address 127.0.0.1. It requests client certificates."""
     made = []
 
     def make(*names: x509.GeneralName, wants_client: bool = False):
@@ -385,7 +385,7 @@ def test_certificates_that_cannot_be_read_are_named(fake, connect, tmp_path):
 
 
 def test_nothing_is_left_open(fake, server):
-    """Neither after an answer, nor after a failure."""
+    """No socket stays open after an answer or a failure."""
     fake.expect("GET", "x", body={"ok": True}, times=5)
     fake.expect_raw("GET", "x", lambda handler: None, times=3)
     sockets = lambda: [  # noqa: E731
@@ -399,6 +399,8 @@ def test_nothing_is_left_open(fake, server):
     with pytest.raises(KeyUnreachable):
         ask(server)
     deadline = time.monotonic() + 5
-    while len(sockets()) > before and time.monotonic() < deadline:  # the handlers of the fake are in this process too
+    while (
+        len(sockets()) > before and time.monotonic() < deadline
+    ):  # the handlers of the fake server are in this process too
         threading.Event().wait(0.01)
     assert len(sockets()) <= before

@@ -1,4 +1,4 @@
-"""Logging in, renewing and logging in again, against a real OpenBao; against `fake_server` what that one does not do on demand."""
+"""Login, renewal and a new login, with a real OpenBao, or with `fake_server` for what OpenBao can't do on demand."""
 
 import json
 import os
@@ -56,7 +56,7 @@ class Role:
 
     @property
     def alive(self) -> list[str]:
-        """The accessors of its tokens."""
+        """The accessors of its valid tokens."""
         return self._bao.accessors(self.place)
 
 
@@ -74,7 +74,7 @@ def read(server, role: Role, path: str = "app"):
     return None if found is None else found.reveal()
 
 
-# --- a token that is given --------------------------------------------------------------------------------------------
+# --- a token from the settings ----------------------------------------------------------------------------------------
 
 
 def test_a_given_token_is_used_and_never_ended(bao, role, connect):
@@ -147,7 +147,7 @@ def test_a_token_that_arrives_after_forgetting_is_not_kept(fake, role, connect):
 
     fake.expect_raw("POST", f"auth/{made.place}/login", forget_first)
     fake.expect("GET", "x", body={})
-    server.conversation().ask("GET", "x")  # it was begun before, so it may go on
+    server.conversation().ask("GET", "x")  # the use began before, so it may continue
     fake.expect("POST", f"auth/{made.place}/login", 403)
     with pytest.raises(AccessRefused):
         server.conversation().ask("GET", "x")
@@ -194,7 +194,7 @@ def test_after_forgetting_it_logs_in_anew(bao, role, connect):
     read(server, made)
     server.forget()
     assert read(server, made) == "the-value"
-    assert len(made.alive) == 2  # `forget` asks nobody, so the first one ends with its TTL
+    assert len(made.alive) == 2  # `forget` sends no request, so the first one expires with its TTL
 
 
 def test_a_token_is_renewed_while_it_can_be(bao, role, connect, clock):
@@ -209,7 +209,7 @@ def test_a_token_is_renewed_while_it_can_be(bao, role, connect, clock):
 
 
 def test_a_token_at_its_max_ttl_is_replaced(bao, role, connect):
-    """By the real clock, and with a server that ends it: three seconds that no other test spends."""
+    """With the real clock and a server that ends the token, which takes three seconds."""
     made = role(token_ttl="2s", token_max_ttl="3s")
     server = connect(bao.address, **made.settings)
     assert read(server, made) == "the-value"
@@ -306,7 +306,7 @@ def test_a_secret_id_file_can_be_removed_and_later_logins_work(bao, role, connec
         read(server, made)
 
 
-# --- a secret-id that is wrapped --------------------------------------------------------------------------------------
+# --- a wrapped secret-id ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -344,7 +344,7 @@ def test_a_race_for_a_wrapped_secret_id_that_is_lost_at_the_last_moment_is_an_al
 
 
 def test_an_unwrapping_whose_answer_is_lost_is_not_tried_again(fake, role, connect, clock):
-    """A second try would look as if somebody else had unwrapped it."""
+    """A second attempt would look as if somebody else had unwrapped it."""
     made = role()
     made.deliver("s.wrapping")
     fake.expect("POST", "sys/wrapping/lookup", body={"data": {"creation_path": "a/secret-id"}})
@@ -355,7 +355,7 @@ def test_an_unwrapping_whose_answer_is_lost_is_not_tried_again(fake, role, conne
 
 
 def test_a_token_that_wraps_something_else_is_refused_and_not_used_up(bao, wrapped, connect):
-    """Somebody who can write the file could otherwise have us log in as a role of theirs."""
+    """Anyone who can write the file could otherwise make us log in with another role."""
     made, settings = wrapped
     token = made.deliver(made.wrap("sys/wrapping/wrap"))
     with pytest.raises(AccessRefused, match="was not made at"):
@@ -437,7 +437,7 @@ def issuer():
 
 @pytest.fixture
 def jwt_role(bao, role, issuer):
-    """A role for JWTs of one issuer, audience and subject; returns its settings and what makes such JWTs."""
+    """A role for JWTs of one issuer, audience and subject. Returns its settings and a function that makes such JWTs."""
     made = role()
     form = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     place = bao.enable_auth("jwt")
@@ -488,12 +488,12 @@ def test_a_jwt_that_does_not_fit_is_refused_and_not_shown(bao, jwt_role, connect
 
 
 def test_kubernetes_reads_its_token_file_at_each_login(fake, connect, folder, clock):
-    """Against the fake: a real server would ask a Kubernetes cluster whether the token is good, and there is none here."""
+    """With the fake server: a real one would ask a Kubernetes cluster to check the token, and there is none here."""
     file = folder / "sa-token"
     server = connect(fake.address, auth="kubernetes", auth_mount="k8s/prod", role="silo", jwt_file=file)
     for number in (1, 2):
         file.write_text(f"header.payload-{number}.signature")
-        file.chmod(0o644)  # as Kubernetes has it
+        file.chmod(0o644)  # as in Kubernetes
         auth = {"client_token": f"s.token-{number}", "lease_duration": 60, "renewable": False}
         fake.expect("POST", "auth/k8s/prod/login", body={"auth": auth})
         fake.expect("GET", "x", body={})

@@ -1,4 +1,4 @@
-"""Use a vault whose key is in the keyring of this session; `test_os_keyring.py` runs this, each time as a new process.
+"""Uses a vault whose key is in the keyring of this session. `test_os_keyring.py` runs this, each time as a new process.
 
     keyring_user.py PATH put NAME VALUE | get NAME | forget | replace | read NAME
 

@@ -76,7 +76,7 @@ def recipient(identity) -> str:
 
 
 def ssh_pair(key) -> tuple[str, str]:
-    """A public key as in `id.pub`, and the private one as `ssh-keygen` writes it."""
+    """A public key as in `id.pub`, and its private key as `ssh-keygen` writes it."""
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
@@ -86,7 +86,7 @@ def ssh_pair(key) -> tuple[str, str]:
 
 @pytest.mark.parametrize("name", ["v1-passphrase", "v1-passphrase-cheap", "v1-passphrase-armoured"])
 def test_a_golden_file_for_a_passphrase_opens(golden, name):
-    """One of them is by pyrage, two by the second implementation in `make_golden.py`."""
+    """pyrage made one of them; the second implementation in `make_golden.py` made two."""
     data = (golden / f"{name}.age").read_bytes()
     assert needs_passphrase(data)
     assert open_sealed(data, passphrase=PASSPHRASE) == EXPORT
@@ -121,7 +121,7 @@ def test_a_bad_golden_file_is_refused_quickly(golden, identity, name):
     assert type(caught.value) is kind
     assert message in caught.value.message
     assert caught.value.hint
-    assert time.perf_counter() - began < 2.0  # far from what a work factor of 23 takes
+    assert time.perf_counter() - began < 2.0  # much less than a work factor of 23 takes
 
 
 def test_an_export_sealed_to_a_passphrase_opens_with_it_and_is_hard_to_guess():
@@ -180,8 +180,17 @@ def test_a_passphrase_that_is_no_text_is_refused(golden):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "age1", "age1xx", "age1yubikey1qwt50d05nh5vutpdzmlg5wn80xq5negm4uj9ghv0snvdd3yysf5yw3rhl3t", "ssh-ed25519 AAAA", "ssh-rsa", "somebody@example.org", "age1\ud800"],
-)  # fmt: skip
+    [
+        "",
+        "age1",
+        "age1xx",
+        "age1yubikey1qwt50d05nh5vutpdzmlg5wn80xq5negm4uj9ghv0snvdd3yysf5yw3rhl3t",
+        "ssh-ed25519 AAAA",
+        "ssh-rsa",
+        "somebody@example.org",
+        "age1\ud800",
+    ],
+)
 def test_what_is_no_recipient_is_refused_by_its_number(recipient, text):
     with pytest.raises(SecretInvalid, match="recipient 2 is none"):
         seal_to_recipients(EXPORT, [recipient, text])
@@ -205,7 +214,18 @@ def test_no_recipient_at_all_is_refused():
         seal_to_recipients(EXPORT, [])
 
 
-@pytest.mark.parametrize("text", ["", "# only a comment", "AGE-SECRET-KEY-1X", "AGE-PLUGIN-YUBIKEY-1X", "-----BEGIN X", "\ud800", "-----BEGIN \ud800"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "# only a comment",
+        "AGE-SECRET-KEY-1X",
+        "AGE-PLUGIN-YUBIKEY-1X",
+        "-----BEGIN X",
+        "\ud800",
+        "-----BEGIN \ud800",
+    ],
+)
 def test_what_is_no_identity_is_refused(golden, text):
     with pytest.raises(VaultLocked, match="identity 1 is none"):
         open_sealed((golden / "v1-recipient.age").read_bytes(), identities=[text])
@@ -287,7 +307,18 @@ def test_what_is_sealed_to_a_recipient_or_written_in_plain_is_read_back(identity
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.binary(max_size=200), st.sampled_from([b"", b"age-encryption.org/v1\n", b"age-encryption.org/v1\n-> scrypt ", b"age-encryption.org/v1\n-> X25519 ", b"-----BEGIN AGE ENCRYPTED FILE-----\n"]))  # fmt: skip
+@given(
+    st.binary(max_size=200),
+    st.sampled_from(
+        [
+            b"",
+            b"age-encryption.org/v1\n",
+            b"age-encryption.org/v1\n-> scrypt ",
+            b"age-encryption.org/v1\n-> X25519 ",
+            b"-----BEGIN AGE ENCRYPTED FILE-----\n",
+        ]
+    ),
+)
 def test_any_bytes_at_all_are_refused_with_a_typed_error(identity, data, start):
     with pytest.raises((VaultLocked, VaultDamaged, SourceUnreadable)):
         open_sealed(start + data, passphrase="x", identities=[identity])
@@ -307,7 +338,16 @@ def test_one_changed_byte_anywhere_is_noticed(golden, identity, data, name):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "namespace", "value", "x"]), inner, max_size=4)), st.sampled_from(["secrets", "version", "vault_id", "created", "format", "x"]))  # fmt: skip
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["name", "namespace", "value", "x"]), inner, max_size=4)
+        ),
+    ),
+    st.sampled_from(["secrets", "version", "vault_id", "created", "format", "x"]),
+)
 def test_any_json_in_any_place_is_read_or_refused_with_a_typed_error(maker, content, place):
     try:
         export = open_sealed(maker.age_file(maker.document(**{place: content}), "x", log_n=2), passphrase="x")
