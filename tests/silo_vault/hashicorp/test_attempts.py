@@ -79,7 +79,7 @@ def test_what_may_pass_is_tried_again_with_growing_waits(fake, server, clock, st
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(429, "too often"), (500, "HTTP 500"), (412, "behind its active server")]
+    ("status", "words"), [(429, "too many requests"), (500, "HTTP 500"), (412, "behind its active server")]
 )
 def test_what_does_not_pass_is_unreachable(fake, server, status, words):
     fake.expect("GET", "x", status, {"errors": []}, times=3)
@@ -92,14 +92,14 @@ def test_the_server_is_left_alone_for_as_long_as_it_asks(fake, server, clock):
     fake.expect("GET", "x", body={"ok": True})
     ask(server)
     fake.expect("GET", "x", 429, Retry_After="3600")  # longer than the deadline, so it ends at once
-    with pytest.raises(KeyUnreachable, match="too often"):
+    with pytest.raises(KeyUnreachable, match="too many requests"):
         ask(server)
     assert clock.pauses == [0.25 * 0.75]
 
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(472, "standby"), (473, "standby"), (503, "is sealed"), (501, "HTTP 501"), (307, "no redirect")],
+    [(472, "standby"), (473, "standby"), (503, "is sealed"), (501, "HTTP 501"), (307, "redirects are not followed")],
 )
 def test_what_does_not_pass_by_itself_is_not_tried_again(fake, server, clock, status, words):
     fake.expect("GET", "x", status, {"errors": ["Vault is sealed"] if status == 503 else []})
@@ -114,7 +114,7 @@ def test_what_does_not_pass_by_itself_is_not_tried_again(fake, server, clock, st
 def test_no_redirect_is_followed_not_even_to_the_same_server(fake, server, place):
     for status in (301, 302, 307, 308):
         fake.expect("GET", "x", status, Location=place.format(port=fake.port))
-        with pytest.raises(KeyUnreachable, match="no redirect is followed"):
+        with pytest.raises(KeyUnreachable, match="redirects are not followed"):
             ask(server)
 
 

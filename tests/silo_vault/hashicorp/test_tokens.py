@@ -368,7 +368,7 @@ def test_our_own_unwrapping_is_not_taken_for_somebody_elses(bao, wrapped, connec
     server = connect(bao.address, **settings)
     read(server, made)
     server.forget()
-    with pytest.raises(KeyUnavailable, match="used by this process already"):
+    with pytest.raises(KeyUnavailable, match="has already used the wrapped"):
         read(server, made)
     made.deliver(made.wrap())
     assert read(server, made) == "the-value"

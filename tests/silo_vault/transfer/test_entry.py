@@ -66,7 +66,7 @@ def test_one_name_in_two_namespaces_is_two_secrets():
 @pytest.mark.parametrize(
     ("candidate", "reason"),
     [
-        (Candidate("1", "", "ключ", "x"), "its name can't be made"),
+        (Candidate("1", "", "ключ", "x"), "its name can't be that"),
         (Candidate("1", "Not One", "a", "x"), "namespace"),
         (Candidate("1", "", "a", ""), "is empty"),
         (Candidate("1", "", "a", "x\0"), "holds a NUL"),

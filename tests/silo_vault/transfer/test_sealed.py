@@ -36,16 +36,16 @@ EXPORT = Export(
 REFUSED: dict[str, tuple[type[VaultError], str]] = {
     "bad-age-v2": (VaultDamaged, "newer version"),
     "bad-armour": (VaultDamaged, "armour"),
-    "bad-armour-cut-short": (SourceUnreadable, "no age file"),
+    "bad-armour-cut-short": (SourceUnreadable, "not an age file"),
     "bad-changed": (VaultDamaged, "was changed"),
     "bad-cut-short": (VaultDamaged, "cut short"),
     "bad-header-cut-short": (VaultDamaged, "cut short"),
-    "bad-empty": (SourceUnreadable, "no age file"),
-    "bad-not-age": (SourceUnreadable, "no age file"),
+    "bad-empty": (SourceUnreadable, "not an age file"),
+    "bad-not-age": (SourceUnreadable, "not an age file"),
     "bad-scrypt-beside-another": (VaultDamaged, "header"),
     "bad-work-factor-23": (VaultDamaged, "work factor of 23"),
     "bad-version-2": (VaultDamaged, "newer program (format version 2)"),
-    "bad-version-true": (VaultDamaged, "version is no number"),
+    "bad-version-true": (VaultDamaged, "version is not a number"),
     "bad-unknown-field": (VaultDamaged, "field that this version does not know"),
     "bad-unknown-field-of-secret": (VaultDamaged, "field that this version does not know"),
     "bad-field-missing": (VaultDamaged, "not the JSON"),
@@ -192,7 +192,7 @@ def test_a_passphrase_that_is_no_text_is_refused(golden):
     ],
 )
 def test_what_is_no_recipient_is_refused_by_its_number(recipient, text):
-    with pytest.raises(SecretInvalid, match="recipient 2 is none"):
+    with pytest.raises(SecretInvalid, match="recipient 2 is malformed"):
         seal_to_recipients(EXPORT, [recipient, text])
 
 
@@ -227,7 +227,7 @@ def test_no_recipient_at_all_is_refused():
     ],
 )
 def test_what_is_no_identity_is_refused(golden, text):
-    with pytest.raises(VaultLocked, match="identity 1 is none"):
+    with pytest.raises(VaultLocked, match="identity 1 can't be used"):
         open_sealed((golden / "v1-recipient.age").read_bytes(), identities=[text])
 
 
