@@ -1,4 +1,4 @@
-"""A store as `pass` lays it out, with the real gpg; and programs in its place that do what gpg does only on a bad day."""
+"""A store in the layout of `pass`, with the real gpg, or with scripts that fail in ways that gpg seldom does."""
 
 import os
 import subprocess
@@ -14,8 +14,10 @@ from silo_vault.transfer import password_store as module
 
 @pytest.fixture(scope="module")
 def gnupg_home() -> Iterator[Path]:
-    """A key that is made for these tests, has no passphrase, and is gone with its agent when they end."""
-    with tempfile.TemporaryDirectory(prefix="silo-gpg-", dir="/tmp") as folder:  # short: the agent's socket lies in it
+    """A key without passphrase for these tests. It is deleted with its agent when they end."""
+    with tempfile.TemporaryDirectory(
+        prefix="silo-gpg-", dir="/tmp"
+    ) as folder:  # short, because the path of the agent's socket is limited
         environment = os.environ | {"GNUPGHOME": folder}
         quick = ["gpg", "--batch", "--quiet", "--passphrase", "", "--quick-gen-key", "Test <test@example.org>"]
         try:
@@ -47,7 +49,7 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Callable[[str], str]:
-    """A shell script in gpg's place."""
+    """A shell script that replaces gpg."""
 
     def write(script: str) -> str:
         path = tmp_path / "gpg"
@@ -92,7 +94,7 @@ def test_a_real_store_is_read_and_stays_as_it_is(store, encrypt):
 
 
 def test_a_file_that_is_only_packed_is_not_taken_for_a_secret(store, encrypt):
-    """`gpg --decrypt` prints it and exits with 0; anyone who may write to the store could have put it there."""
+    """`gpg --decrypt` prints it and exits with 0. Anyone who can write to the store could have put it there."""
     encrypt(store / "planted.gpg", b"planted", "--store")
     found = read_password_store(store)
     assert found.entries == ()
