@@ -135,11 +135,11 @@ def test_writers_in_many_processes_lose_no_entry_and_no_reader_ever_fails(open_v
     open_vault().create()
     command = [*WRITER, str(path), KEY, "many"]
     processes = [subprocess.Popen([*command, f"P{which}", "50"]) for which in range(8)]
-    seen = 0
+    known = 0
     while any(process.poll() is None for process in processes):
         names = open_vault().names()
-        assert len(names) >= seen
-        seen = len(names)
+        assert len(names) >= known
+        known = len(names)
     assert [process.wait() for process in processes] == [0] * 8
     assert {place[1]: secret.reveal() for place, secret in open_vault().get_all().items()} == {
         f"P{which}_{number}": f"P{which} {number}" for which in range(8) for number in range(50)

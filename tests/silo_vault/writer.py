@@ -22,7 +22,8 @@ from silo_vault.storage import VaultFiles
 
 
 def main(path: str, key: str, action: str, *arguments: str) -> None:
-    vault = Vault(Path(path), [EnvironmentKey(key)])
+    # A long wait, because on a busy machine a writer among many can wait for more than the usual ten seconds.
+    vault = Vault(Path(path), [EnvironmentKey(key)], lock_timeout_s=600.0)
     # All lazy imports are done now. In a trace, everything after the marker belongs to the save.
     with suppress(VaultError):
         vault.get("KEPT")
