@@ -22,20 +22,20 @@ from typing import Any
 from silo_interaction.visible import visible, visible_lines
 
 _ADDRESS = re.compile(r"http://127\.0\.0\.1:[1-9][0-9]{0,4}/[A-Za-z0-9._~/?&=#-]*")
-_MOST_ADDRESS = 2000
+_MAX_ADDRESS_CHARS = 2000
 
-_PASSED_NAMES = frozenset(
+_ALLOWED_NAMES = frozenset(
     {
         *("HOME", "PATH", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "BROWSER"),
         *("DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "ICEAUTHORITY", "SESSION_MANAGER", "DESKTOP_SESSION"),
         *("DBUS_SESSION_BUS_ADDRESS", "GNOME_DESKTOP_SESSION_ID", "MOZ_ENABLE_WAYLAND", "__CF_USER_TEXT_ENCODING"),
     }
 )
-_PASSED_PREFIXES = ("LC_", "XDG_", "KDE_")
+_ALLOWED_PREFIXES = ("LC_", "XDG_", "KDE_")
 """What a browser needs of the environment. The rest stays here: a server's environment is where tokens are."""
 
 _TIMEOUT_S = 1.0
-_MOST_TITLE, _MOST_BODY = 120, 1000
+_MAX_TITLE_CHARS, _MAX_BODY_CHARS = 120, 1000
 """Characters of a notification; more than any desktop shows, and less than would make one slow."""
 
 _CRITICAL = 2
@@ -84,7 +84,7 @@ def open_in_browser(url: str, environ: Mapping[str, str]) -> bool:
         environ: the environment; a browser gets only what it needs of it.
     """
     command = browser_command(environ, sys.platform)
-    if command is None or len(url) > _MOST_ADDRESS or _ADDRESS.fullmatch(url) is None:
+    if command is None or len(url) > _MAX_ADDRESS_CHARS or _ADDRESS.fullmatch(url) is None:
         return False
     with_url = [part.replace("%s", url) for part in command]
     try:
@@ -93,7 +93,7 @@ def open_in_browser(url: str, environ: Mapping[str, str]) -> bool:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=_passed(environ),
+            env=_filter_environ(environ),
             cwd="/",
             start_new_session=True,  # neither Ctrl-C here nor the end of this process ends it
         )
@@ -132,7 +132,7 @@ class DesktopNotifier:
         self._platform = platform
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._shown = 0  # the id of the notification that is shown; 0: none
+        self._shown_id = 0  # the id of the notification that is shown; 0: none
 
     def notify(self, title: str, body: str) -> bool:
         """Show this, in place of what was shown before; return whether the desktop took it.
@@ -141,8 +141,8 @@ class DesktopNotifier:
             title: one line; cut after 120 characters.
             body: plain text, line breaks included; cut after 1000 characters, so what matters comes first.
         """
-        title = _cut(visible(title), _MOST_TITLE)
-        lines = _cut("\n".join(visible_lines(body)), _MOST_BODY)
+        title = _truncate(visible(title), _MAX_TITLE_CHARS)
+        lines = _truncate("\n".join(visible_lines(body)), _MAX_BODY_CHARS)
         if not _has_desktop(self._environ, self._platform, or_bus=True):
             return False
         if self._platform == "darwin":
@@ -152,27 +152,27 @@ class DesktopNotifier:
         hints = {"urgency": ("y", _CRITICAL)}
 
         def show(deadline: float) -> bool:
-            content: tuple[Any, ...] = (self._app, self._shown, "", title, text, [], hints, -1)
-            reply = self._call("Notify", "susssasa{sv}i", content, deadline)
+            content: tuple[Any, ...] = (self._app, self._shown_id, "", title, text, [], hints, -1)
+            reply = self._call_service("Notify", "susssasa{sv}i", content, deadline)
             if reply is None or not (len(reply) == 1 and type(reply[0]) is int):
                 return False
-            self._shown = reply[0]
+            self._shown_id = reply[0]
             return True
 
-        return self._in_turn(show)
+        return self._with_lock(show)
 
     def close(self) -> None:
         """Take away what is shown, as far as the desktop does this."""
 
         def withdraw(deadline: float) -> bool:
-            if not self._shown:
+            if not self._shown_id:
                 return False
-            shown, self._shown = self._shown, 0
-            return self._call("CloseNotification", "u", (shown,), deadline) is not None
+            shown, self._shown_id = self._shown_id, 0
+            return self._call_service("CloseNotification", "u", (shown,), deadline) is not None
 
-        self._in_turn(withdraw)
+        self._with_lock(withdraw)
 
-    def _in_turn(self, work: Callable[[float], bool]) -> bool:
+    def _with_lock(self, work: Callable[[float], bool]) -> bool:
         deadline = time.monotonic() + self._timeout_s
         if not self._lock.acquire(timeout=self._timeout_s):
             return False
@@ -181,7 +181,9 @@ class DesktopNotifier:
         finally:
             self._lock.release()
 
-    def _call(self, method: str, signature: str, body: tuple[Any, ...], deadline: float) -> tuple[Any, ...] | None:
+    def _call_service(
+        self, method: str, signature: str, body: tuple[Any, ...], deadline: float
+    ) -> tuple[Any, ...] | None:
         """Call a method of the notification service; None if there is no answer in time, or an error.
 
         Each call has a connection of its own: a bus that restarts is found again, and a process that shows nothing holds nothing.
@@ -212,16 +214,16 @@ def _call_bus(
     from jeepney.io.blocking import prep_socket  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     service = "org.freedesktop.Notifications"
-    place = DBusAddress("/org/freedesktop/Notifications", bus_name=service, interface=service)
+    notifications = DBusAddress("/org/freedesktop/Notifications", bus_name=service, interface=service)
     greeting, call = 1, 2  # serial numbers
     parser = Parser()
     connection: socket.socket
-    with prep_socket(get_bus(address), timeout=_left(deadline)) as connection:
-        connection.settimeout(_left(deadline))
+    with prep_socket(get_bus(address), timeout=_remaining_s(deadline)) as connection:
+        connection.settimeout(_remaining_s(deadline))
         connection.sendall(message_bus.Hello().serialise(serial=greeting))
-        connection.sendall(new_method_call(place, method, signature, body).serialise(serial=call))
+        connection.sendall(new_method_call(notifications, method, signature, body).serialise(serial=call))
         while True:
-            connection.settimeout(_left(deadline))
+            connection.settimeout(_remaining_s(deadline))
             data = connection.recv(4096)
             if not data:
                 return None
@@ -230,7 +232,7 @@ def _call_bus(
                     return tuple(message.body) if message.header.message_type is MessageType.method_return else None
 
 
-def _left(deadline: float) -> float:
+def _remaining_s(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
@@ -246,13 +248,13 @@ def _bus_address(environ: Mapping[str, str]) -> str | None:
         is_ours = os.stat(path).st_uid == os.getuid()  # noqa: PTH116 - text
     except (OSError, ValueError):
         return None
-    return f"unix:path={_NOT_PLAIN.sub(_percent, path)}" if is_ours else None
+    return f"unix:path={_NOT_PLAIN.sub(_percent_encode, path)}" if is_ours else None
 
 
 _NOT_PLAIN = re.compile(r"[^-0-9A-Za-z_/.\\]")
 
 
-def _percent(found: re.Match[str]) -> str:
+def _percent_encode(found: re.Match[str]) -> str:
     """Escape a character as the D-Bus Specification has it for addresses."""
     return "".join(f"%{byte:02x}" for byte in os.fsencode(found.group()))
 
@@ -261,7 +263,7 @@ def _run_osascript(title: str, body: str, environ: Mapping[str, str], timeout_s:
     program = _which("osascript", environ.get("PATH", os.defpath))
     if program is None:
         return False
-    script = f"display notification {_quote(body)} with title {_quote(title)}\n"
+    script = f"display notification {_quote_applescript(body)} with title {_quote_applescript(title)}\n"
     try:
         # On standard input, because everybody can read a command line, and there may be a code in it.
         done = subprocess.run(
@@ -269,7 +271,7 @@ def _run_osascript(title: str, body: str, environ: Mapping[str, str], timeout_s:
             input=script.encode(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=_passed(environ),
+            env=_filter_environ(environ),
             cwd="/",
             timeout=timeout_s,
             check=False,
@@ -279,7 +281,7 @@ def _run_osascript(title: str, body: str, environ: Mapping[str, str], timeout_s:
     return done.returncode == 0
 
 
-def _quote(text: str) -> str:
+def _quote_applescript(text: str) -> str:
     """Return a string of AppleScript, in which only the backslash and the quotation mark mean something."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
@@ -294,13 +296,13 @@ def _has_desktop(environ: Mapping[str, str], platform: str, *, or_bus: bool = Fa
     return has_display or (or_bus and not is_remote)
 
 
-def _cut(text: str, most: int) -> str:
+def _truncate(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _passed(environ: Mapping[str, str]) -> dict[str, str]:
+def _filter_environ(environ: Mapping[str, str]) -> dict[str, str]:
     return {
-        name: value for name, value in environ.items() if name in _PASSED_NAMES or name.startswith(_PASSED_PREFIXES)
+        name: value for name, value in environ.items() if name in _ALLOWED_NAMES or name.startswith(_ALLOWED_PREFIXES)
     }
 
 

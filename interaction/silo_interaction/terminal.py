@@ -26,7 +26,7 @@ KEEP_PROMPT = "Keep it there? [y/N] "
 
 _INTERRUPT = b"\x03"
 _MAX_LINE_BYTES = 4096  # what a terminal in line mode gives at once, man 3 termios
-_LEAST_COLUMNS, _USUAL_COLUMNS = 40, 80
+_MIN_COLUMNS, _DEFAULT_COLUMNS = 40, 80
 _INPUT_FLAGS, _OUTPUT_FLAGS, _LOCAL_FLAGS, _CONTROL_CHARACTERS = 0, 1, 3, 6  # places in the list of `termios.tcgetattr`
 
 
@@ -50,12 +50,12 @@ class TerminalChannel:
         try:
             async with asyncio.timeout(timeout_s), self._turn:
                 self._require_person()  # it may have gone to the background while it waited for its turn
-                with _conversation() as terminal:
-                    columns = max(_LEAST_COLUMNS, _terminal_columns(terminal))
+                with _open_terminal() as terminal:
+                    columns = max(_MIN_COLUMNS, _terminal_columns(terminal))
                     await _write(terminal, render(question, columns))
                     if question.wanted is not None:
-                        return await _take_secret(terminal, keeper=question.wanted.keeper)
-                    return _understand(await _prompt(terminal, _prompt_of(question)), question.grace_s)
+                        return await _read_secret(terminal, keeper=question.wanted.keeper)
+                    return _parse_answer(await _prompt(terminal, _prompt_text(question)), question.grace_s)
         except TimeoutError:
             raise NoAnswer(
                 f"nobody answered within {timeout_s:g} s", hint="call again, and answer the question at the terminal"
@@ -113,7 +113,7 @@ def render(question: Question, columns: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _prompt_of(question: Question) -> str:
+def _prompt_text(question: Question) -> str:
     if not question.grace_s:
         return PROMPT
     return f"g: yes, and yes to the same for {duration(question.grace_s)}\n{GRACE_PROMPT}"
@@ -133,8 +133,8 @@ def _block(label: str, text: str, columns: int) -> list[str]:
     return [first, *(bar + piece for piece in rest), *(bar + piece for piece in shown)]
 
 
-def _understand(line: bytes, grace_s: int) -> Answer:
-    if (ended := _ended(line)) is not None:
+def _parse_answer(line: bytes, grace_s: int) -> Answer:
+    if (ended := _closed_or_interrupted(line)) is not None:
         return ended
     said, _, words = line.decode("utf-8", "replace").strip().partition(" ")
     said, is_whole = said.lower(), line.endswith(b"\n")
@@ -146,7 +146,7 @@ def _understand(line: bytes, grace_s: int) -> Answer:
     return Answer(approved=False, reason=f"declined at the terminal{why}")
 
 
-def _ended(line: bytes) -> Answer | None:
+def _closed_or_interrupted(line: bytes) -> Answer | None:
     """Return what it means that the terminal was closed, or Ctrl-C pressed; None if neither was."""
     if not line:
         return Answer(approved=False, reason="the terminal was closed")
@@ -155,11 +155,11 @@ def _ended(line: bytes) -> Answer | None:
     return None
 
 
-async def _take_secret(terminal: int, *, keeper: str) -> Answer:
+async def _read_secret(terminal: int, *, keeper: str) -> Answer:
     _set_echo(terminal, False)
     line = await _prompt(terminal, SECRET_PROMPT)
     _set_echo(terminal, True)
-    if (ended := _ended(line)) is not None:
+    if (ended := _closed_or_interrupted(line)) is not None:
         return ended
     try:
         value = line.removesuffix(b"\n").decode()
@@ -171,7 +171,7 @@ async def _take_secret(terminal: int, *, keeper: str) -> Answer:
         return Answer(approved=False, reason="what was typed at the terminal is too long for a line")
     keep = False
     if keeper:
-        kept = _understand(await _prompt(terminal, KEEP_PROMPT), 0)
+        kept = _parse_answer(await _prompt(terminal, KEEP_PROMPT), 0)
         if kept.interrupted:
             return kept
         keep = kept.approved
@@ -180,13 +180,13 @@ async def _take_secret(terminal: int, *, keeper: str) -> Answer:
 
 def _terminal_columns(terminal: int) -> int:
     try:
-        return os.get_terminal_size(terminal).columns or _USUAL_COLUMNS
+        return os.get_terminal_size(terminal).columns or _DEFAULT_COLUMNS
     except OSError:
-        return _USUAL_COLUMNS
+        return _DEFAULT_COLUMNS
 
 
 @contextmanager
-def _conversation() -> Iterator[int]:
+def _open_terminal() -> Iterator[int]:
     """Open the controlling terminal, set for reading a line; afterwards it is as before, and holds nothing half typed."""
     # A description of its own: not blocking here must not make the shell's standard input not block.
     try:
@@ -200,7 +200,7 @@ def _conversation() -> Iterator[int]:
         before = termios.tcgetattr(terminal)
         # TCSANOW everywhere: the other modes wait for the output, which somebody may have stopped with Ctrl-S.
         try:
-            termios.tcsetattr(terminal, termios.TCSANOW, _asking(terminal))
+            termios.tcsetattr(terminal, termios.TCSANOW, _line_mode(terminal))
             yield terminal
         finally:
             termios.tcsetattr(terminal, termios.TCSANOW, before)
@@ -209,7 +209,7 @@ def _conversation() -> Iterator[int]:
         os.close(terminal)
 
 
-def _asking(terminal: int) -> list[Any]:
+def _line_mode(terminal: int) -> list[Any]:
     """Return the terminal's settings, changed so that it gives whole lines and Ctrl-C is a character that ends one.
 
     Not a signal that would end the program in the middle of a question: whoever asked is told (`Answer.interrupted`). This works
@@ -245,7 +245,7 @@ async def _write(terminal: int, text: str) -> None:
             rest = rest[os.write(terminal, rest) :]
         except BlockingIOError:  # slow, or stopped with Ctrl-S
             loop = asyncio.get_running_loop()
-            await _ready(terminal, loop.add_writer, loop.remove_writer)
+            await _wait_until_ready(terminal, loop.add_writer, loop.remove_writer)
 
 
 async def _read_line(terminal: int) -> bytes:
@@ -256,7 +256,7 @@ async def _read_line(terminal: int) -> bytes:
                 line = os.read(terminal, _MAX_LINE_BYTES)  # nothing at all: Ctrl-D
             except BlockingIOError:
                 loop = asyncio.get_running_loop()
-                await _ready(terminal, loop.add_reader, loop.remove_reader)
+                await _wait_until_ready(terminal, loop.add_reader, loop.remove_reader)
             except OSError:  # EIO: hung up
                 return b""
             else:
@@ -267,7 +267,7 @@ async def _read_line(terminal: int) -> bytes:
                 os.write(terminal, b"\n")
 
 
-async def _ready(
+async def _wait_until_ready(
     terminal: int, watch: Callable[[int, Callable[[], None]], None], forget: Callable[[int], bool]
 ) -> None:
     ready = asyncio.Event()

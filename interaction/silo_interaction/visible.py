@@ -14,7 +14,7 @@ _BLANK = frozenset(
 )
 """Characters of other categories that show nothing: fillers, the empty Braille cell, variation selectors."""
 
-_MOST_MARKS = 4
+_MAX_MARKS = 4
 """How many combining marks may sit on one letter. No script needs more; a pile of them paints over the lines around."""
 
 
@@ -25,7 +25,7 @@ def visible(text: str) -> str:
     for character in text:
         marks = marks + 1 if unicodedata.category(character) in {"Mn", "Me"} else 0
         # A mark at the very start would sit on whatever we wrote before the text.
-        hidden = _is_hidden(character) or marks > _MOST_MARKS or (marks and not shown)
+        hidden = _is_hidden(character) or marks > _MAX_MARKS or (marks and not shown)
         shown.append(f"<U+{ord(character):04X}>" if hidden else character)
     return "".join(shown)
 

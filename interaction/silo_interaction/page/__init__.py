@@ -20,8 +20,8 @@ from silo_interaction.board import Board
 from silo_interaction.page.sessions import Sessions
 
 if TYPE_CHECKING:
-    from silo_interaction.page.live import Live
-    from silo_interaction.page.server import Port, Serving
+    from silo_interaction.page.feed import BoardFeed
+    from silo_interaction.page.server import Port, ServerThread
 
 __all__ = ["Page"]
 
@@ -56,8 +56,8 @@ class Page:
         self._lock = threading.Lock()
         self._sessions = Sessions(life_s=session_s, now=now)
         self._port: Port | None = None
-        self._serving: Serving | None = None
-        self._live: Live | None = None
+        self._serving: ServerThread | None = None
+        self._feed: BoardFeed | None = None
 
     def start(self) -> str:
         """Listen, if it doesn't already, and return the address: `http://127.0.0.1:PORT`.
@@ -68,7 +68,7 @@ class Page:
             OSError, RuntimeError: there is no port to be had, or the thread did not come up.
         """
         with self._lock:
-            if self._serving is None or not self._serving.keep_on():
+            if self._serving is None or not self._serving.postpone_end():
                 self._serve()
             assert self._port is not None
             return f"http://127.0.0.1:{self._port.number}"
@@ -80,20 +80,20 @@ class Page:
     @property
     def has_session(self) -> bool:
         """Some browser is paired."""
-        return self._sessions.any
+        return self._sessions.has_any
 
     @property
     def has_viewer(self) -> bool:
         """Some paired browser has the page open right now."""
-        live = self._live
-        return live is not None and live.viewers > 0
+        feed = self._feed
+        return feed is not None and feed.viewers > 0
 
     def stop(self) -> None:
         """Stop listening, end all sessions, and give the port up. Returns when no thread and no connection is left."""
         with self._lock:
             if self._serving is not None:
                 self._serving.stop()
-            self._serving = self._live = None
+            self._serving = self._feed = None
             self._sessions.clear()
             if self._port is not None:
                 self._port.close()
@@ -102,9 +102,9 @@ class Page:
     def _serve(self) -> None:
         # Here, not above: FastAPI takes a third of a second to import, and most runs of a program never show the page.
         from silo_interaction.page.app import build_app
-        from silo_interaction.page.live import Live
+        from silo_interaction.page.feed import BoardFeed
         from silo_interaction.page.render import Renderer
-        from silo_interaction.page.server import Port, Serving
+        from silo_interaction.page.server import Port, ServerThread
 
         if self._serving is not None:
             self._serving.stop()
@@ -113,16 +113,16 @@ class Page:
         listening, is_same = self._port.listen()
         if not is_same:  # whoever has the old port now can have what browsers hold for it
             self._sessions.clear()
-        self._live = Live(self._board)
+        self._feed = BoardFeed(self._board)
         authority = f"127.0.0.1:{self._port.number}"
         app = build_app(
             self._board,
             self._sessions,
-            self._live,
+            self._feed,
             authority=authority,
             renderer=Renderer(self._product, self._code_from),
             now=self._now,
         )
-        serving = Serving(app, self._live, listening, self._port, linger_s=self._linger_s)
+        serving = ServerThread(app, self._feed, listening, self._port, linger_s=self._linger_s)
         serving.start()
         self._serving = serving

@@ -26,8 +26,8 @@ HEADERS = {
 }
 """On every answer, errors included."""
 
-_FRAMES = {"embed", "fencedframe", "frame", "iframe", "object"}
-_ONCE = {b"content-type", b"host", b"origin", b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site"}
+_FRAME_DESTINATIONS = {"embed", "fencedframe", "frame", "iframe", "object"}
+_SINGLE_HEADERS = {b"content-type", b"host", b"origin", b"sec-fetch-dest", b"sec-fetch-mode", b"sec-fetch-site"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def check(method: str, path: str, headers: Sequence[tuple[bytes, bytes]], author
     """
     seen: dict[bytes, str] = {}
     for name, value in headers:
-        if name in _ONCE:
+        if name in _SINGLE_HEADERS:
             if name in seen:
                 return Refusal(400, "This request says something twice", "Open the page again.")
             seen[name] = value.decode("latin-1")
@@ -72,7 +72,7 @@ def check(method: str, path: str, headers: Sequence[tuple[bytes, bytes]], author
         return Refusal(421, "This is not the address of this page", f"Open http://{authority}/ instead.")
     if method not in {"GET", "HEAD", "POST"}:
         return Refusal(405, "This method is not used here", "Open the page in a browser.")
-    if seen.get(b"sec-fetch-dest") in _FRAMES:
+    if seen.get(b"sec-fetch-dest") in _FRAME_DESTINATIONS:
         return Refusal(
             403, "This page does not open inside another one", f"Open http://{authority}/ in a tab of its own."
         )

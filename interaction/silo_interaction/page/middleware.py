@@ -8,13 +8,13 @@ from collections.abc import Callable
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from silo_interaction.page.feed import traceback_only
 from silo_interaction.page.guard import HEADERS, Refusal, check
-from silo_interaction.page.live import where
 
 logger = logging.getLogger(__name__)
 
 
-class Guarded:
+class GuardedApp:
     """An ASGI application that answers only what is fit to be answered."""
 
     def __init__(self, app: ASGIApp, refuse: Callable[[Refusal], ASGIApp], authority: str) -> None:
@@ -45,4 +45,4 @@ class Guarded:
             return
         except Exception as error:  # the end of a request; the routes have answered it
             # Neither what the error says nor the address: the one may hold what was typed in, the other holds the place.
-            logger.error("a request to the page failed: %s\n%s", type(error).__name__, where(error))
+            logger.error("a request to the page failed: %s\n%s", type(error).__name__, traceback_only(error))

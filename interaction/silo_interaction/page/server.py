@@ -13,17 +13,17 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from silo_interaction.page.live import POLL_S, Live
+from silo_interaction.page.feed import POLL_S, BoardFeed
 
 HOST = "127.0.0.1"
 
 _BACKLOG = 64
-_MOST_CONNECTIONS = 64
+_MAX_CONNECTIONS = 64
 """A browser opens six, and a person has one or two browsers."""
-_REQUEST_S = 10.0
+_REQUEST_TIMEOUT_S = 10.0
 """For so long a connection may send nothing, or half a request."""
-_PATIENCE_S = 20.0
-_GOODBYE_S = 1.0
+_START_TIMEOUT_S = 20.0
+_CLOSE_TIMEOUT_S = 1.0
 
 
 class Port:
@@ -70,12 +70,12 @@ class Port:
         return bound.dup()
 
 
-class Serving:
+class ServerThread:
     """One thread with one loop, which serves until `stop`, or until nothing has been waiting for long enough."""
 
-    def __init__(self, app: ASGIApp, live: Live, listening: socket.socket, port: Port, *, linger_s: float) -> None:
+    def __init__(self, app: ASGIApp, feed: BoardFeed, listening: socket.socket, port: Port, *, linger_s: float) -> None:
         """Serve this application on this duplicate of the port's socket; in the end it is closed, and the port paused."""
-        self._live = live
+        self._feed = feed
         self._socket = listening
         self._port = port
         self._linger_s = linger_s
@@ -90,11 +90,11 @@ class Serving:
     def start(self) -> None:
         """Return when it serves."""
         self._thread.start()
-        if not self._server.is_ready.wait(_PATIENCE_S) or self._failure is not None:
+        if not self._server.is_ready.wait(_START_TIMEOUT_S) or self._failure is not None:
             self.stop()
             raise RuntimeError("the approval page can't be served") from self._failure
 
-    def keep_on(self) -> bool:
+    def postpone_end(self) -> bool:
         """Put off the end by another while; false if it is too late for that."""
         with self._lock:
             self._wanted_at = time.monotonic()
@@ -129,23 +129,23 @@ class Serving:
         sweep = _Sweep(self._server)
         try:
             while not serving.done() and not self._is_over():
-                self._live.poll()
+                self._feed.poll()
                 sweep.close_slow_ones()
                 await asyncio.wait([serving, stopping], timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
             with self._lock:  # the loop is about to close, and a closed one can't be woken
                 self._stop = lambda: None
             stopping.cancel()
-            self._live.end()
+            self._feed.end()
             self._server.should_exit = True
-            loop.call_later(_GOODBYE_S, sweep.close_all)
+            loop.call_later(_CLOSE_TIMEOUT_S, sweep.close_all)
             await serving
             sweep.close_all()
             await asyncio.sleep(0)  # a transport closes its socket in the next round of the loop
 
     def _is_over(self) -> bool:
         with self._lock:
-            idle_s = min(self._live.idle_s, time.monotonic() - self._wanted_at)
+            idle_s = min(self._feed.idle_s, time.monotonic() - self._wanted_at)
             self._is_ending = self._is_ending or idle_s >= self._linger_s
             return self._is_ending
 
@@ -154,7 +154,7 @@ class _Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, unless there are too many: uvicorn's own limit answers those, without our headers."""
         super().connection_made(transport)
-        if len(self.connections) > _MOST_CONNECTIONS:
+        if len(self.connections) > _MAX_CONNECTIONS:
             transport.abort()
 
     def send_400_response(self, msg: str) -> None:
@@ -200,7 +200,7 @@ class _Sweep:
                 continue  # an answer is on its way; forms have a deadline of their own, and streams may stay
             seen_cycle, since = self._silent_since.get(connection, (cycle, now))
             silent[connection] = (cycle, since if seen_cycle is cycle else now)
-            if now - silent[connection][1] > _REQUEST_S:
+            if now - silent[connection][1] > _REQUEST_TIMEOUT_S:
                 connection.transport.abort()
         self._silent_since = silent
 

@@ -4,12 +4,12 @@ Codes and links are the board's; which request needs what is `silo_interaction.p
 
 A session is opened by two secrets that travel in different ways, and both must fit:
 
-- the *place*, a segment of the address: `/s/{place}/…`
-- the *token*, in a cookie whose path is that place.
+- the *path_secret*, a segment of the address: `/s/{path_secret}/…`
+- the *token*, in a cookie whose path is that path_secret.
 
 A cookie alone would not do. Cookies know no ports, and neither does SameSite: one for 127.0.0.1 with `Path=/` would be sent by the
-browser to every other server on 127.0.0.1, and an agent can run one and lead the person there. With the place as its path, the cookie
-goes only to addresses that start with a segment which nobody can guess. The place alone would not do either: addresses end up in
+browser to every other server on 127.0.0.1, and an agent can run one and lead the person there. With the path_secret as its path, the cookie
+goes only to addresses that start with a segment which nobody can guess. The path_secret alone would not do either: addresses end up in
 histories and screenshots.
 """
 
@@ -29,11 +29,11 @@ CODE_GUESSES, CODE_PERIOD_S = 10, 600.0
 """Wrong codes of all browsers together. A code has 40 bits: at this pace, guessing one that stands for 10 minutes succeeds once in
 10^11 tries. More would only help whoever guesses; a person who mistypes ten times can wait."""
 
-_PLACE_BYTES, _TOKEN_BYTES, _NAME_BYTES = 16, 32, 4
-_MOST_SESSIONS = 16
+_PATH_SECRET_BYTES, _COOKIE_SECRET_BYTES, _NAME_BYTES = 16, 32, 4
+_MAX_SESSIONS = 16
 """One person, some browsers and profiles. The oldest one goes."""
 _FORM_LIFE_S = 600.0
-_MOST_COOKIES = 8
+_MAX_COOKIES = 8
 """Other servers on 127.0.0.1 can add cookies of the same name for `Path=/`; so many are tried."""
 _CODE_SYMBOLS = 8
 _LOOKALIKES = str.maketrans("ILO", "110")  # Crockford's base 32 reads them so
@@ -45,23 +45,23 @@ class Session:
 
     Attributes:
         name: tells sessions apart; not secret.
-        place_hash, token_hash: SHA-256 of the two secrets.
+        path_secret_hash, cookie_secret_hash: SHA-256 of the two secrets.
         expires_at: seconds since the epoch.
     """
 
     name: str
-    place_hash: bytes
-    token_hash: bytes
+    path_secret_hash: bytes
+    cookie_secret_hash: bytes
     expires_at: float
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedSession:
     """A new session with its secrets, which are nowhere else after this."""
 
     session: Session
-    place: str
-    token: str
+    path_secret: str
+    cookie_secret: str
 
 
 class Sessions:
@@ -73,23 +73,26 @@ class Sessions:
         self._key = secrets.token_bytes(32)
         self._sessions: list[Session] = []
 
-    def open(self) -> Opened:
+    def open(self) -> OpenedSession:
         """Add a session. At most 16 are open; the oldest makes room."""
-        place, token = secrets.token_urlsafe(_PLACE_BYTES), secrets.token_urlsafe(_TOKEN_BYTES)
+        path_secret, cookie_secret = (
+            secrets.token_urlsafe(_PATH_SECRET_BYTES),
+            secrets.token_urlsafe(_COOKIE_SECRET_BYTES),
+        )
         expires_at = self._now() + self._life_s
-        session = Session(secrets.token_hex(_NAME_BYTES), _hash(place), _hash(token), expires_at)
-        self._sessions = [*self._live()[-(_MOST_SESSIONS - 1) :], session]
-        return Opened(session, place, token)
+        session = Session(secrets.token_hex(_NAME_BYTES), _hash(path_secret), _hash(cookie_secret), expires_at)
+        self._sessions = [*self._live()[-(_MAX_SESSIONS - 1) :], session]
+        return OpenedSession(session, path_secret, cookie_secret)
 
-    def find(self, place: str, tokens: Iterable[str]) -> Session | None:
-        """Return the session that the place and one of the tokens open. Takes the same time for any wrong pair."""
-        place_hash = _hash(place)
-        hashes = [_hash(token) for token in tokens][:_MOST_COOKIES]
+    def find(self, path_secret: str, cookie_secrets: Iterable[str]) -> Session | None:
+        """Return the session that the path_secret and one of the tokens open. Takes the same time for any wrong pair."""
+        path_secret_hash = _hash(path_secret)
+        hashes = [_hash(secret) for secret in cookie_secrets][:_MAX_COOKIES]
         found = None
         for session in self._live():
-            for token_hash in hashes:
-                fits = hmac.compare_digest(session.place_hash, place_hash) & hmac.compare_digest(
-                    session.token_hash, token_hash
+            for cookie_secret_hash in hashes:
+                fits = hmac.compare_digest(session.path_secret_hash, path_secret_hash) & hmac.compare_digest(
+                    session.cookie_secret_hash, cookie_secret_hash
                 )
                 found = session if fits else found
         return found
@@ -108,13 +111,13 @@ class Sessions:
         self._key = secrets.token_bytes(32)
 
     @property
-    def any(self) -> bool:
+    def has_any(self) -> bool:
         """At least one browser is paired."""
         return bool(self._live())
 
     def csrf(self, session: Session) -> str:
         """Return what a form of this session carries, and no other page can know."""
-        return self._sign(b"session", session.token_hash)
+        return self._sign(b"session", session.cookie_secret_hash)
 
     def is_csrf(self, session: Session, given: str) -> bool:
         """Tell if a form is of this session."""
@@ -139,7 +142,7 @@ class Sessions:
         return hmac.new(self._key, purpose + b"\0" + message, hashlib.sha256).hexdigest()
 
 
-class Limit:
+class RateLimit:
     """At most so many in so many seconds."""
 
     def __init__(self, most: int, period_s: float, now: Callable[[], float]) -> None:
@@ -161,7 +164,7 @@ class Limit:
         return int(left) + 1 if left > 0 else 0
 
 
-def normal_code(typed: str) -> str:
+def normalize_code(typed: str) -> str:
     """Return a pairing code as it is shown, `XXXX-XXXX`, from how a person typed it: any case, dashes and spaces anywhere.
 
     Crockford's base 32: I and L are read as 1, O as 0. What can't be a code comes back as an empty text.

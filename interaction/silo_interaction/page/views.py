@@ -51,7 +51,7 @@ class Argument:
 
 
 @dataclass(frozen=True)
-class Item:
+class QueueItem:
     """A question in the queue."""
 
     id: str
@@ -64,7 +64,7 @@ class Item:
     preview: Line
     arguments: str
     changes: str
-    wants: bool
+    wants_secret: bool
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Group:
     """Questions that are alike, oldest first. `title` is empty if they were given no name."""
 
     title: Line
-    items: tuple[Item, ...]
+    items: tuple[QueueItem, ...]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Detail:
 
 
 @dataclass(frozen=True)
-class Past:
+class EndedQuestion:
     """What became of a question."""
 
     id: str
@@ -128,7 +128,7 @@ def lines(text: str) -> Lines:
     return tuple(_segments(raw, shown) for raw, shown in zip(text.split("\n"), visible_lines(text), strict=True))
 
 
-def ordered(waiting: Sequence[PostedQuestion]) -> list[PostedQuestion]:
+def in_queue_order(waiting: Sequence[PostedQuestion]) -> list[PostedQuestion]:
     """Return questions as the queue shows them: groups next to each other, by their oldest question."""
     groups: dict[str, list[PostedQuestion]] = {}
     for number, posted in enumerate(waiting):
@@ -138,8 +138,8 @@ def ordered(waiting: Sequence[PostedQuestion]) -> list[PostedQuestion]:
 
 def queue(waiting: Sequence[PostedQuestion], now: float) -> tuple[Group, ...]:
     """Return the queue. Questions without a group stand in one that has no title."""
-    groups: dict[str, list[Item]] = {}
-    for posted in ordered(waiting):
+    groups: dict[str, list[QueueItem]] = {}
+    for posted in in_queue_order(waiting):
         groups.setdefault(posted.question.group, []).append(_item(posted, now))
     return tuple(Group(line(name), tuple(items)) for name, items in groups.items())
 
@@ -166,25 +166,29 @@ def detail(posted: PostedQuestion, now: float) -> Detail:
     )
 
 
-def waits(posted: PostedQuestion, now: float) -> bool:
+def is_waiting(posted: PostedQuestion, now: float) -> bool:
     """Tell if a question can still be answered; the board may not have noticed yet that its time is over."""
     return posted.state == "waiting" and posted.expires_at > now
 
 
-def past(posted: PostedQuestion, now: float) -> Past:
+def ended(posted: PostedQuestion, now: float) -> EndedQuestion:
     """Return what became of a question."""
-    state: QuestionState = "expired" if posted.state == "waiting" and not waits(posted, now) else posted.state
-    wants = posted.question.wanted is not None
+    state: QuestionState = "expired" if posted.state == "waiting" and not is_waiting(posted, now) else posted.state
+    wants_secret = posted.question.wanted is not None
     said: dict[QuestionState, str] = {
         "waiting": "is still waiting",
-        "approved": "was handed over" if wants else "was approved for a while" if posted.grace else "was approved once",
-        "denied": "was not given" if wants else "was denied",
+        "approved": "was handed over"
+        if wants_secret
+        else "was approved for a while"
+        if posted.grace
+        else "was approved once",
+        "denied": "was not given" if wants_secret else "was denied",
         "expired": "was not answered in time",
         "withdrawn": "was withdrawn by whoever asked",
     }
     at = f" at {_clock(posted.decided_at)}" if posted.decided_at is not None else ""
     title = posted.question.title
-    return Past(posted.id, line(title), visible(title), said[state] + at, state, line(posted.reason))
+    return EndedQuestion(posted.id, line(title), visible(title), said[state] + at, state, line(posted.reason))
 
 
 def duration(seconds: float) -> str:
@@ -196,7 +200,7 @@ def duration(seconds: float) -> str:
     return " ".join(words) or "0 seconds"
 
 
-def count(number: int, thing: str) -> str:
+def counted(number: int, thing: str) -> str:
     """Return `1 argument`, `1,024 arguments`."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
@@ -220,9 +224,9 @@ def _segments(raw: str, shown: str) -> Line:
     return (*segments, Segment(shown[start:], was_spelt)) if shown[start:] else tuple(segments)
 
 
-def _item(posted: PostedQuestion, now: float) -> Item:
+def _item(posted: PostedQuestion, now: float) -> QueueItem:
     question = posted.question
-    return Item(
+    return QueueItem(
         id=posted.id,
         title=line(question.title),
         who=line(question.who),
@@ -231,9 +235,9 @@ def _item(posted: PostedQuestion, now: float) -> Item:
         expires_at=int(posted.expires_at),
         left=duration(posted.expires_at - now),
         preview=line(_preview(question.arguments)),
-        arguments=count(len(question.arguments), "argument") if question.arguments else "",
-        changes=count(len(question.changes), "change") if question.changes else "",
-        wants=question.wanted is not None,
+        arguments=counted(len(question.arguments), "argument") if question.arguments else "",
+        changes=counted(len(question.changes), "change") if question.changes else "",
+        wants_secret=question.wanted is not None,
     )
 
 
@@ -256,7 +260,7 @@ def _argument(name: str, value: Json) -> Argument:
     is_text = isinstance(value, str) and "\n" in value
     text = value if isinstance(value, str) and is_text else json.dumps(value, ensure_ascii=False, indent=2)
     shown = lines(text)
-    size = f"{count(len(text), 'character')} in {count(len(shown), 'line')}, all shown"
+    size = f"{counted(len(text), 'character')} in {counted(len(shown), 'line')}, all shown"
     kind = "text, as it is" if is_text else "JSON"
     is_long = len(text) > _LONG_CHARS or len(shown) > _LONG_LINES
     return Argument(line(name), visible(name), kind, shown, size, is_long)

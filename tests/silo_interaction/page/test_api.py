@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from schemathesis.checks import CheckContext, not_a_server_error
 from silo_interaction import Question
 from silo_interaction.page.app import build_app
+from silo_interaction.page.feed import BoardFeed
 from silo_interaction.page.guard import HEADERS
-from silo_interaction.page.live import Live
 from silo_interaction.page.render import Renderer
 from silo_interaction.page.sessions import Sessions
 
@@ -46,7 +46,7 @@ def routes(board) -> dict:
     """The routes as FastAPI describes them. The page reads addresses and forms by itself, so what they hold is added by `described`."""
     sessions = Sessions(life_s=1, now=lambda: 0.0)
     renderer = Renderer("silo")
-    guarded = build_app(board, sessions, Live(board), authority="127.0.0.1:1", renderer=renderer, now=lambda: 0.0)
+    guarded = build_app(board, sessions, BoardFeed(board), authority="127.0.0.1:1", renderer=renderer, now=lambda: 0.0)
     return guarded.app.openapi()
 
 
@@ -113,7 +113,7 @@ def posted(board):
 
 def test_nothing_that_a_stranger_sends_breaks_the_page_or_shows_anything(board, page, person, posted):
     known = {
-        "place": [person.home.split("/")[2]],
+        "path_secret": [person.home.split("/")[2]],
         "question_id": [one.id for one in posted],
         "token": [board.new_link(posted[0])],
         "digest": [QUESTION.digest()],
@@ -134,7 +134,7 @@ def test_nothing_that_a_stranger_sends_breaks_the_page_or_shows_anything(board, 
 def test_nothing_that_a_paired_browser_sends_breaks_the_page(board, page, person, posted, read):
     fields = read(person.get(f"{person.home}q/{posted[0].id}").text).fields
     known = {
-        "place": [person.home.split("/")[2]],
+        "path_secret": [person.home.split("/")[2]],
         "question_id": [one.id for one in posted],
         "token": [board.new_link(one) for one in posted[:3]],
         "form": [read(person.get("/").text).fields["form"]],
@@ -146,12 +146,16 @@ def test_nothing_that_a_paired_browser_sends_breaks_the_page(board, page, person
         "name": ["page.css", "page.js", "icon.svg"],
     }
     description = routes(board)
-    del description["paths"]["/s/{place}/events"]["get"]  # never ends; `test_attacks` reads it
-    del description["paths"]["/s/{place}/leave"]  # would be the end of this
+    del description["paths"]["/s/{path_secret}/events"]["get"]  # never ends; `test_attacks` reads it
+    del description["paths"]["/s/{path_secret}/leave"]  # would be the end of this
     cookies = {cookie.name: cookie.value for cookie in person.client.cookies.jar}
     headers = {"Origin": page.start(), "Sec-Fetch-Site": "same-origin"}
     seen = attack(description, known, page.start(), cookies=cookies, headers=headers)
-    reached = {"GET /s/{place}/": 200, "GET /s/{place}/q/{question_id}": 200, "GET /s/{place}/follow/{token}": 303}
-    reached |= {"POST /pair": 303, "POST /s/{place}/q/{question_id}": 303, "HEAD /s/{place}/events": 200}
+    reached = {
+        "GET /s/{path_secret}/": 200,
+        "GET /s/{path_secret}/q/{question_id}": 200,
+        "GET /s/{path_secret}/follow/{token}": 303,
+    }
+    reached |= {"POST /pair": 303, "POST /s/{path_secret}/q/{question_id}": 303, "HEAD /s/{path_secret}/events": 200}
     assert set(seen) >= set(reached.items())
     assert board.answers

@@ -51,7 +51,7 @@ def posted(question: Question) -> PostedQuestion:
 def render_detail(question: Question) -> str:
     return RENDERER.html(
         "question.html",
-        place="PLACE",
+        path_secret="PATH_SECRET",
         csrf="CSRF",
         unpaired="",
         question=views.detail(posted(question), time.time()),
@@ -60,13 +60,15 @@ def render_detail(question: Question) -> str:
         after="",
         done=None,
         changed=False,
-        most_reason=500,
+        max_reason=500,
     )
 
 
 def render_queue(question: Question) -> str:
     groups = views.queue([posted(question)], time.time())
-    return RENDERER.html("queue.html", place="PLACE", csrf="CSRF", unpaired="", groups=groups, waiting=1, done=None)
+    return RENDERER.html(
+        "queue.html", path_secret="PATH_SECRET", csrf="CSRF", unpaired="", groups=groups, waiting=1, done=None
+    )
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -4,30 +4,30 @@
 "use strict";
 
 (() => {
-  const KEY = "place"; // in localStorage, which is for this origin only: not for other ports, unlike a cookie
-  const PLACE = /^[A-Za-z0-9_-]{16,64}$/;
+  const KEY = "path-secret"; // in localStorage, which is for this origin only: not for other ports, unlike a cookie
+  const PATH_SECRET = /^[A-Za-z0-9_-]{16,64}$/;
   const ARMED_AFTER_MS = 500; // nobody has read anything sooner; what comes before was meant for something else
   const AGAIN_MS = 3000;
-  const MOST_FOUND = 2000;
+  const MAX_FOUND = 2000;
   const YES = "button.approve";
 
-  const { place, unpaired } = document.body.dataset;
+  const { pathSecret, unpaired } = document.body.dataset;
   const main = () => document.querySelector("main");
   const button = (event) => event.target instanceof Element && event.target.closest(YES);
 
   // --- pairing ----------------------------------------------------------------------------------------------------
 
   const kept = localStorage.getItem(KEY);
-  if (place) {
-    localStorage.setItem(KEY, place);
+  if (pathSecret) {
+    localStorage.setItem(KEY, pathSecret);
   } else if (unpaired && kept === unpaired) {
     localStorage.removeItem(KEY);
-  } else if (kept && PLACE.test(kept) && !unpaired && !document.querySelector("[role=alert]")) {
+  } else if (kept && PATH_SECRET.test(kept) && !unpaired && !document.querySelector("[role=alert]")) {
     const link = location.pathname.match(/^\/q\/([A-Za-z0-9_-]+)$/);
     if (link) location.replace(`/s/${kept}/follow/${link[1]}`);
     else if (location.pathname === "/") location.replace(`/s/${kept}/`);
   }
-  if (!place) return;
+  if (!pathSecret) return;
 
   if (location.search) history.replaceState(null, "", location.pathname); // `?done=` was for this once
 
@@ -179,7 +179,7 @@
   };
   const listen = () => new Promise(() => {
     const open = () => {
-      const stream = new EventSource(`/s/${place}/events`);
+      const stream = new EventSource(`/s/${pathSecret}/events`);
       stream.addEventListener("board", (event) => {
         const ids = JSON.parse(event.data).waiting;
         channel.postMessage({ waiting: ids });
@@ -190,7 +190,7 @@
         channel.postMessage({ lost: true });
         stream.close();
         setTimeout(open, AGAIN_MS);
-        fetch(`/s/${place}/`, { method: "HEAD" }).then(
+        fetch(`/s/${pathSecret}/`, { method: "HEAD" }).then(
           ({ status }) => status === 404 && location.reload(), // not paired any more, and that page says so
           () => {}, // nobody listens
         );
@@ -226,7 +226,7 @@
       return [nodes[low][1], position - nodes[low][0]];
     };
     const found = [];
-    for (let at = hay.indexOf(needle); at >= 0 && found.length < MOST_FOUND; at = hay.indexOf(needle, at + needle.length)) {
+    for (let at = hay.indexOf(needle); at >= 0 && found.length < MAX_FOUND; at = hay.indexOf(needle, at + needle.length)) {
       const range = document.createRange();
       range.setStart(...spot(at));
       const [node, offset] = spot(at + needle.length - 1);
@@ -249,7 +249,7 @@
     const show = () => {
       const now = found[at];
       paint(found, now);
-      const more = found.length === MOST_FOUND ? "+" : "";
+      const more = found.length === MAX_FOUND ? "+" : "";
       output.textContent = !input.value ? "" : found.length ? `${at + 1} of ${found.length}${more}` : "not in it";
       if (!now) return;
       const box = now.getBoundingClientRect(), frame = value.getBoundingClientRect();

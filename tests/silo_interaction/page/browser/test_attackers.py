@@ -110,7 +110,7 @@ def test_an_agents_browser_with_every_link_sees_nothing_and_decides_nothing(read
     addresses += [f"{ready.home}follow/{token}" for token in tokens] + [f"{ready.home}q/{one.id}" for one in questions]
     for address in addresses:
         tab.goto(page.start() + address)
-        tab.evaluate("place => localStorage.setItem('place', place)", ready.home.split("/")[2])  # copied, too
+        tab.evaluate("secret => localStorage.setItem('path-secret', secret)", ready.home.split("/")[2])  # copied, too
         expect(tab.get_by_role("heading", level=1)).to_have_text("Pair this browser")
         assert SECRET_WORDS not in tab.content()
     send = """async ([path, fields]) => (await fetch(path, { method: "POST", body: new URLSearchParams(fields) })).status"""

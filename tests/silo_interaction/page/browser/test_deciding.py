@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 from silo_interaction import Answer, Question, WantedSecret
-from silo_interaction.page.forms import BY
+from silo_interaction.page.forms import DECIDED_BY
 
 CLOSE = Question(
     "Run github.close_issue",
@@ -104,13 +104,13 @@ def test_a_link_that_one_browser_followed_is_dead_in_another_one(ready, profiles
 @pytest.mark.parametrize(
     ("button", "answer", "notice"),
     [
-        ("Approve once", Answer(True, f"approved on {BY}"), "was approved once"),
+        ("Approve once", Answer(True, f"approved on {DECIDED_BY}"), "was approved once"),
         (
             "Approve, and the same call for 15 minutes",
-            Answer(True, f"approved on {BY} for 15 minutes", grace=True),
+            Answer(True, f"approved on {DECIDED_BY} for 15 minutes", grace=True),
             "was approved for a while",
         ),
-        ("Deny", Answer(False, f"declined on {BY}"), "was denied"),
+        ("Deny", Answer(False, f"declined on {DECIDED_BY}"), "was denied"),
     ],
 )
 def test_a_button_decides_what_it_says(ready, board, button, answer, notice):
@@ -119,7 +119,7 @@ def test_a_button_decides_what_it_says(ready, board, button, answer, notice):
     tab.get_by_role("button", name=button, exact=True).click()
     expect(tab.get_by_role("heading", level=1)).to_have_text("Nothing is waiting")
     expect(tab.locator(".done")).to_contain_text(notice)
-    assert board.answers == [(posted.id, answer, BY)]
+    assert board.answers == [(posted.id, answer, DECIDED_BY)]
 
 
 def test_a_no_takes_its_reason_along(ready, board):
@@ -128,7 +128,7 @@ def test_a_no_takes_its_reason_along(ready, board):
     tab.get_by_label("Why not?").fill("not this repository,\nuse acme/test")
     press(tab, "Deny with this reason")
     expect(tab.locator(".done")).to_contain_text("was denied")
-    assert said(board) == [Answer(False, f"declined on {BY}: not this repository, use acme/test")]
+    assert said(board) == [Answer(False, f"declined on {DECIDED_BY}: not this repository, use acme/test")]
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -139,7 +139,7 @@ def test_a_secret_is_handed_over_and_kept_only_if_the_person_says_so(ready, boar
         tab.get_by_label("Keep it in the vault of this machine").check()
     press(tab, "Hand it over")
     expect(tab.locator(".done")).to_contain_text("was handed over")
-    assert said(board) == [Answer(True, f"typed in on {BY}", value="ghp_é 1%+&=", keep=keep)]
+    assert said(board) == [Answer(True, f"typed in on {DECIDED_BY}", value="ghp_é 1%+&=", keep=keep)]
     assert "ghp_" not in tab.content()
 
 
@@ -161,7 +161,7 @@ def test_a_secret_can_be_refused(ready, board, reason):
         tab.get_by_label("Why not?").fill(reason)
     press(tab, "Don't give it, with this reason" if reason else re.compile("^Don't give it$"))
     expect(tab.locator(".done")).to_contain_text("was not given")
-    assert said(board) == [Answer(False, f"declined on {BY}" + (f": {reason}" if reason else ""))]
+    assert said(board) == [Answer(False, f"declined on {DECIDED_BY}" + (f": {reason}" if reason else ""))]
 
 
 def test_enter_in_an_empty_field_hands_nothing_over(ready, board):

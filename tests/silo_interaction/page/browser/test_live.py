@@ -86,7 +86,7 @@ def test_every_tab_is_told_through_one_stream(ready, board, page):
     board.post(CLOSE)
     for tab in tabs:
         expect(tab.get_by_role("link", name="Run github.close_issue")).to_be_visible()
-    assert page._live.viewers == 1
+    assert page._feed.viewers == 1
     first.close()  # the one that listened
     board.post(DELETE)
     for tab in tabs:

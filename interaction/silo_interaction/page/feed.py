@@ -16,16 +16,16 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 0.3
 """A person sees no delay below this."""
-MOST_STREAMS = 8
+MAX_STREAMS = 8
 """The script of the page shares one stream between all tabs of a browser, so this is enough for eight browsers."""
 
-_LOOK_S = 2.0
+_REREAD_S = 2.0
 """So often the questions are read though the version is the same: time runs out without anybody writing something down."""
 _HEARTBEAT_S = 10.0
 """Also how long a stream can outlive its session."""
 
 
-class Live:
+class BoardFeed:
     """The state of the board as open pages know it. Runs in the page's loop; only `viewers` may be read from other threads."""
 
     def __init__(self, board: Board) -> None:
@@ -52,13 +52,13 @@ class Live:
         """Look at the board, and wake the streams if the list of questions is another one."""
         try:
             version = self._board.version()
-            if version == self._version and time.monotonic() - self._looked_at < _LOOK_S:
+            if version == self._version and time.monotonic() - self._looked_at < _REREAD_S:
                 waiting = self._waiting
             else:
                 waiting = tuple(posted.id for posted in self._board.waiting())
                 self._looked_at = time.monotonic()
         except Exception as error:  # the board is the caller's, and one look that fails must not end the page
-            logger.error("the board can't be read: %s\n%s", type(error).__name__, where(error))
+            logger.error("the board can't be read: %s\n%s", type(error).__name__, traceback_only(error))
             self._busy_at = time.monotonic()  # something may be waiting
             return
         if waiting:
@@ -101,6 +101,6 @@ class Live:
         news.set()
 
 
-def where(error: BaseException) -> str:
+def traceback_only(error: BaseException) -> str:
     """Return where an error was raised, without what it says: that may hold what a person typed in."""
     return "".join(traceback.format_tb(error.__traceback__)).rstrip()
