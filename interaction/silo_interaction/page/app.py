@@ -1,7 +1,10 @@
-"""The routes of the page: who may ask for what. Headers: `guard`; forms: `forms`; looks: `views` and the templates.
+"""The routes of the page, and which requests each one accepts.
 
-Everything runs in the one loop of the page, the board's methods included: they take milliseconds, and as long as they run, no other
-request of the page does. So nothing changes between a check here and what it was made for, except on the board, which checks by itself.
+`guard` checks headers, `forms` reads forms, `views` and the templates decide how things look.
+
+Everything runs in the page's one event loop, including the board's methods, which take milliseconds and block all other
+requests meanwhile. So the page's state can't change between a check here and the action that relies on it. Only the
+board can change, and it checks again by itself.
 """
 
 from __future__ import annotations
@@ -32,25 +35,29 @@ from silo_interaction.page.sessions import (
 )
 
 _FAILURES, _FAILURE_PERIOD_S = 120, 60.0
-"""From here on a request that fails gets an answer that costs nothing. One that doesn't fail is never held up by those that do."""
+"""Beyond this limit, a failing request gets a bare response that costs nothing. Requests that succeed are never
+delayed."""
 _LINK_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
 
 _NOT_PAIRED = Refusal(
-    404, "This browser is not paired", "Pair it below, or go to the tab that is. What waits is in its list."
+    404, "This browser is not paired", "Pair it below, or go to the tab that is already paired and look at its list."
 )
 _DEAD_LINK = Refusal(
     410,
-    "This link leads nowhere",
-    "It may be too old, or opened in another browser already. What still waits is in the list.",
+    "This link does not work",
+    "It may be too old, or was already opened in another browser. The list shows all questions that still wait.",
 )
-_FORGED = Refusal(403, "This form is not of this page", "Nothing was decided. Open the page again, and decide there.")
+_FORGED = Refusal(
+    403, "This form does not belong to this page", "Nothing was decided. Open the page again, and decide there."
+)
 
 
 def build_app(
     board: Board, sessions: Sessions, feed: BoardFeed, *, authority: str, renderer: Renderer, now: Callable[[], float]
 ) -> GuardedApp:
     """Return the page as an ASGI application that answers only to this authority, e.g. `127.0.0.1:4711`."""
-    # FastAPI hands what comes in, forms and errors included, to whatever telemetry the process has set up; none of it may leave.
+    # FastAPI hands requests, forms and errors included, to any telemetry that the process has set up. None of it may
+    # leave this process.
     app = FastAPI(
         openapi_url=None,
         docs_url=None,
@@ -89,7 +96,7 @@ def build_app(
 
 
 class _Routes:
-    """What each address answers. A method for a route each; what they have in common stands below them."""
+    """The handlers, one method for each route; the methods that they share are below."""
 
     def __init__(
         self,
@@ -111,10 +118,10 @@ class _Routes:
         self._guesses = RateLimit(CODE_GUESSES, CODE_PERIOD_S, now)
         self._failures = RateLimit(_FAILURES, _FAILURE_PERIOD_S, now)
 
-    # --- for everybody ---------------------------------------------------------------------------------------------
+    # --- for every browser -------------------------------------------------------------------------------------------
 
     async def front(self, request: Request) -> Response:
-        """Show the pairing form, and nothing else. The board isn't even asked about the link: no answer depends on it."""
+        """Show only the pairing form. The board isn't asked about the link, so the response can't reveal anything."""
         return self._pairing(200, token=request.path_params.get("token", ""))
 
     async def static(self, request: Request) -> Response:
@@ -125,7 +132,7 @@ class _Routes:
         return Response(self._static[name], headers={"Content-Type": STATIC_TYPES[name]})
 
     async def pair(self, request: Request) -> Response:
-        """Take a code for a session."""
+        """Open a session for a pairing code."""
         form = await read_form(request)
         token = form.get("token", "")
         if not self._sessions.is_pairing_form(form.get("form", "")):
@@ -138,11 +145,12 @@ class _Routes:
         code = normalize_code(form.get("code", ""))
         if not (code and self._board.redeem(code)):
             self._guesses.add()
-            return self._pairing(403, token=token, problem="This code is wrong, used up or too old. Get a new one.")
+            return self._pairing(403, token=token, problem="This code is wrong, used or expired. Get a new one.")
         opened = self._sessions.open()
         home = f"/s/{opened.path_secret}/"
         response = RedirectResponse(f"{home}follow/{token}" if _LINK_TOKEN.fullmatch(token) else home, status_code=303)
-        # Path: see `sessions`. No `Secure`: there is no TLS on the loopback interface, and not every browser makes an exception.
+        # `sessions` explains the path. No `Secure`: the loopback interface has no TLS, and not every browser makes an
+        # exception for it.
         response.set_cookie(
             COOKIE,
             opened.cookie_secret,
@@ -153,10 +161,10 @@ class _Routes:
         )
         return response
 
-    # --- for paired browsers ---------------------------------------------------------------------------------------
+    # --- for paired browsers -----------------------------------------------------------------------------------------
 
     async def queue(self, request: Request) -> Response:
-        """Show everything that waits."""
+        """Show all waiting questions."""
         session, path_secret = self._session(request)
         waiting = self._board.waiting()
         groups = views.queue(waiting, self._now())
@@ -165,7 +173,7 @@ class _Routes:
         )
 
     async def question(self, request: Request) -> Response:
-        """Show one question, or what became of it."""
+        """Show one question, or how it ended."""
         session, path_secret = self._session(request)
         posted = self._board.get(request.path_params["question_id"])
         if posted is None or not views.is_waiting(posted, self._now()):
@@ -173,7 +181,7 @@ class _Routes:
         return self._detail(path_secret, session, posted, done=self._done(request))
 
     async def follow(self, request: Request) -> Response:
-        """Go to the question that a link leads to; the link is this session's from now on."""
+        """Go to the question of a link. From then on, the link works only for this session."""
         session, path_secret = self._session(request)
         token = request.path_params["token"]
         posted = self._board.follow(token, session.name) if _LINK_TOKEN.fullmatch(token) else None
@@ -182,7 +190,7 @@ class _Routes:
         return RedirectResponse(_address(path_secret, posted.id), status_code=303)
 
     async def events(self, request: Request) -> Response:
-        """Stream the news of the board."""
+        """Stream the changes of the board."""
         session, _ = self._session(request)
         if self._feed.viewers >= MAX_STREAMS:
             return Response(status_code=503, headers={"Retry-After": "10"})
@@ -192,7 +200,7 @@ class _Routes:
         return StreamingResponse(self._feed.stream(session, self._sessions.is_open), media_type=media_type)
 
     async def decide(self, request: Request) -> Response:
-        """Put an answer down."""
+        """Record an answer."""
         session, path_secret = self._session(request)
         form = await read_form(request)
         if not self._sessions.is_csrf(session, form.get("csrf", "")):
@@ -218,16 +226,16 @@ class _Routes:
         if not self._sessions.is_csrf(session, form.get("csrf", "")):
             raise Refused(_FORGED)
         self._sessions.close(session)
-        response = self._pairing(200, problem="This browser is not paired any more.", unpaired=path_secret)
+        response = self._pairing(200, problem="This browser is no longer paired.", unpaired=path_secret)
         response.delete_cookie(COOKIE, path=f"/s/{path_secret}/", httponly=True, samesite="strict")
         return response
 
-    # --- when something is not as it should be -----------------------------------------------------------------------
+    # --- failing requests --------------------------------------------------------------------------------------------
 
     def refuse(self, refusal: Refusal, *, home: str = "/") -> Response:
-        """Return the answer to a request that is refused. Past a limit it is a bare one."""
+        """Return the response to a refused request; beyond the limit, a bare one."""
         if wait_s := self._failures.wait_s:
-            return Response("Too many requests that fail.\n", 429, {"Retry-After": str(wait_s)}, "text/plain")
+            return Response("Too many failing requests.\n", 429, {"Retry-After": str(wait_s)}, "text/plain")
         self._failures.add()
         return self._notice(refusal, home=home)
 
@@ -241,11 +249,11 @@ class _Routes:
         if self._failures.wait_s:
             return self.refuse(error.refusal)
         self._failures.add()
-        # The same for a path_secret, a cookie, a question and a link that exist and that don't.
+        # The response must not tell whether the path secret, the cookie, the question or the link exists.
         return self._pairing(404, token=token, problem=error.refusal.title + ".", unpaired=path_secret)
 
     async def no_route(self, request: Request, error: Exception) -> Response:
-        """Answer a request to an address that there isn't, or by a method that it hasn't."""
+        """Answer a request to an unknown address, or with a method that the address doesn't support."""
         assert isinstance(error, HTTPException)
         if error.status_code == 405:
             return self.refuse(Refusal(405, "This method is not used here", "Open the page in a browser."))
@@ -254,13 +262,11 @@ class _Routes:
     async def failed(self, request: Request, error: Exception) -> Response:
         """Answer a request that ran into a bug."""
         return self._notice(
-            Refusal(
-                500, "Something went wrong here", "Load the page again, and look whether the question still waits."
-            ),
+            Refusal(500, "Something went wrong", "Load the page again, and see whether the question still waits."),
             home="/",
         )
 
-    # --- what they have in common --------------------------------------------------------------------------------------
+    # --- shared by the handlers --------------------------------------------------------------------------------------
 
     def _session(self, request: Request) -> tuple[Session, str]:
         path_secret = request.path_params["path_secret"]
@@ -270,14 +276,14 @@ class _Routes:
         return session, path_secret
 
     def _next(self, path_secret: str, decided: PostedQuestion) -> str:
-        """Return where to go after a decision: the next question, one of the same kind first; else the empty list."""
+        """Return where to go after a decision: the next question, first of the same group, or the empty list."""
         waiting = [posted for posted in views.in_queue_order(self._board.waiting()) if posted.id != decided.id]
         alike = [posted for posted in waiting if posted.question.group == decided.question.group]
         target = _address(path_secret, (alike or waiting)[0].id) if waiting else f"/s/{path_secret}/"
         return f"{target}?done={quote(decided.id, safe='')}"
 
     def _done(self, request: Request) -> views.EndedQuestion | None:
-        """Return what was decided just now. The address only names the question; what became of it is the board's to say."""
+        """Return the question that was decided just now. The address only names it; its state comes from the board."""
         posted = self._board.get(request.query_params["done"]) if "done" in request.query_params else None
         return None if posted is None or views.is_waiting(posted, self._now()) else views.ended(posted, self._now())
 
@@ -313,14 +319,14 @@ class _Routes:
     def _gone(self, path_secret: str, session: Session, posted: PostedQuestion | None, *, tried: bool) -> HTMLResponse:
         waiting = self._board.waiting()
         hint = "What you pressed just now decided nothing." if tried else ""
-        if posted is None and not tried:  # else the page tells what became of it
-            hint = "It was answered, or its time is over."
+        if posted is None and not tried:  # otherwise the page shows how the question ended
+            hint = "It was answered, or it expired."
         return self._page(
             "notice.html",
             path_secret,
             session,
             status=410,
-            heading="This question is not waiting any more",
+            heading="This question no longer waits",
             hint=hint,
             ended=None if posted is None else views.ended(posted, self._now()),
             home=f"/s/{path_secret}/",
@@ -366,7 +372,10 @@ class _Routes:
 
 
 def _cookies(headers: Iterable[str]) -> list[str]:
-    """Return all values of our cookie: another server on this machine can have set one of the same name, and must not hide ours."""
+    """Return all values of our cookie.
+
+    Another server on this machine can set a cookie of the same name, and that must not hide ours.
+    """
     values = []
     for pair in ";".join(headers).split(";"):
         name, _, value = pair.strip().partition("=")

@@ -1,6 +1,6 @@
-"""From questions to what the templates show, with nothing left out and everything odd spelt out. Pure; HTML is the templates'.
+"""Prepare questions for the templates: complete, with every unusual character spelt out. Pure.
 
-Text goes out as segments that the templates escape one by one; nothing here makes markup.
+The templates make all of the HTML. Text is passed on as segments that they escape one by one.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from silo_interaction.question import Json, WantedSecret
 from silo_interaction.visible import visible, visible_lines
 
 _LONG_CHARS, _LONG_LINES = 800, 12
-"""From here on a value gets a region that scrolls and a search box: about what a screen holds beside the rest."""
+"""A longer value gets a region that scrolls and a search box; about what fits on a screen beside the rest."""
 
 _PREVIEW_CHARS = 100
-"""Enough to tell two questions of a kind apart. Nobody decides by it: the buttons are where everything is shown."""
+"""Enough to tell two similar questions apart. To decide, a person opens the page that shows the whole question."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of text; `is_spelt` if it stands for characters that can't be seen."""
+    """A piece of text; `is_spelt` if it spells out characters that can't be seen."""
 
     text: str
     is_spelt: bool
@@ -35,11 +35,13 @@ Lines = tuple[Line, ...]
 
 @dataclass(frozen=True)
 class Argument:
-    """A value that will be used, whole.
+    """An argument of the call, with its whole value.
 
     Attributes:
-        name: as a line; `label` is the same as plain text.
-        size: in words, and that nothing is missing.
+        name: as a line.
+        label: the name as plain text.
+        kind: how the value is shown: as text or as JSON.
+        size: in words, and that everything is shown.
     """
 
     name: Line
@@ -69,7 +71,7 @@ class QueueItem:
 
 @dataclass(frozen=True)
 class Group:
-    """Questions that are alike, oldest first. `title` is empty if they were given no name."""
+    """Questions of one group, oldest first. `title` is empty for questions without a group."""
 
     title: Line
     items: tuple[QueueItem, ...]
@@ -77,7 +79,7 @@ class Group:
 
 @dataclass(frozen=True)
 class WantedView:
-    """A secret to type in."""
+    """A secret to type in, for the templates."""
 
     name: Line
     label: str
@@ -87,7 +89,7 @@ class WantedView:
 
 @dataclass(frozen=True)
 class Detail:
-    """One question, whole."""
+    """One question with all that it says, for the templates."""
 
     id: str
     digest: str
@@ -108,7 +110,7 @@ class Detail:
 
 @dataclass(frozen=True)
 class EndedQuestion:
-    """What became of a question."""
+    """A question that no longer waits, and how it ended."""
 
     id: str
     title: Line
@@ -119,17 +121,17 @@ class EndedQuestion:
 
 
 def line(text: str) -> Line:
-    """Return a text as one line: line breaks are spelt out, too."""
+    """Return a text as one line, in which line breaks are spelt out."""
     return _segments(text, visible(text))
 
 
 def lines(text: str) -> Lines:
-    """Return a text as lines; at least one."""
+    """Return a text as one or more lines."""
     return tuple(_segments(raw, shown) for raw, shown in zip(text.split("\n"), visible_lines(text), strict=True))
 
 
 def in_queue_order(waiting: Sequence[PostedQuestion]) -> list[PostedQuestion]:
-    """Return questions as the queue shows them: groups next to each other, by their oldest question."""
+    """Return questions in the order of the queue: group by group, the group with the oldest question first."""
     groups: dict[str, list[PostedQuestion]] = {}
     for number, posted in enumerate(waiting):
         groups.setdefault(posted.question.group or f"\0{number}", []).append(posted)
@@ -137,7 +139,7 @@ def in_queue_order(waiting: Sequence[PostedQuestion]) -> list[PostedQuestion]:
 
 
 def queue(waiting: Sequence[PostedQuestion], now: float) -> tuple[Group, ...]:
-    """Return the queue. Questions without a group stand in one that has no title."""
+    """Return the queue. Questions without a group are in a group without a title."""
     groups: dict[str, list[QueueItem]] = {}
     for posted in in_queue_order(waiting):
         groups.setdefault(posted.question.group, []).append(_item(posted, now))
@@ -145,7 +147,7 @@ def queue(waiting: Sequence[PostedQuestion], now: float) -> tuple[Group, ...]:
 
 
 def detail(posted: PostedQuestion, now: float) -> Detail:
-    """Return one question with all that it says."""
+    """Prepare one question with all that it says."""
     question = posted.question
     return Detail(
         id=posted.id,
@@ -167,12 +169,12 @@ def detail(posted: PostedQuestion, now: float) -> Detail:
 
 
 def is_waiting(posted: PostedQuestion, now: float) -> bool:
-    """Tell if a question can still be answered; the board may not have noticed yet that its time is over."""
+    """Tell whether a question can still be answered; the board may not have noticed yet that it expired."""
     return posted.state == "waiting" and posted.expires_at > now
 
 
 def ended(posted: PostedQuestion, now: float) -> EndedQuestion:
-    """Return what became of a question."""
+    """Describe how a question ended."""
     state: QuestionState = "expired" if posted.state == "waiting" and not is_waiting(posted, now) else posted.state
     wants_secret = posted.question.wanted is not None
     said: dict[QuestionState, str] = {
@@ -184,7 +186,7 @@ def ended(posted: PostedQuestion, now: float) -> EndedQuestion:
         else "was approved once",
         "denied": "was not given" if wants_secret else "was denied",
         "expired": "was not answered in time",
-        "withdrawn": "was withdrawn by whoever asked",
+        "withdrawn": "was withdrawn by the program that asked",
     }
     at = f" at {_clock(posted.decided_at)}" if posted.decided_at is not None else ""
     title = posted.question.title
@@ -192,7 +194,7 @@ def ended(posted: PostedQuestion, now: float) -> EndedQuestion:
 
 
 def duration(seconds: float) -> str:
-    """Return a time span in words, to the second below an hour."""
+    """Return a time span in words, exact to the second below an hour."""
     whole = max(0, int(seconds))
     hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
     parts = [(hours, "hour"), (minutes, "minute"), (0 if hours else rest, "second")]
@@ -206,10 +208,11 @@ def counted(number: int, thing: str) -> str:
 
 
 def _segments(raw: str, shown: str) -> Line:
-    """Split what `visible` made of a text into what it left alone and what it spelt out.
+    """Split the output of `visible` into the parts that it left alone and the parts that it spelt out.
 
-    Not by looking for `<U+…>` in it: a stranger can write that, too, and it must not look as if we had. `visible` goes character by
-    character, and a spelt one never begins with itself (`<` can be seen), so the two texts can be read side by side.
+    A search for `<U+…>` would not do: untrusted text can contain that literally, and must not be marked as ours.
+    `visible` works character by character, and what it spells out never starts with the character itself (`<` is
+    visible), so the two texts can be compared side by side.
     """
     segments: list[Segment] = []
     at = start = 0
@@ -242,7 +245,7 @@ def _item(posted: PostedQuestion, now: float) -> QueueItem:
 
 
 def _preview(arguments: Sequence[tuple[str, Json]]) -> str:
-    """Return how the arguments begin; of a large one no more is looked at than is shown."""
+    """Return the start of the arguments, without reading more of a large one than is shown."""
     text = ""
     for name, value in arguments:
         text += f"{', ' if text else ''}{name[:_PREVIEW_CHARS]}: "
@@ -255,8 +258,8 @@ def _preview(arguments: Sequence[tuple[str, Json]]) -> str:
 
 
 def _argument(name: str, value: Json) -> Argument:
-    # A text of several lines is shown as these lines: as JSON it would be one line full of \n that nobody reads. What it is stands
-    # beside it, so that it can't pass for JSON.
+    # Text of several lines is shown as these lines, because as JSON it would be one unreadable line full of \n. The
+    # kind is shown beside it, so that the text can't pass for JSON.
     is_text = isinstance(value, str) and "\n" in value
     text = value if isinstance(value, str) and is_text else json.dumps(value, ensure_ascii=False, indent=2)
     shown = lines(text)
@@ -274,5 +277,5 @@ def _wanted(wanted: WantedSecret | None) -> WantedView | None:
 
 
 def _clock(at: float) -> str:
-    """Return a time of day: the browser is on this machine, and so in its time zone."""
+    """Return the time of day in this machine's time zone, which is also the browser's."""
     return datetime.fromtimestamp(at, tz=UTC).astimezone().strftime("%H:%M:%S")

@@ -1,4 +1,4 @@
-"""What a person sees: everything, in a form that can't pass for something else, and what came of what they pressed."""
+"""What a person sees: the whole question, in a form that can't pass for something else, and the result of a button."""
 
 import json
 import time
@@ -168,7 +168,7 @@ def test_durations_read_like_this(seconds, words):
     assert views.duration(seconds) == words
 
 
-# --- going through them -------------------------------------------------------------------------------------------------
+# --- going through them -----------------------------------------------------------------------------------------------
 
 
 def test_the_list_groups_what_is_alike_and_names_each_question(board, person, read):

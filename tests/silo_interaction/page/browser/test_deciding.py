@@ -1,4 +1,4 @@
-"""A person pairs a browser and decides, in Chromium: one tab, and nothing in the way. What happens meanwhile: `test_live`."""
+"""A person pairs a browser and decides, in one tab of Chromium. `test_live` tests what changes while a page is open."""
 
 import re
 
@@ -32,7 +32,7 @@ def said(board):
     return [answer for _, answer, _ in board.answers]
 
 
-# --- pairing ------------------------------------------------------------------------------------------------------------
+# --- pairing ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_code_typed_in_lower_case_and_with_spaces_pairs_the_browser(profile, board):
@@ -47,7 +47,7 @@ def test_a_wrong_code_pairs_nothing_and_says_so(profile, board):
     tab = profile.tab("/")
     tab.get_by_label("Code").fill("0000-0000")
     press(tab, "Pair")
-    expect(tab.get_by_role("alert")).to_contain_text("This code is wrong, used up or too old. Get a new one.")
+    expect(tab.get_by_role("alert")).to_contain_text("This code is wrong, used or expired. Get a new one.")
     expect(tab.get_by_label("Code")).to_be_focused()
     expect(tab.locator("body")).not_to_contain_text("github")
     assert profile.context.cookies() == []
@@ -57,7 +57,7 @@ def test_a_browser_that_signed_out_sees_the_pairing_form_and_a_new_code_pairs_it
     board.post(CLOSE)
     tab = ready.tab(ready.home)
     press(tab, "Sign out")
-    expect(tab.get_by_role("alert")).to_contain_text("This browser is not paired any more.")
+    expect(tab.get_by_role("alert")).to_contain_text("This browser is no longer paired.")
     assert ready.context.cookies() == []
     again = ready.tab("/")
     expect(again.get_by_label("Code")).to_be_focused()
@@ -93,12 +93,12 @@ def test_a_link_that_one_browser_followed_is_dead_in_another_one(ready, profiles
     other.pair(board.new_code())
     tab = other.tab()
     tab.goto(link)
-    expect(tab.get_by_role("heading", level=1)).to_have_text("This link leads nowhere")
-    tab.get_by_role("link", name="See what waits").click()
+    expect(tab.get_by_role("heading", level=1)).to_have_text("This link does not work")
+    tab.get_by_role("link", name="See waiting questions").click()
     expect(tab.get_by_role("link", name="Run github.close_issue")).to_be_visible()
 
 
-# --- deciding -----------------------------------------------------------------------------------------------------------
+# --- deciding ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_going_back_after_a_decision_shows_that_it_is_made_and_sending_it_again_
     press(tab, "Approve once")
     expect(tab.locator(".done")).to_contain_text("was approved once")
     tab.go_back()
-    expect(tab.get_by_role("heading", level=1)).to_have_text("This question is not waiting any more")
+    expect(tab.get_by_role("heading", level=1)).to_have_text("This question no longer waits")
     expect(tab.get_by_role("button", name=re.compile("Approve|Deny"))).to_have_count(0)
     send = """async ([path, fields]) => {
         const answer = await fetch(path, { method: "POST", body: new URLSearchParams(fields) });
@@ -223,7 +223,7 @@ def test_of_a_hundred_questions_a_decision_lands_on_the_one_that_was_shown(ready
     assert {one.id for one in board.waiting()} == posted.keys() - decided.keys()
 
 
-# --- without JavaScript -------------------------------------------------------------------------------------------------
+# --- without JavaScript -----------------------------------------------------------------------------------------------
 
 
 def test_without_javascript_a_person_pairs_reads_the_list_and_decides(profiles, board):
