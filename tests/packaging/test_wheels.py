@@ -1,4 +1,4 @@
-"""What is shipped: the three wheels, their contents, and what they do in an environment that has nothing else."""
+"""The three wheels: their contents, and how they work in an environment that holds nothing else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = ("silo_runtime", "silo_vault", "silo_interaction")
 
 
 def environ(**more: str) -> dict[str, str]:
-    """Of this environment, what uv needs to know of indexes; its cache is kept between runs."""
+    """Return the variables that tell uv which package indexes to use, and a cache that is kept between runs."""
     passed = {name: value for name, value in os.environ.items() if name.startswith(("UV_", "SSL_CERT_"))}
     cache = str(REPOSITORY / ".cache" / "uv")
     return {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **passed, "UV_CACHE_DIR": cache, **more}

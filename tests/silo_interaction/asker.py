@@ -1,4 +1,4 @@
-"""Ask one question at the terminal and report on stdout; `test_terminal.py` runs this as the process under the terminal."""
+"""Ask one question at the terminal and report on stdout; `test_terminal.py` runs this under a pseudo-terminal."""
 
 import asyncio
 import fcntl
@@ -8,7 +8,7 @@ import sys
 import termios
 import threading
 
-from silo_interaction import InteractionError, Question, TerminalChannel, Wanted
+from silo_interaction import InteractionError, Question, TerminalChannel, WantedSecret
 
 
 async def ask(spec: dict) -> dict:
@@ -19,7 +19,7 @@ async def ask(spec: dict) -> dict:
         tuple((a, b) for a, b in spec["facts"]),
         spec["danger"],
         grace_s=spec["grace_s"],
-        wanted=Wanted(**spec["wanted"]) if spec["wanted"] else None,
+        wanted=WantedSecret(**spec["wanted"]) if spec["wanted"] else None,
     )
     try:
         answers = await asyncio.gather(

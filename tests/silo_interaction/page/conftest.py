@@ -1,4 +1,4 @@
-"""A board in memory, the page that shows it on the loopback interface, and browsers as a person and an attacker use them."""
+"""A board in memory, the page that shows it on the loopback interface, and the browsers of a person and an attacker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 
 import httpx
 import pytest
-from silo_interaction import Answer, Outcome, Posted, Question
+from silo_interaction import Answer, DecideOutcome, PostedQuestion, Question
 from silo_interaction.page import Page
 
 PATIENCE_S = 10.0
@@ -20,7 +20,7 @@ CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 class MemoryBoard:
-    """`Board`, whole, in memory."""
+    """A complete `Board` in memory."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -33,7 +33,7 @@ class MemoryBoard:
             self._clear()
 
     def _clear(self) -> None:
-        self._questions: dict[str, Posted] = {}
+        self._questions: dict[str, PostedQuestion] = {}
         self._links: dict[str, tuple[str, str | None]] = {}
         self._codes: set[str] = set()
         self._version += 1
@@ -43,15 +43,15 @@ class MemoryBoard:
 
     # --- what a program does
 
-    def post(self, question: Question, *, stands_s: float = 300.0) -> Posted:
+    def post(self, question: Question, *, stands_s: float = 300.0) -> PostedQuestion:
         now = self._now()
-        posted = Posted(secrets.token_hex(8), question, question.digest(), now, now + stands_s)
+        posted = PostedQuestion(secrets.token_hex(8), question, question.digest(), now, now + stands_s)
         with self._lock:
             self._questions[posted.id] = posted
             self._version += 1
         return posted
 
-    def new_link(self, posted: Posted) -> str:
+    def new_link(self, posted: PostedQuestion) -> str:
         token = secrets.token_urlsafe(24)
         with self._lock:
             self._links[token] = (posted.id, None)
@@ -64,23 +64,23 @@ class MemoryBoard:
             self._codes.add(code)
         return code
 
-    def put(self, posted: Posted) -> None:
+    def put(self, posted: PostedQuestion) -> None:
         with self._lock:
             self._questions[posted.id] = posted
             self._version += 1
 
     # --- `Board`
 
-    def waiting(self) -> Sequence[Posted]:
+    def waiting(self) -> Sequence[PostedQuestion]:
         with self._lock:
             now = self._now()
             return [one for one in self._questions.values() if one.state == "waiting" and one.expires_at > now]
 
-    def get(self, question_id: str) -> Posted | None:
+    def get(self, question_id: str) -> PostedQuestion | None:
         with self._lock:
             return self._questions.get(question_id)
 
-    def follow(self, token: str, session: str) -> Posted | None:
+    def follow(self, token: str, session: str) -> PostedQuestion | None:
         with self._lock:
             question_id, bound = self._links.get(token, ("", None))
             if bound not in {None, session} or question_id not in self._questions:
@@ -88,7 +88,7 @@ class MemoryBoard:
             self._links[token] = (question_id, session)
             return self._questions[question_id]
 
-    def decide(self, question_id: str, digest: str, answer: Answer, *, by: str) -> Outcome:
+    def decide(self, question_id: str, digest: str, answer: Answer, *, by: str) -> DecideOutcome:
         if self.is_broken:
             raise ValueError(f"can't keep {answer.value}")
         with self._lock:
@@ -121,7 +121,7 @@ class MemoryBoard:
 
 
 class Read(HTMLParser):
-    """What a browser makes of a page: its text, its elements, and the fields of its forms."""
+    """A page as a browser parses it: its text, its elements, and the hidden fields of its forms."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -147,7 +147,7 @@ class Read(HTMLParser):
 
 
 class Browser:
-    """An HTTP client with cookies that sends what a browser sends."""
+    """An HTTP client with cookies that sends the headers of a browser."""
 
     def __init__(self, base: str) -> None:
         self.base = base
@@ -169,13 +169,13 @@ class Browser:
             self.home = re.match(r"/s/[^/]+/", answer.headers["location"])[0]
         return answer
 
-    def open(self, posted: Posted) -> Read:
+    def open(self, posted: PostedQuestion) -> Read:
         answer = self.get(f"{self.home}q/{posted.id}")
         assert answer.status_code == 200, answer.text
         return Read(answer.text)
 
     def decide(
-        self, posted: Posted, choice: str, headers: dict[str, str] | None = None, **fields: str
+        self, posted: PostedQuestion, choice: str, headers: dict[str, str] | None = None, **fields: str
     ) -> httpx.Response:
         hidden = self.open(posted).fields
         form = {"csrf": hidden["csrf"], "digest": hidden["digest"], "choice": choice} | fields
@@ -187,7 +187,7 @@ def _named(headers: dict[str, str]) -> dict[str, str]:
 
 
 class Clock:
-    """The time, and as much later as a test wants it to be."""
+    """The current time, which a test can move ahead."""
 
     def __init__(self) -> None:
         self.ahead_s = 0.0
@@ -198,7 +198,7 @@ class Clock:
 
 @pytest.fixture(scope="module")
 def _shown() -> Iterator[tuple[MemoryBoard, Clock, Page]]:
-    """One page for all tests of a file: to start and stop one takes longer than most of them."""
+    """One page for all tests of a file, because starting and stopping it takes longer than most tests."""
     clock = Clock()
     board = MemoryBoard(clock)
     page = Page(board, now=clock)
@@ -208,7 +208,7 @@ def _shown() -> Iterator[tuple[MemoryBoard, Clock, Page]]:
 
 @pytest.fixture
 def clock(_shown) -> Clock:
-    """The page's clock, a day after the test before: no session, no wrong code and no failure of that counts any more."""
+    """The page's clock, a day after the previous test: its sessions, wrong codes and failures no longer count."""
     _shown[1].ahead_s += 24 * 3600
     return _shown[1]
 
@@ -264,7 +264,7 @@ def read() -> Callable[[str], Read]:
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], bool]], None]:
-    """Wait until something is so, bounded."""
+    """Wait until a condition holds, for a limited time."""
 
     def wait(holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_S

@@ -1,4 +1,4 @@
-"""`Page`: when it listens, what it keeps, and that nothing of it is left when it stops."""
+"""`Page`: when it listens, what it keeps, and that it leaves nothing behind when it stops."""
 
 import errno
 import gc
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from silo_interaction import Posted, Question
+from silo_interaction import PostedQuestion, Question
 from silo_interaction.page import Page
 from silo_interaction.page.server import Port
 
@@ -21,7 +21,7 @@ LINGER_S = 0.4
 
 @pytest.fixture
 def brief(board, clock):
-    """A page that does not linger for long."""
+    """A page that stops soon after nothing waits any more."""
     page = Page(board, linger_s=LINGER_S, now=clock)
     yield page
     page.stop()
@@ -93,7 +93,7 @@ def open_sockets() -> int:
     for entry in Path("/proc/self/fd").iterdir():
         try:
             count += str(entry.readlink()).startswith("socket:")
-        except OSError:  # the one that listed the folder
+        except OSError:  # the descriptor with which the folder was listed
             continue
     return count
 
@@ -118,17 +118,17 @@ def test_it_goes_on_to_listen_while_something_waits(brief, board, until):
     while time.monotonic() < deadline:
         assert is_listening(port)
         pause.wait(0.05)
-    board.put(Posted(posted.id, posted.question, posted.digest, 0, 0, state="withdrawn"))
+    board.put(PostedQuestion(posted.id, posted.question, posted.digest, 0, 0, state="withdrawn"))
     until(lambda: not is_listening(port))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
 @pytest.mark.parametrize("options", [(), ("SO_REUSEADDR",), ("SO_REUSEPORT",), ("SO_REUSEADDR", "SO_REUSEPORT")])
 def test_nobody_else_gets_the_port_neither_while_it_listens_nor_while_it_does_not(host, options):
-    """Whoever listens where the page was would get its cookies. All of these are the same user's, as an agent's would be."""
+    """A program that listens where the page was would get its cookies. Like an agent, the test is the same user's."""
     port = Port()
     listening, _ = port.listen()
-    use_once(listening, port.number)  # leaves a connection in TIME_WAIT, which is where rebinding goes wrong
+    use_once(listening, port.number)  # leaves a connection in TIME_WAIT, which can make rebinding fail
     try:
         with pytest.raises(OSError, match=os.strerror(errno.EADDRINUSE)):
             take(host, port.number, options)
