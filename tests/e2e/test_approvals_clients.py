@@ -20,17 +20,9 @@ from mcp.types import ElicitResult
 
 HERE = Path(__file__).parent
 SERVER = HERE.parent / "silo" / "server" / "asking_server.py"
-INSTALL = HERE / "ts-client" / "install.py"
 
 MODERN, HANDSHAKE = "2026-07-28", "2025-11-25"
 LINK = re.compile(r"http://127\.0\.0\.1:9/ask/(\w+)")
-
-
-@pytest.fixture(scope="session")
-def ts_client() -> Path:
-    """The folder of the installed clients; the first run downloads them."""
-    done = subprocess.run([sys.executable, str(INSTALL)], stdout=subprocess.PIPE, text=True, timeout=300, check=True)
-    return Path(done.stdout.strip())
 
 
 class Driven:

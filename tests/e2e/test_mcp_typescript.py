@@ -7,19 +7,8 @@ import json
 import os
 import platform
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-INSTALL = Path(__file__).parent / "ts-client" / "install.py"
-
-
-@pytest.fixture(scope="session")
-def ts_client() -> Path:
-    """The folder of the installed client; the first run downloads it."""
-    done = subprocess.run([sys.executable, str(INSTALL)], stdout=subprocess.PIPE, text=True, timeout=300, check=True)
-    return Path(done.stdout.strip())
 
 
 @pytest.fixture

@@ -6,19 +6,7 @@ import base64
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
-
-import pytest
-
-INSTALL = Path(__file__).parents[2] / "e2e" / "ts-client" / "install.py"
-
-
-@pytest.fixture(scope="session")
-def ts_client() -> Path:
-    """The folder of the installed client; the first run downloads it."""
-    done = subprocess.run([sys.executable, str(INSTALL)], stdout=subprocess.PIPE, text=True, timeout=300, check=True)
-    return Path(done.stdout.strip())
 
 
 def drive(ts_client: Path, command: list[str], *steps: dict) -> dict:
