@@ -43,6 +43,7 @@ from silo.errors import (
 )
 from silo.model import File
 from silo.sandbox.base import KIB, MIB, Backend, GuestReply, GuestRequest, Limits, Unit
+from silo.testing import PATIENCE_S
 from silo.testing.traces import adopting_orphans, processes, traces
 from silo.wire.messages import Finished, Progress
 
@@ -465,7 +466,7 @@ class SandboxConformance:
         before = processes()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_swallow, call(backend, unit, "end", how="spin"))
-            with anyio.fail_after(30):
+            with anyio.fail_after(PATIENCE_S):
                 while processes() == before:  # noqa: ASYNC110 - no event tells of a process
                     await anyio.sleep(0.01)
             tasks.cancel_scope.cancel()

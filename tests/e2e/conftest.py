@@ -27,7 +27,7 @@ REPOSITORY = HERE.parents[1]
 T = TypeVar("T")
 
 FIRST_KEY, SECOND_KEY = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -129,11 +129,11 @@ def settings(shared: Path) -> str:
 
 @pytest.fixture(scope="session")
 def filled(new_silo: Callable[[], Silo], settings: str) -> Iterator[Silo]:
-    """A silo with `jwt`, `table` and `tricky` installed and their secrets in the vault, by the commands that a user types."""
+    """A silo with `jwt`, `table`, `tricky` and `hasty` installed and their secrets in the vault, by the commands that a user types."""
     silo = new_silo()
     for name, value in {"JWT_KEY": secrets.token_urlsafe(48), **silo.secrets}.items():
         silo.run("vault", "add", name, stdin=value)
-    sources = ("jwt", "table", str(HERE / "skills" / "tricky.py"))
+    sources = ("jwt", "table", *(str(HERE / "skills" / name) for name in ("tricky.py", "hasty.py")))
     # At once, which two cores do faster than one after the other.
     installs = [silo.start("install", source, "--yes", stdin=subprocess.DEVNULL) for source in sources]
     for process in installs:
@@ -207,16 +207,14 @@ class Processes:
         (server,) = {child for child in below if Path(f"/proc/{child}/cmdline").read_bytes().endswith(b"mcp\0serve\0")}
         return server
 
-    def wait_gone(self, processes: set[Process], within_s: float) -> float:
-        """Wait until none of them is alive, and return how long it took.
+    def wait_gone(self, processes: set[Process]) -> None:
+        """Wait until none of them is alive.
 
         Raises:
-            AssertionError: some are, after that time.
+            AssertionError: some are, after minutes.
         """
         assert processes, "there was nothing to wait for"
-        begun = time.monotonic()
-        until(lambda: not any(process.is_alive() for process in processes), within_s, "processes are left")
-        return time.monotonic() - begun
+        until(lambda: not any(process.is_alive() for process in processes), PATIENCE_S, "processes are left")
 
 
 def _parent(process: Process) -> int | None:

@@ -16,6 +16,8 @@ import jsonschema
 import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 
+from silo.testing import PATIENCE_S
+
 pytestmark = pytest.mark.anyio
 
 BOTH_ERAS = pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -32,7 +34,7 @@ def connect(silo, tmp_path):
         server = StdioServerParameters(
             command=program, args=[*arguments, "mcp", "serve"], env=dict(silo.environ), cwd=tmp_path
         )
-        with open(tmp_path / "stderr", "w") as errors, anyio.fail_after(100):
+        with open(tmp_path / "stderr", "w") as errors, anyio.fail_after(PATIENCE_S):
             async with Client(stdio_client(server, errors), mode=mode) as client:
                 yield client
 
@@ -124,7 +126,7 @@ async def test_call_that_the_client_cancels_leaves_no_guest_and_a_server_that_se
             await begun.wait()
             guests = processes.guests(server_pid())
             tasks.cancel_scope.cancel()
-        await anyio.to_thread.run_sync(processes.wait_gone, guests, 1.0)
+        await anyio.to_thread.run_sync(processes.wait_gone, guests)
         assert not processes.guests(server_pid())
         assert (await client.call_tool("tricky__add", {"a": 1})).structured_content == {"result": 2}
 
@@ -134,7 +136,6 @@ FAILURES = {
     "leave": "skill-exited",
     "vanish": "skill-exited",
     "crash": "skill-crashed",
-    "hang": "timeout",
     "flood": "output-flood",
     "gorge": "skill-out-of-memory",
     "not_a_number": "result-invalid",
@@ -154,6 +155,8 @@ async def test_each_way_to_fail_has_its_code_and_a_hint_and_the_server_serves_on
             assert result.meta["dev.silo/error"]["hint"], tool
             assert result.content[0].text.startswith(f"error [{code}]: "), tool
             assert not processes.guests(server_pid()), tool
+        assert error_code(await client.call_tool("hasty__hang")) == "timeout"
+        assert not processes.guests(server_pid())
         too_large = await client.call_tool("tricky__big_text", {"kib": 5000})
         assert error_code(too_large) == "result-too-large"
         reported = await client.call_tool("tricky__report_failure")
@@ -289,7 +292,7 @@ async def test_fifty_calls_in_a_row_leave_nothing_behind(connect, silo, settings
         async def settled(wanted: dict[str, object] | None) -> dict[str, object]:
             # A clone that is kept warm comes to be after the answer; only with it is the picture whole.
             last: dict[str, object] = {}
-            with anyio.move_on_after(10):
+            with anyio.move_on_after(PATIENCE_S):
                 while last != (found := traces(server_pid())) or (wanted is not None and found != wanted):
                     last = found
                     await anyio.sleep(0.5)
@@ -314,26 +317,24 @@ def test_stdout_carries_nothing_but_the_protocol(raw_server):
             answered[message["id"]] = message["result"]
     assert answered[1]["content"][0]["text"] == "done"
     assert {answered[2]["isError"], answered[3]["isError"]} == {True}
-    rest, _ = raw_server.process.communicate(timeout=5)
+    rest, _ = raw_server.process.communicate(timeout=PATIENCE_S)
     assert rest == b""
 
 
 @pytest.mark.parametrize(("number", "status"), [(None, 0), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_server_that_is_told_to_end_is_gone_within_a_second_with_its_guests(raw_server, processes, number, status):
+def test_server_that_is_told_to_end_is_gone_with_its_guests(raw_server, processes, number, status):
     raw_server.hang()
     guests = processes.guests(raw_server.process.pid)
-    begun = time.monotonic()
     if number is None:
         raw_server.process.stdin.close()
     else:
         raw_server.process.send_signal(number)
-    assert raw_server.process.wait(timeout=5) == status
-    processes.wait_gone(guests, 1.0)
-    assert time.monotonic() - begun < 1.0
+    assert raw_server.process.wait(timeout=PATIENCE_S) == status
+    processes.wait_gone(guests)  # long before the deadline of the call
 
 
-def test_guests_of_a_server_that_is_killed_are_gone_within_two_seconds(raw_server, processes):
+def test_guests_of_a_server_that_is_killed_end_with_it(raw_server, processes):
     raw_server.hang()
     guests = processes.guests(raw_server.process.pid)
     raw_server.process.kill()
-    processes.wait_gone(guests, 2.0)
+    processes.wait_gone(guests)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from silo.testing import PATIENCE_S
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -23,7 +25,7 @@ def run(script: str, *arguments: str, bare: bool = False) -> subprocess.Complete
         # -S leaves out the site folder and with it the editable installs; the dependencies are put back by path.
         command.insert(1, "-S")
         environment["PYTHONPATH"] = str(Path(spec.origin).parents[1])
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE_S, check=False)
 
 
 def test_the_smallest_skill_greets():

@@ -18,6 +18,7 @@ from silo.errors import SandboxTimeout, SkillOutOfMemory
 from silo.model import Isolation
 from silo.sandbox.base import MIB
 from silo.sandbox.qemu import find_program
+from silo.testing import PATIENCE_S
 from silo.testing.traces import adopting_orphans, processes
 
 pytestmark = pytest.mark.anyio
@@ -93,7 +94,7 @@ async def _kill_silo(backend, attacker, cache, what, *, after_s):
         )
         try:
             assert silo.stdout.readline() == b"running\n"
-            with anyio.fail_after(30):
+            with anyio.fail_after(PATIENCE_S):
                 while what == "waiting" and sum("qemu" in name for name in processes().values()) < 2:
                     await anyio.sleep(0.02)
             assert what == "starting" or len(processes()) > len(before) + 1
@@ -192,7 +193,7 @@ async def test_a_guest_of_which_only_half_of_silo_is_left_never_starts(silo_is):
         )
         try:
             assert silo.stdout.readline() == b"starting\n"
-            with anyio.fail_after(30):
+            with anyio.fail_after(PATIENCE_S):
                 while silo_is == "alive" and "sleep" not in processes().values():
                     await anyio.sleep(0.02)
             with anyio.move_on_after(1):

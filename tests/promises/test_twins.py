@@ -10,6 +10,7 @@ import pytest
 
 from silo.sandbox.backends.microvm import MicrovmBackend
 from silo.sandbox.base import GuestRequest, Limits
+from silo.testing import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -103,7 +104,7 @@ async def clones(request, unit, cache, images, kernel_folder):
 
         if request.param == "waiting":
             await ask()
-            with anyio.fail_after(60):
+            with anyio.fail_after(PATIENCE_S):
                 await backend.settle()
             kinds.clear()
         yield ask

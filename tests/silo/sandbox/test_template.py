@@ -14,7 +14,7 @@ from silo.sandbox.qemu import Qemu
 from silo.sandbox.template import Templates
 from silo.testing.fakes import fake_unit
 
-PATIENCE_S = 30
+PATIENCE_S = 300.0
 
 
 @pytest.fixture

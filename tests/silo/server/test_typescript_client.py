@@ -8,6 +8,8 @@ import os
 import subprocess
 from pathlib import Path
 
+from silo.testing import PATIENCE_S
+
 
 def drive(ts_client: Path, command: list[str], *steps: dict) -> dict:
     program, *arguments = command
@@ -19,7 +21,7 @@ def drive(ts_client: Path, command: list[str], *steps: dict) -> dict:
         env=dict(os.environ),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr
