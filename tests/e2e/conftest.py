@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -276,6 +276,12 @@ class RawServer:
         """Start a call that never returns, and wait until its guest says that it runs."""
         self.call(99, "tricky__hang")
         assert self.receive()["params"]["message"] == "hanging"
+
+
+@pytest.fixture
+def serve(silo: Silo) -> Callable[[], AbstractContextManager[RawServer]]:
+    """Start a server: `with serve() as server`."""
+    return lambda: _served(silo)
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ import base64
 import hashlib
 import os
 import platform
+import resource
 import signal
-import time
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -51,16 +53,27 @@ def error_code(result) -> str:
     return result.meta["dev.silo/error"]["code"]
 
 
-async def test_tools_are_listed_within_a_second_of_starting_the_server(connect):
-    took = []
-    while not took or (min(took) >= 1.0 and len(took) < 5):  # other work on the machine makes one start slow, not five
-        begun = time.monotonic()
-        async with connect() as client:
-            listed = (await client.list_tools()).tools
-            took.append(time.monotonic() - begun)
-    names = {tool.name for tool in listed}
+def test_tools_are_listed_for_little_more_work_than_loading_the_protocol_takes(serve, silo):
+    """In processor time, as every client waits for it: on a machine with nothing else to do it is well below a second."""
+
+    def spent_s() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)  # of those that were waited for
+        return usage.ru_utime + usage.ru_stime
+
+    ratios = []
+    while not ratios or (min(ratios) >= 2 and len(ratios) < 5):
+        before = spent_s()
+        subprocess.run([sys.executable, "-c", "import anyio, mcp.types"], env=dict(silo.environ), check=True)
+        loaded = spent_s()
+        with serve() as server:
+            server.handshake()
+            server.send({"id": 1, "method": "tools/list"})
+            listed = server.receive()["result"]["tools"]
+            server.process.communicate(timeout=PATIENCE_S)
+        ratios.append((spent_s() - loaded) / (loaded - before))
+    names = {tool["name"] for tool in listed}
     assert {"silo_search", "silo_execute", "jwt__sign", "table__query", "tricky__add"} <= names
-    assert min(took) < 1.0, took
+    assert min(ratios) < 2, ratios
 
 
 @BOTH_ERAS

@@ -23,8 +23,6 @@ from silo.testing.traces import adopting_orphans, processes
 
 pytestmark = pytest.mark.anyio
 
-GONE_S = 2.0
-
 PROGRAM = """
 import sys, time
 from pathlib import Path
@@ -45,7 +43,7 @@ async def main(kind, what, cache, name, *digests_and_trees):
         backend = NamespaceBackend()
     async with backend:
         async with backend.open(unit, on_step=lambda _: None) as sandbox:
-            tool, given = ("multiply", {}) if what == "multiplying" else ("hold", {"name": "KEY", "seconds": 1000})
+            tool, given = ("multiply", {}) if what == "multiplying" else ("hold", {"name": "KEY", "seconds": 3600})
             if what != "multiplying":
                 request = GuestRequest(tool, given, {"KEY": "value"})
             else:
@@ -55,25 +53,23 @@ async def main(kind, what, cache, name, *digests_and_trees):
                 print("running", flush=True)
             if what == "waiting":
                 request = GuestRequest("look", {})
-            await sandbox.run(request, deadline=time.monotonic() + 600, on_progress=lambda _: print("running", flush=True))
+            await sandbox.run(request, deadline=time.monotonic() + 3600, on_progress=lambda _: print("running", flush=True))
         print("running", flush=True)
-        await anyio.sleep(600)
+        await anyio.sleep(3600)
 
 anyio.run(main, *sys.argv[1:])
 """
 
 
 @pytest.mark.parametrize("what", ["running", "multiplying", "waiting"])
-async def test_when_silo_is_killed_its_guests_are_gone_within_two_seconds(backend, attacker, attempt, cache, what):
+async def test_when_silo_is_killed_its_guests_end_with_it(backend, attacker, attempt, cache, what):
     await attempt("look")  # its template is there
     if what == "waiting" and backend.isolation is not Isolation.MICROVM:
         return  # nothing waits there
     await _kill_silo(backend, attacker, cache, what, after_s=0.0)
 
 
-async def test_when_silo_is_killed_while_a_guest_starts_it_is_gone_within_two_seconds(
-    backend, attacker, attempt, cache
-):
+async def test_when_silo_is_killed_while_a_guest_starts_it_ends_with_it(backend, attacker, attempt, cache):
     """Bubblewrap ties its child to its own life late; a kill before that left guests behind (a past bug)."""
     await attempt("look")
     for step in range(5):
@@ -103,7 +99,7 @@ async def _kill_silo(backend, attacker, cache, what, *, after_s):
             silo.send_signal(signal.SIGKILL)
             silo.wait()
             silo.stdout.close()
-        deadline = time.monotonic() + GONE_S
+        deadline = time.monotonic() + PATIENCE_S
         while (left := processes()) != before and time.monotonic() < deadline:
             await anyio.sleep(0.02)
         for pid in left.keys() - before.keys():
@@ -167,14 +163,14 @@ async def main():
     accelerator = next(each for each in row.accelerators if not each.device)
     qemu = Qemu(Path("/usr/bin/qemu"), Path(sys.argv[1]), "7.2.22", False, row, accelerator)
     many = {f"/many/{number}": Path("/dev/null") for number in range(400)}  # so that setting up takes a while
-    argv = confine(qemu, ["/bin/sleep", "600"], memory_mib=64, binds=many, writable={})
+    argv = confine(qemu, ["/bin/sleep", "3600"], memory_mib=64, binds=many, writable={})
     if sys.argv[2] == "half dead":
-        threading.Thread(target=time.sleep, args=(600,)).start()
+        threading.Thread(target=time.sleep, args=(3600,)).start()
     guest = await GuestProcess.start(argv, inherit=[])
     print("starting", flush=True)
     if sys.argv[2] == "alive":
         await guest.tie()
-        await anyio.sleep(600)
+        await anyio.sleep(3600)
     ctypes.CDLL(None).syscall(ctypes.c_long(60), ctypes.c_long(0))  # exit, of this thread alone (man 2 exit)
 
 anyio.run(main)
@@ -204,7 +200,7 @@ async def test_a_guest_of_which_only_half_of_silo_is_left_never_starts(silo_is):
             silo.kill()
             silo.wait()
             silo.stdout.close()
-        deadline = time.monotonic() + GONE_S
+        deadline = time.monotonic() + PATIENCE_S
         while (left := processes()) != before and time.monotonic() < deadline:
             await anyio.sleep(0.02)
         for pid in left.keys() - before.keys():

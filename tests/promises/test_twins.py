@@ -97,7 +97,7 @@ async def clones(request, unit, cache, images, kernel_folder):
         async def ask():
             async with backend.open(unit, on_step=lambda _: None) as sandbox:
                 reply = await sandbox.run(
-                    GuestRequest("twin", {}), deadline=time.monotonic() + 60, on_progress=lambda _: None
+                    GuestRequest("twin", {}), deadline=time.monotonic() + PATIENCE_S, on_progress=lambda _: None
                 )
                 kinds.append(reply.facts["backend"])
                 return reply.outcome.data, time.time()

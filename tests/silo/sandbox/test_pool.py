@@ -54,7 +54,7 @@ async def resident(cache, images, kernel_folder):
 async def call(backend, unit, tool="leave", **arguments):
     async with backend.open(unit, on_step=print) as sandbox:
         return await sandbox.run(
-            GuestRequest(tool, arguments), deadline=time.monotonic() + 30, on_progress=lambda progress: None
+            GuestRequest(tool, arguments), deadline=time.monotonic() + PATIENCE_S, on_progress=lambda progress: None
         )
 
 
