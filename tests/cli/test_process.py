@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -36,13 +37,13 @@ def start(silo):
 
 
 @pytest.fixture
-def ended(start):
-    """Run a command to its end."""
+def ended(start, without_steps):
+    """Run a command to its end; what it said on stderr is without steps."""
 
     def ended(command, *arguments, stdin="", **options):
         process = start(command, *arguments, **options)
         out, err = process.communicate(stdin, timeout=PATIENCE_S)
-        return process.returncode, out, err
+        return process.returncode, out, without_steps(err)
 
     return ended
 
@@ -51,13 +52,14 @@ def ended(start):
     ("number", "status", "told"),
     [(signal.SIGINT, 130, "[interrupted]"), (signal.SIGTERM, 143, ""), (signal.SIGHUP, 129, "")],
 )
-def test_a_signal_ends_the_call_and_its_guest(start, silo, number, status, told):
+def test_a_signal_ends_the_call_and_its_guest(start, silo, without_steps, number, status, told):
     process = start(FAKE, "run", "demo.hanging")
-    assert process.stderr.readline() == "hanging\n"
+    while (line := process.stderr.readline()) != "hanging\n":
+        assert without_steps(line) == "", line
     process.send_signal(number)
     out, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (status, "")
-    assert err.startswith("the guest is gone\n")
+    assert without_steps(err).startswith("the guest is gone\n")
     assert told in err
     assert "Traceback" not in err
     assert silo("audit", "show", "-n", "1", "--json").json["records"][0]["outcome"] == "interrupted"
@@ -73,13 +75,13 @@ def test_ctrl_c_while_a_pipe_is_read_ends_at_once(start, tmp_path):
     assert "[interrupted]" in err
 
 
-def test_who_stops_reading_gets_no_complaint(start, silo):
+def test_who_stops_reading_gets_no_complaint(start, without_steps):
     read_end, write_end = os.pipe()
     os.close(read_end)
     process = start(FAKE, "inspect", "demo", "--json", stdout=write_end)
     os.close(write_end)
     _, err = process.communicate(timeout=PATIENCE_S)
-    assert (process.returncode, err) == (141, "")
+    assert (process.returncode, without_steps(err)) == (141, "")
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -142,7 +144,7 @@ def test_mcp_serve_answers_with_nothing_but_protocol_and_leaves_with_its_client(
     assert (process.returncode, out, err) == (0, "", "")
 
 
-def test_the_first_thing_that_silo_does_is_to_hide_its_key(start, silo):
+def test_the_first_thing_that_silo_does_is_to_hide_its_key(start, silo, without_steps):
     process = start(REAL, "vault", "add", "KEY")  # waits for standard input, with the vault's key in memory
     key = silo.environ["SILO_MASTER_KEY"].encode()
     block = Path(f"/proc/{process.pid}/environ")
@@ -150,7 +152,7 @@ def test_the_first_thing_that_silo_does_is_to_hide_its_key(start, silo):
     while key in _read(block):
         assert time.monotonic() < deadline, "the key is still in the environment that others can read"
     _, err = process.communicate(SECRET, timeout=PATIENCE_S)
-    assert (process.returncode, err) == (0, "")
+    assert (process.returncode, without_steps(err)) == (0, "")
     assert silo("vault", "list").out == "KEY\n"
 
 
@@ -249,13 +251,13 @@ def test_install_shows_all_that_a_skill_wants_before_it_asks(bare_silo, fake_sil
     person.see("[y/N]")
     for fact in (
         "Install demo",
-        str(source),
         "DEMO_KEY, handed to the skill over STDIN: A key that opens nothing.",
         "network:\r\n  | none",
         "256 MiB of memory, 30 s for a call",
         "as each tool says",
     ):
         assert fact.encode() in person.shown, fact
+    assert str(source) in re.sub(r"\r\n  \|\s*", "", person.shown.decode())  # a long path goes on in the next line
     person.type("y\n")
     status, shown = person.leave()
     assert status == 0

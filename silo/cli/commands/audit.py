@@ -37,11 +37,13 @@ def show(
 
     Does not check the chain of hashes; `silo audit verify` does.
     """
-    from silo.cli.render import emit_json, emit_table, say
+    from silo.cli.render import Steps, emit_json, emit_table, say
     from silo.pipeline.audit import read
 
     session: Session = ctx.obj
-    records = deque(read(session.home()), maxlen=last)
+    with Steps() as steps:
+        steps.step("reading the audit log")
+        records = deque(read(session.home()), maxlen=last)
     if as_json:
         emit_json({"records": [record.to_json() for record in records]})
     elif not records:
@@ -63,12 +65,14 @@ def summary(
     A task is one session of one client. Many questions in one task tire people: a rule in silo.toml can answer the ones that always
     get the same answer.
     """
-    from silo.cli.render import emit_json, emit_table, say
+    from silo.cli.render import Steps, emit_json, emit_table, say
     from silo.pipeline.audit import read
     from silo.pipeline.summary import summarize
 
     session: Session = ctx.obj
-    tasks = summarize(read(session.home()))[-last:]
+    with Steps() as steps:
+        steps.step("reading the audit log")
+        tasks = summarize(read(session.home()))[-last:]
     if as_json:
         emit_json({"tasks": [task.to_json() for task in tasks]})
     elif not tasks:
@@ -96,11 +100,13 @@ def verify(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     silo audit verify
     """
-    from silo.cli.render import emit, emit_json
+    from silo.cli.render import Steps, emit, emit_json
     from silo.pipeline.audit import verify
 
     session: Session = ctx.obj
-    found = verify(session.home())
+    with Steps() as steps:
+        steps.step("checking the audit log")
+        found = verify(session.home())
     if as_json:
         recoveries = [record.to_json() for record in found.recoveries]
         emit_json({"records": found.records, "head": found.head, "recoveries": recoveries})

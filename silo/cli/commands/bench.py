@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from silo.cli.session import Session
 
 
+_LOADING = "loading the benchmark"
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     text = "Measure this machine.\n\n    silo bench call\n    silo bench vault --runs 50 --json > vault.json"
@@ -35,13 +38,15 @@ def call(
 
     Works in a throw-away state folder. The machine should have nothing else to do; read the ratios, not the seconds.
     """
-    from silo.cli.benchmarks.call import CallBenchmark, table
     from silo.cli.render import Steps, emit, emit_json
-    from silo.runtime import kernel_folder
 
     session: Session = ctx.obj
-    kernel = kernel_folder(session.home(), session.load_config().config)
     with Steps() as steps:
+        steps.step(_LOADING)
+        from silo.cli.benchmarks.call import CallBenchmark, table
+        from silo.runtime import kernel_folder
+
+        kernel = kernel_folder(session.home(), session.load_config().config)
         document = CallBenchmark(session.environ, kernel, runs=runs, on_step=steps.step).run()
     if as_json:
         emit_json(document)
@@ -61,13 +66,15 @@ def vault(
 
     Works in a throw-away folder, with vaults of its own. What Argon2id and the disk take is shown apart.
     """
-    from silo_vault import VaultError
-
-    from silo.cli.benchmarks.vault import VaultBenchmark, table
     from silo.cli.render import Steps, emit, emit_json
-    from silo.pipeline.secrets import from_vault_error
 
     with Steps() as steps:
+        steps.step(_LOADING)
+        from silo_vault import VaultError
+
+        from silo.cli.benchmarks.vault import VaultBenchmark, table
+        from silo.pipeline.secrets import from_vault_error
+
         try:
             document = VaultBenchmark(runs=runs, secrets=secrets, on_step=steps.step).run()
         except VaultError as error:
@@ -90,13 +97,15 @@ def approvals(
 
     Works in a throw-away state folder; nobody is asked anything. Read the ratio, and the seconds of the page without the browser's.
     """
-    from silo.cli.benchmarks.approvals import ApprovalsBenchmark, table
     from silo.cli.render import Steps, emit, emit_json
-    from silo.runtime import kernel_folder
 
     session: Session = ctx.obj
-    kernel = kernel_folder(session.home(), session.load_config().config)
     with Steps() as steps:
+        steps.step(_LOADING)
+        from silo.cli.benchmarks.approvals import ApprovalsBenchmark, table
+        from silo.runtime import kernel_folder
+
+        kernel = kernel_folder(session.home(), session.load_config().config)
         document = ApprovalsBenchmark(session.environ, kernel, runs=runs, on_step=steps.step).run()
     if as_json:
         emit_json(document)
@@ -121,10 +130,12 @@ def routing(
 
     `scripts/routing/fetch.py` gets the sets and names their licences. Baselines run along if they are installed.
     """
-    from silo.cli.benchmarks.routing import RoutingBenchmark, table
     from silo.cli.render import Steps, emit, emit_json
 
     with Steps() as steps:
+        steps.step(_LOADING)
+        from silo.cli.benchmarks.routing import RoutingBenchmark, table
+
         benchmark = RoutingBenchmark(
             sets, names=only or (), limit=limit, scales=scale or (), ablations=ablations, on_step=steps.step
         )

@@ -42,7 +42,7 @@ def rekey(
     The vault has to open with a key that it has. A passphrase for recovery is typed twice; keep it where the machine is not. A new
     key in `SILO_MASTER_KEY` counts from the next start of whatever uses it.
     """
-    from silo.cli.render import say
+    from silo.cli.render import Steps, say
     from silo.cli.values import read_value
     from silo.errors import UsageError
 
@@ -55,10 +55,11 @@ def rekey(
         raise UsageError("two keys can't be typed at once", hint="add one after the other")
 
     def ask(kind: str) -> str:
-        value = read_value(session, _TYPED[kind], from_env=from_env, from_file=from_file)
+        with steps.paused():
+            value = read_value(session, _TYPED[kind], from_env=from_env, from_file=from_file)
         return value if isinstance(value, str) else _text(value)
 
-    with session.vault_setup() as setup:
+    with Steps() as steps, session.vault_setup(steps) as setup:
         before = setup.vault.status()
         if replace is not None:
             gone += [slot.key_id for slot in before.keys if slot.kind == replace]
