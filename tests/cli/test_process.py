@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -189,6 +190,13 @@ class Person:
             assert left > 0, f"never shown: {text!r}; shown: {self.shown!r}"
             assert not select.select([self._screen], [], [], left)[0] or self._read(), f"{text!r} not in {self.shown!r}"
 
+    def look(self, *, for_s):
+        """Look at the screen for so long."""
+        deadline = time.monotonic() + for_s
+        while (left := deadline - time.monotonic()) > 0:
+            if select.select([self._screen], [], [], left)[0]:
+                self._read()
+
     def type(self, text):
         os.write(self._screen, text.encode())
 
@@ -363,3 +371,63 @@ def _read(path):
         return path.read_bytes()
     except PermissionError:  # hidden altogether: this test does not run as root
         return b""
+
+
+# --- what takes long is told ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("audit", "show"), "reading the audit log"),
+        (("audit", "summary"), "reading the audit log"),
+        (("audit", "verify"), "checking the audit log"),
+    ],
+)
+def test_who_reads_a_log_that_takes_long_is_told_so_meanwhile(start, silo, words, said):
+    log = silo.home / "audit.jsonl"
+    records = log.read_bytes()
+    log.unlink()
+    os.mkfifo(log)
+    process = start(REAL, *words)
+    with log.open("wb") as slow:  # opens once the command reads
+        assert process.stderr.readline() == f"silo: {said} ...\n"
+        slow.write(records)
+    process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
+
+
+def test_who_waits_for_a_server_that_holds_the_key_of_the_vault_is_told_so(start, silo, tmp_path):
+    (silo.home / "silo.toml").touch(mode=0o600)
+    (silo.home / "silo.toml").write_text('[hashicorp]\nkey = "transit"\n')
+    (tmp_path / "value").write_text(SECRET)
+    with socket.create_server(("127.0.0.1", 0)) as silent, (tmp_path / "value").open() as value:
+        silo.environ |= {"VAULT_ADDR": f"http://127.0.0.1:{silent.getsockname()[1]}", "VAULT_TOKEN": "s.x"}
+        process = start(REAL, "vault", "add", "KEY", stdin=value)
+        assert process.stderr.readline() == "silo: opening the vault ...\n"
+        process.kill()
+        process.communicate()
+
+
+def test_a_benchmark_says_what_it_does_while_it_does_it(start):
+    process = start(REAL, "bench", "vault", "--secrets", "100000", "--runs", "3", "--json")
+    said = process.stderr.readline()
+    while said == "silo: loading the benchmark ...\n":  # on a slow machine
+        said = process.stderr.readline()
+    assert said == "silo: making vaults of 100000 secrets ...\n"
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, out) == (130, "")
+
+
+def test_nothing_is_told_of_a_vault_while_a_person_is_typing_a_value(bare_silo):
+    """A line or a spinner in the midst of a prompt would be in the way."""
+    person = Person(bare_silo, "vault", "add", "KEY")
+    person.see("Value of KEY:")
+    shown = len(person.shown)
+    person.look(for_s=1.5)
+    assert person.shown[shown:].strip() == b""
+    person.type(f"{SECRET}\n")
+    person.see("The same again:")
+    person.type(f"{SECRET}\n")
+    assert person.leave()[0] == 0
