@@ -27,7 +27,7 @@ MASTER_KEY = "ab" * 32
 
 def without_steps(err: str) -> str:
     """Leave out the lines about steps that took longer than a second: which did depends on the machine."""
-    return re.sub(r"^silo: .+ \.\.\.\n", "", err, flags=re.MULTILINE)
+    return re.sub(r"^silo: (?!error|hint|warning).+ \.\.\.\n", "", err, flags=re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class Silo:
             f"status {done.returncode} of silo {arguments}: {out}\n{err}"
         )
         # Which steps took so long that they are told depends on the machine.
-        return Done(done.returncode, out, re.sub(r"^silo: .+ \.\.\.\n", "", err, flags=re.MULTILINE))
+        return Done(done.returncode, out, re.sub(r"^silo: (?!error|hint|warning).+ \.\.\.\n", "", err, flags=re.MULTILINE))
 
     def start(self, *arguments: str, **changes: Any) -> subprocess.Popen[bytes]:
         """Start a command in a process group of its own."""
