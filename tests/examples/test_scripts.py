@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from silo.sdk.skill import find_skill
+from silo.testing import PATIENCE_S
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -25,7 +26,7 @@ def run(script: str, *arguments: str, bare: bool = False) -> subprocess.Complete
         # -S leaves out the site folder, and with it the editable installs; PYTHONPATH adds the dependencies again.
         command.insert(1, "-S")
         environment["PYTHONPATH"] = str(Path(spec.origin).parents[1])
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE_S, check=False)
 
 
 def test_the_smallest_skill_greets():

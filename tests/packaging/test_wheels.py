@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
+PATIENCE_S = 300.0
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAMES = ("silo_runtime", "silo_vault", "silo_interaction")
 
@@ -31,7 +33,7 @@ def uv(*arguments: str, home: Path) -> None:
         env=environ(HOME=str(home)),
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -120,7 +122,7 @@ def test_installed_silo_runs_and_finds_its_built_in_skills(wheels, install, tmp_
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert done.returncode == status, done.stderr

@@ -19,7 +19,7 @@ from silo_interaction.question import WantedSecret
 from silo_interaction.terminal import GRACE_PROMPT, KEEP_PROMPT, PROMPT, SECRET_PROMPT, render
 
 ASKER = Path(__file__).with_name("asker.py")
-PATIENCE_S = 20.0
+PATIENCE_S = 300.0
 
 
 class Session:

@@ -13,7 +13,7 @@ from silo_vault.storage import VaultFiles
 
 KEY = "00112233445566778899aabbccddeeff" * 2
 WRITER = [sys.executable, str(Path(__file__).with_name("writer.py"))]
-PATIENCE_S = 60
+PATIENCE_S = 300.0
 
 
 def writer(

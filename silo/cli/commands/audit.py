@@ -38,10 +38,12 @@ def show(
     Does not check the chain of hashes; `silo audit verify` does.
     """
     from silo.audit.log import read
-    from silo.cli.render import emit_json, emit_table, say
+    from silo.cli.render import Steps, emit_json, emit_table, say
 
     session: Session = ctx.obj
-    records = deque(read(session.home()), maxlen=last)
+    with Steps() as steps:
+        steps.step("reading the audit log")
+        records = deque(read(session.home()), maxlen=last)
     if as_json:
         emit_json({"records": [record.to_json() for record in records]})
     elif not records:
@@ -65,10 +67,12 @@ def summary(
     """
     from silo.audit.log import read
     from silo.audit.summary import summarize
-    from silo.cli.render import emit_json, emit_table, say
+    from silo.cli.render import Steps, emit_json, emit_table, say
 
     session: Session = ctx.obj
-    tasks = summarize(read(session.home()))[-last:]
+    with Steps() as steps:
+        steps.step("reading the audit log")
+        tasks = summarize(read(session.home()))[-last:]
     if as_json:
         emit_json({"tasks": [task.to_json() for task in tasks]})
     elif not tasks:
@@ -97,10 +101,12 @@ def verify(ctx: typer.Context, as_json: AsJson = False) -> None:
     silo audit verify
     """
     from silo.audit.log import verify
-    from silo.cli.render import emit, emit_json
+    from silo.cli.render import Steps, emit, emit_json
 
     session: Session = ctx.obj
-    found = verify(session.home())
+    with Steps() as steps:
+        steps.step("checking the audit log")
+        found = verify(session.home())
     if as_json:
         recoveries = [record.to_json() for record in found.recoveries]
         emit_json({"records": found.records, "head": found.head, "recoveries": recoveries})

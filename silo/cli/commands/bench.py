@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from silo.cli.session import Session
 
 
+_LOADING = "loading the benchmark"
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     text = "Measure this machine.\n\n    silo bench call\n    silo bench vault --runs 50 --json > vault.json"
@@ -35,13 +38,15 @@ def call(
 
     Works in a temporary state folder. The machine should be idle otherwise. Look at the ratios, not at the seconds.
     """
-    from silo.cli.benchmarks.call import CallBenchmark, table
     from silo.cli.render import Steps, emit, emit_json
-    from silo.runtime import kernel_folder
 
     session: Session = ctx.obj
-    kernel = kernel_folder(session.home(), session.load_config().config)
     with Steps() as steps:
+        steps.step(_LOADING)
+        from silo.cli.benchmarks.call import CallBenchmark, table
+        from silo.runtime import kernel_folder
+
+        kernel = kernel_folder(session.home(), session.load_config().config)
         document = CallBenchmark(session.environ, kernel, runs=runs, on_step=steps.step).run()
     if as_json:
         emit_json(document)
@@ -63,13 +68,15 @@ def vault(
 
     Works in a temporary folder, with its own vaults. The time of Argon2id and of the disk is shown separately.
     """
-    from silo_vault import VaultError
-
-    from silo.cli.benchmarks.vault import VaultBenchmark, table
     from silo.cli.render import Steps, emit, emit_json
-    from silo.secrets.lease import from_vault_error
 
     with Steps() as steps:
+        steps.step(_LOADING)
+        from silo_vault import VaultError
+
+        from silo.cli.benchmarks.vault import VaultBenchmark, table
+        from silo.secrets.lease import from_vault_error
+
         try:
             document = VaultBenchmark(runs=runs, secrets=secrets, on_step=steps.step).run()
         except VaultError as error:
@@ -92,13 +99,15 @@ def approvals(
 
     Works in a temporary state folder and asks nobody. The time of the page does not include the browser's time.
     """
-    from silo.cli.benchmarks.approvals import ApprovalsBenchmark, table
     from silo.cli.render import Steps, emit, emit_json
-    from silo.runtime import kernel_folder
 
     session: Session = ctx.obj
-    kernel = kernel_folder(session.home(), session.load_config().config)
     with Steps() as steps:
+        steps.step(_LOADING)
+        from silo.cli.benchmarks.approvals import ApprovalsBenchmark, table
+        from silo.runtime import kernel_folder
+
+        kernel = kernel_folder(session.home(), session.load_config().config)
         document = ApprovalsBenchmark(session.environ, kernel, runs=runs, on_step=steps.step).run()
     if as_json:
         emit_json(document)
@@ -124,10 +133,12 @@ def routing(
     `scripts/routing/fetch.py` downloads the sets and names their licences. Baselines are measured too if they are
     installed.
     """
-    from silo.cli.benchmarks.routing import RoutingBenchmark, table
     from silo.cli.render import Steps, emit, emit_json
 
     with Steps() as steps:
+        steps.step(_LOADING)
+        from silo.cli.benchmarks.routing import RoutingBenchmark, table
+
         benchmark = RoutingBenchmark(
             sets, names=only or (), limit=limit, scales=scale or (), ablations=ablations, on_step=steps.step
         )

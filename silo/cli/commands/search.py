@@ -49,7 +49,7 @@ def search(
     """
     import anyio
 
-    from silo.cli.render import emit_json, emit_table, say
+    from silo.cli.render import Steps, emit_json, emit_table, say
     from silo.errors import UsageError
     from silo.model import Caller
 
@@ -68,7 +68,9 @@ def search(
     async def find() -> tuple[tuple[Match, ...], Mapping[str, Outlook]]:
         return await runtime.search(words, limit=limit, skill=skill), await runtime.outlooks()
 
-    matches, outlooks = anyio.run(find)
+    with Steps() as steps:
+        steps.step("searching the installed tools")
+        matches, outlooks = anyio.run(find)
     if as_json:
         tools = [_document(match, outlooks.get(match.tool.id, "asks")) for match in matches]
         emit_json({"query": words, "caller": caller, "tools": tools})

@@ -31,6 +31,7 @@ from silo.errors import (
 from silo.model import File, Isolation, ProgressReport
 from silo.sandbox.base import Captured, GuestReply
 from silo.schema.files import InputRules
+from silo.testing import PATIENCE_S
 from silo.testing.fakes import FakeBackend, make_skill, make_tool
 from silo.wire.messages import FAILURE_CODES, Failed, Finished, Progress
 
@@ -313,7 +314,7 @@ async def test_a_cancelled_call_leaves_no_guest_and_one_record(bench, tmp_path):
     it = bench(PLAIN, behaviour=hang)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(it.call, "demo.echo", {"text": "x"})
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE_S):
             await started.wait()
         assert it.backend.running == 1
         tasks.cancel_scope.cancel()

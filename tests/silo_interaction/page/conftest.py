@@ -15,7 +15,7 @@ import pytest
 from silo_interaction import Answer, DecideOutcome, PostedQuestion, Question
 from silo_interaction.page import Page
 
-PATIENCE_S = 10.0
+PATIENCE_S = 300.0
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 

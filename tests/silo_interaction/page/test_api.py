@@ -23,6 +23,8 @@ from silo_interaction.page.guard import HEADERS
 from silo_interaction.page.render import Renderer
 from silo_interaction.page.sessions import Sessions
 
+PATIENCE_S = 300.0
+
 # A handler answers both GET and HEAD, and FastAPI gives them the same name in its description, which the page never
 # serves.
 pytestmark = pytest.mark.filterwarnings("ignore:Duplicate Operation ID:UserWarning")
@@ -93,7 +95,7 @@ def attack(description: dict, known: dict[str, list[str]], base: str, **sent) ->
                 for name in [name for name in known if isinstance(part, Mapping) and name in part]:
                     if chance.random() < 0.9:
                         part[name] = chance.choice(known[name])
-            answer = case.call(base_url=base, session=session, allow_redirects=False, timeout=10, **sent)
+            answer = case.call(base_url=base, session=session, allow_redirects=False, timeout=PATIENCE_S, **sent)
             seen.append((f"{case.method} {case.operation.path}", answer.status_code))
             case.validate_response(answer, checks=[not_a_server_error, security_headers])
             if "cookies" not in sent:

@@ -14,6 +14,8 @@ import pytest
 from silo_interaction import Question, WantedSecret
 from silo_interaction.page.guard import HEADERS
 
+PATIENCE_S = 300.0
+
 SECRET_WORDS = "delete-everything-of-acme"
 QUESTION = Question("Run " + SECRET_WORDS, "an agent", (("tool", SECRET_WORDS),), arguments=(("repo", SECRET_WORDS),))
 WANTED = Question("Type in TOKEN", "an agent", wanted=WantedSecret("TOKEN", "a token", "the vault of this machine"))
@@ -488,14 +490,14 @@ def test_connections_that_send_nothing_do_not_keep_the_page_from_stopping(page, 
         half.sendall(b"POST /pair HTTP/1.1\r\nHost: ")
         page.stop()
         for connection in (silent, half):
-            connection.settimeout(5)
+            connection.settimeout(PATIENCE_S)
             with suppress(ConnectionResetError):
                 assert connection.recv(1) == b""
 
 
 def test_there_are_no_more_than_sixty_four_connections(page, stranger, until):
     port = int(page.start().rpartition(":")[2])
-    many = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(80)]
+    many = [socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) for _ in range(80)]
     try:
         with pytest.raises(httpx.HTTPError):
             stranger().get("/")
@@ -514,7 +516,7 @@ def is_served(browser) -> bool:
 
 def test_what_is_no_http_gets_no_answer(page):
     port = int(page.start().rpartition(":")[2])
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
         connection.sendall(b"\x16\x03\x01\x00\xf0hello\r\n\r\n")
         assert connection.recv(100) == b""
 

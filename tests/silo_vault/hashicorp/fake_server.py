@@ -11,7 +11,7 @@ import ssl
 import threading
 from collections.abc import Callable
 
-WAIT_S = 10.0
+WAIT_S = 300.0
 """How long a handler runs at most if a test forgets to close the server."""
 
 

@@ -21,6 +21,8 @@ from silo_vault.hashicorp import HashicorpServer, settings_from
 from silo_vault.hashicorp.messages import MAX_BODY_BYTES
 
 TOKEN = "s.token-that-nobody-may-see"
+PATIENCE_S = 300.0
+TIMEOUT_S = 1.5  # for what does not come; what does come on loopback takes a thousandth of it
 NO_TTL = {"data": {"ttl": 0, "renewable": False}}
 
 
@@ -28,7 +30,7 @@ NO_TTL = {"data": {"ttl": 0, "renewable": False}}
 def server(fake, connect):
     """A server object that already has its token, so that tests don't have to log in."""
     fake.expect("GET", "auth/token/lookup-self", body=NO_TTL)
-    made = connect(fake.address, token=TOKEN, timeout_s=0.2, deadline_s=1.0)
+    made = connect(fake.address, token=TOKEN, timeout_s=PATIENCE_S, deadline_s=PATIENCE_S)
     fake.expect("GET", "x", body={"first": True})
     assert made.conversation().ask("GET", "x").body == {"first": True}
     return made
@@ -127,12 +129,13 @@ def ends_in_time(server: HashicorpServer, words: str) -> None:
     began = time.monotonic()
     with pytest.raises(KeyUnreachable, match=words):
         ask(server)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < PATIENCE_S / 2  # the servers here go on for longer
 
 
-def test_a_server_that_hangs_is_given_up_at_the_timeout(fake, server):
-    fake.expect_hang("GET", "x", times=3)
-    ends_in_time(server, "did not answer in time")
+def test_a_server_that_hangs_is_given_up_at_the_timeout(fake, connect):
+    fake.expect("GET", "auth/token/lookup-self", body=NO_TTL)
+    fake.expect_hang("GET", "x", times=2)
+    ends_in_time(connect(fake.address, token=TOKEN, timeout_s=TIMEOUT_S, max_retries=1), "did not answer in time")
 
 
 @pytest.mark.parametrize(
@@ -153,13 +156,15 @@ def test_a_server_that_sends_a_byte_at_a_time_is_given_up_too(fake, connect, hea
     fake.expect("GET", "auth/token/lookup-self", body=NO_TTL)
     fake.expect_drip("GET", "x", head, drop)
     ends_in_time(
-        connect(fake.address, token=TOKEN, timeout_s=0.3, max_retries=0), "did not answer in time|did not speak"
+        connect(fake.address, token=TOKEN, timeout_s=TIMEOUT_S, max_retries=0), "did not answer in time|did not speak"
     )
 
 
 def test_all_tries_together_end_at_the_deadline(fake, connect):
     fake.expect("GET", "auth/token/lookup-self", body=NO_TTL)
-    server = HashicorpServer(settings_from({"VAULT_ADDR": fake.address}, token=TOKEN, timeout_s=5, deadline_s=0.5))
+    server = HashicorpServer(
+        settings_from({"VAULT_ADDR": fake.address}, token=TOKEN, timeout_s=PATIENCE_S, deadline_s=TIMEOUT_S)
+    )
     fake.expect_hang("GET", "x")
     ends_in_time(server, "did not answer in time")
 
@@ -167,7 +172,7 @@ def test_all_tries_together_end_at_the_deadline(fake, connect):
 def test_a_handshake_that_hangs_is_given_up(connect):
     with socket.create_server(("127.0.0.1", 0)) as listener:  # accepts connections and sends nothing
         address = f"https://127.0.0.1:{listener.getsockname()[1]}"
-        ends_in_time(connect(address, token=TOKEN, timeout_s=0.2, max_retries=0), "did not answer in time")
+        ends_in_time(connect(address, token=TOKEN, timeout_s=TIMEOUT_S, max_retries=0), "did not answer in time")
 
 
 # --- answers that are too large or malformed --------------------------------------------------------------------------
@@ -398,9 +403,7 @@ def test_nothing_is_left_open(fake, server):
         ask(server)
     with pytest.raises(KeyUnreachable):
         ask(server)
-    deadline = time.monotonic() + 5
-    while (
-        len(sockets()) > before and time.monotonic() < deadline
-    ):  # the handlers of the fake server are in this process too
+    deadline = time.monotonic() + PATIENCE_S
+    while len(sockets()) > before and time.monotonic() < deadline:  # the handlers of the fake are in this process too
         threading.Event().wait(0.01)
     assert len(sockets()) <= before

@@ -11,6 +11,8 @@ from shlex import join, quote
 import pytest
 from silo_vault import KeyringKey, KeyUnavailable, VaultLocked
 
+PATIENCE_S = 300.0
+
 USER = [sys.executable, str(Path(__file__).with_name("keyring_user.py"))]
 VAULT_ID = b"v" * 16
 UNLOCK = 'eval "$(printf "test-pass\\n" | gnome-keyring-daemon --unlock --components=secrets 2>/dev/null)"'
@@ -29,7 +31,7 @@ def in_session(tmp_path: Path) -> Callable[..., str]:
         # The daemon must end with the session, or it would outlive the test.
         script = "\n".join([*lines, 'if [ -n "${GNOME_KEYRING_PID:-}" ]; then kill "$GNOME_KEYRING_PID"; fi'])
         command = ["dbus-run-session", "--", "bash", "-c", script] if session else ["bash", "-c", script]
-        done = subprocess.run(command, env=environ, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(command, env=environ, capture_output=True, timeout=PATIENCE_S, check=False)
         return done.stdout.decode()
 
     return run

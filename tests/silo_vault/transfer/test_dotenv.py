@@ -171,9 +171,9 @@ def test_too_many_lines_and_too_long_texts_are_refused():
     ids=range(9),
 )
 def test_no_text_takes_long(text):
-    began = time.perf_counter()
+    began = time.thread_time()
     read_dotenv(text)
-    assert time.perf_counter() - began < 3.0
+    assert time.thread_time() - began < 60.0  # if each character were compared with all before, hours
 
 
 ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r", '"': '\\"', "\\": "\\\\", "$": "\\$"}

@@ -43,7 +43,7 @@ def rekey(
     One of the present keys must open the vault. A recovery passphrase is typed twice; keep it away from this machine. A
     process that uses `SILO_MASTER_KEY` takes a new key at its next start.
     """
-    from silo.cli.render import say
+    from silo.cli.render import Steps, say
     from silo.cli.values import read_value
     from silo.errors import UsageError
 
@@ -56,10 +56,11 @@ def rekey(
         raise UsageError("two keys can't be typed at once", hint="add one after the other")
 
     def ask(kind: str) -> str:
-        value = read_value(session, _TYPED[kind], from_env=from_env, from_file=from_file)
+        with steps.paused():
+            value = read_value(session, _TYPED[kind], from_env=from_env, from_file=from_file)
         return value if isinstance(value, str) else _text(value)
 
-    with session.vault_setup() as setup:
+    with Steps() as steps, session.vault_setup(steps) as setup:
         before = setup.vault.status()
         if replace is not None:
             gone += [slot.key_id for slot in before.keys if slot.kind == replace]

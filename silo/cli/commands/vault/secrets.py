@@ -41,7 +41,7 @@ def add(
     """
     from silo_vault.secret import check_name, check_namespace
 
-    from silo.cli.render import say
+    from silo.cli.render import Steps, say
     from silo.cli.values import read_value
     from silo.errors import UsageError
 
@@ -53,7 +53,7 @@ def add(
         )
     if from_env is not None and from_file is not None:
         raise UsageError("--from-env and --from-file are two values", hint="give one of them")
-    with session.vault() as vault:
+    with Steps() as steps, session.vault(steps) as vault:
         check_name(name)
         check_namespace(skill)
         if not replace and name in vault.names(namespace=skill):
@@ -61,7 +61,8 @@ def add(
                 f"{_place(skill, name)} is in the vault already",
                 hint=f"`silo vault add {name}{f' --skill {skill}' if skill else ''} --replace` replaces it",
             )
-        value = read_value(session, f"value of {_place(skill, name)}", from_env=from_env, from_file=from_file)
+        with steps.paused():
+            value = read_value(session, f"value of {_place(skill, name)}", from_env=from_env, from_file=from_file)
         vault.put(name, value, namespace=skill)
         size = len(value.encode() if isinstance(value, str) else value)
     if size < SHORT_BYTES:
@@ -141,14 +142,16 @@ def add_canary(ctx: typer.Context, name: Name, from_env: FromEnv = None, from_fi
     Give it a name that a thief would like. If a decoy appears in what a call is given or sends back, the call ends;
     `silo audit show` has the alert.
     """
+    from silo.cli.render import Steps
     from silo.cli.values import read_value
 
     session: Session = ctx.obj
-    with session.vault() as vault:
+    with Steps() as steps, session.vault(steps) as vault:
         if from_env is None and from_file is None:
             vault.add_canary(name)
             return
-        value = read_value(session, f"value of {name}", from_env=from_env, from_file=from_file)
+        with steps.paused():
+            value = read_value(session, f"value of {name}", from_env=from_env, from_file=from_file)
         vault.add_canary(name, value)
 
 

@@ -48,13 +48,16 @@ def import_secrets(
     Secrets that are already in the vault keep their values, unless you add --replace. The file stays; delete it
     yourself.
     """
-    from silo.cli.render import emit_json, say
+    from silo.cli.render import Steps, emit_json, say
     from silo.errors import UsageError
 
     session: Session = ctx.obj
-    with session.vault() as vault:
+    with Steps() as steps, session.vault(steps) as vault:
         kind = kind or _guess(source)
-        found = _read(session, source, kind, passphrase_from_env, identity or [])
+        with steps.paused():  # a passphrase may be asked for, by gpg too
+            if kind == "pass":
+                say(f"silo: reading {source} with gpg ...")
+            found = _read(session, source, kind, passphrase_from_env, identity or [])
         values = {(skill or entry.namespace, entry.name): entry.value for entry in found.entries}
         if len(values) < len(found.entries):
             raise UsageError(
@@ -112,7 +115,7 @@ def export_secrets(
     """
     from silo_vault.transfer import seal_to_passphrase, seal_to_recipients, to_plain_text
 
-    from silo.cli.render import emit, say
+    from silo.cli.render import Steps, emit, say
     from silo.cli.values import read_variable, type_twice
     from silo.errors import UsageError
 
@@ -134,7 +137,7 @@ def export_secrets(
         raise UsageError(
             "it is sealed to recipients or to a passphrase", hint="leave out --to or --passphrase-from-env"
         )
-    with session.vault() as vault:
+    with Steps() as steps, session.vault(steps) as vault:
         document = _to_export(vault.get_all(), vault.status().vault_id)
         if plain_text:
             session.record("vault", action="export", sealed_to="nobody", secrets=len(document.entries))
@@ -145,7 +148,10 @@ def export_secrets(
         elif passphrase_from_env is not None:
             sealed = seal_to_passphrase(document, read_variable(session, passphrase_from_env))
         elif sys.stdin.isatty():
-            sealed = seal_to_passphrase(document, type_twice("passphrase for the export"))
+            with steps.paused():
+                passphrase = type_twice("passphrase for the export")
+            steps.step("sealing the export")
+            sealed = seal_to_passphrase(document, passphrase)
         else:
             raise UsageError("there is nobody to type a passphrase", hint="use --passphrase-from-env or --to RECIPIENT")
         session.record(

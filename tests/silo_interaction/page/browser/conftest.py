@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-PATIENCE_MS = 15_000
+PATIENCE_MS = 300_000
 """How long one step of a browser may take on a busy machine; a step that works takes some milliseconds."""
 
 REFUSED = re.compile(r"Failed to load resource: the server responded with a status of 4\d\d")

@@ -7,8 +7,6 @@ checks every kind of page with all its rules, best practices included.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -208,12 +206,9 @@ KINDS: tuple[Callable[..., Page], ...] = (
 
 
 @pytest.fixture(scope="session")
-def axe() -> str:
+def axe(npm_install) -> str:
     """The script that defines `axe`; the first run downloads it."""
-    done = subprocess.run(
-        [sys.executable, str(INSTALL_AXE)], stdout=subprocess.PIPE, text=True, timeout=300, check=True
-    )
-    return Path(done.stdout.strip()).read_text()
+    return npm_install(INSTALL_AXE).read_text()
 
 
 @pytest.fixture(scope="session")
