@@ -12,7 +12,7 @@ from silo_interaction import Question, WantedSecret
 
 from silo.audit.log import canonical, comparable
 from silo.model import Call, Caller, File, Isolation, SecretSpec, Skill, Tool
-from silo.schema.checker import Json
+from silo.wire.messages import Json
 
 _WAYS_IN = {"cli": "the command line", "mcp": "MCP", "library": "the Python library"}
 _SHOWN_CHARS = 16

@@ -23,7 +23,7 @@ from typing import Any
 
 from silo.errors import AuditBroken
 from silo.model import File
-from silo.schema.checker import Json
+from silo.wire.messages import Json
 
 FILE_NAME = "audit.jsonl"
 NO_PREVIOUS = "0" * 64

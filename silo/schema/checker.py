@@ -19,6 +19,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from silo.schema.walk import Schema, SchemaTooDeep, is_file, rewrite
+from silo.wire.messages import Json
+
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
     from jsonschema.protocols import Validator
@@ -30,27 +33,21 @@ MAX_PATTERN_CHARS = 1000
 MAX_PATTERN_WORK = 50_000_000
 """Bound on estimated automaton states times length of the text; about 50 ms of the regex engine on a slow machine."""
 
-FILE_MARK = "x-silo-file"
-"""A schema with this set to true stands for a file; its value is `{"$file": index}` by the time it is checked."""
-
 FILE_SCHEMA: Mapping[str, Any] = {
     "type": "object",
     "properties": {"$file": {"type": "integer", "minimum": 0}},
     "required": ["$file"],
     "additionalProperties": False,
 }
+"""What a file's schema is replaced by: its value is `{"$file": index}` by the time it is checked."""
 
 
-class SchemaRefused(ValueError):
-    """The schema itself can't be used: not JSON Schema 2020-12, or beyond what can be checked in bounded time."""
+class SchemaUnusable(ValueError):
+    """Values can't be checked against a schema: it isn't JSON Schema 2020-12, or a check would have no bound in time."""
 
 
 class CheckTooLong(Exception):
     """The value was not checked to its end within `CHECK_SECONDS`."""
-
-
-Json = Any
-"""A JSON value as Python's parser gives it: None, bool, int, float, str, list or dict with text as keys."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class SchemaChecker:
     """One schema, ready to check values. Safe to use from several threads; checks with one checker take turns.
 
     Raises:
-        SchemaRefused: see there.
+        SchemaUnusable: see there.
     """
 
     def __init__(self, schema: Mapping[str, Any], *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -80,7 +77,10 @@ class SchemaChecker:
         self._deadline = 0.0
         self._lock = threading.Lock()
         self._patterns: dict[str, _Pattern] = {}
-        prepared = self._prepare(schema, depth=0)
+        try:
+            prepared = rewrite(schema, self._prepare, max_depth=_MAX_DEPTH)
+        except SchemaTooDeep as error:
+            raise SchemaUnusable(f"it nests deeper than {_MAX_DEPTH}") from error
         self._validator = self._validator_for(prepared)
 
     def flaw(self, value: Json) -> Flaw | None:
@@ -88,7 +88,7 @@ class SchemaChecker:
 
         Raises:
             CheckTooLong: no answer in time.
-            SchemaRefused: the schema refers to what it does not have, or only to itself.
+            SchemaUnusable: the schema refers to what it does not have, or only to itself.
         """
         from jsonschema.exceptions import best_match
         from referencing.exceptions import Unresolvable
@@ -98,42 +98,28 @@ class SchemaChecker:
             try:
                 error = best_match(_first(self._validator.iter_errors(value), 20))
             except Unresolvable as unresolvable:
-                raise SchemaRefused(f"a reference leads nowhere: {str(unresolvable)[:200]}") from unresolvable
+                raise SchemaUnusable(f"a reference leads nowhere: {str(unresolvable)[:200]}") from unresolvable
             except RecursionError as recursion:
-                raise SchemaRefused("the schema refers to itself without end") from recursion
+                raise SchemaUnusable("the schema refers to itself without end") from recursion
             except ArithmeticError:
                 return Flaw((), "a number is too large to be checked")
         return None if error is None else _flaw(error)
 
-    def _prepare(self, schema: Json, *, depth: int) -> Json:
-        """Return a copy of a schema with each file's part replaced, having refused what can't be checked."""
-        if depth > _MAX_DEPTH:
-            raise SchemaRefused(f"it nests deeper than {_MAX_DEPTH}")
-        if isinstance(schema, list):
-            return [self._prepare(item, depth=depth + 1) for item in schema]
-        if not isinstance(schema, Mapping):
-            return schema
-        if schema.get(FILE_MARK) is True:
-            return dict(FILE_SCHEMA)
+    def _prepare(self, schema: Schema) -> Schema:
+        """Return a schema with its patterns compiled, or what stands for it if it is a file's; refuse what can't be checked."""
+        if is_file(schema):
+            return FILE_SCHEMA
         if refused := sorted(_REFUSED_KEYWORDS & schema.keys()):
-            raise SchemaRefused(f"silo does not check the keyword {refused[0]!r}")
+            raise SchemaUnusable(f"silo does not check the keyword {refused[0]!r}")
         reference = schema.get("$ref")
         if isinstance(reference, str) and not reference.startswith("#"):
-            raise SchemaRefused(f"$ref may only refer to the schema itself (`#/...`), not to {reference[:80]!r}")
+            raise SchemaUnusable(f"$ref may only refer to the schema itself (`#/...`), not to {reference[:80]!r}")
         if isinstance(pattern := schema.get("pattern"), str):
             self._compile(pattern)
         if isinstance(patterns := schema.get("patternProperties"), Mapping):
             for name in patterns:
                 self._compile(str(name))
-        prepared = {}
-        for key, value in schema.items():
-            if key in _CONSTANTS:
-                prepared[key] = value
-            elif key in _MAPS_OF_SCHEMAS and isinstance(value, Mapping):
-                prepared[key] = {str(name): self._prepare(part, depth=depth + 1) for name, part in value.items()}
-            else:
-                prepared[key] = self._prepare(value, depth=depth + 1)
-        return prepared
+        return schema
 
     def _compile(self, pattern: str) -> _Pattern:
         if pattern not in self._patterns:
@@ -149,7 +135,9 @@ class SchemaChecker:
         try:
             Draft202012Validator.check_schema(schema)
         except SchemaError as error:
-            raise SchemaRefused(f"not JSON Schema 2020-12: {_cut(error.message)}") from error
+            raise SchemaUnusable(f"not JSON Schema 2020-12: {_cut(error.message)}") from error
+        except RecursionError as error:  # while it words what is wrong with a value that nests deep
+            raise SchemaUnusable("not JSON Schema 2020-12, and it nests too deep to say where") from error
         keywords = {**Draft202012Validator.VALIDATORS}
         keywords["pattern"] = self._check_pattern
         keywords["patternProperties"] = self._check_pattern_properties
@@ -208,8 +196,6 @@ _Keyword = Callable[["Validator", Json, Json, Json], "Iterator[ValidationError] 
 
 _UNKNOWN = "silo:unknown"
 _MAX_DEPTH = 64
-_CONSTANTS = frozenset({"const", "default", "enum", "examples"})
-_MAPS_OF_SCHEMAS = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"})
 _REFUSED_KEYWORDS = frozenset({"unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$dynamicAnchor", "$id"})
 # The first two evaluate their neighbours again for each item and match patterns on Python's engine; the others move the base that
 # references start from. Neither annotations nor pydantic produce any of them.
@@ -222,14 +208,14 @@ class _Pattern:
         from pydantic_core import SchemaError, SchemaValidator, core_schema
 
         if len(pattern) > MAX_PATTERN_CHARS:
-            raise SchemaRefused(f"a pattern has {len(pattern)} characters; {MAX_PATTERN_CHARS} are allowed")
+            raise SchemaUnusable(f"a pattern has {len(pattern)} characters; {MAX_PATTERN_CHARS} are allowed")
         try:
             self._validator = SchemaValidator(
                 core_schema.str_schema(pattern=pattern, regex_engine="rust-regex", strict=True)
             )
         except SchemaError as error:
             reason = str(error).strip().splitlines()[-1].strip().removeprefix("error: ")
-            raise SchemaRefused(
+            raise SchemaUnusable(
                 f"the pattern {_cut(repr(pattern))} can't be checked in bounded time: {reason}"
             ) from error
         states = max(1, len(pattern))

@@ -8,6 +8,7 @@ from silo_interaction import Answer, NoAnswer, NobodyToAsk
 from silo_vault import VaultLocked as TheirVaultLocked
 
 from silo.audit.log import read
+from silo.calls.files import InputRules
 from silo.errors import (
     ApprovalRequired,
     ApprovalTimeout,
@@ -30,7 +31,6 @@ from silo.errors import (
 )
 from silo.model import File, Isolation, ProgressReport
 from silo.sandbox.base import Captured, GuestReply
-from silo.schema.files import InputRules
 from silo.testing.fakes import FakeBackend, make_skill, make_tool
 from silo.wire.messages import FAILURE_CODES, Failed, Finished, Progress
 
