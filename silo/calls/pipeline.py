@@ -27,6 +27,7 @@ from silo.policy.rules import Rule
 from silo.policy.visible import refusal
 from silo.sandbox.base import Backend, GuestReply, GuestRequest, Sandbox, Unit
 from silo.schema.arguments import Checkers, check_arguments, check_json, check_result
+from silo.schema.canonical import Fingerprint
 from silo.schema.files import find_files, put_back
 from silo.secrets.lease import Secrets
 from silo.secrets.redaction import Redactor
@@ -135,13 +136,17 @@ class CallPipeline:
         """
         names = tool.secrets
         supplied: dict[str, str] = {}
+        # Hashed for the record already, unless files were read since. Compared, so that a person agrees to what runs, whatever a
+        # program does meanwhile to the arguments that it passed.
+        hashed = record.arguments
+        arguments = hashed if hashed.json == call.arguments else Fingerprint(call.arguments)
 
         def tell(message: str) -> None:
             on_progress(ProgressReport(0.0, None, message))
 
         while True:
             grant = await self.approvals.settle(  # CallDenied
-                call, skill, tool, decision, backend.isolation, tell, on_question=record.asked
+                call, arguments, skill, tool, decision, backend.isolation, tell, on_question=record.asked
             )
             record.decided(grant.decision)
             watch.lap("approve")
