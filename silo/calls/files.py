@@ -1,8 +1,9 @@
 """Turn what a caller gave in place of files into bytes. Nothing else reads files for a call.
 
-An agent chooses these values and may be talked into choosing `file:///home/me/.ssh/id_ed25519`. So a path is opened only below a
-folder that the user allowed, component by component on descriptors of the folders, without following a single link; only
-regular files are read, and no more of them than allowed. Where a tool takes files is found in `silo.schema.files`.
+An agent chooses these values and may be talked into choosing `file:///home/me/.ssh/id_ed25519`. So a path is opened
+only below a folder that the user allowed, component by component on descriptors of the folders, without following a
+single link; only regular files are read, and no more of them than allowed. `silo.schema.files` finds where a tool takes
+files.
 """
 
 from __future__ import annotations
@@ -128,7 +129,8 @@ def _path_of(uri: str, where: str) -> PurePosixPath:
 def _read_below(path: PurePosixPath, where: str, rules: InputRules, left: int) -> bytes:
     """Read a file that lies in an allowed folder, following no link below that folder."""
     for folder in rules.folders:
-        # The folder itself may be spelt through links (`/tmp` on some systems); it is the user's own setting, so it is resolved.
+        # The folder itself may be spelt through links (`/tmp` on some systems). It is the user's own setting, so it is
+        # resolved.
         for spelling in dict.fromkeys((PurePosixPath(folder), PurePosixPath(os.path.realpath(folder)))):
             if path != spelling and path.is_relative_to(spelling):
                 parts = path.relative_to(spelling).parts
@@ -140,7 +142,8 @@ def _read_below(path: PurePosixPath, where: str, rules: InputRules, left: int) -
     allowed = ", ".join(str(folder) for folder in rules.folders) or "none"
     raise FileRefused(
         f"{where}: {str(path)!r} is in no folder that calls may read (allowed: {allowed})",
-        hint=f"the user can allow it in silo.toml: [files] allow_read = [{str(path.parent)!r}]; or pass the content as base64",
+        hint=f"the user can allow it in silo.toml: [files] allow_read = [{str(path.parent)!r}]; "
+        "or pass the content as base64",
     )
 
 
@@ -155,7 +158,7 @@ def _read_parts(
             opened.append(os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=opened[-1]))
         if any(_identity(os.fstat(descriptor)) in forbidden for descriptor in opened):
             raise FileRefused(f"{where}: {str(path)!r} belongs to silo itself", hint=_COPY_IT)
-        # A mere reference first: opening a device or a FIFO for reading can already do something, or wait for ever.
+        # A mere reference first: opening a device or a FIFO for reading can already do something, or block without end.
         opened.append(os.open(parts[-1], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=opened[-1]))
         facts = os.fstat(opened[-1])
         if stat.S_ISLNK(facts.st_mode):
@@ -211,7 +214,10 @@ def _too_large(where: str, rules: InputRules) -> FileRefused:
 
 
 def _with_safe_labels(file: File, index: int) -> File:
-    """Give a file a name and media type that the wire carries; both are labels, so a bad one is replaced, not refused."""
+    """Give a file a name and media type that the wire carries.
+
+    Both are labels, so a bad one is replaced, not refused.
+    """
     name = file.name if is_safe_name(file.name) else f"input-{index}"
     media_type = file.media_type.partition(";")[0].strip()
     return File(file.data, media_type if is_media_type(media_type) else DEFAULT_MEDIA_TYPE, name)

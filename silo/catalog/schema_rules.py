@@ -1,6 +1,7 @@
-"""Which JSON Schemas a skill may give for its tools: valid, bounded, closed in themselves, and of bounded cost to check against.
+"""Which JSON Schemas a skill may give for its tools: valid, bounded, self-contained, and cheap enough to check against.
 
-A schema comes out of a guest, so it is hostile. Arguments are checked against it in `silo.schema.checker`, with a deadline of its own.
+A schema comes out of a guest, so it is hostile. `silo.schema.checker` checks arguments against it, with a deadline of
+its own.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ MAX_SCHEMA_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 32
 MAX_PATTERN_CHARS: Final = 512
 MAX_CHECKS: Final = 2000
-"""Subschemas that one value may be checked against in place. A handful is normal; nested `allOf` can double it per level."""
+"""Subschemas that one value may be checked against in place. A handful is normal; nested `allOf` doubles it per level."""
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 

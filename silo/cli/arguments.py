@@ -1,7 +1,7 @@
-"""Turn the words of `silo run` into a tool and its arguments, by the tool's schema. Reading files and checking values are others'.
+"""Turn the words of `silo run` into a tool and its arguments, by the tool's schema. No file is read, no value checked.
 
-A word that no type of the schema takes stays text, and `silo.schema.arguments` says what is wrong with it: here is decided what a
-person probably meant, there what may run.
+This module decides what a person probably meant. A word that no type of the schema takes stays text, and
+`silo.schema.arguments`, which decides what may run, says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def split_words(words: Sequence[str], ids: Callable[[], Sequence[str]] = tuple) 
 def parse_words(words: Sequence[str], schema: Schema) -> dict[str, Json]:
     """Return the arguments that words say. Pure.
 
-    `key=value` is converted to a type that the schema takes; a key that is given several times makes a list; `key=@path` is a file
-    where the schema takes one; `key:=json` is JSON as it stands; a bare `key` is true.
+    `key=value` is converted to a type that the schema takes; a key that is given several times makes a list; `key=@path`
+    is a file where the schema takes one; `key:=json` is JSON as it stands; a bare `key` is true.
 
     Args:
         words: in the order in which they were given.

@@ -1,5 +1,6 @@
-"""The arguments of a call: are they JSON, are they what the tool takes, and what to say if not. Nothing is started before this.
+"""The arguments of a call: whether they are JSON, whether the tool takes them, and what to say if not.
 
+Nothing is started before these checks.
 `silo.schema.checker` checks a value against a schema; `silo.schema.files` finds the files among the arguments.
 """
 
@@ -31,7 +32,8 @@ def check_json(arguments: Mapping[str, Any], tool_id: str) -> None:
     """Check that arguments are JSON values of bounded size, or `File` objects.
 
     Raises:
-        ArgumentsInvalid: a value JSON does not have (NaN, bytes, a lone surrogate, a key that is not text), too deep or too large.
+        ArgumentsInvalid: a value that JSON does not have (NaN, bytes, a lone surrogate, a key that is not text), or they
+            are too deep or too large.
     """
     left = MAX_ARGUMENTS_BYTES
     stack: list[tuple[_Path, Json]] = [((), arguments)]
@@ -252,7 +254,7 @@ class _Namer:
 
 
 _MAX_NAMED = 4000
-"""Schemas that one signature names. Objects that refer to objects multiply, and no more than 1,000 characters are shown."""
+"""Schemas that one signature names. Objects that refer to objects multiply, and only 1,000 characters are shown."""
 
 
 def _checker(tool: Tool, side: str, schema: Mapping[str, Any]) -> SchemaChecker:

@@ -56,9 +56,9 @@ _MAX_DEPTH = 64
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """The arguments of one call as they are compared with those of others. What it says is computed when first asked for, and once.
+    """The arguments of one call as they are compared with those of others. Each property is computed once, at first use.
 
-    Arguments that were not checked may be anything: then each property raises ValueError, TypeError or RecursionError.
+    Arguments that were not checked may be anything; each property may then raise ValueError, TypeError or RecursionError.
     """
 
     arguments: Mapping[str, Any]

@@ -1,12 +1,12 @@
 """Check a JSON value against a skill's JSON Schema, in bounded time and without fetching anything. Pure.
 
-Both sides are strangers: the schema comes from a skill, the value from an agent or a guest. Three things that `jsonschema` does by
-default would let one of them stop silo: Python's regular expressions backtrack without end while they hold the interpreter lock,
-`$ref` may name an address to fetch, and nested alternatives can multiply. So patterns run on an engine that takes linear time (the
-one in `pydantic_core`; look-around and back-references do not exist there), references reach only into the document, and every
-check has a deadline.
+The schema comes from a skill and the value from an agent or a guest, so neither is trusted. Three things that
+`jsonschema` does by default would let one of them stop silo: Python's regular expressions backtrack without end while
+they hold the interpreter lock, `$ref` may name an address to fetch, and nested alternatives can multiply. So patterns
+run on an engine that takes linear time (the one in `pydantic_core`; look-around and back-references do not exist
+there), references reach only into the document, and every check has a deadline.
 
-What a tool's arguments are to look like in words is `silo.schema.arguments`'s.
+`silo.schema.arguments` says in words what a tool's arguments are to look like.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
 CHECK_SECONDS = 2.0
-"""A check of the largest honest value (8 MiB of rows) takes about a second; a hostile one would take for ever."""
+"""A check of the largest honest value (8 MiB of rows) takes about a second; a hostile one would never end."""
 
 MAX_PATTERN_CHARS = 1000
 MAX_PATTERN_WORK = 50_000_000
@@ -43,7 +43,7 @@ FILE_SCHEMA: Mapping[str, Any] = {
 
 
 class SchemaUnusable(ValueError):
-    """Values can't be checked against a schema: it isn't JSON Schema 2020-12, or a check would have no bound in time."""
+    """Nothing can be checked against the schema: it isn't JSON Schema 2020-12, or a check might never end."""
 
 
 class CheckTooLong(Exception):
@@ -106,7 +106,7 @@ class SchemaChecker:
         return None if error is None else _flaw(error)
 
     def _prepare(self, schema: Schema) -> Schema:
-        """Return a schema with its patterns compiled, or what stands for it if it is a file's; refuse what can't be checked."""
+        """Return a schema once its patterns are compiled, `FILE_SCHEMA` for a file's; refuse what can't be checked."""
         if is_file(schema):
             return FILE_SCHEMA
         if refused := sorted(_REFUSED_KEYWORDS & schema.keys()):
@@ -193,16 +193,17 @@ class SchemaChecker:
 
 
 _Keyword = Callable[["Validator", Json, Json, Json], "Iterator[ValidationError] | None"]
+_Descend = Callable[..., "Iterator[ValidationError]"]
 
 _UNKNOWN = "silo:unknown"
 _MAX_DEPTH = 64
 _REFUSED_KEYWORDS = frozenset({"unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$dynamicAnchor", "$id"})
-# The first two evaluate their neighbours again for each item and match patterns on Python's engine; the others move the base that
-# references start from. Neither annotations nor pydantic produce any of them.
+# The first two evaluate their neighbours again for each item and match patterns on Python's engine; the others move the
+# base that references start from. Neither annotations nor pydantic produce any of them.
 
 
 class _Pattern:
-    """A regular expression (ECMA-262 in JSON Schema, the linear-time subset of it here), searched anywhere in a text."""
+    """A regular expression, searched anywhere in a text: ECMA-262 in JSON Schema, its linear-time subset here."""
 
     def __init__(self, pattern: str) -> None:
         from pydantic_core import SchemaError, SchemaValidator, core_schema
@@ -236,12 +237,12 @@ def _descend(
     validator: Validator, value: Json, schema: Json, *, path: str, schema_path: str | None = None
 ) -> Iterator[ValidationError]:
     """Check a part of the value; `jsonschema` offers this to keywords on the class, not in its protocol."""
-    errors: Iterator[ValidationError] = validator.descend(value, schema, path=path, schema_path=schema_path)  # type: ignore[attr-defined]
-    return errors
+    descend: _Descend = validator.descend  # type: ignore[attr-defined]
+    return descend(value, schema, path=path, schema_path=schema_path)
 
 
 def _check_unique(validator: Validator, wanted: Json, instance: Json, schema: Json) -> Iterator[ValidationError]:
-    """Compare canonical texts in a set: `jsonschema` compares each item with each other one when they can't be sorted."""
+    """Compare canonical texts in a set; `jsonschema` compares every two items when they can't be sorted."""
     from jsonschema.exceptions import ValidationError
 
     if wanted and isinstance(instance, list):

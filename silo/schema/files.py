@@ -1,6 +1,6 @@
 """Which arguments of a call are files: found by the tool's schema, and put back later. Pure.
 
-What was given there becomes bytes in `silo.calls.files`; what other arguments may hold is checked in `silo.schema.arguments`.
+`silo.calls.files` turns what was given there into bytes; `silo.schema.arguments` checks the other arguments.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Walk a JSON Schema: what its references lead to, what it combines, and every schema inside it. Pure.
 
-This is the one place that knows which keywords hold schemas. A schema comes from a skill, so it may be hostile: a keyword whose value has
-the wrong type counts as absent, references reach only into the document, and each function reads an object of the document once, however
-often something refers to it. Which schemas a skill may give is decided in `silo.catalog.schema_rules`; `silo.schema.checker` checks values.
+This is the one place that knows which keywords hold schemas. A schema comes from a skill, so it may be hostile: a
+keyword whose value has the wrong type counts as absent, references reach only into the document, and each function
+reads an object of the document once, however often something refers to it. `silo.catalog.schema_rules` decides which
+schemas a skill may give; `silo.schema.checker` checks values.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 def flatten(schema: Json, root: Schema) -> list[Schema]:
     """Return a schema and all that it refers to or combines, each once, in the order in which they are written.
 
-    A reference that leads nowhere is left out, and a file's schema is not taken apart: what it says of text and links is for the caller.
+    A reference that leads nowhere is left out. A file's schema is not taken apart: what it says about text and links is
+    for whoever calls the tool.
     """
     flat: list[Schema] = []
     seen: set[int] = set()
@@ -195,7 +197,7 @@ def rewrite(schema: Json, change: Callable[[Schema], Schema], *, max_depth: int 
 def entries(
     document: Json, *, max_depth: int | None = None, max_items: int | None = None, closed: frozenset[str] = frozenset()
 ) -> Iterator[tuple[str, Json]]:
-    """Yield each key with its value of every object in a document, as data and schemas alike, in the order in which they are written.
+    """Yield each key with its value from every object in a document, data and schemas alike, in the document's order.
 
     Args:
         max_depth: objects and lists that nest deeper are left out.

@@ -1,4 +1,4 @@
-"""The keys of approvals: they are stored, so what they are made of never changes; and whatever changes about a call changes its key."""
+"""The keys of approvals: they are stored, so their making never changes; and a call that differs has another key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Walking schemas: any JSON is walked to its end in a bounded number of steps, and references mean what RFC 6901 says."""
+"""Walking schemas: any JSON is walked to its end in a bounded number of steps, and references follow RFC 6901."""
 
 from itertools import pairwise
 
