@@ -22,6 +22,7 @@ from textwrap import dedent
 
 import anyio
 import pytest
+from hypothesis import settings
 
 from silo.catalog.interpreter import inspect_interpreter
 from silo.model import Interpreter, Isolation
@@ -32,6 +33,10 @@ from silo.sandbox.image import Images
 from silo.setup import packages
 
 pytest.register_assert_rewrite("silo.testing.conformance")  # before any test imports it
+
+# Hypothesis would fail an example that takes 200 ms, which a busy machine makes of any.
+settings.register_profile("silo", deadline=None)
+settings.load_profile("silo")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

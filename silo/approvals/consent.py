@@ -28,6 +28,7 @@ from silo.errors import (
     SiloError,
 )
 from silo.model import Call, Decision, Isolation, Skill, Tool
+from silo.schema.canonical import Fingerprint
 
 CHANNELS = ("terminal", "client", "browser", "notification")
 
@@ -152,6 +153,7 @@ class Approvals:
     async def settle(
         self,
         call: Call,
+        arguments: Fingerprint,
         skill: Skill,
         tool: Tool,
         decision: Decision,
@@ -163,6 +165,7 @@ class Approvals:
         """Return the grant on which the call may go on: at once for `allow`, with a person's yes for `ask`.
 
         Args:
+            arguments: the call's, as they were checked.
             tell: told where the question waits, for whoever waits for the call.
             on_question: called for each question that is put to a person.
 
@@ -179,13 +182,14 @@ class Approvals:
             raise denied(tool, decision)
         if self._headless:
             raise _nobody(tool)
-        key = call_key(call, skill, tool, isolation)
+        # In a thread: it hashes the call's files.
+        key = await to_thread.run_sync(call_key, call, arguments, skill, tool, isolation)
         standing = await to_thread.run_sync(self._decisions.standing, key)
         if standing is not None:
             return Grant(Decision("allow", f"approved: {standing.reason}", decision.rule), key)
         before = await to_thread.run_sync(self._decisions.last_agreed, tool.id, principal(call.caller))
-        question = call_question(call, skill, tool, isolation, why=decision.reason, before=before)
-        facts = profile(call, skill, tool, isolation)
+        facts = profile(arguments, skill, tool, isolation)
+        question = call_question(call, arguments, skill, tool, isolation, why=decision.reason, before=before, now=facts)
         posted = await self._ask(key, question, call, tool, facts, tell, on_question)
         if posted.state != "approved":
             raise _no(tool, posted)

@@ -17,17 +17,18 @@ from anyio import to_thread
 from silo.approvals.consent import Approvals, denied
 from silo.audit.log import AuditLog
 from silo.audit.trail import Trail, trail
+from silo.calls.files import InputRules, load_files
 from silo.calls.results import to_error, to_result
 from silo.errors import CanaryTripped, ResultInvalid, SecretMissing, SiloError, SkillUnknown, ToolUnknown
-from silo.model import Call, Decision, File, Isolation, ProgressReport, Result, Skill, Tool
+from silo.model import Call, Decision, Isolation, ProgressReport, Result, Skill, Tool
 from silo.names import split_id, suggestion
 from silo.policy.evaluate import decide
 from silo.policy.rules import Rule
 from silo.policy.visible import refusal
 from silo.sandbox.base import Backend, GuestReply, GuestRequest, Sandbox, Unit
 from silo.schema.arguments import Checkers, check_arguments, check_json, check_result
-from silo.schema.checker import Json
-from silo.schema.files import InputRules, find_files, load_files
+from silo.schema.canonical import Fingerprint
+from silo.schema.files import find_files, put_back
 from silo.secrets.lease import Secrets
 from silo.secrets.redaction import Redactor
 from silo.wire.messages import Failed, Progress
@@ -135,13 +136,17 @@ class CallPipeline:
         """
         names = tool.secrets
         supplied: dict[str, str] = {}
+        # Hashed for the record already, unless files were read since. Compared, so that a person agrees to what runs, whatever a
+        # program does meanwhile to the arguments that it passed.
+        hashed = record.arguments
+        arguments = hashed if hashed.json == call.arguments else Fingerprint(call.arguments)
 
         def tell(message: str) -> None:
             on_progress(ProgressReport(0.0, None, message))
 
         while True:
             grant = await self.approvals.settle(  # CallDenied
-                call, skill, tool, decision, backend.isolation, tell, on_question=record.asked
+                call, arguments, skill, tool, decision, backend.isolation, tell, on_question=record.asked
             )
             record.decided(grant.decision)
             watch.lap("approve")
@@ -287,17 +292,6 @@ class _Stopwatch:
             if phase == "run":
                 phases |= {f"run.{name}": value for name, value in inside.items()}
         return {**phases, "total": self._last - self._started}
-
-
-def put_back(value: Json, files: tuple[File, ...]) -> Json:
-    """Return arguments with each file in its place again, so that a person sees what is passed."""
-    if isinstance(value, dict):
-        if value.keys() == {"$file"} and isinstance(index := value["$file"], int) and index < len(files):
-            return files[index]
-        return {key: put_back(item, files) for key, item in value.items()}
-    if isinstance(value, list):
-        return [put_back(item, files) for item in value]
-    return value
 
 
 def _unknown(name: str, ids: list[str]) -> ToolUnknown:

@@ -143,9 +143,10 @@ def _as_checked(tool: Tool, arguments: Mapping[str, Any], config: Config, home: 
     Raises:
         ArgumentsInvalid, FileRefused: they are not JSON, or a file in them is none that a call may have.
     """
-    from silo.calls.pipeline import put_back
+    from silo.calls.files import InputRules, load_files
     from silo.schema.arguments import check_json
-    from silo.schema.files import MIB, InputRules, find_files, load_files
+    from silo.schema.files import find_files, put_back
+    from silo.sizes import MIB
 
     check_json(arguments, tool.id)
     replaced, places = find_files(tool, arguments)
@@ -156,13 +157,14 @@ def _as_checked(tool: Tool, arguments: Mapping[str, Any], config: Config, home: 
 
 def _notes(rule: Rule, tool: Tool) -> list[str]:
     """Say which arguments a rule names that the tool does not take: a misspelt one restricts nothing."""
-    properties = tool.input_schema.get("properties")
-    if not isinstance(properties, Mapping) or tool.input_schema.get("additionalProperties") is not False:
+    from silo.schema.walk import properties
+
+    if tool.input_schema.get("additionalProperties") is not False:
         return []
     return [
         f"{rule.name} names the argument {path!r}, and {tool.id} has none of that name"
         for path in rule.arguments
-        if not any(path == name or path.startswith(f"{name}.") for name in properties)
+        if not any(path == name or path.startswith(f"{name}.") for name in properties(tool.input_schema))
     ]
 
 

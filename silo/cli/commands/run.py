@@ -112,8 +112,9 @@ def _note(session: Session, tool: str) -> str:
 def read_arguments(session: Session, tool: str, words: list[str], document: str | None) -> dict[str, Any]:
     """Return the arguments of the call; files are read here, on the main thread, where Ctrl-C ends a read that waits."""
     from silo.cli.arguments import parse_document, parse_words
-    from silo.cli.files import MIB, load_files, read_text
+    from silo.cli.files import load_files, read_text
     from silo.errors import UsageError
+    from silo.sizes import MIB
 
     given: dict[str, Any] = {}
     if document is not None:

@@ -26,9 +26,7 @@ from silo.errors import (
 from silo.model import File, Result, Tool
 from silo.server.protocol.tools import SEARCH, compact_json, one_line, wrap_data
 from silo.server.protocol.untrusted_text import arguments_line
-
-KIB = 1024
-MIB = 1024 * KIB
+from silo.sizes import KIB, MIB
 
 META_ERROR = "dev.silo/error"
 META_ISOLATION = "dev.silo/isolation"

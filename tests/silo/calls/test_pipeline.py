@@ -8,6 +8,7 @@ from silo_interaction import Answer, NoAnswer, NobodyToAsk
 from silo_vault import VaultLocked as TheirVaultLocked
 
 from silo.audit.log import read
+from silo.calls.files import InputRules
 from silo.errors import (
     ApprovalRequired,
     ApprovalTimeout,
