@@ -31,7 +31,6 @@ from silo.errors import (
 )
 from silo.model import File, Isolation, ProgressReport
 from silo.sandbox.base import Captured, GuestReply
-from silo.schema.files import InputRules
 from silo.testing import PATIENCE_S
 from silo.testing.fakes import FakeBackend, make_skill, make_tool
 from silo.wire.messages import FAILURE_CODES, Failed, Finished, Progress
