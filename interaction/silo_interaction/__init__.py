@@ -7,22 +7,22 @@
 This is the whole public interface. It knows nothing of silo, and what an answer means is for the caller to decide.
 """
 
-from silo_interaction.board import Board, Outcome, Posted, State
+from silo_interaction.board import Board, DecideOutcome, PostedQuestion, QuestionState
 from silo_interaction.errors import InteractionError, NoAnswer, NobodyToAsk
-from silo_interaction.question import Answer, Channel, Question, Wanted
+from silo_interaction.question import Answer, Channel, Question, WantedSecret
 from silo_interaction.terminal import TerminalChannel
 
 __all__ = [
     "Answer",
     "Board",
     "Channel",
+    "DecideOutcome",
     "InteractionError",
     "NoAnswer",
     "NobodyToAsk",
-    "Outcome",
-    "Posted",
+    "PostedQuestion",
     "Question",
-    "State",
+    "QuestionState",
     "TerminalChannel",
-    "Wanted",
+    "WantedSecret",
 ]

@@ -12,15 +12,15 @@ from typing import Literal, Protocol
 
 from silo_interaction.question import Answer, Question
 
-State = Literal["waiting", "approved", "denied", "expired", "withdrawn"]
+QuestionState = Literal["waiting", "approved", "denied", "expired", "withdrawn"]
 """`expired`: nobody answered in time. `withdrawn`: whoever asked is gone."""
 
-Outcome = Literal["decided", "changed", "gone"]
+DecideOutcome = Literal["decided", "changed", "gone"]
 """`changed`: what was decided on is not what would happen. `gone`: it is not waiting (any more); somebody else was faster, or time."""
 
 
 @dataclass(frozen=True)
-class Posted:
+class PostedQuestion:
     """A question on the board.
 
     Attributes:
@@ -36,7 +36,7 @@ class Posted:
     digest: str
     asked_at: float
     expires_at: float
-    state: State = "waiting"
+    state: QuestionState = "waiting"
     reason: str = ""
     grace: bool = False
     decided_at: float | None = None
@@ -45,15 +45,15 @@ class Posted:
 class Board(Protocol):
     """All questions of one program. Safe to use from several threads; methods block for milliseconds at most."""
 
-    def waiting(self) -> Sequence[Posted]:
+    def waiting(self) -> Sequence[PostedQuestion]:
         """Return the questions that wait and can be answered here, oldest first."""
         ...
 
-    def get(self, question_id: str) -> Posted | None:
+    def get(self, question_id: str) -> PostedQuestion | None:
         """Return one question in whatever state; None if there is no such question, or it was forgotten."""
         ...
 
-    def follow(self, token: str, session: str) -> Posted | None:
+    def follow(self, token: str, session: str) -> PostedQuestion | None:
         """Return the question to which a link leads. The first session that follows it is the only one for which it does.
 
         Args:
@@ -62,7 +62,7 @@ class Board(Protocol):
         """
         ...
 
-    def decide(self, question_id: str, digest: str, answer: Answer, *, by: str) -> Outcome:
+    def decide(self, question_id: str, digest: str, answer: Answer, *, by: str) -> DecideOutcome:
         """Put down a person's answer, if the question still waits and is what they saw.
 
         Args:

@@ -12,7 +12,7 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedSecret:
     """A secret that a person is asked to type in, instead of a yes.
 
     Attributes:
@@ -53,7 +53,7 @@ class Question:
     changes: tuple[str, ...] = ()
     grace_s: int = 0
     group: str = ""
-    wanted: Wanted | None = None
+    wanted: WantedSecret | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the question as JSON values; `from_json` takes them back."""
@@ -76,7 +76,7 @@ class Question:
             changes=tuple(data["changes"]),
             grace_s=data["grace_s"],
             group=data["group"],
-            wanted=None if wanted is None else Wanted(**wanted),
+            wanted=None if wanted is None else WantedSecret(**wanted),
         )
 
     def digest(self) -> str:

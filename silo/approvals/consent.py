@@ -14,7 +14,7 @@ from typing import Protocol
 
 import anyio
 from anyio import to_thread
-from silo_interaction import Answer, Channel, InteractionError, NoAnswer, NobodyToAsk, Posted, Question
+from silo_interaction import Answer, Channel, InteractionError, NoAnswer, NobodyToAsk, PostedQuestion, Question
 
 from silo.approvals.questions import call_key, call_question, principal, profile, secret_key, secret_question
 from silo.approvals.store import Decisions
@@ -304,7 +304,7 @@ class Approvals:
         facts: Mapping[str, str],
         tell: Tell,
         on_question: Callable[[], None],
-    ) -> Posted:
+    ) -> PostedQuestion:
         """Put a question up, bring it before a person, and wait; returns it decided."""
         # An agent that calls again at once is refused once more, and nobody is asked twice. A person who runs it again means it.
         if call.caller.kind != "cli":
@@ -312,7 +312,7 @@ class Approvals:
             if refused is not None:
                 return refused
 
-        def post() -> tuple[Posted, str, bool]:
+        def post() -> tuple[PostedQuestion, str, bool]:
             return self._decisions.post(
                 key,
                 question,
@@ -350,7 +350,9 @@ class Approvals:
             raise _pending(tool, posted, link)
         return decided
 
-    async def _reach(self, posted: Posted, token: str, call: Call, *, is_new: bool) -> tuple[str | None, Posted | None]:
+    async def _reach(
+        self, posted: PostedQuestion, token: str, call: Call, *, is_new: bool
+    ) -> tuple[str | None, PostedQuestion | None]:
         """Bring a question before a person by the first channel that reaches one.
 
         Returns:
@@ -369,7 +371,7 @@ class Approvals:
                     return await self._linked(posted, token, opens=screen, is_new=is_new), None
         return None, None
 
-    async def _linked(self, posted: Posted, token: str, *, opens: bool, is_new: bool) -> str:
+    async def _linked(self, posted: PostedQuestion, token: str, *, opens: bool, is_new: bool) -> str:
         """Serve the page, and make the person aware of it, once for each question."""
         page, desktop = self._page, self._desktop
         assert page is not None
@@ -392,7 +394,7 @@ class Approvals:
 
         return await to_thread.run_sync(show)
 
-    async def _at_terminal(self, terminal: Channel, posted: Posted) -> Posted | None:
+    async def _at_terminal(self, terminal: Channel, posted: PostedQuestion) -> PostedQuestion | None:
         """Ask at the terminal until somebody answers, there or elsewhere; None if nobody is there."""
         question = posted.question
         left = max(0.0, posted.expires_at - self._now())
@@ -432,14 +434,14 @@ class Approvals:
         found = await to_thread.run_sync(self._decisions.get, posted.id)
         return found if found is not None else posted
 
-    async def _take(self, posted: Posted, answer: Answer) -> None:
+    async def _take(self, posted: PostedQuestion, answer: Answer) -> None:
         def put() -> None:
             self._decisions.decide(posted.id, posted.digest, answer, by="the terminal")
 
         with anyio.CancelScope(shield=True):
             await to_thread.run_sync(put)
 
-    async def _wait(self, posted: Posted, patience_s: float | None) -> Posted | None:
+    async def _wait(self, posted: PostedQuestion, patience_s: float | None) -> PostedQuestion | None:
         """Wait until a question is decided, or its time is over; None if patience is over first."""
         with anyio.move_on_after(patience_s):
             while True:
@@ -503,7 +505,7 @@ def interaction_errors() -> Mapping[type[Exception], type[SiloError]]:
     return {NobodyToAsk: ApprovalRequired, NoAnswer: ApprovalTimeout}
 
 
-def _no(tool: Tool, posted: Posted) -> SiloError:
+def _no(tool: Tool, posted: PostedQuestion) -> SiloError:
     """Return the error for a question that did not come to a yes."""
     if posted.state == "denied":
         return CallDenied(
@@ -530,7 +532,7 @@ def _nobody(tool: Tool) -> ApprovalRequired:
     )
 
 
-def _pending(tool: Tool, posted: Posted, link: str) -> ApprovalPending:
+def _pending(tool: Tool, posted: PostedQuestion, link: str) -> ApprovalPending:
     return ApprovalPending(
         f"{tool.id} waits for a person: {posted.question.title}",
         hint=f"ask the user to open {link} and to answer there, then call {tool.id} again with the same arguments; a browser that is "

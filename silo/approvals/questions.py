@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
-from silo_interaction import Question, Wanted
+from silo_interaction import Question, WantedSecret
 
 from silo.audit.log import canonical, comparable
 from silo.model import Call, Caller, File, Isolation, SecretSpec, Skill, Tool
@@ -122,7 +122,7 @@ def secret_question(call: Call, skill: Skill, tool: Tool, name: str, *, keeper: 
         who=who(call.caller),
         facts=facts,
         group=f"secrets of {skill.namespace}",
-        wanted=Wanted(name, spec.description if spec is not None else "", keeper),
+        wanted=WantedSecret(name, spec.description if spec is not None else "", keeper),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from silo_interaction import Answer, Outcome, Posted
+from silo_interaction import Answer, DecideOutcome, PostedQuestion
 
 from silo.approvals.store import Decisions
 from silo.errors import UsageError
@@ -24,19 +24,19 @@ class RecordedBoard:
         self._decisions = decisions
         self._record = record
 
-    def waiting(self) -> Sequence[Posted]:
+    def waiting(self) -> Sequence[PostedQuestion]:
         """As `Board.waiting`."""
         return self._decisions.waiting()
 
-    def get(self, question_id: str) -> Posted | None:
+    def get(self, question_id: str) -> PostedQuestion | None:
         """As `Board.get`."""
         return self._decisions.get(question_id)
 
-    def follow(self, token: str, session: str) -> Posted | None:
+    def follow(self, token: str, session: str) -> PostedQuestion | None:
         """As `Board.follow`."""
         return self._decisions.follow(token, session)
 
-    def decide(self, question_id: str, digest: str, answer: Answer, *, by: str) -> Outcome:
+    def decide(self, question_id: str, digest: str, answer: Answer, *, by: str) -> DecideOutcome:
         """As `Board.decide`."""
         outcome = self._decisions.decide(question_id, digest, answer, by=by)
         if outcome == "decided":

@@ -20,7 +20,7 @@ from hmac import compare_digest
 from pathlib import Path
 from threading import RLock
 
-from silo_interaction import Answer, Outcome, Posted, Question, State
+from silo_interaction import Answer, DecideOutcome, PostedQuestion, Question, QuestionState
 
 from silo.approvals import liveness as asking
 from silo.approvals import pairing
@@ -66,7 +66,7 @@ class Entry:
         uses: how many calls a yes has let through.
     """
 
-    posted: Posted
+    posted: PostedQuestion
     subject: str
     principal: str
     key: str
@@ -110,13 +110,13 @@ class Decisions:
 
     # --- for what asks ------------------------------------------------------------------------------------------------
 
-    def standing(self, key: str) -> Posted | None:
+    def standing(self, key: str) -> PostedQuestion | None:
         """Return the yes that `use` would use, without using it."""
         with self._settled() as (db, _):
             row = usable_row(db, key)
         return row.posted if row is not None else None
 
-    def use(self, key: str) -> Posted | None:
+    def use(self, key: str) -> PostedQuestion | None:
         """Use a yes for this key: one within its grace, or else one that counts once, which is used up; None if there is none.
 
         That it was used is on the disk before this returns. Of any number of callers at once, in whatever process, exactly one gets a
@@ -130,7 +130,7 @@ class Decisions:
             db.execute("UPDATE questions SET uses = uses + 1, until = ? WHERE id = ?", (until, row.posted.id))
         return row.posted
 
-    def refusal(self, key: str) -> Posted | None:
+    def refusal(self, key: str) -> PostedQuestion | None:
         """Return a no for this key that still counts, which is until its question's time is over."""
         with self._settled() as (db, _):
             record = db.execute(
@@ -141,7 +141,7 @@ class Decisions:
 
     def post(
         self, key: str, question: Question, *, subject: str, principal: str, stands_s: float, profile: Mapping[str, str]
-    ) -> tuple[Posted, str, bool]:
+    ) -> tuple[PostedQuestion, str, bool]:
         """Put a question up, or join the very same one of this process that waits.
 
         If this process has asked something else for the same key, that question is withdrawn: it shows what would not happen.
@@ -179,7 +179,7 @@ class Decisions:
                         "withdrawn",
                         "it was asked anew: what would happen is no longer what it showed",
                     )
-            posted = Posted(secrets.token_hex(8), question, digest, asked_at=now, expires_at=now + stands_s)
+            posted = PostedQuestion(secrets.token_hex(8), question, digest, asked_at=now, expires_at=now + stands_s)
             token = secrets.token_urlsafe(24)
             db.execute(
                 "INSERT INTO questions (id, key, digest, subject, principal, question, profile, wanted, owner, asked_at, expires_at,"
@@ -273,18 +273,18 @@ class Decisions:
 
     # --- for people ---------------------------------------------------------------------------------------------------
 
-    def waiting(self) -> Sequence[Posted]:
+    def waiting(self) -> Sequence[PostedQuestion]:
         """As `Board.waiting`. A secret can be typed in only where the process runs that wants it: it is handed over in memory."""
         with self._settled() as (db, _):
             return [row.posted for row in waiting_rows(db) if self._is_answerable(row)]
 
-    def get(self, question_id: str) -> Posted | None:
+    def get(self, question_id: str) -> PostedQuestion | None:
         """As `Board.get`. Of a question that does not wait any more, only title and who asked is left."""
         with self._settled() as (db, _):
             row = find_row(db, question_id)
         return row.posted if row is not None else None
 
-    def follow(self, token: str, session: str) -> Posted | None:
+    def follow(self, token: str, session: str) -> PostedQuestion | None:
         """As `Board.follow`. Once the question is decided, the link is dead for all but the session that followed it before."""
         with self._settled() as (db, _):
             row = linked_row(db, token)
@@ -300,7 +300,7 @@ class Decisions:
                 db.execute("UPDATE questions SET session = ? WHERE id = ?", (text(session), row.posted.id))
             return row.posted
 
-    def decide(self, question_id: str, digest: str, answer: Answer, *, by: str) -> Outcome:
+    def decide(self, question_id: str, digest: str, answer: Answer, *, by: str) -> DecideOutcome:
         """As `Board.decide`. On the disk before this returns.
 
         The last word on a key counts: a no takes back what was agreed to before and not used yet, a yes what was refused.
@@ -318,7 +318,7 @@ class Decisions:
                     return "changed"
                 _require_fitting(answer, row.posted.question)
                 until = _until(row, answer, now)
-                done: State = "approved" if answer.approved else "denied"
+                done: QuestionState = "approved" if answer.approved else "denied"
                 end(db, question_id, done, answer.reason or f"{done} through {by}")
                 db.execute(
                     "UPDATE questions SET decided_by = ?, decided_at = ?, until = ?, grace = ? WHERE id = ?",

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Any
 
-from silo_interaction import Posted, Question, State, Wanted
+from silo_interaction import PostedQuestion, Question, QuestionState, WantedSecret
 
 SCHEMA_VERSION = 1
 
@@ -61,7 +61,7 @@ KEPT_S = 7 * 24 * 3600.0
 class Row:
     """One question as it is stored; see the columns of `questions`."""
 
-    posted: Posted
+    posted: PostedQuestion
     key: str
     subject: str
     principal: str
@@ -81,7 +81,7 @@ def parse(record: Mapping[str, Any]) -> Row:
         sqlite3.DatabaseError: silo did not write it.
     """
     try:
-        posted = Posted(
+        posted = PostedQuestion(
             id=record["id"],
             question=Question.from_json(json.loads(record["question"])),
             digest=record["digest"],
@@ -173,13 +173,13 @@ def stored_key(db: sqlite3.Connection, name: str) -> bytes | None:
     return bytes(record["value"]) if record is not None else None
 
 
-def end(db: sqlite3.Connection, question_id: str, state: State, reason: str) -> None:
+def end(db: sqlite3.Connection, question_id: str, state: QuestionState, reason: str) -> None:
     """Put a question into a state other than waiting, and leave nothing in it that it was asked with."""
     record = db.execute("SELECT question FROM questions WHERE id = ?", (question_id,)).fetchone()
     try:
         asked = Question.from_json(json.loads(record["question"]))
         # The name of a secret says that it was one, and not a yes, that was asked for.
-        wanted = None if asked.wanted is None else Wanted(asked.wanted.name)
+        wanted = None if asked.wanted is None else WantedSecret(asked.wanted.name)
         short = question_text(Question(asked.title, asked.who, wanted=wanted))
     except (ValueError, TypeError, KeyError) as error:
         raise sqlite3.DatabaseError("a question in it is not what silo wrote") from error
@@ -215,10 +215,12 @@ def settle(db: sqlite3.Connection, now: float, is_asking: Callable[[str], bool])
     db.execute("DELETE FROM questions WHERE state != 'waiting' AND until = 0 AND asked_at < ?", (now - KEPT_S,))
 
 
-def _overtaken(db: sqlite3.Connection, now: float, is_asking: Callable[[str], bool]) -> list[tuple[str, State, str]]:
+def _overtaken(
+    db: sqlite3.Connection, now: float, is_asking: Callable[[str], bool]
+) -> list[tuple[str, QuestionState, str]]:
     """Return the questions that can't be answered any more: id, what became of each, and why."""
     lives = functools.cache(is_asking)  # a process may have many questions
-    found: list[tuple[str, State, str]] = []
+    found: list[tuple[str, QuestionState, str]] = []
     for question_id, owner, asked_at, expires_at in db.execute(
         "SELECT id, owner, asked_at, expires_at FROM questions WHERE state = 'waiting'"
     ).fetchall():

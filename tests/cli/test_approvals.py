@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from silo_interaction import Answer, Question, Wanted
+from silo_interaction import Answer, Question, WantedSecret
 
 from silo.approvals.store import Decisions
 
@@ -30,7 +30,7 @@ QUESTION = Question(
     group="demo.guarded",
 )
 ONCE = Question("Run demo.once", "codex through MCP", (("tool", "demo.once"),))
-SECRET = Question("Type in DEMO_KEY for demo", "codex through MCP", wanted=Wanted("DEMO_KEY", "opens nothing"))
+SECRET = Question("Type in DEMO_KEY for demo", "codex through MCP", wanted=WantedSecret("DEMO_KEY", "opens nothing"))
 
 
 class Board:

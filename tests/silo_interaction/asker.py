@@ -8,7 +8,7 @@ import sys
 import termios
 import threading
 
-from silo_interaction import InteractionError, Question, TerminalChannel, Wanted
+from silo_interaction import InteractionError, Question, TerminalChannel, WantedSecret
 
 
 async def ask(spec: dict) -> dict:
@@ -19,7 +19,7 @@ async def ask(spec: dict) -> dict:
         tuple((a, b) for a, b in spec["facts"]),
         spec["danger"],
         grace_s=spec["grace_s"],
-        wanted=Wanted(**spec["wanted"]) if spec["wanted"] else None,
+        wanted=WantedSecret(**spec["wanted"]) if spec["wanted"] else None,
     )
     try:
         answers = await asyncio.gather(

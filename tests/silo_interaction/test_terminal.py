@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from silo_interaction import Question
-from silo_interaction.question import Wanted
+from silo_interaction.question import WantedSecret
 from silo_interaction.terminal import GRACE_PROMPT, KEEP_PROMPT, PROMPT, SECRET_PROMPT, render
 
 ASKER = Path(__file__).with_name("asker.py")
@@ -341,7 +341,7 @@ questions = st.builds(
     danger=texts,
     arguments=st.lists(st.tuples(texts, json_values), max_size=3).map(tuple),
     changes=st.lists(texts, max_size=3).map(tuple),
-    wanted=st.none() | st.builds(Wanted, name=texts, description=texts, keeper=texts),
+    wanted=st.none() | st.builds(WantedSecret, name=texts, description=texts, keeper=texts),
 )
 
 
@@ -398,7 +398,7 @@ def test_arguments_changes_and_a_wanted_secret_look_like_this():
         (("tool", "github.close_issue"),),
         arguments=(("number", 7), ("labels", ["a\nb"])),
         changes=("+ secret GITHUB_TOKEN", "one\ntwo"),
-        wanted=Wanted("GITHUB_TOKEN", "reads issues", "the vault of this machine"),
+        wanted=WantedSecret("GITHUB_TOKEN", "reads issues", "the vault of this machine"),
     )
     assert render(question, 80) == (
         "\n"

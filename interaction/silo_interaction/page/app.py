@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
-from silo_interaction.board import Board, Posted
+from silo_interaction.board import Board, PostedQuestion
 from silo_interaction.page import views
 from silo_interaction.page.forms import BY, MOST_REASON_CHARS, read_form, to_answer
 from silo_interaction.page.guard import Refusal, Refused
@@ -267,7 +267,7 @@ class _Routes:
             raise Refused(_NOT_PAIRED)
         return session, place
 
-    def _next(self, place: str, decided: Posted) -> str:
+    def _next(self, place: str, decided: PostedQuestion) -> str:
         """Return where to go after a decision: the next question, one of the same kind first; else the empty list."""
         waiting = [posted for posted in views.ordered(self._board.waiting()) if posted.id != decided.id]
         alike = [posted for posted in waiting if posted.question.group == decided.question.group]
@@ -283,7 +283,7 @@ class _Routes:
         self,
         place: str,
         session: Session,
-        posted: Posted,
+        posted: PostedQuestion,
         *,
         done: views.Past | None = None,
         changed: bool = False,
@@ -305,10 +305,10 @@ class _Routes:
             most_reason=MOST_REASON_CHARS,
         )
 
-    def _changed(self, place: str, session: Session, posted: Posted) -> HTMLResponse:
+    def _changed(self, place: str, session: Session, posted: PostedQuestion) -> HTMLResponse:
         return self._detail(place, session, posted, changed=True, status=409)
 
-    def _gone(self, place: str, session: Session, posted: Posted | None, *, tried: bool) -> HTMLResponse:
+    def _gone(self, place: str, session: Session, posted: PostedQuestion | None, *, tried: bool) -> HTMLResponse:
         waiting = self._board.waiting()
         hint = "What you pressed just now decided nothing." if tried else ""
         if posted is None and not tried:  # else the page tells what became of it

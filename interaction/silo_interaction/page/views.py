@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from silo_interaction.board import Posted, State
-from silo_interaction.question import Json, Wanted
+from silo_interaction.board import PostedQuestion, QuestionState
+from silo_interaction.question import Json, WantedSecret
 from silo_interaction.visible import visible, visible_lines
 
 _LONG_CHARS, _LONG_LINES = 800, 12
@@ -114,7 +114,7 @@ class Past:
     title: Line
     heading: str
     text: str
-    state: State
+    state: QuestionState
     reason: Line
 
 
@@ -128,15 +128,15 @@ def lines(text: str) -> Lines:
     return tuple(_segments(raw, shown) for raw, shown in zip(text.split("\n"), visible_lines(text), strict=True))
 
 
-def ordered(waiting: Sequence[Posted]) -> list[Posted]:
+def ordered(waiting: Sequence[PostedQuestion]) -> list[PostedQuestion]:
     """Return questions as the queue shows them: groups next to each other, by their oldest question."""
-    groups: dict[str, list[Posted]] = {}
+    groups: dict[str, list[PostedQuestion]] = {}
     for number, posted in enumerate(waiting):
         groups.setdefault(posted.question.group or f"\0{number}", []).append(posted)
     return [posted for group in groups.values() for posted in group]
 
 
-def queue(waiting: Sequence[Posted], now: float) -> tuple[Group, ...]:
+def queue(waiting: Sequence[PostedQuestion], now: float) -> tuple[Group, ...]:
     """Return the queue. Questions without a group stand in one that has no title."""
     groups: dict[str, list[Item]] = {}
     for posted in ordered(waiting):
@@ -144,7 +144,7 @@ def queue(waiting: Sequence[Posted], now: float) -> tuple[Group, ...]:
     return tuple(Group(line(name), tuple(items)) for name, items in groups.items())
 
 
-def detail(posted: Posted, now: float) -> Detail:
+def detail(posted: PostedQuestion, now: float) -> Detail:
     """Return one question with all that it says."""
     question = posted.question
     return Detail(
@@ -166,16 +166,16 @@ def detail(posted: Posted, now: float) -> Detail:
     )
 
 
-def waits(posted: Posted, now: float) -> bool:
+def waits(posted: PostedQuestion, now: float) -> bool:
     """Tell if a question can still be answered; the board may not have noticed yet that its time is over."""
     return posted.state == "waiting" and posted.expires_at > now
 
 
-def past(posted: Posted, now: float) -> Past:
+def past(posted: PostedQuestion, now: float) -> Past:
     """Return what became of a question."""
-    state: State = "expired" if posted.state == "waiting" and not waits(posted, now) else posted.state
+    state: QuestionState = "expired" if posted.state == "waiting" and not waits(posted, now) else posted.state
     wants = posted.question.wanted is not None
-    said: dict[State, str] = {
+    said: dict[QuestionState, str] = {
         "waiting": "is still waiting",
         "approved": "was handed over" if wants else "was approved for a while" if posted.grace else "was approved once",
         "denied": "was not given" if wants else "was denied",
@@ -220,7 +220,7 @@ def _segments(raw: str, shown: str) -> Line:
     return (*segments, Segment(shown[start:], was_spelt)) if shown[start:] else tuple(segments)
 
 
-def _item(posted: Posted, now: float) -> Item:
+def _item(posted: PostedQuestion, now: float) -> Item:
     question = posted.question
     return Item(
         id=posted.id,
@@ -262,7 +262,7 @@ def _argument(name: str, value: Json) -> Argument:
     return Argument(line(name), visible(name), kind, shown, size, is_long)
 
 
-def _wanted(wanted: Wanted | None) -> WantedView | None:
+def _wanted(wanted: WantedSecret | None) -> WantedView | None:
     if wanted is None:
         return None
     description = lines(wanted.description) if wanted.description else ()

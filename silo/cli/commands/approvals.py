@@ -17,7 +17,7 @@ import typer
 from silo.cli.options import CALLS, AsJson, add_command, add_group
 
 if TYPE_CHECKING:
-    from silo_interaction import Answer, Posted
+    from silo_interaction import Answer, PostedQuestion
 
     from silo.approvals.store import Decisions, Entry
     from silo.cli.session import Session
@@ -251,7 +251,7 @@ def _opened(session: Session) -> Iterator[Decisions]:
         yield decisions
 
 
-def _ask(posted: Posted) -> Answer:
+def _ask(posted: PostedQuestion) -> Answer:
     from silo_interaction import NoAnswer, NobodyToAsk, TerminalChannel
 
     from silo.cli.session import run_until_signal
@@ -275,7 +275,7 @@ def _cause(error: Exception) -> str:
     return str(error).removeprefix("there is nobody to ask: ")
 
 
-def _require_waiting(posted: Posted) -> None:
+def _require_waiting(posted: PostedQuestion) -> None:
     if posted.state != "waiting":
         raise _no_longer(posted)
 
@@ -304,11 +304,11 @@ def _record(session: Session, entry: Entry, verdict: str, **facts: object) -> No
     session.record("approval", verdict=verdict, question=entry.posted.id, tool=entry.subject, **facts)
 
 
-def _not_waiting(decisions: Decisions, posted: Posted) -> SiloError:
+def _not_waiting(decisions: Decisions, posted: PostedQuestion) -> SiloError:
     return _no_longer(decisions.get(posted.id) or replace(posted, state="expired"))
 
 
-def _no_longer(posted: Posted) -> SiloError:
+def _no_longer(posted: PostedQuestion) -> SiloError:
     from silo.errors import UsageError
 
     hints = {"approved": f"`silo approvals revoke {posted.id}` takes a yes back, as long as it counts"}

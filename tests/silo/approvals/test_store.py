@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from silo_interaction import Answer, Question, Wanted
+from silo_interaction import Answer, Question, WantedSecret
 
 from silo.approvals.state_file import StateFile
 from silo.approvals.store import MAX_QUESTION_BYTES, Decisions
@@ -212,11 +212,11 @@ def test_a_clock_that_is_set_back_ends_what_waits_and_what_was_agreed_to(store, 
         (Question("q", "w", grace_s=5), Answer(False, "no", grace=True)),
         (Question("q", "w"), Answer(True, "yes", value="x")),
         (Question("q", "w"), Answer(True, "yes", keep=True)),
-        (Question("q", "w", wanted=Wanted("K")), YES),
-        (Question("q", "w", wanted=Wanted("K")), Answer(True, "yes", value="")),
-        (Question("q", "w", wanted=Wanted("K")), Answer(False, "no", value="x")),
-        (Question("q", "w", wanted=Wanted("K")), Answer(True, "yes", value="x", keep=True)),
-        (Question("q", "w", wanted=Wanted("K", keeper="the vault")), Answer(False, "no", keep=True)),
+        (Question("q", "w", wanted=WantedSecret("K")), YES),
+        (Question("q", "w", wanted=WantedSecret("K")), Answer(True, "yes", value="")),
+        (Question("q", "w", wanted=WantedSecret("K")), Answer(False, "no", value="x")),
+        (Question("q", "w", wanted=WantedSecret("K")), Answer(True, "yes", value="x", keep=True)),
+        (Question("q", "w", wanted=WantedSecret("K", keeper="the vault")), Answer(False, "no", keep=True)),
     ],
 )
 def test_an_answer_to_another_question_decides_nothing(store, question, answer):
@@ -334,7 +334,7 @@ _questions = st.builds(
     changes=st.lists(_names, max_size=2).map(tuple),
     grace_s=st.integers(0, 1000),
     group=_names,
-    wanted=st.none() | st.builds(Wanted, _names, _names, _names),
+    wanted=st.none() | st.builds(WantedSecret, _names, _names, _names),
 )
 
 
@@ -348,7 +348,7 @@ def test_any_text_of_a_stranger_is_kept_as_it_is(store, question, words, key):
     decide(store, posted, Answer(True, words, value=value))
     entry = store.find(posted.id)
     assert (entry.subject, entry.principal) == (words, words)
-    wanted = Wanted(question.wanted.name) if question.wanted else None
+    wanted = WantedSecret(question.wanted.name) if question.wanted else None
     assert entry.posted.question == Question(question.title, question.who, wanted=wanted)
     assert entry.posted.reason == (words or "approved through the test")
     if question.wanted is None:
@@ -414,7 +414,7 @@ def test_nothing_is_written_before_somebody_is_asked(store, tmp_path):
 
 # --- a secret that is typed in ----------------------------------------------------------------------------------------
 
-WANTED = Question("Type it in", "test", wanted=Wanted("TOKEN", keeper="the vault"))
+WANTED = Question("Type it in", "test", wanted=WantedSecret("TOKEN", keeper="the vault"))
 
 
 def test_a_secret_that_is_typed_in_is_handed_over_once_and_never_written(store, tmp_path):

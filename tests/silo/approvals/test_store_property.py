@@ -13,7 +13,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
-from silo_interaction import Answer, Posted, Question
+from silo_interaction import Answer, PostedQuestion, Question
 
 from silo.approvals.store import Decisions
 
@@ -28,7 +28,7 @@ ANSWERS = {"yes": Answer(True, "yes"), "no": Answer(False, "no"), "grace": Answe
 class Asked:
     """What the model knows of one question."""
 
-    posted: Posted
+    posted: PostedQuestion
     key: str
     asker: int | None
     state: str = "waiting"

@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 
 import httpx
 import pytest
-from silo_interaction import Answer, Outcome, Posted, Question
+from silo_interaction import Answer, DecideOutcome, PostedQuestion, Question
 from silo_interaction.page import Page
 
 PATIENCE_S = 10.0
@@ -33,7 +33,7 @@ class MemoryBoard:
             self._clear()
 
     def _clear(self) -> None:
-        self._questions: dict[str, Posted] = {}
+        self._questions: dict[str, PostedQuestion] = {}
         self._links: dict[str, tuple[str, str | None]] = {}
         self._codes: set[str] = set()
         self._version += 1
@@ -43,15 +43,15 @@ class MemoryBoard:
 
     # --- what a program does
 
-    def post(self, question: Question, *, stands_s: float = 300.0) -> Posted:
+    def post(self, question: Question, *, stands_s: float = 300.0) -> PostedQuestion:
         now = self._now()
-        posted = Posted(secrets.token_hex(8), question, question.digest(), now, now + stands_s)
+        posted = PostedQuestion(secrets.token_hex(8), question, question.digest(), now, now + stands_s)
         with self._lock:
             self._questions[posted.id] = posted
             self._version += 1
         return posted
 
-    def new_link(self, posted: Posted) -> str:
+    def new_link(self, posted: PostedQuestion) -> str:
         token = secrets.token_urlsafe(24)
         with self._lock:
             self._links[token] = (posted.id, None)
@@ -64,23 +64,23 @@ class MemoryBoard:
             self._codes.add(code)
         return code
 
-    def put(self, posted: Posted) -> None:
+    def put(self, posted: PostedQuestion) -> None:
         with self._lock:
             self._questions[posted.id] = posted
             self._version += 1
 
     # --- `Board`
 
-    def waiting(self) -> Sequence[Posted]:
+    def waiting(self) -> Sequence[PostedQuestion]:
         with self._lock:
             now = self._now()
             return [one for one in self._questions.values() if one.state == "waiting" and one.expires_at > now]
 
-    def get(self, question_id: str) -> Posted | None:
+    def get(self, question_id: str) -> PostedQuestion | None:
         with self._lock:
             return self._questions.get(question_id)
 
-    def follow(self, token: str, session: str) -> Posted | None:
+    def follow(self, token: str, session: str) -> PostedQuestion | None:
         with self._lock:
             question_id, bound = self._links.get(token, ("", None))
             if bound not in {None, session} or question_id not in self._questions:
@@ -88,7 +88,7 @@ class MemoryBoard:
             self._links[token] = (question_id, session)
             return self._questions[question_id]
 
-    def decide(self, question_id: str, digest: str, answer: Answer, *, by: str) -> Outcome:
+    def decide(self, question_id: str, digest: str, answer: Answer, *, by: str) -> DecideOutcome:
         if self.is_broken:
             raise ValueError(f"can't keep {answer.value}")
         with self._lock:
@@ -169,13 +169,13 @@ class Browser:
             self.home = re.match(r"/s/[^/]+/", answer.headers["location"])[0]
         return answer
 
-    def open(self, posted: Posted) -> Read:
+    def open(self, posted: PostedQuestion) -> Read:
         answer = self.get(f"{self.home}q/{posted.id}")
         assert answer.status_code == 200, answer.text
         return Read(answer.text)
 
     def decide(
-        self, posted: Posted, choice: str, headers: dict[str, str] | None = None, **fields: str
+        self, posted: PostedQuestion, choice: str, headers: dict[str, str] | None = None, **fields: str
     ) -> httpx.Response:
         hidden = self.open(posted).fields
         form = {"csrf": hidden["csrf"], "digest": hidden["digest"], "choice": choice} | fields

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from silo_interaction import Question, Wanted
+from silo_interaction import Question, WantedSecret
 from silo_interaction.page.guard import HEADERS
 
 SECRET_WORDS = "delete-everything-of-acme"
 QUESTION = Question("Run " + SECRET_WORDS, "an agent", (("tool", SECRET_WORDS),), arguments=(("repo", SECRET_WORDS),))
-WANTED = Question("Type in TOKEN", "an agent", wanted=Wanted("TOKEN", "a token", "the vault of this machine"))
+WANTED = Question("Type in TOKEN", "an agent", wanted=WantedSecret("TOKEN", "a token", "the vault of this machine"))
 
 
 # --- links --------------------------------------------------------------------------------------------------------------

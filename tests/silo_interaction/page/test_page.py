@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from silo_interaction import Posted, Question
+from silo_interaction import PostedQuestion, Question
 from silo_interaction.page import Page
 from silo_interaction.page.server import Port
 
@@ -118,7 +118,7 @@ def test_it_goes_on_to_listen_while_something_waits(brief, board, until):
     while time.monotonic() < deadline:
         assert is_listening(port)
         pause.wait(0.05)
-    board.put(Posted(posted.id, posted.question, posted.digest, 0, 0, state="withdrawn"))
+    board.put(PostedQuestion(posted.id, posted.question, posted.digest, 0, 0, state="withdrawn"))
     until(lambda: not is_listening(port))
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from silo_interaction import Posted, Question, Wanted
+from silo_interaction import PostedQuestion, Question, WantedSecret
 from silo_interaction.page import views
 from silo_interaction.page.render import Renderer
 from silo_interaction.visible import visible, visible_lines
@@ -39,13 +39,13 @@ questions = st.builds(
     changes=st.lists(odd, max_size=3).map(tuple),
     grace_s=st.sampled_from([0, 300]),
     group=odd,
-    wanted=st.none() | st.builds(Wanted, name=odd, description=odd, keeper=odd),
+    wanted=st.none() | st.builds(WantedSecret, name=odd, description=odd, keeper=odd),
 )
 
 
-def posted(question: Question) -> Posted:
+def posted(question: Question) -> PostedQuestion:
     now = time.time()
-    return Posted("0123456789abcdef", question, question.digest(), now, now + 300)
+    return PostedQuestion("0123456789abcdef", question, question.digest(), now, now + 300)
 
 
 def render_detail(question: Question) -> str:
@@ -146,12 +146,12 @@ def test_a_yes_or_no_question_has_these_buttons(read):
 
 
 def test_a_wanted_secret_has_a_hidden_field_and_is_kept_only_if_there_is_a_keeper(read):
-    page = read(render_detail(Question("t", "w", wanted=Wanted("TOKEN", "of a stranger", "the vault"))))
+    page = read(render_detail(Question("t", "w", wanted=WantedSecret("TOKEN", "of a stranger", "the vault"))))
     assert buttons(page) == {"give", "deny"}
     assert ("input", "type", "password") in page.attributes
     assert "Keep it in the vault" in page.text
     assert "checked" not in [name for _, name, _ in page.attributes]
-    assert "keep" not in read(render_detail(Question("t", "w", wanted=Wanted("TOKEN")))).values("name")
+    assert "keep" not in read(render_detail(Question("t", "w", wanted=WantedSecret("TOKEN")))).values("name")
 
 
 def buttons(page) -> set:
@@ -220,7 +220,7 @@ def test_a_yes_for_a_while_says_so(board, person):
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_secret_is_handed_over_as_it_was_typed(board, person, keep):
-    posted = board.post(Question("t", "w", wanted=Wanted("TOKEN", keeper="the vault")))
+    posted = board.post(Question("t", "w", wanted=WantedSecret("TOKEN", keeper="the vault")))
     value = " pä$$+w%rd&x= \u202e "
     person.decide(posted, "give", value=value, **({"keep": "yes"} if keep else {}))
     ((_, given, _),) = board.answers
@@ -228,7 +228,7 @@ def test_a_secret_is_handed_over_as_it_was_typed(board, person, keep):
 
 
 def test_a_secret_that_nobody_keeps_is_not_kept_whatever_the_form_says(board, person):
-    person.decide(board.post(Question("t", "w", wanted=Wanted("TOKEN"))), "give", value="v", keep="yes")
+    person.decide(board.post(Question("t", "w", wanted=WantedSecret("TOKEN"))), "give", value="v", keep="yes")
     assert board.answers[0][1].keep is False
 
 

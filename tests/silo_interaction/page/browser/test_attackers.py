@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import expect
-from silo_interaction import Question, Wanted
+from silo_interaction import Question, WantedSecret
 from silo_interaction.page.sessions import COOKIE
 
 SECRET_WORDS = "delete-everything-of-acme"
 QUESTION = Question(f"Run {SECRET_WORDS}", "an agent", arguments=(("repo", SECRET_WORDS),))
-WANTED = Question(f"Type in {SECRET_WORDS}", "an agent", wanted=Wanted(SECRET_WORDS))
+WANTED = Question(f"Type in {SECRET_WORDS}", "an agent", wanted=WantedSecret(SECRET_WORDS))
 
 PROBE = """async (url) => {
     const tried = {};

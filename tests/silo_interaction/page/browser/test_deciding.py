@@ -4,7 +4,7 @@ import re
 
 import pytest
 from playwright.sync_api import expect
-from silo_interaction import Answer, Question, Wanted
+from silo_interaction import Answer, Question, WantedSecret
 from silo_interaction.page.forms import BY
 
 CLOSE = Question(
@@ -18,9 +18,9 @@ CLOSE = Question(
 TOKEN = Question(
     "Type in GITHUB_TOKEN for github",
     "claude-code through MCP",
-    wanted=Wanted("GITHUB_TOKEN", "closes issues", "the vault of this machine"),
+    wanted=WantedSecret("GITHUB_TOKEN", "closes issues", "the vault of this machine"),
 )
-UNKEPT = Question("Type in PIN for bank", "claude-code through MCP", wanted=Wanted("PIN"))
+UNKEPT = Question("Type in PIN for bank", "claude-code through MCP", wanted=WantedSecret("PIN"))
 
 
 def press(tab, name):

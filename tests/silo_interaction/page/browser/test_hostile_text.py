@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from playwright.sync_api import expect
-from silo_interaction import Question, Wanted
+from silo_interaction import Question, WantedSecret
 from silo_interaction.visible import visible
 
 TEXTS = {
@@ -41,7 +41,7 @@ def test_hostile_text_is_nothing_but_text_wherever_it_stands(ready, board, name)
     tab = ready.tab(ready.home)
     found = []
     for text in (re.sub(r"[^\n]", "x", TEXTS[name]), TEXTS[name]):
-        asked = [board.post(everywhere(text)), board.post(Question(text, text, wanted=Wanted(text, text, text)))]
+        asked = [board.post(everywhere(text)), board.post(Question(text, text, wanted=WantedSecret(text, text, text)))]
         seen = []
         for path in (ready.home, *(f"{ready.home}q/{posted.id}" for posted in asked)):
             tab.goto(ready.base + path)

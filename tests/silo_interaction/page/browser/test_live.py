@@ -4,14 +4,14 @@ import re
 
 import pytest
 from playwright.sync_api import expect
-from silo_interaction import Answer, Question, Wanted
+from silo_interaction import Answer, Question, WantedSecret
 from silo_interaction.page import Page
 
 CLOSE = Question("Run github.close_issue", "claude-code through MCP", (("tool", "github.close_issue"),), group="close")
 DELETE = Question(
     "Run github.delete_repo", "claude-code through MCP", (("tool", "github.delete_repo"),), group="delete"
 )
-TOKEN = Question("Type in TOKEN for github", "claude-code through MCP", wanted=Wanted("TOKEN"))
+TOKEN = Question("Type in TOKEN for github", "claude-code through MCP", wanted=WantedSecret("TOKEN"))
 
 MARK = "window.isTheSameDocument = true"
 IS_MARKED = "window.isTheSameDocument === true"

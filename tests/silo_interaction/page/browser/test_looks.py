@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
-from silo_interaction import Question, Wanted
+from silo_interaction import Question, WantedSecret
 
 HERE = Path(__file__).resolve().parent
 INSTALL_AXE = HERE.parent / "axe" / "install.py"
@@ -79,7 +79,7 @@ TOKEN = Question(
         ("network", "api.github.com"),
     ),
     group="secrets of github",
-    wanted=Wanted("GITHUB_TOKEN", "A fine-grained token that may write issues.", "the vault of this machine"),
+    wanted=WantedSecret("GITHUB_TOKEN", "A fine-grained token that may write issues.", "the vault of this machine"),
 )
 
 
