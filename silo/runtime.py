@@ -38,9 +38,10 @@ from silo.config.load import load
 from silo.config.schema import Config
 from silo.discovery.learned import LearnedFile
 from silo.discovery.search import Finder
-from silo.errors import ArgumentsInvalid, SiloError, SkillUnknown, StateUnusable, ToolUnknown, UsageError
+from silo.errors import ArgumentsInvalid, SkillUnknown, StateUnusable, ToolUnknown, UsageError
 from silo.model import Call, Caller, Isolation, ProgressReport, Result, Skill, Tool
 from silo.policy.visible import Outlook
+from silo.remedies import LIST_SKILLS, LIST_TOOLS, NearestNames
 from silo.router.rank import Match
 from silo.runners.choose import Sandboxes
 from silo.runners.units import ImageStore, SkillUnits
@@ -304,9 +305,10 @@ class Runtime:
         try:
             result = await (pipeline.run(call) if on_progress is None else pipeline.run(call, on_progress))
         except (SkillUnknown, ToolUnknown) as error:
-            hint = await to_thread.run_sync(self._finder.nearest, tool, who)
-            # The pipeline's own hint may name what this caller is not to see.
-            raise type(error)(error.message, hint=hint or _WHERE_TO_LOOK[type(error)]) from error
+            names = await to_thread.run_sync(self._finder.nearest, tool, who)
+            # The pipeline's own remedy may name what this caller is not to see.
+            elsewhere = LIST_SKILLS if isinstance(error, SkillUnknown) else LIST_TOOLS
+            raise type(error)(error.message, hint=NearestNames(names) if names else elsewhere) from error
         if not result.is_error:
             await to_thread.run_sync(self._finder.called, who, tool, call.arguments)
         return result
@@ -581,11 +583,6 @@ class SyncRuntime:
             over.wait(_CANCEL_S)
             raise
 
-
-_WHERE_TO_LOOK: Mapping[type[SiloError], str] = {
-    SkillUnknown: "`silo list` shows what is; `silo install` adds one",
-    ToolUnknown: "`silo list` shows the installed skills and their tools",
-}
 
 _CANCEL_S = 5.0
 """A cancelled call is over in well under a second; who waits longer waits for something broken."""

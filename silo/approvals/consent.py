@@ -28,6 +28,7 @@ from silo.errors import (
     SiloError,
 )
 from silo.model import Call, Decision, Isolation, Skill, Tool
+from silo.remedies import AnswerQuestion, CallAgain, DoNotCallAgain, command
 
 CHANNELS = ("terminal", "client", "browser", "notification")
 
@@ -278,7 +279,7 @@ class Approvals:
             if answer is None or answer.value is None:
                 raise SecretMissing(
                     f"{name!r} is not in the vault, and was not given: {posted.reason or 'nobody answered in time'}",
-                    hint=missing.hint,
+                    hint=missing.remedy,
                     names=(name,),
                 )
         assert answer.value is not None
@@ -325,7 +326,7 @@ class Approvals:
         if len(await to_thread.run_sync(self._decisions.waiting)) >= MOST_WAITING:
             raise CallDenied(
                 f"{MOST_WAITING} questions wait for a person already, so {tool.id} is not asked about",
-                hint="wait until the user has answered them, and call fewer tools at once",
+                hint=CallAgain("once the user has answered them, with fewer tools at once"),
             )
         posted, token, is_new = await to_thread.run_sync(post)
         try:
@@ -509,14 +510,14 @@ def _no(tool: Tool, posted: PostedQuestion) -> SiloError:
     """Return the error for a question that did not come to a yes."""
     if posted.state == "denied":
         return CallDenied(
-            f"a person refused {tool.id}: {posted.reason}", hint="do not call it again unless the user asks for it"
+            f"a person refused {tool.id}: {posted.reason}", hint=DoNotCallAgain(unless="the user asks for it")
         )
     if posted.state == "withdrawn":
         return CallDenied(
-            f"nobody decided whether {tool.id} may run: {posted.reason}", hint="call it again to ask once more"
+            f"nobody decided whether {tool.id} may run: {posted.reason}", hint=CallAgain("to ask once more")
         )
     return ApprovalTimeout(
-        f"nobody answered in time whether {tool.id} may run", hint="call it again when the user is there to answer"
+        f"nobody answered in time whether {tool.id} may run", hint=CallAgain("when the user is there to answer")
     )
 
 
@@ -528,15 +529,14 @@ def denied(tool: Tool, decision: Decision) -> CallDenied:
 def _nobody(tool: Tool) -> ApprovalRequired:
     return ApprovalRequired(
         f"SILO_APPROVAL_REQUIRED: {tool.id} asks a person first, and there is nobody to ask here",
-        hint=f"let the user run it on a terminal: silo run {tool.id} ...",
+        hint=command(f"silo run {tool.id} ...", "let the user run it on a terminal: {}"),
     )
 
 
 def _pending(tool: Tool, posted: PostedQuestion, link: str) -> ApprovalPending:
     return ApprovalPending(
         f"{tool.id} waits for a person: {posted.question.title}",
-        hint=f"ask the user to open {link} and to answer there, then call {tool.id} again with the same arguments; a browser that is "
-        "not paired yet needs a code, which the desktop notification and `silo approvals pair` show to the user",
+        hint=AnswerQuestion(link, tool.id),
         question=posted.id,
         link=link,
         title=posted.question.title,

@@ -43,6 +43,7 @@ from silo.approvals.store_schema import (
     waiting_rows,
 )
 from silo.errors import StateUnusable, UsageError
+from silo.remedies import CallAgain, command
 
 MAX_QUESTION_BYTES = 8 * 1024 * 1024
 """Arguments of a call are at most 1 MiB, which JSON in ASCII may make six times as long."""
@@ -376,7 +377,7 @@ class Decisions:
         Raises:
             UsageError: there is none, there are several, or it is too short to tell.
         """
-        hint = "`silo approvals list` shows them"
+        hint = command("silo approvals list", "{} shows them")
         wanted = prefix.lower()
         if not _PREFIX.fullmatch(wanted) or len(wanted) < _LEAST_PREFIX:
             raise UsageError(
@@ -411,7 +412,7 @@ class Decisions:
         with self._lock:
             if self._is_closed:
                 raise StateUnusable(
-                    "this silo is stopping, and asks nobody any more", hint="call again once it has started anew"
+                    "this silo is stopping, and asks nobody any more", hint=CallAgain("once it has started anew")
                 )
             if not change:
                 with self._file.transaction(change=False) as db:

@@ -20,10 +20,11 @@ from silo.audit.trail import Trail, trail
 from silo.calls.results import to_error, to_result
 from silo.errors import CanaryTripped, ResultInvalid, SecretMissing, SiloError, SkillUnknown, ToolUnknown
 from silo.model import Call, Decision, File, Isolation, ProgressReport, Result, Skill, Tool
-from silo.names import split_id, suggestion
+from silo.names import split_id, suggest
 from silo.policy.evaluate import decide
 from silo.policy.rules import Rule
 from silo.policy.visible import refusal
+from silo.remedies import LIST_TOOLS
 from silo.sandbox.base import Backend, GuestReply, GuestRequest, Sandbox, Unit
 from silo.schema.arguments import Checkers, check_arguments, check_json, check_result
 from silo.schema.checker import Json
@@ -171,7 +172,7 @@ class CallPipeline:
         except SkillUnknown as error:
             installed = await to_thread.run_sync(self.skills.list)
             ids = [tool.id for skill in installed for tool in skill.tools]
-            raise SkillUnknown(error.message, hint=suggestion(name, ids, otherwise=error.hint)) from error
+            raise SkillUnknown(error.message, hint=suggest(name, ids, otherwise=error.remedy)) from error
         for tool in skill.tools:
             if tool.name == parts[1]:
                 return skill, tool
@@ -251,7 +252,7 @@ class CallPipeline:
             except ResultInvalid as error:
                 # The message quotes the result and is cut, and half a secret can't be found afterwards: so it is worded once more.
                 check_result(tool, checker, redactor.data(returned))
-                raise ResultInvalid(f"the result of {tool.id} is not what it promises", hint=error.hint) from None
+                raise ResultInvalid(f"the result of {tool.id} is not what it promises", hint=error.remedy) from None
         result = to_result(reply, redactor, isolation=isolation, timing={})
         watch.lap("redact")
         return replace(result, timing=watch.timing(reply.timing))
@@ -303,5 +304,5 @@ def put_back(value: Json, files: tuple[File, ...]) -> Json:
 def _unknown(name: str, ids: list[str]) -> ToolUnknown:
     return ToolUnknown(
         f"there is no tool {name[:120]!r}",
-        hint=suggestion(name, ids, otherwise="`silo list` shows the installed skills and their tools"),
+        hint=suggest(name, ids, otherwise=LIST_TOOLS),
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from silo.cli.session import Session
     from silo.errors import SiloError
+    from silo.remedies import Commands
 
 BUG = 70
 SIGPIPE = 141
@@ -98,7 +99,7 @@ def _dispatch(arguments: Sequence[str], session: Session) -> int:
     try:
         status = app(list(arguments), prog_name="silo", obj=session, standalone_mode=False)
     except typer.TyperException as error:
-        raise UsageError(_sentence(error.format_message()), hint=_help_hint(error)) from error
+        raise UsageError(_sentence(error.format_message()), hint=_show_help(error)) from error
     except typer.Abort:
         raise KeyboardInterrupt from None
     return status if isinstance(status, int) else 0
@@ -110,10 +111,12 @@ def _sentence(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _help_hint(error: Exception) -> str:
+def _show_help(error: Exception) -> Commands:
+    from silo.remedies import command
+
     context = getattr(error, "ctx", None)  # only the parser's own errors have one
     path = getattr(context, "command_path", "silo")
-    return f"`{path} --help` shows how it is used"
+    return command(f"{path} --help", "{} shows how it is used")
 
 
 def _only_expected(error: BaseException) -> SiloError | None:

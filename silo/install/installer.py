@@ -34,6 +34,7 @@ from silo.catalog.store import SkillStore
 from silo.catalog.uv import Uv
 from silo.errors import CallDenied, SiloError, UsageError
 from silo.model import Caller, Interpreter, Isolation, Skill, SkillHeader
+from silo.remedies import command
 from silo.runners.units import ImageReference, ImageStore, SkillUnits
 from silo.sandbox.base import Backend, OnStep, Unit
 from silo.schema.arguments import to_checker, to_result_checker
@@ -108,7 +109,8 @@ class Installer:
         async with self._recorded("install", plan, request.caller, backend.isolation):
             if not await agree(plan):
                 raise CallDenied(
-                    f"nobody agreed to install {namespace!r}", hint="`silo install --yes` agrees without asking"
+                    f"nobody agreed to install {namespace!r}",
+                    hint=command("silo install --yes", "{} agrees without asking"),
                 )
             try:
                 async with self.store.stage(namespace) as stage:

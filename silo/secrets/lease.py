@@ -25,6 +25,7 @@ from silo.errors import (
     VaultUnreachable,
     VaultUnusable,
 )
+from silo.remedies import Commands, Remedy, Setting
 from silo.secrets.sources import Sources
 
 if TYPE_CHECKING:
@@ -113,16 +114,16 @@ class Secrets:
             f"{name!r} (mapped to {reference.text})" if reference else repr(name)
             for name, reference in references.items()
         )
-        to_add = [f"`silo vault add {name}`" for name, reference in references.items() if reference is None]
-        hint = (
-            f"add it with {' and '.join(to_add)}"
+        to_add = tuple(f"silo vault add {name}" for name, reference in references.items() if reference is None)
+        remedy: Remedy = (
+            Commands(to_add, "add it with {}")
             if to_add
-            else "put it there, or change [secrets.sources] in silo.toml"
+            else Setting("[secrets.sources]", "put it there, or change {} in silo.toml")
         )
         message = f"{quoted} {'is' if len(names) == 1 else 'are'} not in the vault"
         # What silo's predecessors called it; a script that runs headless looks for this word.
         message = f"SILO_AUTH_REQUIRED: {message}" if self.headless else message
-        return SecretMissing(message, hint=hint, names=tuple(names))
+        return SecretMissing(message, hint=remedy, names=tuple(names))
 
 
 def from_vault_error(error: VaultError, *, headless: bool = False) -> SiloError:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from silo.cli.options import CALLS, AsJson, add_command, add_group
+from silo.remedies import command
 
 if TYPE_CHECKING:
     from silo_interaction import Answer, PostedQuestion
@@ -186,7 +187,9 @@ def revoke(
 
     session: Session = ctx.obj
     if (question is None) is not every:
-        raise UsageError("one question is to be named, or --all", hint="`silo approvals list` shows their ids")
+        raise UsageError(
+            "one question is to be named, or --all", hint=command("silo approvals list", "{} shows their ids")
+        )
     with _opened(session) as decisions:
         if question is None:
             standing = [entry for entry in decisions.all() if entry.posted.state == "approved"]
@@ -197,7 +200,7 @@ def revoke(
             if standing[0].posted.state == "waiting":
                 raise UsageError(
                     f"question {standing[0].posted.id} was not answered yet",
-                    hint=f"`silo approvals deny {standing[0].posted.id}` says no to it",
+                    hint=command(f"silo approvals deny {standing[0].posted.id}", "{} says no to it"),
                 )
         for entry in standing:
             if decisions.revoke(entry.posted.id):
@@ -205,7 +208,7 @@ def revoke(
             elif not every:
                 raise UsageError(
                     f"there is nothing to take back of question {entry.posted.id}: it does not count any more",
-                    hint="`silo approvals list` shows what does",
+                    hint=command("silo approvals list", "{} shows what does"),
                 )
 
 

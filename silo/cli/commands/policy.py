@@ -118,7 +118,8 @@ def _resolve(session: Session, name: str) -> tuple[Skill, Tool]:
     import anyio
 
     from silo.errors import SkillUnknown, ToolUnknown
-    from silo.names import split_id, suggestion
+    from silo.names import split_id, suggest
+    from silo.remedies import LIST_TOOLS
 
     parts = split_id(name)
     ids = [tool.id for skill in session.skills() for tool in skill.tools]
@@ -126,14 +127,14 @@ def _resolve(session: Session, name: str) -> tuple[Skill, Tool]:
         try:
             skill = anyio.run(session.open_runtime().skill, parts[0])
         except SkillUnknown as error:
-            raise SkillUnknown(error.message, hint=suggestion(name, ids, otherwise=error.hint)) from error
+            raise SkillUnknown(error.message, hint=suggest(name, ids, otherwise=error.remedy)) from error
         for tool in skill.tools:
             if tool.name == parts[1]:
                 return skill, tool
         ids = [tool.id for tool in skill.tools]
     raise ToolUnknown(
         f"there is no tool {name[:120]!r}",
-        hint=suggestion(name, ids, otherwise="`silo list` shows the installed skills and their tools"),
+        hint=suggest(name, ids, otherwise=LIST_TOOLS),
     )
 
 

@@ -15,15 +15,12 @@ from mcp import types
 
 from silo.errors import (
     ApprovalPending,
-    ArgumentsInvalid,
-    ArgumentsRefused,
     CallDenied,
     SiloError,
     SkillFailed,
-    SkillUnknown,
-    ToolUnknown,
 )
 from silo.model import File, Result, Tool
+from silo.remedies import AnswerQuestion, CallAgain, Commands, DoNotCallAgain
 from silo.server.protocol.tools import SEARCH, compact_json, one_line, wrap_data
 from silo.server.protocol.untrusted_text import arguments_line
 
@@ -110,7 +107,7 @@ def error_result(error: SiloError, tool: Tool | None = None) -> types.CallToolRe
         schema = compact_json(tool.input_schema)
         shown = schema if len(schema) <= SCHEMA_CHARS else one_line(arguments_line(tool), SCHEMA_CHARS)
         details.append(f"--- what {tool.id} takes ---\n{printable(shown)}")
-    return _error_result(error.code, error.message, _hint(error), meta, details)
+    return _error_result(error.code, error.message, hint_for_model(error), meta, details)
 
 
 def pending_result(error: ApprovalPending, name: str, prompt: str = "") -> types.CallToolResult:
@@ -122,15 +119,15 @@ def pending_result(error: ApprovalPending, name: str, prompt: str = "") -> types
         prompt: what the user did with the client's prompt instead of opening the link: `decline` or `cancel`. It is no answer to
             the question, but nobody shall be pressed either.
     """
-    hint = error.hint if error.link in error.hint else f"ask the user to open {error.link} and to answer there"
     again = f"call {name} again with the same arguments"
     if prompt:
         message = f"the user did not open the link ({prompt}), so nobody has agreed: {error.title}"
         hint = f"the question still stands at {error.link}, where only the user can answer it; {again} only if they ask for it"
     else:
         message = f"nobody has answered yet: {error.title}"
-        hint += (
-            f". Nothing has run. When the user says that they have answered, {again}; not before, and not with others"
+        hint = (
+            f"{_where_to_answer(error)}. Nothing has run. When the user says that they have answered, {again}; not before, and not "
+            "with others"
         )
     approval = {"state": "pending", "question": error.question, "url": error.link}
     return _error_result(error.code, message, hint, {META_APPROVAL: approval | ({"prompt": prompt} if prompt else {})})
@@ -146,15 +143,25 @@ def internal_error(incident: str) -> types.CallToolResult:
     )
 
 
-def _hint(error: SiloError) -> str:
-    """Return the hint, with a tool in place of a command that only looks something up: a model has no command line."""
-    if isinstance(error, SkillUnknown | ToolUnknown) and "`silo list`" in error.hint:
-        return f'find one: call {SEARCH} with {{"query": "what the tool should do"}}'
-    if isinstance(error, ArgumentsInvalid | ArgumentsRefused) and "`silo inspect" in error.hint:
-        return f"{SEARCH} with the tool's id as the query shows it whole, schemas included"
-    if isinstance(error, CallDenied) and "again" not in error.hint:
+def hint_for_model(error: SiloError) -> str:
+    """Return what to do next in words for a model, which has tools in the place of a command line."""
+    match error.remedy:
+        case Commands(finds="tools"):
+            return f'find one: call {SEARCH} with {{"query": "what the tool should do"}}'
+        case Commands(finds="parameters"):
+            return f"{SEARCH} with the tool's id as the query shows it whole, schemas included"
+        case CallAgain() | DoNotCallAgain() | AnswerQuestion():
+            return error.hint
+    if isinstance(error, CallDenied):
         return f"{error.hint}; calling again, with these or other arguments, changes nothing"
     return error.hint
+
+
+def _where_to_answer(error: ApprovalPending) -> str:
+    """Return where a question is answered; when to call again is said under the name by which the client called."""
+    if isinstance(error.remedy, AnswerQuestion):
+        return f"{error.remedy.place}; {error.remedy.pairing}"
+    return f"ask the user to open {error.link} and to answer there" if error.link else error.hint
 
 
 def printable(text: str) -> str:
