@@ -29,6 +29,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from silo.audit.log import AuditLog
 from silo.audit.trail import caller_record
+from silo.calls.explain import CallExplanation, explain_call
 from silo.calls.pipeline import CallPipeline
 from silo.catalog.store import Damaged, SkillStore
 from silo.compose.approvals import build_approvals
@@ -305,13 +306,30 @@ class Runtime:
         try:
             result = await (pipeline.run(call) if on_progress is None else pipeline.run(call, on_progress))
         except (SkillUnknown, ToolUnknown) as error:
-            names = await to_thread.run_sync(self._finder.nearest, tool, who)
-            # The pipeline's own remedy may name what this caller is not to see.
-            elsewhere = LIST_SKILLS if isinstance(error, SkillUnknown) else LIST_TOOLS
-            raise type(error)(error.message, hint=NearestNames(names) if names else elsewhere) from error
+            raise await self._with_nearest(error, tool, who) from error
         if not result.is_error:
             await to_thread.run_sync(self._finder.called, who, tool, call.arguments)
         return result
+
+    async def explain(
+        self, tool: str, arguments: Mapping[str, Any] | None = None, *, caller: Caller | None = None
+    ) -> CallExplanation:
+        """Say what would become of a call: which rules apply, and what a person would be asked. Nothing runs and nobody is asked.
+
+        Args:
+            tool, arguments: as of `call`; arguments may be left out, all or some.
+            caller: who would call, if not the one that this runtime was made for.
+
+        Raises:
+            SkillUnknown, ToolUnknown: there is none of that name.
+            SkillChanged: its files are not what was agreed to.
+            ArgumentsInvalid, FileRefused: the arguments are not JSON, or a file among them is none that a call may have.
+        """
+        try:
+            call = Call("", tool, arguments or {}, self._who(caller))
+            return await explain_call(self._opened(), call)
+        except (SkillUnknown, ToolUnknown) as error:
+            raise await self._with_nearest(error, tool, self._caller) from error
 
     async def install(
         self,
@@ -376,6 +394,14 @@ class Runtime:
             for place, backend in enumerate(self._backends):
                 tasks.start_soon(ask, place, backend)
         return tuple(found[place] for place in range(len(self._backends)))
+
+    async def _with_nearest(
+        self, error: SkillUnknown | ToolUnknown, name: str, caller: Caller
+    ) -> SkillUnknown | ToolUnknown:
+        """Return the error with the nearest names that this caller may see; the pipeline's own remedy may name others."""
+        names = await to_thread.run_sync(self._finder.nearest, name, caller)
+        elsewhere = LIST_SKILLS if isinstance(error, SkillUnknown) else LIST_TOOLS
+        return type(error)(error.message, hint=NearestNames(names) if names else elsewhere)
 
     def _who(self, caller: Caller | None) -> Caller:
         return self._caller if caller is None else replace(caller, session=caller.session or self._caller.session)

@@ -81,6 +81,30 @@ class Desktop(Protocol):
         ...
 
 
+Tell = Callable[[str], None]
+Keep = Callable[[str, str, str], None]
+"""Stores a secret: skill, name, value. Blocks."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A call that a person may have to agree to, and whoever waits for it.
+
+    Attributes:
+        call: its arguments are checked, with files in their places.
+        isolation: the boundary behind which it would run.
+        tell: told where the question waits.
+        on_question: called for each question that is put to a person.
+    """
+
+    call: Call
+    skill: Skill
+    tool: Tool
+    isolation: Isolation
+    tell: Tell = lambda message: None
+    on_question: Callable[[], None] = lambda: None
+
+
 @dataclass(frozen=True)
 class Grant:
     """What a call may do: a decision, and the yes behind it, which is used up at the last moment.
@@ -99,11 +123,6 @@ class _Given:
 
     value: str = field(repr=False)
     until: float
-
-
-Tell = Callable[[str], None]
-Keep = Callable[[str, str, str], None]
-"""Stores a secret: skill, name, value. Blocks."""
 
 
 class Approvals:
@@ -150,22 +169,8 @@ class Approvals:
         self._given: dict[str, _Given] = {}
         self._news = _News(decisions)
 
-    async def settle(
-        self,
-        call: Call,
-        skill: Skill,
-        tool: Tool,
-        decision: Decision,
-        isolation: Isolation,
-        tell: Tell,
-        *,
-        on_question: Callable[[], None] = lambda: None,
-    ) -> Grant:
+    async def obtain(self, proposal: Proposal, decision: Decision) -> Grant:
         """Return the grant on which the call may go on: at once for `allow`, with a person's yes for `ask`.
-
-        Args:
-            tell: told where the question waits, for whoever waits for the call.
-            on_question: called for each question that is put to a person.
 
         Raises:
             CallDenied: a rule or a person said no.
@@ -174,6 +179,7 @@ class Approvals:
             ApprovalPending: the call's own patience is over, and the question stands.
             Interrupted: the person pressed Ctrl-C, which is a no as well.
         """
+        call, skill, tool, isolation = proposal.call, proposal.skill, proposal.tool, proposal.isolation
         if decision.verdict == "allow":
             return Grant(decision)
         if decision.verdict == "deny":
@@ -186,8 +192,7 @@ class Approvals:
             return Grant(Decision("allow", f"approved: {standing.reason}", decision.rule), key)
         before = await to_thread.run_sync(self._decisions.last_agreed, tool.id, principal(call.caller))
         question = call_question(call, skill, tool, isolation, why=decision.reason, before=before)
-        facts = profile(call, skill, tool, isolation)
-        posted = await self._ask(key, question, call, tool, facts, tell, on_question)
+        posted = await self._ask(key, question, proposal, profile(call, skill, tool, isolation))
         if posted.state != "approved":
             raise _no(tool, posted)
         return Grant(Decision("allow", f"approved: {posted.reason}", decision.rule), key)
@@ -197,15 +202,7 @@ class Approvals:
         return not grant.key or await to_thread.run_sync(self._decisions.use, grant.key) is not None
 
     async def supply(
-        self,
-        call: Call,
-        skill: Skill,
-        tool: Tool,
-        missing: SecretMissing,
-        *,
-        can_keep: Callable[[str, str], bool],
-        tell: Tell,
-        on_question: Callable[[], None] = lambda: None,
+        self, proposal: Proposal, missing: SecretMissing, *, can_keep: Callable[[str, str], bool]
     ) -> dict[str, str]:
         """Ask a person for the secrets that are nowhere, one after the other, and return them by name.
 
@@ -213,16 +210,17 @@ class Approvals:
         is stored before this returns.
 
         Args:
+            proposal: the call that needs them.
             missing: names them.
             can_keep: whether a secret of a skill can be kept in the vault, by skill and name.
-            tell, on_question: as for `settle`.
 
         Raises:
             SecretMissing: `missing` itself where nobody can be asked, or the like of it where a person does not give one.
-            ApprovalPending, Interrupted: as `settle`.
+            ApprovalPending, Interrupted: as `obtain`.
         """
         if self._headless or not missing.names:
             raise missing
+        call, skill, tool = proposal.call, proposal.skill, proposal.tool
         supplied = {}
         for name in missing.names:
             key = secret_key(call, skill, tool, name)
@@ -231,14 +229,14 @@ class Approvals:
                 keeps = self._keep is not None and can_keep(skill.namespace, name)
                 keeper = f"the vault, for the skill {skill.namespace}" if keeps else ""
                 question = secret_question(call, skill, tool, name, keeper=keeper)
-                value = await self._ask_secret(key, question, call, skill, tool, missing, tell, on_question)
+                value = await self._ask_secret(key, question, proposal, missing)
             supplied[name] = value
         return supplied
 
-    def forget(self, call: Call, skill: Skill, tool: Tool) -> None:
+    def forget(self, proposal: Proposal) -> None:
         """Forget what was typed in for a call, which has it now."""
-        for name in tool.secrets:
-            self._given.pop(secret_key(call, skill, tool, name), None)
+        for name in proposal.tool.secrets:
+            self._given.pop(secret_key(proposal.call, proposal.skill, proposal.tool, name), None)
 
     def sealing_key(self) -> bytes:
         """As `Decisions.sealing_key`."""
@@ -256,23 +254,13 @@ class Approvals:
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
-    async def _ask_secret(
-        self,
-        key: str,
-        question: Question,
-        call: Call,
-        skill: Skill,
-        tool: Tool,
-        missing: SecretMissing,
-        tell: Tell,
-        on_question: Callable[[], None],
-    ) -> str:
+    async def _ask_secret(self, key: str, question: Question, proposal: Proposal, missing: SecretMissing) -> str:
         assert question.wanted is not None
         name = question.wanted.name
         answer = await to_thread.run_sync(self._decisions.take_secret, key)
         if answer is None:
             try:
-                posted = await self._ask(key, question, call, tool, {}, tell, on_question)
+                posted = await self._ask(key, question, proposal, {})
             except ApprovalRequired:
                 raise missing from None
             answer = await to_thread.run_sync(self._decisions.take_secret, key)
@@ -286,7 +274,7 @@ class Approvals:
         # First for the call: if the vault can't keep it, the same call made again need not ask once more.
         self._given[key] = _Given(answer.value, self._now() + self._timeout_s)
         if answer.keep and self._keep is not None and question.wanted.keeper:
-            await to_thread.run_sync(self._keep, skill.namespace, name, answer.value)
+            await to_thread.run_sync(self._keep, proposal.skill.namespace, name, answer.value)
         return answer.value
 
     def _remembered(self, key: str) -> str | None:
@@ -296,17 +284,9 @@ class Approvals:
         found = self._given.get(key)
         return found.value if found is not None else None
 
-    async def _ask(
-        self,
-        key: str,
-        question: Question,
-        call: Call,
-        tool: Tool,
-        facts: Mapping[str, str],
-        tell: Tell,
-        on_question: Callable[[], None],
-    ) -> PostedQuestion:
+    async def _ask(self, key: str, question: Question, proposal: Proposal, facts: Mapping[str, str]) -> PostedQuestion:
         """Put a question up, bring it before a person, and wait; returns it decided."""
+        call, tool = proposal.call, proposal.tool
         # An agent that calls again at once is refused once more, and nobody is asked twice. A person who runs it again means it.
         if call.caller.kind != "cli":
             refused = await to_thread.run_sync(self._decisions.refusal, key)
@@ -334,10 +314,10 @@ class Approvals:
             if direct is None and link is None:
                 raise _nobody(tool)
             if is_new:
-                on_question()
+                proposal.on_question()
             if direct is not None:
                 return direct
-            tell(f"waiting for a person at {link}")
+            proposal.tell(f"waiting for a person at {link}")
             decided = await self._wait(posted, call.patience_s)
         except BaseException as error:
             # Whoever may come back for the answer finds it; of a call that nobody makes again, nothing is left to answer.

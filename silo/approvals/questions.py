@@ -76,11 +76,12 @@ def changes(before: Mapping[str, str] | None, now: Mapping[str, str]) -> tuple[s
 
 
 def call_question(
-    call: Call, skill: Skill, tool: Tool, isolation: Isolation, *, why: str, before: Mapping[str, str] | None
+    call: Call, skill: Skill, tool: Tool, isolation: Isolation | None, *, why: str, before: Mapping[str, str] | None
 ) -> Question:
     """Return what a person must see to decide about a call: everything that will run, and what it gets.
 
     Args:
+        isolation: None: it is not known yet.
         why: why a person is asked.
         before: the profile of the last approved call of this tool, if there was one.
     """
@@ -91,7 +92,7 @@ def call_question(
         ("why you are asked", why),
         ("secrets", "\n".join(secrets) or "none"),
         ("network", ", ".join(skill.header.network) or "no network"),
-        ("isolation", _ISOLATION[isolation]),
+        ("isolation", _ISOLATION[isolation] if isolation is not None else "the strongest that works here when it runs"),
         ("skill", f"{skill.source}, {skill.digest[:_SHOWN_CHARS]}"),
     )
     return Question(
@@ -100,7 +101,7 @@ def call_question(
         facts=facts,
         danger="It shares this machine's kernel while it runs." if isolation is Isolation.NAMESPACE else "",
         arguments=tuple((name, shown(value)) for name, value in call.arguments.items()),
-        changes=changes(before, profile(call, skill, tool, isolation)),
+        changes=changes(before, profile(call, skill, tool, isolation)) if isolation is not None else (),
         grace_s=tool.time_to_live_s,
         group=tool.id,
     )

@@ -20,7 +20,6 @@ from anyio import CancelScope, get_cancelled_exc_class, to_thread
 
 from silo.audit.log import AuditLog
 from silo.audit.trail import caller_record
-from silo.calls.pipeline import BackendChoice
 from silo.catalog.builtin import Source, SourceFiles, builtin_sources, read_source, resolve_source
 from silo.catalog.digest import skill_digest
 from silo.catalog.environment import build_environment
@@ -35,6 +34,7 @@ from silo.catalog.uv import Uv
 from silo.errors import CallDenied, SiloError, UsageError
 from silo.model import Caller, Interpreter, Isolation, Skill, SkillHeader
 from silo.remedies import command
+from silo.runners.choose import Sandboxes
 from silo.runners.units import ImageReference, ImageStore, SkillUnits
 from silo.sandbox.base import Backend, OnStep, Unit
 from silo.schema.arguments import to_checker, to_result_checker
@@ -79,7 +79,7 @@ class Installer:
     images: ImageStore
     prune_images: Callable[[Iterable[str]], object]
     units: SkillUnits
-    backends: BackendChoice
+    backends: Sandboxes
     uv: Uv
     audit: AuditLog
     builtins: Path

@@ -63,6 +63,17 @@ def find_files(tool: Tool, arguments: Mapping[str, Any]) -> tuple[dict[str, Any]
     return replaced, tuple(finder.found)
 
 
+def put_back(value: Json, files: tuple[File, ...]) -> Json:
+    """Return arguments with each file in its place again, so that a person sees what is passed."""
+    if isinstance(value, dict):
+        if value.keys() == {"$file"} and isinstance(index := value["$file"], int) and index < len(files):
+            return files[index]
+        return {key: put_back(item, files) for key, item in value.items()}
+    if isinstance(value, list):
+        return [put_back(item, files) for item in value]
+    return value
+
+
 def load_files(files: tuple[FileArgument, ...], rules: InputRules) -> tuple[File, ...]:
     """Turn what was given into files with safe names; blocking, so run it in a worker thread.
 

@@ -1,6 +1,6 @@
 """Promises 5 and 6: before policy and a person said yes nothing is unlocked and no guest starts; and no answer is a no.
 
-The order of all steps is shown with fakes in `tests/silo/pipeline/test_call.py`. Here the whole runtime is put together, with a vault
+The order of all steps is shown with fakes in `tests/silo/calls/test_pipeline.py`. Here the whole runtime is put together, with a vault
 that can't be opened without its being noticed, and real backends that would leave a process.
 """
 
