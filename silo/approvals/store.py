@@ -1,4 +1,4 @@
-"""The store of questions and of what people decided: what every process of one user agrees on. Asking is `approvals`'.
+"""The store of questions and of what people decided: what every process of one user agrees on. `consent` asks.
 
 A yes counts for its key, once or as long as its grace says, whoever put the question up; so it survives a restart. A question counts
 only as long as the process lives that put it up: a yes for what nobody waits for any more would lie around until somebody makes use
@@ -22,21 +22,20 @@ from threading import RLock
 
 from silo_interaction import Answer, DecideOutcome, PostedQuestion, Question, QuestionState
 
-from silo.approvals import liveness as asking
-from silo.approvals import pairing
-from silo.approvals.liveness import Asking
+from silo.approvals import liveness, pairing
+from silo.approvals.liveness import LivenessLock
 from silo.approvals.state_file import StateFile
 from silo.approvals.store_schema import (
     Row,
     end,
+    end_overdue,
     find_row,
+    has_overdue,
     hash_token,
     linked_row,
-    needs_settling,
     parse,
     question_text,
     random_key,
-    settle,
     stored_key,
     text,
     usable_row,
@@ -54,7 +53,7 @@ _PREFIX = re.compile(r"[0-9a-f]{1,16}")
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListedQuestion:
     """A question for a list: what waits, and what was decided.
 
     Attributes:
@@ -104,7 +103,7 @@ class Decisions:
         self._now = now
         self._lock = RLock()
         self._file = StateFile(folder)
-        self._asking: Asking | None = None
+        self._alive: LivenessLock | None = None
         self._tokens: dict[str, str] = {}
         self._held: dict[str, _Held] = {}
         self._is_closed = False
@@ -113,7 +112,7 @@ class Decisions:
 
     def standing(self, key: str) -> PostedQuestion | None:
         """Return the yes that `use` would use, without using it."""
-        with self._settled() as (db, _):
+        with self._transaction() as (db, _):
             row = usable_row(db, key)
         return row.posted if row is not None else None
 
@@ -123,7 +122,7 @@ class Decisions:
         That it was used is on the disk before this returns. Of any number of callers at once, in whatever process, exactly one gets a
         yes that counts once.
         """
-        with self._settled(change=True) as (db, _):
+        with self._transaction(change=True) as (db, _):
             row = usable_row(db, key)
             if row is None:
                 return None
@@ -133,7 +132,7 @@ class Decisions:
 
     def refusal(self, key: str) -> PostedQuestion | None:
         """Return a no for this key that still counts, which is until its question's time is over."""
-        with self._settled() as (db, _):
+        with self._transaction() as (db, _):
             record = db.execute(
                 "SELECT * FROM questions WHERE key = ? AND state = 'denied' AND until > 0 ORDER BY decided_at DESC",
                 (key,),
@@ -165,8 +164,8 @@ class Decisions:
             raise ValueError(f"a question of {len(shown)} bytes is too long to be asked")
         if not (stands_s > 0 and math.isfinite(stands_s)):
             raise ValueError(f"a question can't stand for {stands_s} s")
-        with self._settled(change=True, create=True) as (db, now):
-            owner = self._start_asking().name
+        with self._transaction(change=True, create=True) as (db, now):
+            owner = self._show_alive().name
             mine = {row.posted.id: row for row in waiting_rows(db) if row.owner == owner}
             self._tokens = {number: token for number, token in self._tokens.items() if number in mine}
             for row in mine.values():
@@ -205,14 +204,14 @@ class Decisions:
 
     def withdraw(self, question_id: str, reason: str) -> None:
         """Take a question down that waits; one that was decided stays as it is."""
-        with self._settled(change=True) as (db, _):
+        with self._transaction(change=True) as (db, _):
             row = find_row(db, question_id)
             if row is not None and row.posted.state == "waiting":
                 end(db, question_id, "withdrawn", reason)
 
     def last_agreed(self, subject: str, principal: str) -> Mapping[str, str] | None:
         """Return the profile of what was agreed to last for this tool and on this one's behalf, within a week; None if nothing was."""
-        with self._settled() as (db, _):
+        with self._transaction() as (db, _):
             record = db.execute(
                 "SELECT * FROM questions WHERE subject = ? AND principal = ? AND state = 'approved' AND wanted = 0"
                 " ORDER BY decided_at DESC, rowid DESC",
@@ -229,7 +228,7 @@ class Decisions:
             held = {question_id: held for question_id, held in self._held.items() if held.key == key}
             if not held:
                 return None
-            with self._settled(change=True) as (db, _):
+            with self._transaction(change=True) as (db, _):
                 for question_id in held:
                     changed = db.execute(
                         "UPDATE questions SET uses = 1, until = 0 WHERE id = ? AND state = 'approved' AND until > 0",
@@ -244,12 +243,12 @@ class Decisions:
     def serves(self, address: str) -> None:
         """Let other processes know where this one, which has put up a question, serves its page: `http://127.0.0.1:PORT`."""
         with self._lock:
-            if self._asking is not None:
-                self._asking.say(address)
+            if self._alive is not None:
+                self._alive.publish(address)
 
     def sealing_key(self) -> bytes:
         """Return 32 random bytes, the same for every process and after each restart, as long as the file is kept."""
-        with self._settled(change=True, create=True) as (db, _):
+        with self._transaction(change=True, create=True) as (db, _):
             return random_key(db, "sealing")
 
     def close(self) -> None:
@@ -258,40 +257,40 @@ class Decisions:
             if self._is_closed:
                 return
             try:
-                if self._asking is not None:
+                if self._alive is not None:
                     # If it can't be put down: without its lock, every other process takes this one for gone, and its questions, too.
-                    with suppress(StateUnusable), self._settled(change=True) as (db, _):
+                    with suppress(StateUnusable), self._transaction(change=True) as (db, _):
                         for row in waiting_rows(db):
-                            if row.owner == self._asking.name:
+                            if row.owner == self._alive.name:
                                 end(db, row.posted.id, "withdrawn", "silo stopped")
             finally:
                 self._is_closed = True
                 self._held.clear()
                 self._tokens.clear()
-                if self._asking is not None:
-                    self._asking.release()
+                if self._alive is not None:
+                    self._alive.release()
                 self._file.close()
 
     # --- for people ---------------------------------------------------------------------------------------------------
 
     def waiting(self) -> Sequence[PostedQuestion]:
         """As `Board.waiting`. A secret can be typed in only where the process runs that wants it: it is handed over in memory."""
-        with self._settled() as (db, _):
+        with self._transaction() as (db, _):
             return [row.posted for row in waiting_rows(db) if self._is_answerable(row)]
 
     def get(self, question_id: str) -> PostedQuestion | None:
         """As `Board.get`. Of a question that does not wait any more, only title and who asked is left."""
-        with self._settled() as (db, _):
+        with self._transaction() as (db, _):
             row = find_row(db, question_id)
         return row.posted if row is not None else None
 
     def follow(self, token: str, session: str) -> PostedQuestion | None:
         """As `Board.follow`. Once the question is decided, the link is dead for all but the session that followed it before."""
-        with self._settled() as (db, _):
+        with self._transaction() as (db, _):
             row = linked_row(db, token)
             if row is None or row.session is not None:
                 return row.posted if row is not None and row.session == session else None
-        with self._settled(change=True) as (db, _):
+        with self._transaction(change=True) as (db, _):
             row = linked_row(db, token)
             if row is None or row.session not in (None, session):
                 return None
@@ -311,7 +310,7 @@ class Decisions:
                 where one is. Nothing is decided.
         """
         with self._lock:
-            with self._settled(change=True) as (db, now):
+            with self._transaction(change=True) as (db, now):
                 row = find_row(db, question_id)
                 if row is None or not self._is_answerable(row):
                     return "gone"
@@ -335,43 +334,43 @@ class Decisions:
 
     def redeem(self, code: str) -> bool:
         """As `Board.redeem`. Ten wrong ones within ten minutes make all codes void."""
-        with self._settled() as (db, now):
+        with self._transaction() as (db, now):
             if not pairing.is_any_alive(db, now):
                 return False
             salt = stored_key(db, "codes")
         hashed = pairing.hash_code(code, salt or b"")
-        with self._settled(change=True) as (db, now):
+        with self._transaction(change=True) as (db, now):
             return pairing.redeem(db, now, hashed)
 
     def pages(self) -> Sequence[str]:
         """Return the addresses at which processes that ask serve their pages now; a code belongs there and nowhere else."""
-        return asking.addresses(self._folder)
+        return liveness.page_addresses(self._folder)
 
     def new_code(self) -> str:
         """Return a new pairing code, `XXXX-XXXX`, valid once and for five minutes. Of more than five, the oldest go."""
         code = pairing.make_code()
-        with self._settled(change=True, create=True) as (db, _):
+        with self._transaction(change=True, create=True) as (db, _):
             salt = random_key(db, "codes")
         hashed = pairing.hash_code(code, salt)
-        with self._settled(change=True, create=True) as (db, now):
+        with self._transaction(change=True, create=True) as (db, now):
             pairing.add(db, now, hashed)
         return code
 
     def version(self) -> str:
         """As `Board.version`. That time has passed is a change as well, put down by whoever looks first."""
-        with self._settled() as (db, _):
+        with self._transaction() as (db, _):
             return self._file.version(db)
 
-    def all(self, *, standing: bool = True) -> Sequence[Entry]:
+    def all(self, *, standing: bool = True) -> Sequence[ListedQuestion]:
         """Return what waits, anywhere, and each decision that counts, oldest first; without `standing` everything of the last week."""
-        with self._settled() as (db, _):
+        with self._transaction() as (db, _):
             records = db.execute(
                 "SELECT * FROM questions WHERE NOT ? OR state = 'waiting' OR until > 0 ORDER BY asked_at, rowid",
                 (standing,),
             ).fetchall()
             return [self._entry(parse(record)) for record in records]
 
-    def find(self, prefix: str) -> Entry:
+    def find(self, prefix: str) -> ListedQuestion:
         """Return the question with this id, or the only one whose id begins so.
 
         Raises:
@@ -383,7 +382,7 @@ class Decisions:
             raise UsageError(
                 f"{prefix!r} is no id of a question: that is {_LEAST_PREFIX} to 16 digits and letters a to f", hint=hint
             )
-        with self._settled() as (db, _):
+        with self._transaction() as (db, _):
             records = db.execute("SELECT * FROM questions WHERE id GLOB ?", (f"{wanted}*",)).fetchall()
             entries = [self._entry(parse(record)) for record in records]
         if not entries:
@@ -397,7 +396,7 @@ class Decisions:
 
     def revoke(self, question_id: str) -> bool:
         """Withdraw a question that waits, or take back a decision that counts; false if there was nothing to take back."""
-        with self._settled(change=True) as (db, _):
+        with self._transaction(change=True) as (db, _):
             row = find_row(db, question_id)
             if row is None or not (row.posted.state == "waiting" or row.until > 0):
                 return False
@@ -407,8 +406,8 @@ class Decisions:
     # --- what all of them need ----------------------------------------------------------------------------------------
 
     @contextmanager
-    def _settled(self, *, change: bool = False, create: bool = False) -> Iterator[tuple[sqlite3.Connection, float]]:
-        """Run the block in a transaction in which nothing is overtaken by time (`settle`), and give it the time that this is for."""
+    def _transaction(self, *, change: bool = False, create: bool = False) -> Iterator[tuple[sqlite3.Connection, float]]:
+        """Run the block in a transaction in which nothing is overtaken by time (`end_overdue`), and give it the time that this is for."""
         with self._lock:
             if self._is_closed:
                 raise StateUnusable(
@@ -417,12 +416,12 @@ class Decisions:
             if not change:
                 with self._file.transaction(change=False) as db:
                     now = self._moment()
-                    if not needs_settling(db, now, self._lives):
+                    if not has_overdue(db, now, self._lives):
                         yield db, now
                         return
             with self._file.transaction(change=True, create=create) as db:
                 now = self._moment()  # not before: a transaction may have waited for another one
-                settle(db, now, self._lives)
+                end_overdue(db, now, self._lives)
                 yield db, now
 
     def _moment(self) -> float:
@@ -432,20 +431,20 @@ class Decisions:
         return now
 
     def _lives(self, owner: str) -> bool:
-        return (self._asking is not None and owner == self._asking.name) or asking.is_asking(self._folder, owner)
+        return (self._alive is not None and owner == self._alive.name) or liveness.is_alive(self._folder, owner)
 
-    def _start_asking(self) -> Asking:
-        if self._asking is None:
-            asking.sweep(self._folder)
-            self._asking = Asking(self._folder)
-        return self._asking
+    def _show_alive(self) -> LivenessLock:
+        if self._alive is None:
+            liveness.remove_stale(self._folder)
+            self._alive = LivenessLock(self._folder)
+        return self._alive
 
     def _is_answerable(self, row: Row) -> bool:
-        is_mine = self._asking is not None and row.owner == self._asking.name
+        is_mine = self._alive is not None and row.owner == self._alive.name
         return row.posted.state == "waiting" and (is_mine or not row.wanted)
 
-    def _entry(self, row: Row) -> Entry:
-        return Entry(
+    def _entry(self, row: Row) -> ListedQuestion:
+        return ListedQuestion(
             posted=row.posted,
             subject=row.subject,
             principal=row.principal,

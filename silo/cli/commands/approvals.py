@@ -20,7 +20,7 @@ from silo.remedies import command
 if TYPE_CHECKING:
     from silo_interaction import Answer, PostedQuestion
 
-    from silo.approvals.store import Decisions, Entry
+    from silo.approvals.store import Decisions, ListedQuestion
     from silo.cli.session import Session
     from silo.errors import SiloError
 
@@ -283,7 +283,7 @@ def _require_waiting(posted: PostedQuestion) -> None:
         raise _no_longer(posted)
 
 
-def _decide(session: Session, decisions: Decisions, entry: Entry, answer: Answer) -> None:
+def _decide(session: Session, decisions: Decisions, entry: ListedQuestion, answer: Answer) -> None:
     """Put an answer down, and record it.
 
     Raises:
@@ -303,7 +303,7 @@ def _decide(session: Session, decisions: Decisions, entry: Entry, answer: Answer
     _record(session, entry, "approved" if answer.approved else "denied", grace=answer.grace, reason=answer.reason)
 
 
-def _record(session: Session, entry: Entry, verdict: str, **facts: object) -> None:
+def _record(session: Session, entry: ListedQuestion, verdict: str, **facts: object) -> None:
     session.record("approval", verdict=verdict, question=entry.posted.id, tool=entry.subject, **facts)
 
 
@@ -330,7 +330,7 @@ _ENDS = {
 }
 
 
-def _state(entry: Entry) -> str:
+def _state(entry: ListedQuestion) -> str:
     posted = entry.posted
     if posted.state == "waiting":
         return "waiting" if posted.question.wanted is None else "waiting for a secret"
@@ -339,7 +339,7 @@ def _state(entry: Entry) -> str:
     return "yes" if posted.grace else "yes, once"
 
 
-def _left(entry: Entry, now: float) -> str:
+def _left(entry: ListedQuestion, now: float) -> str:
     end = entry.posted.expires_at if entry.posted.state == "waiting" else entry.until
     if not end:
         return ""

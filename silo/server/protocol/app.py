@@ -23,7 +23,7 @@ from silo.errors import ArgumentsInvalid, ArgumentsRefused, SiloError
 from silo.model import Caller, ProgressReport, Result, Tool
 from silo.server.engine import Engine, ServerOptions
 from silo.server.protocol.changes import Installed
-from silo.server.protocol.elicitation import Asking, Request, StateForeign, request_states
+from silo.server.protocol.elicitation import Asking, CallRequest, StateForeign, request_states
 from silo.server.protocol.listing import Catalogue, CursorInvalid, page
 from silo.server.protocol.manuals import MEDIA_TYPE, describe, manual_uri, read_manual
 from silo.server.protocol.overview import overview
@@ -222,7 +222,7 @@ class _App:
                     shows_links=shows_links,
                 )
 
-            return await self._asking.call(ctx, Request.of(params, identity, arguments), attempt)
+            return await self._asking.call(ctx, CallRequest.of(params, identity, arguments), attempt)
 
         try:
             outcome = await relayed(ctx.session.report_progress, work)
