@@ -1,8 +1,8 @@
 """Every error that silo raises on purpose, each with a stable code and the exit status that goes with it.
 
-What lives elsewhere: `docs/reference/errors.md` explains each code to a person; `silo.secrets` and `silo.approvals` turn the errors
-of `silo_vault` and `silo_interaction` into these; `silo.remedies` has the kinds of what to do next; `silo.cli.main` prints errors for
-a person, `silo.server.protocol.results` words them for a model.
+What lives elsewhere: `docs/reference/errors.md` explains each code to a person. `silo.secrets` and `silo.approvals`
+turn the errors of `silo_vault` and `silo_interaction` into these. `silo.remedies` has the kinds of what to do next.
+`silo.cli.main` prints an error for a person, `silo.server.protocol.results` words it for a model.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class HomeUnsafe(ConfigInvalid):
 
 
 class StateUnusable(SiloError):
-    """The file of questions and decisions is damaged, of a newer version or open to other users, or the disk refused; a no."""
+    """The file of questions and decisions is damaged, newer or open to others, or the disk refused: nothing runs."""
 
     code = "state-unusable"
     exit_status = 2
@@ -288,14 +288,14 @@ class SkillImportError(SkillFailed):
 
 
 class SkillMetadataInvalid(SkillFailed):
-    """What the script says of itself breaks a rule: a decorator widens the header, a name or a schema is not allowed."""
+    """What the script says of itself breaks a rule: a decorator widens the header, a name or a schema is invalid."""
 
     code = "skill-metadata-invalid"
     exit_status = 2
 
 
 class ArgumentsRefused(SkillFailed):
-    """The arguments fit the schema, but not the types of the tool's parameters (a date that is none, a model's own rule)."""
+    """The arguments fit the schema, but not the types of the tool's parameters: an invalid date, a rule of a model."""
 
     code = "arguments-invalid"
     exit_status = 2
@@ -350,7 +350,7 @@ class SecretUndeclared(SkillFailed):
 
 
 class CanaryTripped(SkillFailed):
-    """A decoy of the vault turned up in what a call was given or sent back; the call was ended, and nothing of it is given out."""
+    """A decoy of the vault turned up in what a call got or sent back; the call was ended, its result is withheld."""
 
     code = "canary-tripped"
     exit_status = 3

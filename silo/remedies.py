@@ -1,10 +1,10 @@
-"""What to do about an error, as data: each edge words it for its own reader. Pure; `silo.errors` carries one in every error.
+"""What to do about an error, as data: each edge words it for its own reader. Every error has one. Pure.
 
-`str(remedy)` is the wording for a person at a terminal, which is also what JSON documents hold. A model has no command line:
-`silo.server.protocol.results` words the same remedy for it. Nobody takes a wording apart.
+`str(remedy)` is the wording for a person at a terminal, and JSON documents hold the same text. A model has no command
+line, so `silo.server.protocol.results` words the remedy for it. No code takes a wording apart.
 
-The commands, header lines and settings stand in the sentence `words` where it has `{}`: one after the other if there is a `{}` for
-each, otherwise all of them in the place of the only one.
+`words` is a sentence with `{}` where the commands, the header line or the setting belong: one `{}` for each of them, or
+a single one for all.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Ask a person where the decision says so, and turn the answer into yes or an error. What is asked is `silo.approvals.questions`'.
+"""Ask a person where the decision says so, and turn the answer into yes or an error.
 
-Nothing but an explicit yes lets a call go on: no answer, no channel and no page are each a no. The answer is not what a channel
-returns but what the store of decisions holds (`silo.approvals.store`): there a terminal, the page and `silo approvals` of another
-process all put it, and there it is used up.
+`silo.approvals.questions` says what is asked. Nothing but an explicit yes lets a call go on: no answer, no channel and
+no page each mean no. What counts is the answer in the store of decisions (`silo.approvals.store`), not what a channel
+returns: a terminal, the page and `silo approvals` of another process all put it there, and there it is used up.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from silo.remedies import AnswerQuestion, CallAgain, DoNotCallAgain, command
 CHANNELS = ("terminal", "client", "browser", "notification")
 
 MOST_WAITING = 200
-"""Nobody reads so many; who asks more floods the page, to hide one question among them."""
+"""Nobody reads so many; a caller that asks more floods the page, to hide one question among them."""
 
 _LOOK_S = 0.1
-"""How often waiting calls look whether anything was decided, all together: a person does not notice a tenth of a second."""
+"""How often waiting calls, all together, look for a decision: a person does not notice a tenth of a second."""
 
 
 class Page(Protocol):
@@ -198,7 +198,7 @@ class Approvals:
         return Grant(Decision("allow", f"approved: {posted.reason}", decision.rule), key)
 
     async def use(self, grant: Grant) -> bool:
-        """Use the yes up; false if another call was faster with it, or its time is over. Durable before this returns."""
+        """Use the yes up; false if another call was faster, or its time is over. Durable before this returns."""
         return not grant.key or await to_thread.run_sync(self._decisions.use, grant.key) is not None
 
     async def supply(
@@ -206,8 +206,8 @@ class Approvals:
     ) -> dict[str, str]:
         """Ask a person for the secrets that are nowhere, one after the other, and return them by name.
 
-        What was given counts until a call has used it (`forget`), at most as long as a question stands. A secret that is to be kept
-        is stored before this returns.
+        What was given counts until a call has used it (`forget`), at most as long as a question stands. A secret that
+        is to be kept is stored before this returns.
 
         Args:
             proposal: the call that needs them.
@@ -215,7 +215,7 @@ class Approvals:
             can_keep: whether a secret of a skill can be kept in the vault, by skill and name.
 
         Raises:
-            SecretMissing: `missing` itself where nobody can be asked, or the like of it where a person does not give one.
+            SecretMissing: `missing` itself where nobody can be asked; another where a person does not give one.
             ApprovalPending, Interrupted: as `obtain`.
         """
         if self._headless or not missing.names:
@@ -287,7 +287,8 @@ class Approvals:
     async def _ask(self, key: str, question: Question, proposal: Proposal, facts: Mapping[str, str]) -> PostedQuestion:
         """Put a question up, bring it before a person, and wait; returns it decided."""
         call, tool = proposal.call, proposal.tool
-        # An agent that calls again at once is refused once more, and nobody is asked twice. A person who runs it again means it.
+        # An agent that calls again at once is refused once more, and nobody is asked twice. A person who runs it again
+        # means it.
         if call.caller.kind != "cli":
             refused = await to_thread.run_sync(self._decisions.refusal, key)
             if refused is not None:
@@ -320,7 +321,7 @@ class Approvals:
             proposal.tell(f"waiting for a person at {link}")
             decided = await self._wait(posted, call.patience_s)
         except BaseException as error:
-            # Whoever may come back for the answer finds it; of a call that nobody makes again, nothing is left to answer.
+            # A caller that may come back finds the answer. A call that nobody makes again leaves no question behind.
             if call.patience_s is None or isinstance(error, ApprovalRequired | Interrupted):
                 with anyio.CancelScope(shield=True):
                     reason = "there was nobody to ask" if isinstance(error, ApprovalRequired) else "the call was ended"
@@ -337,7 +338,7 @@ class Approvals:
         """Bring a question before a person by the first channel that reaches one.
 
         Returns:
-            Where it waits, or None if nobody can be reached; and the question once it is decided, if the channel waited for that.
+            Where it waits, or None if nobody can be reached; and the decided question, if the channel waited for that.
         """
         for channel in self._channels:
             if channel == "terminal" and self._terminal is not None:
@@ -435,7 +436,7 @@ class Approvals:
 
 
 class _News:
-    """Tells waiting calls that something in the store changed. One of them looks for all; when it leaves, another takes over."""
+    """Tells waiting calls that the store changed. One of them looks for all; when it leaves, another takes over."""
 
     def __init__(self, decisions: Decisions) -> None:
         self._decisions = decisions

@@ -1,4 +1,7 @@
-"""Which processes ask, and at which address: each holds a lock as long as it lives (`man 2 flock`). `store` has what they ask."""
+"""Which processes ask, and at which address: each holds a lock as long as it lives (`man 2 flock`).
+
+`silo.approvals.store` has what they ask.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +77,10 @@ def is_alive(home: Path, name: str) -> bool:
 
 
 def page_addresses(home: Path) -> tuple[str, ...]:
-    """Return where living processes serve their pages, sorted. What is no such address is left out: others may not write there, but do."""
+    """Return where living processes serve their pages, sorted.
+
+    Anything else in a lock file is left out: nobody else should write there, but somebody may.
+    """
     found = set()
     for path in (home / "run").glob(f"{_PREFIX}*"):
         with suppress(OSError, UnicodeDecodeError):

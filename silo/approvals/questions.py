@@ -1,6 +1,6 @@
 """What a person is asked, in full, and the key under which their answer counts. Pure: nobody is asked here.
 
-Asking and waiting is `silo.approvals.consent`'; how a question looks is `silo_interaction`'s.
+`silo.approvals.consent` asks and waits; `silo_interaction` decides how a question looks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def principal(caller: Caller) -> str:
 
 
 def call_key(call: Call, skill: Skill, tool: Tool, isolation: Isolation) -> str:
-    """Return the key of an approval: SHA-256 in hex over who asks, the tool, its arguments, the script, and the isolation.
+    """Return the key of an approval: SHA-256 in hex over caller, tool, arguments, script and isolation.
 
     A yes for one of them says nothing about another: a changed script asks again, and so does a weaker boundary.
     """
@@ -36,12 +36,12 @@ def call_key(call: Call, skill: Skill, tool: Tool, isolation: Isolation) -> str:
 
 
 def secret_key(call: Call, skill: Skill, tool: Tool, name: str) -> str:
-    """Return the key under which a secret that is typed in counts: for a tool of this version of the skill, and who asks."""
+    """Return the key under which a typed-in secret counts: for this caller, and a tool of this version of the skill."""
     return _hash(["secret", principal(call.caller), tool.id, name, skill.digest])
 
 
 def profile(call: Call, skill: Skill, tool: Tool, isolation: Isolation) -> dict[str, str]:
-    """Return what is remembered of an approved call, to say later what is different: no value, only hashes and names."""
+    """Return what is remembered of an approved call, to say later what changed: only hashes and names, no values."""
     arguments = {f"argument {name}": _short(comparable(value)) for name, value in call.arguments.items()}
     return {
         **arguments,
@@ -53,7 +53,7 @@ def profile(call: Call, skill: Skill, tool: Tool, isolation: Isolation) -> dict[
 
 
 def changes(before: Mapping[str, str] | None, now: Mapping[str, str]) -> tuple[str, ...]:
-    """Return in sentences how a call differs from the last one that was approved of the same tool; nothing if there was none."""
+    """Return in sentences how a call differs from the last approved one of the same tool; nothing if there is none."""
     if before is None:
         return ()
     found = []
@@ -108,7 +108,7 @@ def call_question(
 
 
 def secret_question(call: Call, skill: Skill, tool: Tool, name: str, *, keeper: str) -> Question:
-    """Return what a person must see to type a secret in: which skill wants it, for what, and what that may do with it."""
+    """Return what a person must see to type a secret in: which skill wants it, and what that may do with it."""
     spec = skill.header.secrets.get(name)
     facts = (
         ("secret", name),

@@ -1,8 +1,9 @@
 """The store of questions and of what people decided: what every process of one user agrees on. `consent` asks.
 
-A yes counts for its key, once or as long as its grace says, whoever put the question up; so it survives a restart. A question counts
-only as long as the process lives that put it up: a yes for what nobody waits for any more would lie around until somebody makes use
-of it. Everything that can go wrong here ends in "no": no file, no space, a clock that is set back, a process that is killed.
+A yes counts for its key, once or as long as its grace says, whoever put the question up; so it survives a restart. A
+question counts only as long as the process lives that put it up: a yes for what nobody waits for any more would lie
+around until somebody uses it. Whatever goes wrong here means no: no file, no space, a clock that is set back, a process
+that is killed.
 """
 
 from __future__ import annotations
@@ -88,8 +89,9 @@ class _Held:
 class Decisions:
     """The questions and decisions of one `SILO_HOME`; a `silo_interaction.Board`.
 
-    Safe to use from many threads and processes at once. Methods block for milliseconds, and raise `StateUnusable` when `state.db` can't
-    be read or written; then nothing was approved and nothing used up. The file is made when the first question is put up.
+    Safe to use from many threads and processes at once. Methods block for milliseconds, and raise `StateUnusable` when
+    `state.db` can't be read or written; then nothing was approved and nothing used up. The file is made when the first
+    question is put up.
     """
 
     def __init__(self, folder: Path, *, now: Callable[[], float] = time.time) -> None:
@@ -117,10 +119,10 @@ class Decisions:
         return row.posted if row is not None else None
 
     def use(self, key: str) -> PostedQuestion | None:
-        """Use a yes for this key: one within its grace, or else one that counts once, which is used up; None if there is none.
+        """Use a yes for this key: one within its grace, else one that counts once and is used up; None without one.
 
-        That it was used is on the disk before this returns. Of any number of callers at once, in whatever process, exactly one gets a
-        yes that counts once.
+        That it was used is on the disk before this returns. Of any number of callers at once, in whatever process,
+        exactly one gets a yes that counts once.
         """
         with self._transaction(change=True) as (db, _):
             row = usable_row(db, key)
@@ -144,14 +146,16 @@ class Decisions:
     ) -> tuple[PostedQuestion, str, bool]:
         """Put a question up, or join the very same one of this process that waits.
 
-        If this process has asked something else for the same key, that question is withdrawn: it shows what would not happen.
+        If this process has asked something else for the same key, that question is withdrawn: it shows what would
+        not happen.
 
         Args:
             key: what a yes will count for; a hash in hex.
             subject: the tool.
             principal: on whose behalf.
             stands_s: so long the question waits; and so long, after it was decided, a yes waits for its one use.
-            profile: label and hash or short text of what is compared with the next time (`last_agreed`); kept for a week, so no values.
+            profile: label and hash or short text of what is compared with the next time (`last_agreed`); kept for a
+                week, so no values.
 
         Returns:
             The question, the secret part of its link, and whether it is new.
@@ -182,8 +186,8 @@ class Decisions:
             posted = PostedQuestion(secrets.token_hex(8), question, digest, asked_at=now, expires_at=now + stands_s)
             token = secrets.token_urlsafe(24)
             db.execute(
-                "INSERT INTO questions (id, key, digest, subject, principal, question, profile, wanted, owner, asked_at, expires_at,"
-                " link, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'waiting')",
+                "INSERT INTO questions (id, key, digest, subject, principal, question, profile, wanted, owner,"
+                " asked_at, expires_at, link, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'waiting')",
                 (
                     posted.id,
                     key,
@@ -210,7 +214,7 @@ class Decisions:
                 end(db, question_id, "withdrawn", reason)
 
     def last_agreed(self, subject: str, principal: str) -> Mapping[str, str] | None:
-        """Return the profile of what was agreed to last for this tool and on this one's behalf, within a week; None if nothing was."""
+        """Return the profile of the last approved call of this tool and principal, within a week; None without one."""
         with self._transaction() as (db, _):
             record = db.execute(
                 "SELECT * FROM questions WHERE subject = ? AND principal = ? AND state = 'approved' AND wanted = 0"
@@ -252,13 +256,14 @@ class Decisions:
             return random_key(db, "sealing")
 
     def close(self) -> None:
-        """End: what this process asked and nobody answered is withdrawn, which is a no. Afterwards nothing works any more."""
+        """Withdraw what this process asked and nobody answered, which means no. Afterwards nothing works any more."""
         with self._lock:
             if self._is_closed:
                 return
             try:
                 if self._alive is not None:
-                    # If it can't be put down: without its lock, every other process takes this one for gone, and its questions, too.
+                    # If it can't be put down: without its lock, every other process takes this one for gone, and its
+                    # questions, too.
                     with suppress(StateUnusable), self._transaction(change=True) as (db, _):
                         for row in waiting_rows(db):
                             if row.owner == self._alive.name:
@@ -274,7 +279,7 @@ class Decisions:
     # --- for people ---------------------------------------------------------------------------------------------------
 
     def waiting(self) -> Sequence[PostedQuestion]:
-        """As `Board.waiting`. A secret can be typed in only where the process runs that wants it: it is handed over in memory."""
+        """As `Board.waiting`. A secret is typed in at the process that wants it: it is handed over in memory."""
         with self._transaction() as (db, _):
             return [row.posted for row in waiting_rows(db) if self._is_answerable(row)]
 
@@ -285,7 +290,7 @@ class Decisions:
         return row.posted if row is not None else None
 
     def follow(self, token: str, session: str) -> PostedQuestion | None:
-        """As `Board.follow`. Once the question is decided, the link is dead for all but the session that followed it before."""
+        """As `Board.follow`. Once it is decided, the link works only for the session that followed it before."""
         with self._transaction() as (db, _):
             row = linked_row(db, token)
             if row is None or row.session is not None:
@@ -303,11 +308,12 @@ class Decisions:
     def decide(self, question_id: str, digest: str, answer: Answer, *, by: str) -> DecideOutcome:
         """As `Board.decide`. On the disk before this returns.
 
-        The last word on a key counts: a no takes back what was agreed to before and not used yet, a yes what was refused.
+        The last word on a key counts: a no takes back what was agreed to before and not used yet, a yes what was
+            refused.
 
         Raises:
-            ValueError: the answer is none to this question: a grace that it does not offer, a secret where none is wanted, or none
-                where one is. Nothing is decided.
+            ValueError: the answer is none to this question: a grace that it does not offer, a secret where none is
+                wanted, or none where one is. Nothing is decided.
         """
         with self._lock:
             with self._transaction(change=True) as (db, now):
@@ -343,7 +349,7 @@ class Decisions:
             return pairing.redeem(db, now, hashed)
 
     def pages(self) -> Sequence[str]:
-        """Return the addresses at which processes that ask serve their pages now; a code belongs there and nowhere else."""
+        """Return the addresses of the pages that processes serve now; a code belongs there and nowhere else."""
         return liveness.page_addresses(self._folder)
 
     def new_code(self) -> str:
@@ -362,7 +368,10 @@ class Decisions:
             return self._file.version(db)
 
     def all(self, *, standing: bool = True) -> Sequence[ListedQuestion]:
-        """Return what waits, anywhere, and each decision that counts, oldest first; without `standing` everything of the last week."""
+        """Return what waits anywhere and each decision that counts, oldest first.
+
+        Without `standing`, everything of the last week.
+        """
         with self._transaction() as (db, _):
             records = db.execute(
                 "SELECT * FROM questions WHERE NOT ? OR state = 'waiting' OR until > 0 ORDER BY asked_at, rowid",
@@ -395,7 +404,7 @@ class Decisions:
         return entries[0]
 
     def revoke(self, question_id: str) -> bool:
-        """Withdraw a question that waits, or take back a decision that counts; false if there was nothing to take back."""
+        """Withdraw a question that waits, or take back a decision that counts; false if there was neither."""
         with self._transaction(change=True) as (db, _):
             row = find_row(db, question_id)
             if row is None or not (row.posted.state == "waiting" or row.until > 0):
@@ -407,7 +416,7 @@ class Decisions:
 
     @contextmanager
     def _transaction(self, *, change: bool = False, create: bool = False) -> Iterator[tuple[sqlite3.Connection, float]]:
-        """Run the block in a transaction in which nothing is overtaken by time (`end_overdue`), and give it the time that this is for."""
+        """Run the block in a transaction in which nothing is overdue (`end_overdue`), and give it the time of that."""
         with self._lock:
             if self._is_closed:
                 raise StateUnusable(
@@ -457,7 +466,7 @@ class Decisions:
 
 
 def _is_same(one: Question, other: Question) -> bool:
-    """Whether two questions are about the same. What changed since the last yes does not count: another yes may lie between them."""
+    """Whether two questions are about the same, apart from what changed since the last yes: another may lie between."""
     return replace(one, changes=()) == replace(other, changes=())
 
 
@@ -474,7 +483,7 @@ def _require_fitting(answer: Answer, question: Question) -> None:
 
 
 def _until(row: Row, answer: Answer, now: float) -> float:
-    """Return how long a decision counts: a no and a secret as long as the question would have waited, a yes from now on."""
+    """Return until when a decision counts: a no and a secret as long as the question would have, a yes from now on."""
     posted = row.posted
     if not answer.approved or row.wanted:
         return posted.expires_at

@@ -1,7 +1,8 @@
 """What `state.db` holds: its tables, a row as a value, and which rows time has overtaken. `state_file` opens it.
 
-No value that a call is given outlives its question: once it is decided or over, a row keeps its title, who asked, hashes and times.
-Text that a stranger may have chosen is stored as JSON in ASCII, because SQLite takes neither lone surrogates nor NUL as they are.
+No value that a call is given outlives its question: once it is decided or over, a row keeps its title, who asked,
+hashes and times. Text that a stranger may have chosen is stored as JSON in ASCII, because SQLite takes neither lone
+surrogates nor NUL as they are.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ SCHEMA = (
 )
 
 KEPT_S = 7 * 24 * 3600.0
-"""A week: long enough to look up what was agreed to last week, short enough that it is no archive (that is the audit log)."""
+"""A week: long enough to look up what was agreed to last week. The archive is the audit log."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def usable_row(db: sqlite3.Connection, key: str) -> Row | None:
 
 
 def linked_row(db: sqlite3.Connection, token: str) -> Row | None:
-    """Return the question that a link leads to. How long it takes tells of the hash at most, which leads back to no token."""
+    """Return the question that a link leads to. How long it takes tells at most of the hash, and so of no token."""
     hashed = hash_token(token)
     record = db.execute("SELECT * FROM questions WHERE link = ?", (hashed,)).fetchone()
     return parse(record) if record is not None and compare_digest(record["link"], hashed) else None
@@ -204,7 +205,8 @@ def has_overdue(db: sqlite3.Connection, now: float, is_alive: Callable[[str], bo
 def end_overdue(db: sqlite3.Connection, now: float, is_alive: Callable[[str], bool]) -> None:
     """Put down what became of rows by time alone, so that `state` and `until` can be taken at their word afterwards.
 
-    It is put down rather than worked out on each look: otherwise a clock that is set back would bring an old yes to life again.
+    It is put down rather than worked out on each look: otherwise a clock that is set back would bring an old yes to
+    life again.
 
     Args:
         is_alive: whether the process that goes by this name lives.

@@ -1,4 +1,4 @@
-"""Check the arguments of a call and read the files among them; what comes out is what is decided on, shown and run. Blocks.
+"""Check the arguments of a call and read the files among them: the outcome is decided on, shown and run. Blocks.
 
 The schema is checked by `silo.schema.arguments`, files are read by `silo.schema.files`.
 """

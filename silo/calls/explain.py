@@ -1,4 +1,4 @@
-"""What would become of a call, found out by the pipeline's own first steps. Nothing runs, nobody is asked, nothing is recorded."""
+"""What would become of a call, by the first steps of the pipeline. Nothing runs, and nothing is recorded."""
 
 from __future__ import annotations
 

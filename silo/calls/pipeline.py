@@ -1,8 +1,8 @@
 """The path of a call from the agent to its result; the only place that knows the order of the steps.
 
-The order carries meaning: arguments are checked before anybody is asked, a person agrees before a secret is unlocked, the record is
-written before a guest starts, and what comes back is redacted before anybody sees it. What a step does is in a module of its own.
-`silo.calls.explain` takes the first steps to say what would become of a call.
+The order carries meaning: arguments are checked before anybody is asked, a person agrees before a secret is unlocked,
+the record is written before a guest starts, and what comes back is redacted before anybody sees it. What a step does is
+in a module of its own. `silo.calls.explain` takes the first steps to say what would become of a call.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from silo.wire.messages import Failed, Progress
 OnProgress = Callable[[ProgressReport], None]
 
 MAX_ROUNDS = 100
-"""How often a call goes back to the person: once for secrets that are missing, and once for each like call that was faster with a yes
-that both had seen. Each of those was answered by a person, so this many come only from a crowd of like calls."""
+"""How often a call goes back to the person: once for missing secrets, and once for each identical call that was faster
+with a yes that both had seen. A person answers each time, so only a crowd of identical calls comes near the bound."""
 
 
 class Skills(Protocol):
@@ -67,8 +67,8 @@ class CallPipeline:
     Attributes:
         backends: picks one that works here and is strong enough.
         units: knows what a backend is to run for a skill.
-        slots: entered while a call holds secrets and a guest, so that only so many do at once. A call that waits for a person
-            takes no slot.
+        slots: entered while a call holds secrets and a guest, so that only so many do at once. A call that waits for a
+            person takes no slot.
     """
 
     skills: Skills
@@ -111,7 +111,7 @@ class CallPipeline:
                 try:
                     async with self.slots, self.secrets.lease(skill.namespace, tool.secrets, supplied) as lease:
                         watch.lap("unlock")
-                        # Last, when all else is there: a yes that was given is not lost because a secret is still missing.
+                        # Last, when all else is there: a yes is not lost because a secret is still missing.
                         if not await self.approvals.use(grant):
                             continue  # another call was faster with it, so a person is asked anew
                         self.approvals.forget(proposal)
@@ -208,7 +208,8 @@ class CallPipeline:
             try:
                 check_result(tool, checker, returned)
             except ResultInvalid as error:
-                # The message quotes the result and is cut, and half a secret can't be found afterwards: so it is worded once more.
+                # The message quotes the result and is cut, and half a secret can't be found afterwards: so it is
+                # worded once more.
                 check_result(tool, checker, redactor.data(returned))
                 raise ResultInvalid(f"the result of {tool.id} is not what it promises", hint=error.remedy) from None
         return to_result(reply, redactor, isolation=isolation, timing={})
@@ -258,7 +259,7 @@ class _Watch:
         self._last = now
 
     def timing(self, inside: Mapping[str, float]) -> dict[str, float]:
-        """Return all phases in their order; what the backend measured inside of `run` is named `run.import` and so on."""
+        """Return all phases in their order; what the backend measured within `run` is named `run.import` and so on."""
         phases: dict[str, float] = {}
         for phase, seconds in self._laps.items():
             phases[phase] = seconds

@@ -1,6 +1,7 @@
 """`silo`: from a process's arguments to its exit status. Each command is a file of `silo.cli.commands`.
 
-Loading is part of what a user waits for: a command's file imports only what its options need, and the rest when it runs.
+Loading is part of what a user waits for: a command's file imports only what its options need, and the rest when it
+runs.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ SIGPIPE = 141
 
 
 def main() -> int:
-    """Run the command line of this process and return its exit status; the entry point of `silo` and of `python -m silo`."""
+    """Run the command line of this process and return its exit status; `silo` and `python -m silo` start here."""
     _open_closed_streams()
     try:
         # Before anything else can start a process or leave a core dump with the key in it.
@@ -93,7 +94,8 @@ def _dispatch(arguments: Sequence[str], session: Session) -> int:
     from silo.cli.app import COMMANDS, build_app
     from silo.errors import UsageError
 
-    # Only the module of the command that is named is loaded; all of them when none is, for help, completion and suggestions.
+    # Only the module of the command that is named is loaded; all of them when none is, for help, completion and
+    # suggestions.
     first = arguments[0] if arguments else ""
     app = build_app((first,) if first in COMMANDS else COMMANDS)
     try:
@@ -144,7 +146,7 @@ def _report_bug(error: Exception, *, debug: bool) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Put `/dev/null` where a standard stream is closed (`<&-`); else a file that silo opens takes its number, and its output."""
+    """Put `/dev/null` where a standard stream is closed (`<&-`); else a file that silo opens would take its number."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)

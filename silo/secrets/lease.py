@@ -1,6 +1,7 @@
-"""Lease secrets for the length of one call, and say in silo's words what keeps them away. Where they lie is `silo.secrets.sources`'.
+"""Lease secrets for the length of one call, and say in silo's words what keeps them away.
 
-A place is opened only when a call needs a secret of it, in a worker thread: a keyring may wait for a person to unlock it.
+`silo.secrets.sources` knows where they lie. A place is opened only when a call needs a secret of it, in a worker
+thread: a keyring may wait for a person to unlock it.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Secrets:
             names: which ones.
             supplied: values that a person typed in for this call; they count where no place has one.
 
-        A vault with decoys is opened for each call, also for one without secrets: a decoy that could not be looked for is no alarm.
+        A vault with decoys is opened for each call, also for one without secrets: silo must look for decoys in each.
 
         Raises:
             SecretMissing: one or more are nowhere; the message names all of them.
@@ -82,7 +83,7 @@ class Secrets:
             canaries.clear()
 
     def can_keep(self, skill: str, name: str) -> bool:
-        """Whether a secret that is put into the vault file is found there afterwards: no mapping names another place."""
+        """Whether a secret that is put into the vault file is found there: no mapping names another place."""
         return self.sources.reference(skill, name) is None
 
     def _read(
@@ -137,7 +138,7 @@ def from_vault_error(error: VaultError, *, headless: bool = False) -> SiloError:
 
 
 def vault_errors() -> Mapping[type[Exception], type[SiloError]]:
-    """Return which of our errors stands for which of the vault's. A function, so that importing this file loads no cryptography."""
+    """Return our error for each of the vault's. A function, so that importing this file loads no cryptography."""
     import silo_vault
 
     return {

@@ -1,4 +1,4 @@
-"""`silo policy`: what the standing rules are, and what they make of a call, which `silo.calls.explain` finds out. Nothing runs."""
+"""`silo policy`: the standing rules, and what they make of a call, by `silo.calls.explain`. Nothing runs."""
 
 from __future__ import annotations
 

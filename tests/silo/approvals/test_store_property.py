@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: a call goes through only on a yes that a person gave to it, and as often as they said.
+"""Whatever happens in whatever order: a call goes through only on a person's yes, and as often as they said.
 
 Two stores on one folder stand for two processes. Beside them goes a model that is simple enough to be believed.
 """
