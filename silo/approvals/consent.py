@@ -118,7 +118,7 @@ class Grant:
 
 
 @dataclass
-class _Given:
+class _TypedSecret:
     """A secret that was typed in, until a call has used it."""
 
     value: str = field(repr=False)
@@ -166,8 +166,8 @@ class Approvals:
         self._keep = keep
         self._show_code = show_code
         self._now = now
-        self._given: dict[str, _Given] = {}
-        self._news = _News(decisions)
+        self._given: dict[str, _TypedSecret] = {}
+        self._changes = _StoreChanges(decisions)
 
     async def obtain(self, proposal: Proposal, decision: Decision) -> Grant:
         """Return the grant on which the call may go on: at once for `allow`, with a person's yes for `ask`.
@@ -272,7 +272,7 @@ class Approvals:
                 )
         assert answer.value is not None
         # First for the call: if the vault can't keep it, the same call made again need not ask once more.
-        self._given[key] = _Given(answer.value, self._now() + self._timeout_s)
+        self._given[key] = _TypedSecret(answer.value, self._now() + self._timeout_s)
         if answer.keep and self._keep is not None and question.wanted.keeper:
             await to_thread.run_sync(self._keep, proposal.skill.namespace, name, answer.value)
         return answer.value
@@ -427,15 +427,15 @@ class Approvals:
         """Wait until a question is decided, or its time is over; None if patience is over first."""
         with anyio.move_on_after(patience_s):
             while True:
-                seen = self._news.mark()
+                seen = self._changes.mark()
                 found = await to_thread.run_sync(self._decisions.get, posted.id)
                 if found is None or found.state != "waiting":
                     return found if found is not None else posted
-                await self._news.since(seen, at_most_s=max(0.0, found.expires_at - self._now()) + _LOOK_S)
+                await self._changes.since(seen, at_most_s=max(0.0, found.expires_at - self._now()) + _LOOK_S)
         return None
 
 
-class _News:
+class _StoreChanges:
     """Tells waiting calls that the store changed. One of them looks for all; when it leaves, another takes over."""
 
     def __init__(self, decisions: Decisions) -> None:

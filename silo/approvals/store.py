@@ -78,7 +78,7 @@ class ListedQuestion:
 
 
 @dataclass(frozen=True)
-class _Held:
+class _HeldSecret:
     """A secret that was typed in, until a call takes it."""
 
     key: str
@@ -107,7 +107,7 @@ class Decisions:
         self._file = StateFile(folder)
         self._alive: LivenessLock | None = None
         self._tokens: dict[str, str] = {}
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, _HeldSecret] = {}
         self._is_closed = False
 
     # --- for what asks ------------------------------------------------------------------------------------------------
@@ -335,7 +335,7 @@ class Decisions:
                     (row.key, "denied" if answer.approved else "approved"),
                 )
             if row.wanted and answer.approved:
-                self._held[question_id] = _Held(row.key, answer, until)
+                self._held[question_id] = _HeldSecret(row.key, answer, until)
         return "decided"
 
     def redeem(self, code: str) -> bool:
