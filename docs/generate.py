@@ -3,8 +3,8 @@
     python docs/generate.py           # write them
     python docs/generate.py --check   # exit status 1 if one is not current (the tests do this)
 
-What the settings and commands mean is said once, in `silo.config.schema` and `silo.cli`; nothing is explained here that stands
-there. Pages are deterministic: no dates, no paths, no width of a terminal.
+`silo.config.schema` and `silo.cli` explain the settings and the commands; this script only formats their texts. Pages
+are deterministic: no dates, no paths, no width of a terminal.
 """
 
 from __future__ import annotations
@@ -31,14 +31,18 @@ REFERENCE: Final = Path(__file__).parent / "reference"
 _CONFIGURATION = """\
 # Configuration
 
-One schema, `silo.config.schema`, from which this page is made. Parsed once at start, then frozen.
+This page is made from the one schema, `silo.config.schema`. silo parses the configuration once at start and never
+changes it afterwards.
 
-A flag wins over the environment, that over `silo.toml` in the [state directory](state-directory.md), that over the default.
-`silo config show` prints every key, its value, and where the value came from.
+A flag overrides an environment variable, a variable overrides `silo.toml` in the
+[state directory](state-directory.md), and the file overrides the default. `silo config show` prints every key, its
+value, and where the value came from.
 
-An unknown key, or an unknown variable that begins with `SILO_`, is an error with a suggestion (`config-unknown-key`): a misspelt
-restriction that is ignored is an open door. So is a value out of bounds, and a file that other users can write
-(`config-invalid`). Defaults are the safe end; the description of a setting that can widen something says what it opens.
+An unknown key, or an unknown variable that begins with `SILO_`, is an error with a suggestion (`config-unknown-key`):
+ignoring a misspelt restriction would leave it without effect. A value out of bounds, or a file that other users can
+write, is an error too (`config-invalid`). Every default is the safe choice. The description of a setting that can widen
+something says what it opens.
+
 
 ```toml
 # SILO_HOME/silo.toml; each table and each key may be left out
@@ -60,37 +64,42 @@ _VARIABLES = """\
 """
 
 _VARIABLES_END = """\
-`SILO_DEBUG=1`, for the command line alone, prints the traceback of an unexpected failure, which may hold secrets. Variables that
-begin with `SILO_TEST_` are left alone.
+`SILO_DEBUG=1` makes the command line print the traceback of an unexpected failure, which may contain secrets. silo
+ignores variables that begin with `SILO_TEST_`.
 """
 
 _OTHER_MEANING: Final[Mapping[str, str]] = MappingProxyType(
     {
         "SILO_HOME": "the state directory, an absolute path; default `~/.silo`",
-        "SILO_MASTER_KEY": "opens the vault: 32 bytes in hex or base64, or a passphrase; taken out of the environment at start",
-        "SILO_DEBUG": "1: the command line shows the traceback of a bug, which may hold secrets",
+        "SILO_MASTER_KEY": (
+            "opens the vault: 32 bytes in hex or base64, or a passphrase; removed from the environment at start"
+        ),
+        "SILO_DEBUG": "with `1`, the command line shows the traceback of a bug, which may contain secrets",
     }
 )
 
 _CLI = """\
 # Command line
 
-The commands are described by their own help, from which this page is made by `docs/generate.py`.
+`docs/generate.py` makes this page from the help of the commands.
 
-stdout carries the data that was asked for, stderr everything said to a person; success is quiet. Nothing prompts without a
-terminal, and each prompt has a flag. A secret comes from a prompt, STDIN, the environment or a file, never from an argument.
-Colour appears only on a terminal, and not with `NO_COLOR` or `TERM=dumb`. `-h` and `--help` show a command's help,
-`silo --version` the version, `silo --install-completion` sets up completion for your shell.
+stdout has the requested data, stderr has everything that is written for people. Success is quiet. silo prompts only on
+a terminal, and each prompt has a flag that replaces it. A secret comes from a prompt, STDIN, the environment or a file,
+never from an argument. silo uses colour only on a terminal, and not with `NO_COLOR` or `TERM=dumb`. `-h` and `--help`
+show a command's help, `silo --version` shows the version, and `silo --install-completion` sets up completion for your
+shell.
 
-Exit status: 0 done, 1 the skill failed, 2 usage or configuration, 3 denied, 4 vault locked or secret missing, 5 no sandbox,
-70 a bug in silo, 124 timed out, 130 interrupted; 128 and the signal's number if another signal ended it. [Errors](errors.md)
-lists the codes in brackets.
+
+Exit status: 0 done, 1 the skill failed, 2 usage or configuration, 3 denied, 4 vault locked or secret missing, 5 no
+sandbox, 70 a bug in silo, 124 timed out, 130 interrupted; 128 plus the signal's number if another signal ended it.
+[Errors](errors.md) lists the codes in brackets.
 """
 
 _JSON = """\
 ## JSON documents
 
-`--json` prints one document: UTF-8, sorted keys, two spaces. Keys are added, not renamed or removed.
+`--json` prints one document: UTF-8, sorted keys, indented by two spaces. A new version may add keys, but does not
+rename or remove any.
 
 | command | keys |
 |---|---|
@@ -98,44 +107,48 @@ _JSON = """\
 
 _DOCUMENTS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "silo list": "`skills`: a list of what `silo inspect` prints; `damaged`: names of skills whose record can't be read",
-        "silo inspect": """`namespace`, `digest`, `source`, `folder`, `installed_at`, `described_by`, `instructions`, `packages`,
-            `header`, `tools` (each with `id`, `description`, `input_schema`, `output_schema`, `require_approval`, `secrets`,
-            `timeout_s`, `hints`)""",
-        "silo search": """`query`, `caller`, `tools`: as those of `silo inspect`, each with `score` (0 to 1, orders this answer only), `why`
-            (which words stand where), `low_confidence`, `siblings` (names of other tools of its skill), `outlook` (`runs`, `asks`, or
-            `depends` on the arguments)""",
-        "silo run": """`tool`, `text`, `has_data`, `data`, `is_error`, `files` (each with `name`, `media_type`, `size_bytes`, and
-            `base64`, or `path` if it was written), `logs` (`stdout`, `stderr`, `truncated`), `isolation`, `guest`, `timing`
-            (seconds by phase), `truncated`""",
-        "silo approvals list": """`questions`: each with `id`, `state` (`waiting`, `approved` or `denied`), `tool`, `title`, `who`, `wants_secret` (a
-            name or null), `asked_at`, `decided_at`, `decided_by`, `reason`, `grace`, `until` and `left_s` (null if it does not count any
-            more), `uses`""",
-        "silo approvals show": """the same for one question in whatever state (also `expired`, `withdrawn`), and `question`:
-            `title`, `who`, `facts` and `arguments` (pairs of name and value), `changes`, `danger`, `grace_s`, `group`, `wanted`""",
-        "silo policy explain": """`tool`, `caller`, `verdict` (`allow`, `ask` or `deny`), `reason`, `rule` and `at` (null where no rule
-            applies), `rules` (each that names the tool, with `rule`, `at`, `verdict`, `applies`, `mismatch`), `notes`""",
-        "silo policy list": """`rules`: each with `rule`, `at`, `verdict`, `tool`, `arguments` (lists of patterns by path), `callers`,
-            `reason`, `installed` (ids of the tools that it names)""",
-        "silo audit show": "`records`, as [audit log](audit-log.md) has them",
-        "silo audit summary": """`tasks`: each with `session`, `kind`, `client`, `first` and `last` (times), and how many `calls`, `questions`,
-            `approved`, `denied`, `unanswered`, `failed`""",
-        "silo audit verify": "`records` (how many), `head` (the hash of the last), `recoveries`",
-        "silo vault list": "`secrets`: each with `name` and `skill` (null for all)",
-        "silo vault status": """`file`, `exists`, `created`, `generation`, `secrets` (how many), `should_rotate`, `keys` (each with
-            `kind`, `key_id`, `kdf`), `master_key`""",
-        "silo vault import": """`from`, `dry_run`, `added` and `kept` (each with `name` and `skill`), `skipped` (each with `where`
-            and `reason`)""",
+        "silo list": """`skills`: a list of what `silo inspect` prints; `damaged`: names of skills whose record can't be
+            read""",
+        "silo inspect": """`namespace`, `digest`, `source`, `folder`, `installed_at`, `described_by`, `instructions`,
+            `packages`, `header`, `tools` (each with `id`, `description`, `input_schema`, `output_schema`,
+            `require_approval`, `secrets`, `timeout_s`, `hints`)""",
+        "silo search": """`query`, `caller`, `tools`: as in `silo inspect`, each with `score` (0 to 1, only for the
+            order of this answer), `why` (which words matched in which text), `low_confidence`, `siblings` (names of
+            other tools of its skill), `outlook` (`runs`, `asks`, or `depends` on the arguments)""",
+        "silo run": """`tool`, `text`, `has_data`, `data`, `is_error`, `files` (each with `name`, `media_type`,
+            `size_bytes`, and `base64`, or `path` if it was written), `logs` (`stdout`, `stderr`, `truncated`),
+            `isolation`, `guest`, `timing` (seconds by phase), `truncated`""",
+        "silo approvals list": """`questions`: each with `id`, `state` (`waiting`, `approved` or `denied`), `tool`,
+            `title`, `who`, `wants_secret` (a name or null), `asked_at`, `decided_at`, `decided_by`, `reason`, `grace`,
+            `until` and `left_s` (null if it no longer counts), `uses`""",
+        "silo approvals show": """the same for one question in any state (also `expired`, `withdrawn`), and `question`:
+            `title`, `who`, `facts` and `arguments` (pairs of name and value), `changes`, `danger`, `grace_s`, `group`,
+            `wanted`""",
+        "silo policy explain": """`tool`, `caller`, `verdict` (`allow`, `ask` or `deny`), `reason`, `rule` and `at`
+            (null where no rule applies), `rules` (those that name the tool, each with `rule`, `at`, `verdict`,
+            `applies`, `mismatch`), `notes`""",
+        "silo policy list": """`rules`: each with `rule`, `at`, `verdict`, `tool`, `arguments` (lists of patterns by
+            path), `callers`, `reason`, `installed` (ids of the tools that match)""",
+        "silo audit show": "`records`, as described in [audit log](audit-log.md)",
+        "silo audit summary": """`tasks`: each with `session`, `kind`, `client`, `first` and `last` (times), and the
+            numbers of `calls`, `questions`, `approved`, `denied`, `unanswered`, `failed`""",
+        "silo audit verify": "`records` (how many), `head` (the hash of the last record), `recoveries`",
+        "silo vault list": "`secrets`: each with `name` and `skill` (null if it is for all skills)",
+        "silo vault status": """`file`, `exists`, `created`, `generation`, `secrets` (how many), `should_rotate`, `keys`
+            (each with `kind`, `key_id`, `kdf`), `master_key`""",
+        "silo vault import": """`from`, `dry_run`, `added` and `kept` (each with `name` and `skill`), `skipped` (each
+            with `where` and `reason`)""",
         "silo vault canary list": "`canaries`: names",
         "silo config show": "`settings`: by key, each with `value` and `origin`",
-        "silo doctor": """`silo`, `backends` (each with `isolation`, `works`, `detail`, `missing`, `notes`, `hint`), `chosen`,
-            `backend`, `min_isolation`, `home`, `config`, `kernel`, `python`, `uv`, `vault`""",
-        "silo demo": """`client`, `tools`, `answers`, `host_kernel`, `guest_kernel`, `isolation`, `timing_s`, `total_s`, `secret`
-            (where it was looked for, and `found`)""",
+        "silo doctor": """`silo`, `backends` (each with `isolation`, `works`, `detail`, `missing`, `notes`, `hint`),
+            `chosen`, `backend`, `min_isolation`, `home`, `config`, `kernel`, `python`, `uv`, `vault`""",
+        "silo demo": """`client`, `tools`, `answers`, `host_kernel`, `guest_kernel`, `isolation`, `timing_s`, `total_s`,
+            `secret` (where silo looked for it, and `found`)""",
         "silo bench call": "the machine, and every sample; see [benchmarks](../benchmarks/README.md)",
         "silo bench approvals": "the machine, every sample, their medians, and `ratio_beside_to_alone`",
-        "silo bench routing": "the machine, and each backend's figures on each set; see [the score](routing-score.md)",
-        "silo bench vault": "the machine, every sample, and each figure beside its aim",
+        "silo bench routing": """the machine, and the figures of each search backend on each set; see [the
+            score](routing-score.md)""",
+        "silo bench vault": "the machine, every sample, and each figure with its aim",
     }
 )
 
@@ -148,13 +161,15 @@ def configuration() -> str:
     for section, reference in schema["properties"].items():
         table = _resolve(reference, schema)
         lines.append(f"## `[{section}]`\n")
-        lines.append(re.sub(r"^`\[\w+\]`: (.)", lambda found: found[1].upper(), table["description"]) + "\n")
+        lines.append(_help(re.sub(r"^`\[\w+\]`: (.)", lambda found: found[1].upper(), table["description"])) + "\n")
         lines += [*_keys(table, defaults[section], schema), ""]
         for key, spec in table["properties"].items():
             item = _resolve(_resolve(spec, schema).get("items", {}), schema)
             if "properties" in item:
                 lines.append(f"### `[[{section}.{key}]]`\n")
-                lines.append(re.sub(r"^[^:]*: (.)", lambda found: found[1].upper(), item["description"]) + "\n")
+                lines.append(
+                    _wrapped(re.sub(r"^[^:]*: (.)", lambda found: found[1].upper(), item["description"])) + "\n"
+                )
                 given = {name: part["default"] for name, part in item["properties"].items() if "default" in part}
                 lines += [*_keys(item, given, schema), ""]
     lines.append(_VARIABLES + "\n".join(_variables()) + "\n")
@@ -235,7 +250,7 @@ def _parameters(context: typer.Context) -> Iterator[str]:
 
 
 def _help(text: str) -> str:
-    r"""Return a command's help as Markdown: paragraphs stay, blocks that keep their lines (`\b`) and examples become code."""
+    r"""Return a command's help as Markdown; blocks that keep their lines (`\b`) and examples become code."""
     parts = []
     for paragraph in re.split(r"\n\s*\n", text.replace("\f", "").strip("\n")):
         if paragraph.startswith("\b"):
@@ -243,8 +258,15 @@ def _help(text: str) -> str:
         elif all(line.startswith("silo ") for line in paragraph.splitlines()):
             parts.append(f"```text\n{paragraph}\n```")
         else:
-            parts.append(" ".join(paragraph.split()))
+            parts.append(_wrapped(paragraph))
     return "\n\n".join(parts)
+
+
+def _wrapped(text: str) -> str:
+    """Return a paragraph in lines of at most 120 columns; code between backquotes stays on one line."""
+    joined = re.sub(r"`[^`]*`", lambda code: code[0].replace(" ", "\0"), " ".join(text.split()))
+    lines = textwrap.wrap(joined, 120, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace("\0", " ")
 
 
 def _resolve(part: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:

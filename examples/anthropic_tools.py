@@ -1,9 +1,10 @@
-"""Give a model that speaks Anthropic's Messages format the tools of silo: schemas out, `tool_use` in, `tool_result` back.
+"""Give the tools of silo to a model that uses Anthropic's Messages format.
 
-The format is plain JSON, so nothing but silo is needed; sending it is up to whichever client you use.
+The script prints tool definitions for the request, and turns the `tool_use` blocks of a model's message into the
+`tool_result` blocks to send back. The format is plain JSON, so only silo is needed. Send it with any client you like.
 
     python examples/anthropic_tools.py                  # the definitions of all installed tools, for `tools=`
-    python examples/anthropic_tools.py message.json     # carry out the calls in a model's message; print what to send back
+    python examples/anthropic_tools.py message.json     # run the calls in a model's message; print what to send back
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ JSON = dict[str, Any]
 
 MAX_NAME_CHARS = 64
 IMAGES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
-"""The media types that the format has for pictures."""
+"""The media types of pictures that the format supports."""
 
 
 def wire_name(tool: Tool) -> str:
-    """Return the tool's name as the API allows it (`[a-zA-Z0-9_-]`, at most 64 characters); silo finds `jwt__sign` as well."""
+    """Return the tool's name as the API allows it: `[a-zA-Z0-9_-]`, at most 64 characters.
+
+    silo also accepts `jwt__sign` as the name of `jwt.sign`.
+    """
     name = tool.id.replace(".", "__")
     if len(name) <= MAX_NAME_CHARS:
         return name
@@ -45,7 +49,7 @@ def message_tools(tools: Iterable[Tool]) -> list[JSON]:
 
 
 async def answer(silo: Runtime, tools: Sequence[Tool], message: JSON) -> JSON | None:
-    """Carry out the `tool_use` blocks of an assistant's message side by side.
+    """Run the `tool_use` blocks of an assistant's message at the same time.
 
     Returns:
         The user's message that must follow it, with one `tool_result` for each call; None if there were no calls.
@@ -54,7 +58,7 @@ async def answer(silo: Runtime, tools: Sequence[Tool], message: JSON) -> JSON | 
     if not calls:
         return None
     ids = {wire_name(tool): tool.id for tool in tools}
-    # A name that was never offered goes to silo all the same: its error has the nearest names.
+    # An unknown name goes to silo, too: its error suggests the nearest names.
     results = await asyncio.gather(*(_call(silo, ids.get(call["name"], call["name"]), call["input"]) for call in calls))
     content = [
         {"type": "tool_result", "tool_use_id": call["id"], **result}
@@ -64,7 +68,7 @@ async def answer(silo: Runtime, tools: Sequence[Tool], message: JSON) -> JSON | 
 
 
 async def _call(silo: Runtime, tool: str, arguments: JSON) -> JSON:
-    """Run one call. What goes wrong is an answer as well: the model may be able to do something about it."""
+    """Run one call. A failure is returned as a result, too, because the model may be able to fix it."""
     try:
         result = await silo.call(tool, arguments)
     except SiloError as error:
@@ -79,7 +83,7 @@ def _blocks(result: Result) -> list[JSON]:
 
 
 def _block(file: File) -> JSON:
-    """Return a picture as one that the model can see; other files are named, and stay with the caller."""
+    """Return a picture as a block that the model can see. Other files are only named, and stay with the caller."""
     if file.media_type in IMAGES:
         data = base64.b64encode(file.data).decode("ascii")
         return {"type": "image", "source": {"type": "base64", "media_type": file.media_type, "data": data}}

@@ -1,6 +1,6 @@
 """Give a LangChain model the tools of silo, and run it until it has its answer.
 
-Needs `langchain-core`. To stay without a network, the program below lets a scripted model speak; put yours in its place.
+Needs `langchain-core`. The program uses a scripted model, so that it runs without a network; replace it with yours.
 
     silo vault add JWT_KEY && silo install jwt
     python examples/langchain_agent.py
@@ -26,7 +26,7 @@ MAX_TURNS = 10
 
 
 def langchain_tools(silo: Runtime, tools: Iterable[Tool]) -> list[BaseTool]:
-    """Return LangChain tools that run in silo. A call's `Result`, files included, is the tool message's `artifact`."""
+    """Return LangChain tools that run in silo. The tool message's `artifact` is the call's `Result`, with its files."""
     return [_wrap(silo, tool) for tool in tools]
 
 
@@ -71,7 +71,7 @@ def _wrap(silo: Runtime, tool: Tool) -> BaseTool:
 
 
 class ScriptedModel(FakeMessagesListChatModel):
-    """Says what it was given, one message a turn; in the place of a real model."""
+    """Replaces a real model: it sends the messages that it was given, one per turn."""
 
     def bind_tools(self, tools: Sequence[Any], **options: Any) -> Runnable[LanguageModelInput, AIMessage]:
         """Accept tools; the script already knows which one it calls."""

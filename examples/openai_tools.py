@@ -1,10 +1,10 @@
-"""Give a model that speaks OpenAI's formats the tools of silo: schemas out, calls in, results as messages.
+"""Give the tools of silo to a model that uses one of OpenAI's formats, Chat Completions or Responses.
 
-Both formats are here, Chat Completions and Responses. They are plain JSON, so nothing but silo is needed; sending them is up to
-whichever client you use.
+The script prints tool definitions for the request, and turns the calls in a model's answer into the messages to send
+back. The formats are plain JSON, so only silo is needed. Send them with any client you like.
 
     python examples/openai_tools.py                 # the definitions of all installed tools, for `tools=`
-    python examples/openai_tools.py answer.json     # carry out the calls in a model's answer; print what to send back
+    python examples/openai_tools.py answer.json     # run the calls in a model's answer; print what to send back
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ MAX_NAME_CHARS = 64
 
 
 def wire_name(tool: Tool) -> str:
-    """Return the tool's name as the API allows it (`[a-zA-Z0-9_-]`, at most 64 characters); silo finds `jwt__sign` as well."""
+    """Return the tool's name as the API allows it: `[a-zA-Z0-9_-]`, at most 64 characters.
+
+    silo also accepts `jwt__sign` as the name of `jwt.sign`.
+    """
     name = tool.id.replace(".", "__")
     if len(name) <= MAX_NAME_CHARS:
         return name
@@ -45,7 +48,7 @@ def responses_tools(tools: Iterable[Tool]) -> list[JSON]:
 
 
 async def answer_chat(silo: Runtime, tools: Sequence[Tool], message: JSON) -> list[JSON]:
-    """Carry out the `tool_calls` of an assistant's message side by side; return the messages that follow it."""
+    """Run the `tool_calls` of an assistant's message at the same time; return the messages that follow it."""
     calls = [call for call in message.get("tool_calls") or [] if call["type"] == "function"]
     texts = await asyncio.gather(
         *(_call(silo, tools, call["function"]["name"], call["function"]["arguments"]) for call in calls)
@@ -56,7 +59,7 @@ async def answer_chat(silo: Runtime, tools: Sequence[Tool], message: JSON) -> li
 
 
 async def answer_responses(silo: Runtime, tools: Sequence[Tool], output: Sequence[JSON]) -> list[JSON]:
-    """Carry out the `function_call` items of a response's `output`; return the items for the next request's `input`."""
+    """Run the `function_call` items of a response's `output`; return the items for the next request's `input`."""
     calls = [item for item in output if item["type"] == "function_call"]
     texts = await asyncio.gather(*(_call(silo, tools, call["name"], call["arguments"]) for call in calls))
     return [
@@ -66,7 +69,7 @@ async def answer_responses(silo: Runtime, tools: Sequence[Tool], output: Sequenc
 
 
 def _function(tool: Tool) -> JSON:
-    # `strict` would demand that every parameter is required; silo checks the arguments itself, before anything starts.
+    # `strict` would make every parameter required. silo checks the arguments itself, before anything starts.
     return {
         "name": wire_name(tool),
         "description": tool.description,
@@ -76,7 +79,7 @@ def _function(tool: Tool) -> JSON:
 
 
 async def _call(silo: Runtime, tools: Sequence[Tool], name: str, arguments: str) -> str:
-    """Run one call. What goes wrong is an answer as well: the model may be able to do something about it."""
+    """Run one call. A failure is returned as a result, too, because the model may be able to fix it."""
     ids = {wire_name(tool): tool.id for tool in tools}
     try:
         parsed = json.loads(arguments or "{}")
@@ -85,21 +88,21 @@ async def _call(silo: Runtime, tools: Sequence[Tool], name: str, arguments: str)
     if not isinstance(parsed, dict):
         return "Error [arguments-invalid]: the arguments must be a JSON object"
     try:
-        # A name that was never offered goes to silo all the same: its error has the nearest names.
+        # An unknown name goes to silo, too: its error suggests the nearest names.
         return _text(await silo.call(ids.get(name, name), parsed))
     except SiloError as error:
         return f"Error [{error.code}]: {error.message}\nHint: {error.hint}"
 
 
 def _text(result: Result) -> str:
-    """Return what the model reads; a tool message holds text alone, so files are named and stay with the caller."""
+    """Return what the model reads. A tool message holds only text, so files are named and stay with the caller."""
     lines = [f"Error: {result.text}" if result.is_error else result.text]
     lines += [f"File: {file.name} ({file.media_type}, {file.size} bytes)" for file in result.files]
     return "\n".join(line for line in lines if line)
 
 
 async def main(silo: Runtime, received: JSON | None) -> list[JSON]:
-    """Return tool definitions, or the answers to the calls in what was received: a chat completion, or a response."""
+    """Return tool definitions, or the answers to the calls in a chat completion or a response that was received."""
     tools = await silo.tools()
     if received is None:
         return chat_tools(tools)

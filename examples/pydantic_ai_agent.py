@@ -1,6 +1,6 @@
 """Give a Pydantic AI agent the tools of silo.
 
-Needs `pydantic-ai-slim`. To stay without a network, the program below lets a scripted model speak; put yours in its place.
+Needs `pydantic-ai-slim`. The program uses a scripted model, so that it runs without a network; replace it with yours.
 
     silo vault add JWT_KEY && silo install jwt
     python examples/pydantic_ai_agent.py
@@ -32,7 +32,7 @@ def _wrap(silo: Runtime, tool: Tool) -> AgentTool[None]:
         try:
             result = await silo.call(tool.id, arguments)
         except ArgumentsInvalid as error:
-            # The one failure that the model can put right by asking again.
+            # The model can fix this failure by calling again.
             raise ModelRetry(f"{error.message}\n{error.hint}") from error
         except SiloError as error:
             return f"Error [{error.code}]: {error.message}\nHint: {error.hint}"
@@ -58,7 +58,7 @@ def _to_return(result: Result) -> ToolReturn:
 
 
 def scripted(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
-    """Call `jwt.sign` first, then repeat what it returned; in the place of a real model."""
+    """Replace a real model: call `jwt.sign` first, then repeat what it returned."""
     last = messages[-1].parts[-1]
     if isinstance(last, ToolReturnPart):
         return ModelResponse([TextPart(f"Here it is: {last.content}")])

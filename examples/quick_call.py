@@ -18,7 +18,7 @@ from silo.runtime import Runtime, SyncRuntime
 
 
 async def sign(silo: Runtime, subject: str) -> str:
-    """Find the tool that signs tokens, call it, and return the token; say where and how fast it ran."""
+    """Find the tool that signs tokens, call it, and return the token; print where and how fast it ran."""
     found = await silo.search("sign a token", limit=5)
     print("found:", ", ".join(match.tool.id for match in found))
     result = await silo.call("jwt.sign", {"claims": {"sub": subject}})
@@ -29,7 +29,7 @@ async def sign(silo: Runtime, subject: str) -> str:
 
 
 def first_rows(silo: SyncRuntime, path: Path, limit: int = 5) -> list[dict[str, Any]]:
-    """Return the first rows of a table file. The guest gets a copy of this one file, and sees no other."""
+    """Return the first rows of a table file. The guest gets a copy of this file and sees no others."""
     result = silo.call("table.query", {"data": File.from_path(path), "sql": "FROM data", "limit": limit})
     if result.is_error:
         raise SystemExit(result.text)
@@ -42,7 +42,7 @@ async def _sign() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run one of the two; a failure of silo says what to do next."""
+    """Run one of the two examples. If silo fails, print its error and what to do next."""
     try:
         if arguments:
             with SyncRuntime() as silo:

@@ -191,7 +191,7 @@ class Call:
 
     Attributes:
         tool: the tool's id, `skill.name`.
-        arguments: JSON values; where the tool takes a file, a `File`, or what `silo.schema.files` resolves into one.
+        arguments: JSON values; where the tool takes a file, a `File`, or what `silo.calls.files` turns into one.
         backend: the isolation that the caller named for this one call, or None for the configured choice.
         patience_s: how long the call may wait for a person, in seconds, before it fails with `ApprovalPending` while the question
             stands; None: as long as the question does.

@@ -30,6 +30,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from silo.audit.log import AuditLog
 from silo.audit.trail import caller_record
 from silo.calls.explain import CallExplanation, explain_call
+from silo.calls.files import InputRules
 from silo.calls.pipeline import CallPipeline
 from silo.catalog.store import Damaged, SkillStore
 from silo.compose.approvals import build_approvals
@@ -48,7 +49,6 @@ from silo.runners.choose import Sandboxes
 from silo.runners.units import ImageStore, SkillUnits
 from silo.sandbox.base import KIB, MIB, Backend, Limits, Probe
 from silo.sandbox.image import Images
-from silo.schema.files import InputRules
 from silo.secrets.lease import Secrets
 
 if TYPE_CHECKING:

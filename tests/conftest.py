@@ -1,24 +1,28 @@
 """What tests that start real guests share: the guest kernel, the images, and units made of a script's text.
 
 All of it lies under `.cache/tests` of the checkout (or `SILO_TEST_CACHE`), never in anybody's HOME, and is content-addressed, so that
-a second run of the suite starts at once. No test is skipped where QEMU or bubblewrap is missing: it fails, and says what to do.
+a second run of the suite starts at once. The workers of pytest-xdist share it: what is made once for all of them is made under a file
+lock. No test is skipped where QEMU or bubblewrap is missing: it fails, and says what to do.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from textwrap import dedent
 
 import anyio
 import pytest
+from hypothesis import settings
 
 from silo.catalog.interpreter import inspect_interpreter
 from silo.model import Interpreter, Isolation
@@ -29,6 +33,10 @@ from silo.sandbox.image import Images
 from silo.setup import packages
 
 pytest.register_assert_rewrite("silo.testing.conformance")  # before any test imports it
+
+# Hypothesis would fail an example that takes 200 ms, which a busy machine makes of any.
+settings.register_profile("silo", deadline=None)
+settings.load_profile("silo")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -65,13 +73,45 @@ def cache() -> Path:
 
 
 @pytest.fixture(scope="session")
-def kernel_folder(cache: Path) -> Path:
+def one_worker(cache: Path) -> Callable[[str], AbstractContextManager[None]]:
+    """Let one worker at a time make something that all of them use: `with one_worker("kernel"): ...`."""
+
+    @contextmanager
+    def alone(name: str) -> Iterator[None]:
+        with open(cache / f".lock-{name}", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    return alone
+
+
+@pytest.fixture(scope="session")
+def kernel_folder(cache: Path, one_worker: Callable[[str], AbstractContextManager[None]]) -> Path:
     """The folder with the guest kernel, fetched once."""
     folder = cache / "kernel"
-    todo = packages.plan(folder)
-    if not todo.is_empty:
-        packages.run(todo, folder, lambda step: print(step, file=sys.stderr))
+    with one_worker("kernel"):
+        todo = packages.plan(folder)
+        if not todo.is_empty:
+            packages.run(todo, folder, lambda step: print(step, file=sys.stderr))
     return folder
+
+
+@pytest.fixture(scope="session")
+def npm_install(one_worker: Callable[[str], AbstractContextManager[None]]) -> Callable[[Path], Path]:
+    """Run one of the `install.py` that put npm packages into a cache, and return the path that it prints."""
+
+    def install(script: Path) -> Path:
+        with one_worker("npm"):
+            done = subprocess.run([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, check=True)
+        return Path(done.stdout.strip())
+
+    return install
+
+
+@pytest.fixture(scope="session")
+def ts_client(npm_install: Callable[[Path], Path]) -> Path:
+    """The folder of the TypeScript clients; the first run downloads them."""
+    return npm_install(REPOSITORY / "tests" / "e2e" / "ts-client" / "install.py")
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,8 @@
 
     answer = await TerminalChannel().ask(Question("Run jwt.sign?", who="an agent"), timeout_s=60)
 
-This is the whole public interface. It knows nothing of silo, and what an answer means is for the caller to decide.
+This is the public interface, with `silo_interaction.page` (the approval page) and `silo_interaction.desktop` (browser
+and notifications). The library knows nothing of silo; the caller decides what an answer means.
 """
 
 from silo_interaction.board import Board, DecideOutcome, PostedQuestion, QuestionState

@@ -1,7 +1,7 @@
-"""The board: where questions wait for whoever can answer them. What the page needs of it; who keeps it is the program's own.
+"""The board: where questions wait for an answer. Only the protocol is here; the program implements it.
 
-A program posts a question and waits; a page, a command in another terminal, or both, look at the board and decide. The first
-decision counts.
+A program posts a question and waits. The approval page, or a command in another terminal, reads the board and decides.
+The first decision counts.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ from typing import Literal, Protocol
 from silo_interaction.question import Answer, Question
 
 QuestionState = Literal["waiting", "approved", "denied", "expired", "withdrawn"]
-"""`expired`: nobody answered in time. `withdrawn`: whoever asked is gone."""
+"""`expired`: nobody answered in time. `withdrawn`: the program that asked has ended."""
 
 DecideOutcome = Literal["decided", "changed", "gone"]
-"""`changed`: what was decided on is not what would happen. `gone`: it is not waiting (any more); somebody else was faster, or time."""
+"""What became of an attempt to decide.
+
+`changed`: the question on the board is no longer the one that the person saw. `gone`: it does not wait any more,
+because it was already decided, withdrawn, or ran out of time.
+"""
 
 
 @dataclass(frozen=True)
@@ -24,11 +28,11 @@ class PostedQuestion:
     """A question on the board.
 
     Attributes:
-        id: 16 hex digits, for people and for addresses; knowing it opens nothing.
-        digest: of the question, as `Question.digest`.
+        id: 16 hex digits, for people and for addresses. It is not a secret.
+        digest: `Question.digest` of the question.
         asked_at, expires_at, decided_at: seconds since the epoch.
-        reason: of the decision, in words.
-        grace: the yes stands until its grace is over.
+        reason: how the decision came about, in words.
+        grace: the yes also holds for the same call until the question's grace period is over.
     """
 
     id: str
@@ -43,38 +47,40 @@ class PostedQuestion:
 
 
 class Board(Protocol):
-    """All questions of one program. Safe to use from several threads; methods block for milliseconds at most."""
+    """All questions of one program. Safe to use from several threads; each method returns within milliseconds."""
 
     def waiting(self) -> Sequence[PostedQuestion]:
-        """Return the questions that wait and can be answered here, oldest first."""
+        """Return the waiting questions that can be answered here, oldest first."""
         ...
 
     def get(self, question_id: str) -> PostedQuestion | None:
-        """Return one question in whatever state; None if there is no such question, or it was forgotten."""
+        """Return one question in any state; None if there is no such question, or it was deleted."""
         ...
 
     def follow(self, token: str, session: str) -> PostedQuestion | None:
-        """Return the question to which a link leads. The first session that follows it is the only one for which it does.
+        """Return the question that a link leads to. A link works only for the first session that follows it.
 
         Args:
             token: the secret part of the link.
-            session: a name for the session, which need not be secret.
+            session: a name for the session; it need not be secret.
         """
         ...
 
     def decide(self, question_id: str, digest: str, answer: Answer, *, by: str) -> DecideOutcome:
-        """Put down a person's answer, if the question still waits and is what they saw.
+        """Record a person's answer, if the question still waits and is the one that they saw.
 
         Args:
-            digest: of what they saw.
-            by: through what it came, e.g. `the approval page`.
+            question_id: the question.
+            digest: the digest of the question that they saw.
+            answer: what they said.
+            by: where they said it, e.g. `the approval page`.
         """
         ...
 
     def redeem(self, code: str) -> bool:
-        """Use a pairing code up; false if there is no such code, or it is too old. Compares in constant time."""
+        """Use up a pairing code; false if there is no such code, or it is too old. Compares in constant time."""
         ...
 
     def version(self) -> str:
-        """Return a text that changes whenever something on the board does; cheap enough to be asked several times a second."""
+        """Return a text that changes whenever the board does. Cheap enough to call several times a second."""
         ...

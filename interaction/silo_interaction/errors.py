@@ -1,4 +1,4 @@
-"""Why a question stays without an answer. A "no" is an answer, not an error."""
+"""The errors of a question that gets no answer. A "no" is an answer, not an error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class InteractionError(Exception):
 
 
 class NobodyToAsk(InteractionError):
-    """This channel reaches no person here; nothing was shown."""
+    """This channel can't reach a person here; nothing was shown."""
 
     code = "nobody-to-ask"
 

@@ -1,4 +1,4 @@
-"""What is asked, what comes back, and the protocol of whatever carries the two. How it looks is each channel's own."""
+"""Questions, answers, and the protocol of a channel that asks. Each channel decides how a question looks."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 @dataclass(frozen=True)
 class WantedSecret:
-    """A secret that a person is asked to type in, instead of a yes.
+    """A secret that a person is asked to type in, instead of saying yes.
 
     Attributes:
-        name: what it is called, e.g. `GITHUB_TOKEN`.
-        description: what it is for, in the words of whoever wants it (a stranger's).
-        keeper: where it can be kept, e.g. `the vault of this machine`; empty if it can't be.
+        name: e.g. `GITHUB_TOKEN`.
+        description: what it is for, in the words of the code that wants it (untrusted text).
+        keeper: where it can be kept, e.g. `the vault of this machine`; empty if it can't be kept.
     """
 
     name: str
@@ -28,20 +28,21 @@ class WantedSecret:
 
 @dataclass(frozen=True)
 class Question:
-    """A question to a person, in parts, so that a terminal and a web page can each show it in their way.
+    """A question to a person, in parts, so that a terminal and a web page can each show it in their own way.
 
-    Every text may hold anything that a stranger chose, line breaks and control characters included: a channel shows all of it,
-    in a form that can't pass for something else.
+    All text is untrusted and may hold line breaks and control characters. A channel shows all of it, in a form that
+    can't be mistaken for the channel's own labels or buttons.
 
     Attributes:
         title: what will happen on a yes, in one line, e.g. `Run github.close_issue`.
         who: on whose behalf, e.g. `claude-code through MCP`.
-        facts: label and text of what a person needs to know to decide, in order; none may be left out.
-        danger: what can go wrong, in a sentence; empty if there is nothing to say beyond the facts.
-        arguments: name and JSON value of what it will be done with, in order; shown whole, like the facts.
-        changes: what is different from the last time that this was agreed to, a sentence each; empty if nothing is, or nothing was.
-        grace_s: for how many seconds a person may let the same happen again without being asked; 0 if only once.
-        group: questions of the same group are alike, and are shown next to each other (each is decided alone).
+        facts: what a person needs to know to decide, as pairs of label and text, in order. A channel shows every one.
+        danger: what can go wrong, in a sentence; empty if the facts say it all.
+        arguments: the call's arguments, as pairs of name and JSON value, in order. A channel shows each one whole.
+        changes: what is different since the last yes to this, a sentence each; empty without changes or an earlier yes.
+        grace_s: the grace period that the person may choose: for so many seconds after a yes, the same call runs again
+            without a question. 0 if a yes can count only once.
+        group: questions of the same group are shown next to each other; each is decided on its own.
         wanted: the secret to type in; None for a yes-or-no question.
     """
 
@@ -56,7 +57,7 @@ class Question:
     wanted: WantedSecret | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the question as JSON values; `from_json` takes them back."""
+        """Return the question as JSON values, for `from_json`."""
         return asdict(self)
 
     @classmethod
@@ -64,7 +65,7 @@ class Question:
         """Return the question that `to_json` wrote.
 
         Raises:
-            TypeError, KeyError: it did not.
+            TypeError, KeyError: the data does not come from `to_json`.
         """
         wanted = data["wanted"]
         return cls(
@@ -80,7 +81,7 @@ class Question:
         )
 
     def digest(self) -> str:
-        """Return SHA-256 in hex of all that a person is shown; a decision names the digest of what it was made on."""
+        """Return the SHA-256 in hex of all that a person is shown; a decision names the digest that it was made on."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -90,12 +91,12 @@ class Answer:
     """What a person said.
 
     Attributes:
-        approved: true for an explicit yes (or a secret that was typed in), and for nothing else.
-        reason: how it came about, in words, for the record and for whoever asked.
-        interrupted: the person wants to end not only this, but what asked (Ctrl-C).
-        grace: the yes stands for as long as the question offers, not once.
+        approved: true only for an explicit yes, or a secret that was typed in.
+        reason: how the answer came about, in words, for the record and for the caller.
+        interrupted: the person pressed Ctrl-C: they want to end the program that asked, not only say no.
+        grace: the yes holds for the question's grace period, instead of once.
         value: the secret that was typed in.
-        keep: the person wants it kept where the question says.
+        keep: the person wants the secret kept in `WantedSecret.keeper`.
     """
 
     approved: bool
@@ -114,9 +115,9 @@ class Channel(Protocol):
 
         Args:
             question: what to ask.
-            timeout_s: how long the question stands, in seconds, waiting for earlier questions included.
+            timeout_s: how long to wait for the answer, in seconds, including the wait for earlier questions.
 
         Raises:
             NobodyToAsk: there is no person at the other end; nothing was shown.
-            NoAnswer: the time is over.
+            NoAnswer: nobody answered in time.
         """

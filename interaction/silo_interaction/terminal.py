@@ -1,8 +1,9 @@
-"""Ask at the terminal that this process runs in. How hostile text is shown: `silo_interaction.visible`.
+"""Ask at the terminal that this process runs in. `silo_interaction.visible` decides how hostile text is shown.
 
-It counts as a person's only if standard input and standard error are both the controlling terminal of this process, and the
-process is in its foreground: nothing piped in, no job in the background, no daemon. A program that runs this one under a
-pseudo-terminal of its own can still answer in its place; against that, only a channel helps that the program does not own.
+A terminal counts as a person's only if standard input and standard error are both the controlling terminal of this
+process, and the process is in its foreground: no piped input, no background job, no daemon. A program that starts this
+one under its own pseudo-terminal can still answer instead of a person. Only a channel that such a program doesn't
+control prevents that.
 """
 
 from __future__ import annotations
@@ -21,25 +22,25 @@ from silo_interaction.visible import visible, visible_lines, wrap
 
 PROMPT = "Say yes to this? [y/N] "
 GRACE_PROMPT = "Say yes to this? [y/N/g] "
-SECRET_PROMPT = "Type it, nothing is shown (empty: no): "  # noqa: S105 - the words before a secret, not one
+SECRET_PROMPT = "Type it in; nothing is shown (empty means no): "  # noqa: S105 - a prompt, not a secret
 KEEP_PROMPT = "Keep it there? [y/N] "
 
 _INTERRUPT = b"\x03"
 _MAX_LINE_BYTES = 4096  # what a terminal in line mode gives at once, man 3 termios
-_LEAST_COLUMNS, _USUAL_COLUMNS = 40, 80
+_MIN_COLUMNS, _DEFAULT_COLUMNS = 40, 80
 _INPUT_FLAGS, _OUTPUT_FLAGS, _LOCAL_FLAGS, _CONTROL_CHARACTERS = 0, 1, 3, 6  # places in the list of `termios.tcgetattr`
 
 
 class TerminalChannel:
     """Asks on the controlling terminal, one question at a time. Needs an asyncio loop; starts no thread.
 
-    Only `y` and `yes` are a yes, and `g` where the question offers grace. An empty line, anything else, Ctrl-C and the end of input
-    are a no; Ctrl-C says so as well, since it means more than this question. `n some words` is a no with a reason. What was typed
-    before the question was shown does not count. A secret is typed without being shown; an empty one is a no.
+    Only `y` and `yes` mean yes, and `g` if the question offers a grace period. An empty line, any other text, Ctrl-C
+    and the end of input mean no; Ctrl-C also sets `Answer.interrupted`. `n some words` is a no with a reason. What was
+    typed before the question was shown doesn't count. A secret isn't shown while it is typed; an empty one means no.
     """
 
     def __init__(self, *, input_fd: int = 0, message_fd: int = 2) -> None:
-        """Use these two descriptors to tell whether a person is there; both must be the controlling terminal."""
+        """Take the two descriptors that must be the controlling terminal for a person to be there."""
         self._input_fd = input_fd
         self._message_fd = message_fd
         self._turn = asyncio.Lock()
@@ -49,13 +50,13 @@ class TerminalChannel:
         self._require_person()
         try:
             async with asyncio.timeout(timeout_s), self._turn:
-                self._require_person()  # it may have gone to the background while it waited for its turn
-                with _conversation() as terminal:
-                    columns = max(_LEAST_COLUMNS, _terminal_columns(terminal))
+                self._require_person()  # the process may have gone to the background while it waited for its turn
+                with _open_terminal() as terminal:
+                    columns = max(_MIN_COLUMNS, _terminal_columns(terminal))
                     await _write(terminal, render(question, columns))
                     if question.wanted is not None:
-                        return await _take_secret(terminal, keeper=question.wanted.keeper)
-                    return _understand(await _prompt(terminal, _prompt_of(question)), question.grace_s)
+                        return await _read_secret(terminal, keeper=question.wanted.keeper)
+                    return _parse_answer(await _prompt(terminal, _prompt_text(question)), question.grace_s)
         except TimeoutError:
             raise NoAnswer(
                 f"nobody answered within {timeout_s:g} s", hint="call again, and answer the question at the terminal"
@@ -76,7 +77,7 @@ def require_person(*streams: tuple[int, str]) -> None:
     """
     for descriptor, name in streams:
         try:
-            foreground = os.tcgetpgrp(descriptor)  # fails for a terminal that is not the controlling one, too
+            foreground = os.tcgetpgrp(descriptor)  # also fails for a terminal that is not the controlling one
         except OSError:
             names = " and ".join(name for _, name in streams)
             raise NobodyToAsk(
@@ -91,12 +92,12 @@ def require_person(*streams: tuple[int, str]) -> None:
 
 
 def render(question: Question, columns: int) -> str:
-    """Return the whole question as text of at most `columns` columns a line, without the prompt. Pure.
+    """Return the whole question as lines of at most `columns` columns, without the prompt. Pure.
 
-    Every line that a stranger's text fills starts with a bar, so that no text can pass for a label or for the prompt.
+    Every line of untrusted text starts with a bar, so that no text looks like a label or the prompt.
     """
     lines = ["", *_block("Question", question.title, columns), *_block("From", question.who, columns)]
-    if question.changes:  # each on a line of its own, so that a line break in one can't make it look like two
+    if question.changes:  # `visible` spells out a line break in a change, so that one change can't look like two
         lines += _block("Changed since the last yes", "\n".join(map(visible, question.changes)), columns)
     for label, text in question.facts:
         lines += _block(visible(label), text, columns)
@@ -105,15 +106,15 @@ def render(question: Question, columns: int) -> str:
     if question.danger:
         lines += _block("Danger", question.danger, columns)
     if question.wanted is not None:
-        lines += _block("Wanted from you", question.wanted.name, columns)
+        lines += _block("Secret to type in", question.wanted.name, columns)
         if question.wanted.description:
-            lines += _block("What it is said to be", question.wanted.description, columns)
+            lines += _block("Described as", question.wanted.description, columns)
         if question.wanted.keeper:
             lines += _block("Where it can be kept", question.wanted.keeper, columns)
     return "\n".join(lines) + "\n"
 
 
-def _prompt_of(question: Question) -> str:
+def _prompt_text(question: Question) -> str:
     if not question.grace_s:
         return PROMPT
     return f"g: yes, and yes to the same for {duration(question.grace_s)}\n{GRACE_PROMPT}"
@@ -128,13 +129,13 @@ def duration(seconds: int) -> str:
 def _block(label: str, text: str, columns: int) -> list[str]:
     bar = "  | "
     shown = [piece for line in visible_lines(text) for piece in wrap(line, columns - len(bar) - 1)]
-    # A label is cut as well, and its rest is set in, so that only the first line of a block starts at the edge.
+    # A long label is wrapped, too, and its further lines are indented: only a block's first line starts at the edge.
     first, *rest = wrap(f"{label}:", columns - len(bar) - 1)
     return [first, *(bar + piece for piece in rest), *(bar + piece for piece in shown)]
 
 
-def _understand(line: bytes, grace_s: int) -> Answer:
-    if (ended := _ended(line)) is not None:
+def _parse_answer(line: bytes, grace_s: int) -> Answer:
+    if (ended := _closed_or_interrupted(line)) is not None:
         return ended
     said, _, words = line.decode("utf-8", "replace").strip().partition(" ")
     said, is_whole = said.lower(), line.endswith(b"\n")
@@ -146,8 +147,8 @@ def _understand(line: bytes, grace_s: int) -> Answer:
     return Answer(approved=False, reason=f"declined at the terminal{why}")
 
 
-def _ended(line: bytes) -> Answer | None:
-    """Return what it means that the terminal was closed, or Ctrl-C pressed; None if neither was."""
+def _closed_or_interrupted(line: bytes) -> Answer | None:
+    """Return the answer if the terminal was closed or Ctrl-C was pressed, else None."""
     if not line:
         return Answer(approved=False, reason="the terminal was closed")
     if line.endswith(_INTERRUPT):
@@ -155,11 +156,11 @@ def _ended(line: bytes) -> Answer | None:
     return None
 
 
-async def _take_secret(terminal: int, *, keeper: str) -> Answer:
+async def _read_secret(terminal: int, *, keeper: str) -> Answer:
     _set_echo(terminal, False)
     line = await _prompt(terminal, SECRET_PROMPT)
     _set_echo(terminal, True)
-    if (ended := _ended(line)) is not None:
+    if (ended := _closed_or_interrupted(line)) is not None:
         return ended
     try:
         value = line.removesuffix(b"\n").decode()
@@ -167,11 +168,11 @@ async def _take_secret(terminal: int, *, keeper: str) -> Answer:
         return Answer(approved=False, reason="what was typed at the terminal is not UTF-8")
     if not value or not line.endswith(b"\n"):
         return Answer(approved=False, reason="declined at the terminal")
-    if len(line) >= _MAX_LINE_BYTES:  # the terminal dropped the rest, and a part of a secret is a wrong one
+    if len(line) >= _MAX_LINE_BYTES:  # the terminal dropped the rest, and a part of a secret is useless
         return Answer(approved=False, reason="what was typed at the terminal is too long for a line")
     keep = False
     if keeper:
-        kept = _understand(await _prompt(terminal, KEEP_PROMPT), 0)
+        kept = _parse_answer(await _prompt(terminal, KEEP_PROMPT), 0)
         if kept.interrupted:
             return kept
         keep = kept.approved
@@ -180,15 +181,15 @@ async def _take_secret(terminal: int, *, keeper: str) -> Answer:
 
 def _terminal_columns(terminal: int) -> int:
     try:
-        return os.get_terminal_size(terminal).columns or _USUAL_COLUMNS
+        return os.get_terminal_size(terminal).columns or _DEFAULT_COLUMNS
     except OSError:
-        return _USUAL_COLUMNS
+        return _DEFAULT_COLUMNS
 
 
 @contextmanager
-def _conversation() -> Iterator[int]:
-    """Open the controlling terminal, set for reading a line; afterwards it is as before, and holds nothing half typed."""
-    # A description of its own: not blocking here must not make the shell's standard input not block.
+def _open_terminal() -> Iterator[int]:
+    """Open the controlling terminal for reading lines; in the end restore its settings and discard half-typed input."""
+    # Opened anew, because O_NONBLOCK on descriptor 0 would also affect the shell's standard input.
     try:
         terminal = os.open("/dev/tty", os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
@@ -198,9 +199,9 @@ def _conversation() -> Iterator[int]:
         ) from error
     try:
         before = termios.tcgetattr(terminal)
-        # TCSANOW everywhere: the other modes wait for the output, which somebody may have stopped with Ctrl-S.
+        # TCSANOW everywhere: the other modes wait until the output is written, and Ctrl-S may have stopped it.
         try:
-            termios.tcsetattr(terminal, termios.TCSANOW, _asking(terminal))
+            termios.tcsetattr(terminal, termios.TCSANOW, _line_mode(terminal))
             yield terminal
         finally:
             termios.tcsetattr(terminal, termios.TCSANOW, before)
@@ -209,11 +210,11 @@ def _conversation() -> Iterator[int]:
         os.close(terminal)
 
 
-def _asking(terminal: int) -> list[Any]:
-    """Return the terminal's settings, changed so that it gives whole lines and Ctrl-C is a character that ends one.
+def _line_mode(terminal: int) -> list[Any]:
+    """Return the terminal's settings, changed so that it gives whole lines, and Ctrl-C ends a line.
 
-    Not a signal that would end the program in the middle of a question: whoever asked is told (`Answer.interrupted`). This works
-    in any thread, and leaves the program's own handling of signals alone.
+    Ctrl-C sends no signal, which would end the program in the middle of a question; the caller gets
+    `Answer.interrupted` instead. This works in any thread and leaves the program's signal handlers alone.
     """
     settings = termios.tcgetattr(terminal)
     settings[_INPUT_FLAGS] = settings[_INPUT_FLAGS] & ~(termios.IGNCR | termios.INLCR) | termios.ICRNL
@@ -228,12 +229,12 @@ def _asking(terminal: int) -> list[Any]:
 def _set_echo(terminal: int, is_on: bool) -> None:
     settings = termios.tcgetattr(terminal)
     flags = settings[_LOCAL_FLAGS] & ~(termios.ECHO | termios.ECHONL)
-    settings[_LOCAL_FLAGS] = flags | (termios.ECHO if is_on else termios.ECHONL)  # Enter moves on, either way
+    settings[_LOCAL_FLAGS] = flags | (termios.ECHO if is_on else termios.ECHONL)  # Enter starts a new line, either way
     termios.tcsetattr(terminal, termios.TCSANOW, settings)
 
 
 async def _prompt(terminal: int, prompt: str) -> bytes:
-    termios.tcflush(terminal, termios.TCIFLUSH)  # what was typed ahead is no answer to this
+    termios.tcflush(terminal, termios.TCIFLUSH)  # input typed before the prompt doesn't answer it
     await _write(terminal, prompt)
     return await _read_line(terminal)
 
@@ -245,7 +246,7 @@ async def _write(terminal: int, text: str) -> None:
             rest = rest[os.write(terminal, rest) :]
         except BlockingIOError:  # slow, or stopped with Ctrl-S
             loop = asyncio.get_running_loop()
-            await _ready(terminal, loop.add_writer, loop.remove_writer)
+            await _wait_until_ready(terminal, loop.add_writer, loop.remove_writer)
 
 
 async def _read_line(terminal: int) -> bytes:
@@ -253,21 +254,21 @@ async def _read_line(terminal: int) -> bytes:
     try:
         while True:
             try:
-                line = os.read(terminal, _MAX_LINE_BYTES)  # nothing at all: Ctrl-D
+                line = os.read(terminal, _MAX_LINE_BYTES)  # empty after Ctrl-D
             except BlockingIOError:
                 loop = asyncio.get_running_loop()
-                await _ready(terminal, loop.add_reader, loop.remove_reader)
+                await _wait_until_ready(terminal, loop.add_reader, loop.remove_reader)
             except OSError:  # EIO: hung up
                 return b""
             else:
                 return line
     finally:
-        if not line.endswith(b"\n"):  # nobody pressed Enter, so whatever is printed next would stand behind the prompt
+        if not line.endswith(b"\n"):  # without Enter, the next output would start on the prompt's line
             with suppress(OSError):
                 os.write(terminal, b"\n")
 
 
-async def _ready(
+async def _wait_until_ready(
     terminal: int, watch: Callable[[int, Callable[[], None]], None], forget: Callable[[int], bool]
 ) -> None:
     ready = asyncio.Event()

@@ -1,11 +1,11 @@
-"""Text of a stranger, made safe to look at: what can't be seen, moves the cursor or turns the reading order is spelt out. Pure."""
+"""Make untrusted text safe to show: spell out characters that are invisible, move the cursor or reorder text. Pure."""
 
 from __future__ import annotations
 
 import unicodedata
 
 _SPELT_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
-"""Control, format (bidirectional marks, zero-width characters, tags), unassigned, private use, surrogates, separators."""
+"""Control, format (bidirectional marks, zero-width characters, tags), unassigned, private use, surrogate, separator."""
 
 _BLANK = frozenset(
     {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0}.union(
@@ -14,18 +14,21 @@ _BLANK = frozenset(
 )
 """Characters of other categories that show nothing: fillers, the empty Braille cell, variation selectors."""
 
-_MOST_MARKS = 4
-"""How many combining marks may sit on one letter. No script needs more; a pile of them paints over the lines around."""
+_MAX_MARKS = 4
+"""How many combining marks a letter may have. No script needs more, and a stack of them covers the lines around it."""
 
 
 def visible(text: str) -> str:
-    """Return one line in which every character can be seen; others become `<U+XXXX>`, line breaks and tabs among them."""
+    """Return the text as one line in which every character can be seen.
+
+    Characters that can't be seen become `<U+XXXX>`, line breaks and tabs included.
+    """
     shown: list[str] = []
     marks = 0
     for character in text:
         marks = marks + 1 if unicodedata.category(character) in {"Mn", "Me"} else 0
-        # A mark at the very start would sit on whatever we wrote before the text.
-        hidden = _is_hidden(character) or marks > _MOST_MARKS or (marks and not shown)
+        # A mark at the very start would combine with whatever we wrote before the text.
+        hidden = _is_hidden(character) or marks > _MAX_MARKS or (marks and not shown)
         shown.append(f"<U+{ord(character):04X}>" if hidden else character)
     return "".join(shown)
 
@@ -36,7 +39,7 @@ def visible_lines(text: str) -> list[str]:
 
 
 def wrap(line: str, width: int) -> list[str]:
-    """Cut a visible line into pieces of at most `width` columns, and at least one; no character is left out or added."""
+    """Cut a visible line into one or more pieces of at most `width` columns each; no character is dropped or added."""
     pieces, columns = [""], 0
     for character in line:
         size = _columns(character)

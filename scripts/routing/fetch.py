@@ -1,4 +1,4 @@
-"""Get the public sets that `silo bench routing` measures and the scripts here train on, from their sources, at fixed commits.
+"""Get the public sets for `silo bench routing` and the scripts here from their sources, at fixed commits.
 
     python scripts/routing/fetch.py sets
     python scripts/routing/fetch.py sets --clone bfcl=/somewhere/gorilla.git
@@ -11,11 +11,11 @@
 | rapidapi | github.com/THUNLP-MT/StableToolBench, 25 categories | Apache-2.0 |
 | distractors | github.com/SqueezeAILab/Tool2Vec (AWS, numpy and pandas functions), tools without requests | MIT |
 
-Each becomes a folder with `tools.jsonl` and `queries.jsonl`, described in docs/reference/routing-score.md. Nothing of it goes into silo's
-wheel. Where a source has more requests than one set should weigh (`metatool`: thousands for some tools; `bfcl`: the same functions
-again and again), ten for each are drawn with a fixed seed; another draw of the same source can move recall@5
-of `metatool` by a point and a half.
-Needs git, and 2 GB for the clones, which are deleted again.
+Each set becomes a folder with `tools.jsonl` and `queries.jsonl`, described in docs/reference/routing-score.md. Nothing
+of it goes into silo's wheel. Some sources have too many requests (`metatool`: thousands for some tools; `bfcl`: the
+same functions again and again). From these, ten are drawn for each tool or set of tools, with a fixed seed; another
+draw can change recall@5 of `metatool` by a point and a half. Needs git, and 2 GB for the clones, which are deleted
+again.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Made:
-    """A set."""
+class ToolSet:
+    """A set of tools and requests, ready to be written."""
 
     tools: list[dict[str, Any]]
     queries: list[dict[str, Any]]
 
 
-def metatool(source: Source) -> Made:
+def metatool(source: Source) -> ToolSet:
     """Names and one-line descriptions of plugins; users speak in everyday words."""
     single = [
         (row["Query"], row["Tool"])
@@ -84,11 +84,11 @@ def metatool(source: Source) -> Made:
         for each in multi
         if set(each["tool"]) <= set(known)
     ]
-    return Made(tools, queries)
+    return ToolSet(tools, queries)
 
 
-def sealtools(source: Source) -> Made:
-    """4,076 functions by topic; most requests need three of them."""
+def sealtools(source: Source) -> ToolSet:
+    """4,076 functions, grouped by topic; most requests need three of them."""
     tools = [
         {
             "id": tool["api_name"],
@@ -107,11 +107,11 @@ def sealtools(source: Source) -> Made:
             if set(wanted) <= known:
                 kind = "single" if len(wanted) == 1 else "multi"
                 queries.append({"query": line["query"], "relevant": wanted, "kind": kind, "split": part})
-    return Made(tools, queries)
+    return ToolSet(tools, queries)
 
 
-def bfcl(source: Source) -> Made:
-    """Functions with full schemas; requests of real users (`live`) and of the authors."""
+def bfcl(source: Source) -> ToolSet:
+    """Functions with full schemas; requests by real users (`live`) and by the authors."""
     base = "berkeley-function-call-leaderboard/bfcl_eval/data"
     parts = ("live_multiple", "live_simple", "multiple", "simple_python", "parallel_multiple", "live_parallel_multiple")
     variants: dict[str, Counter[str]] = defaultdict(Counter)
@@ -135,7 +135,7 @@ def bfcl(source: Source) -> Made:
         {"id": each["name"], **{key: each.get(key) for key in ("name", "description", "parameters")}}
         for each in functions
     ]
-    return Made(
+    return ToolSet(
         tools, _draw(((query, wanted) for query, wanted in asked if set(wanted) <= set(variants)), kind="request")
     )
 
@@ -169,11 +169,11 @@ CATEGORIES = frozenset(
         "eCommerce",
     }
 )
-"""Drawn once; with all fifty, the set would weigh four times as much as its requests are worth."""
+"""Drawn once at random. All fifty categories would give the set four times the weight that its requests justify."""
 
 
-def rapidapi(source: Source) -> Made:
-    """Interfaces of real providers (`group`), with requests that need one to several of them."""
+def rapidapi(source: Source) -> ToolSet:
+    """APIs of real providers (`group`), with requests that need one or several of them."""
     tools: dict[str, dict[str, Any]] = {}
     queries = []
     parts = ("G1_category", "G1_instruction", "G1_tool", "G2_category", "G2_instruction")
@@ -191,11 +191,11 @@ def rapidapi(source: Source) -> Made:
         wanted = sorted({f"{tool}/{api}" for tool, api in line["relevant APIs"]})
         if wanted and set(wanted) <= tools.keys():
             queries.append({"query": line["query"], "relevant": wanted, "kind": part})
-    return Made([tools[name] for name in sorted(tools)], queries)
+    return ToolSet([tools[name] for name in sorted(tools)], queries)
 
 
-def distractors(source: Source) -> Made:
-    """Functions of AWS, numpy and pandas, to fill a catalogue with what nobody asks for."""
+def distractors(source: Source) -> ToolSet:
+    """Functions of AWS, numpy and pandas, to fill a catalog with tools that no request needs."""
     tools = []
     for bank in ("aws", "numpy", "pandas"):
         suffix = "_with_classes" if bank == "pandas" else ""
@@ -203,10 +203,10 @@ def distractors(source: Source) -> Made:
         for name, about in json.loads(source.text(path)).items():
             text = about if isinstance(about, str) else json.dumps(about)
             tools.append({"id": f"{bank}:{name}", "name": name, "description": text, "group": bank})
-    return Made(tools, [])
+    return ToolSet(tools, [])
 
 
-SETS: dict[str, tuple[str, str, Callable[[Source], Made]]] = {
+SETS: dict[str, tuple[str, str, Callable[[Source], ToolSet]]] = {
     "metatool": ("HowieHwong/MetaTool", "35e81bb", metatool),
     "sealtools": ("fairyshine/Seal-Tools", "ce753ec", sealtools),
     "bfcl": ("ShishirPatil/gorilla", "6ea5797", bfcl),
@@ -219,7 +219,7 @@ def main() -> None:
     """Fetch the sets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--clone", action="append", default=[], metavar="SET=GIT_DIR", help="use a clone that is there")
+    parser.add_argument("--clone", action="append", default=[], metavar="SET=GIT_DIR", help="use an existing clone")
     args = parser.parse_args()
     clones = dict(each.split("=", 1) for each in args.clone)
     for name, (repository, commit, convert) in SETS.items():
@@ -249,7 +249,7 @@ def main() -> None:
 
 
 def _draw(asked: Iterable[tuple[str, tuple[str, ...]]], *, kind: str) -> list[dict[str, Any]]:
-    """Draw at most `PER_TOOL` requests for each set of right tools; without duplicates, and neither tiny nor huge."""
+    """Draw at most `PER_TOOL` requests for each set of right tools, without duplicates and very short or long ones."""
     by_label: dict[tuple[str, ...], dict[str, None]] = defaultdict(dict)
     for query, wanted in asked:
         if SHORTEST <= len(query) <= LONGEST:
@@ -263,7 +263,7 @@ def _draw(asked: Iterable[tuple[str, tuple[str, ...]]], *, kind: str) -> list[di
 
 
 def _with_types(schema: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """JSON Schema's names of types instead of Python's and others'."""
+    """Replace the type names of Python and others by those of JSON Schema."""
     names = {
         "dict": "object",
         "float": "number",

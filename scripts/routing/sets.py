@@ -27,7 +27,7 @@ SEED = 20261125
 
 @dataclass(frozen=True)
 class PublicSet:
-    """Tools in the order of their ids, requests, and which tools each request wants (their places)."""
+    """Tools in the order of their ids, requests, and the positions of the tools that each request needs."""
 
     name: str
     documents: list[Document]
@@ -50,7 +50,7 @@ def read_set(folder: Path, name: str) -> PublicSet:
 
 
 def sentence(document: Document) -> str:
-    """A tool as a sentence, for the teacher: its name taken apart, and its description."""
+    """A tool as a sentence for the teacher: its name, split into words, and its description."""
     name = re.sub(r"[_\-./:]+", " ", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", document.name))
     return clean(f"{name}: {document.description}", limit=800)
 
@@ -74,7 +74,7 @@ def tool_bags(documents: Sequence[Document], pieces: WordPieces) -> scipy.sparse
 
 
 def rng(*purpose: object) -> np.random.Generator:
-    """A generator that depends on the seed and on what it is for, and nothing else."""
+    """A generator that depends only on the seed and its purpose."""
     return np.random.default_rng([SEED, zlib.crc32(repr(purpose).encode())])
 
 

@@ -1,14 +1,14 @@
-"""Train the linear rerank and the certainty on the development sets, and cross-validate the whole by leaving one set out in turn.
+"""Train the linear rerank and its certainty on the development sets; cross-validate by leaving out each set in turn.
 
     python scripts/routing/train.py SETS --tables build/routing --out silo/router/data/rerank.json
 
-`--tables` holds what `distil.py` made: for each set a table that never saw it (`t-metatool.npz`, …), and for each two sets one that saw
-neither (`t-bfcl+metatool.npz`, names in alphabetical order). A table is better on the sets it was tuned on than on any other, so weights
-that were trained beside it would trust it too much; hence every set is seen through a table that never saw it, and when a set
-is left out, through one that saw neither.
+`--tables` is the folder with the output of `distil.py`: for each set a table made without it (`t-metatool.npz`, …), and
+for each pair of sets a table made without both (`t-bfcl+metatool.npz`, names in alphabetical order). A table is better
+on the sets that it was tuned on than on others, so weights trained with it would rely on it too much. Therefore each
+set is ranked with a table made without it, and, while another set is left out, with a table made without both.
 
-Recall@5, with the step at the fifth place made smooth, is climbed one weight at a time, each step paying for its distance from where the
-weights started: the plainest thing that works, and hard to overfit with ten weights.
+The weights maximise recall@5, smoothed at the fifth place, by hill climbing on one weight at a time, with a penalty for
+the distance from the start. It is the simplest method that works, and with ten weights it hardly overfits.
 """
 
 from __future__ import annotations
@@ -40,20 +40,28 @@ START = {
     "pairs": 0.1,
     "rarest": 0.1,
 }
-"""Where the climb starts: what the first pass adds up, and small weights for the rest."""
+"""Where the climb starts: the weights of the first pass, and small weights for the rest."""
 
 STEPS = (0.2, 0.1, 0.05)
-TOLL = 0.01
-"""Smooth recall that a weight's distance of 1 from its start costs."""
+PENALTY = 0.01
+"""The smoothed recall that it costs to move a weight by 1 from its start."""
 
 SOFTNESS = 0.05
-STRAY_RECALL = 0.9
-"""The share of requests with a right answer that must not be marked as doubtful."""
+KEPT_SHARE = 0.9
+"""The share of correctly answered requests that must not be marked as doubtful."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A set through one table: features [requests, candidates, FEATURES], which candidates are right, how many would be."""
+class RankedSet:
+    """A set ranked with one table.
+
+    Attributes:
+        features: [requests, candidates, FEATURES].
+        absent: which candidates don't exist, because fewer were found; [requests, candidates].
+        right: which candidates are right; [requests, candidates].
+        wanted: how many tools are right; [requests].
+        evidence: [requests, candidates, EVIDENCE].
+    """
 
     features: np.ndarray
     absent: np.ndarray
@@ -70,12 +78,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     sets = {name: read_set(args.sets, name) for name in DEVELOPMENT}
-    cache: dict[tuple[str, str], Seen] = {}
+    cache: dict[tuple[str, str], RankedSet] = {}
 
-    def seen(name: str, table: str) -> Seen:
+    def ranked(name: str, table: str) -> RankedSet:
         if (name, table) not in cache:
             path = args.tables / f"t-{table}.npz"
-            cache[name, table] = look(sets[name], TokenTable.load(path) if table else None)
+            cache[name, table] = rank_set(sets[name], TokenTable.load(path) if table else None)
         return cache[name, table]
 
     fixed = np.array([START[name] for name in FEATURES])
@@ -83,19 +91,19 @@ def main() -> None:
     bare = np.array([0.0 if "meaning" in name else START[name] for name in FEATURES])
     for held in DEVELOPMENT:
         others = [name for name in DEVELOPMENT if name != held]
-        weights = climb([seen(name, "+".join(sorted((name, held)))) for name in others], fixed)
-        plain = climb([seen(name, "") for name in others], bare)
-        here = seen(held, held)
+        weights = climb([ranked(name, "+".join(sorted((name, held)))) for name in others], fixed)
+        plain = climb([ranked(name, "") for name in others], bare)
+        here = ranked(held, held)
         found["first pass"][held] = recall(here, np.array([1.0, 0.6, 0.6, *[0.0] * (len(FEATURES) - 3)]))
         found["start"][held] = recall(here, fixed)
         found["trained"][held] = recall(here, weights)
-        found["without table"][held] = recall(seen(held, ""), plain)
+        found["without table"][held] = recall(ranked(held, ""), plain)
     for what, figures in found.items():
         row = "  ".join(f"{name} {figures[name]:.4f}" for name in DEVELOPMENT)
         print(f"left out, {what:14} {row}  mean {np.mean(list(figures.values())):.4f}")
-    weights = climb([seen(name, name) for name in DEVELOPMENT], fixed)
-    plain = climb([seen(name, "") for name in DEVELOPMENT], bare)
-    evidence, bias, doubtful = certainty(sets, args.tables, [seen(name, name) for name in DEVELOPMENT], weights)
+    weights = climb([ranked(name, name) for name in DEVELOPMENT], fixed)
+    plain = climb([ranked(name, "") for name in DEVELOPMENT], bare)
+    evidence, bias, doubtful = certainty(sets, args.tables, [ranked(name, name) for name in DEVELOPMENT], weights)
     model = {
         "weights": _rounded(FEATURES, weights),
         "plain": _rounded(FEATURES, plain),
@@ -111,8 +119,8 @@ def main() -> None:
         sys.stdout.write(text)
 
 
-def look(each: PublicSet, table: TokenTable | None) -> Seen:
-    """Rank a set's requests, and keep the numbers of the candidates."""
+def rank_set(each: PublicSet, table: TokenTable | None) -> RankedSet:
+    """Rank a set's requests, and keep the features of the candidates."""
     settings = RouterSettings(semantic=table is not None)
     ranker = Ranker(compile_documents(each.documents, table), table=table, model=None, settings=settings)
     features = np.zeros((len(each.requests), CANDIDATES, len(FEATURES)), np.float32)
@@ -127,34 +135,34 @@ def look(each: PublicSet, table: TokenTable | None) -> Seen:
         evidence[row, :count] = examined.evidence
         absent[row, :count] = False
         right[row, :count] = [name in names for name in examined.ids]
-    return Seen(features, absent, right, np.array([len(wanted) for wanted in each.wanted]), evidence)
+    return RankedSet(features, absent, right, np.array([len(wanted) for wanted in each.wanted]), evidence)
 
 
-def scores(seen: Seen, weights: np.ndarray) -> np.ndarray:
-    """Score the candidates; those that are not there come last."""
-    found: np.ndarray = seen.features @ weights.astype(np.float32)
-    found[seen.absent] = -9
+def scores(ranked: RankedSet, weights: np.ndarray) -> np.ndarray:
+    """Score the candidates; absent ones come last."""
+    found: np.ndarray = ranked.features @ weights.astype(np.float32)
+    found[ranked.absent] = -9
     return found
 
 
-def recall(seen: Seen, weights: np.ndarray) -> float:
+def recall(ranked: RankedSet, weights: np.ndarray) -> float:
     """Recall@5."""
-    top = np.argsort(-scores(seen, weights), axis=1, kind="stable")[:, :5]
-    return float((np.take_along_axis(seen.right, top, axis=1).sum(axis=1) / seen.wanted).mean())
+    top = np.argsort(-scores(ranked, weights), axis=1, kind="stable")[:, :5]
+    return float((np.take_along_axis(ranked.right, top, axis=1).sum(axis=1) / ranked.wanted).mean())
 
 
-def climb(sets: list[Seen], start: np.ndarray) -> np.ndarray:
-    """Climb the mean smooth recall over the sets, from the start; the first weight is the measure of the others."""
+def climb(sets: list[RankedSet], start: np.ndarray) -> np.ndarray:
+    """Maximise the sets' mean smoothed recall by hill climbing from the start; the first weight stays fixed."""
 
     def height(weights: np.ndarray) -> float:
         total = 0.0
-        for seen in sets:
-            found = scores(seen, weights)
+        for ranked in sets:
+            found = scores(ranked, weights)
             edge = np.partition(found, (CANDIDATES - 6, CANDIDATES - 5), axis=1)
             middle = (edge[:, CANDIDATES - 6] + edge[:, CANDIDATES - 5]) / 2
             inside = 1 / (1 + np.exp(-np.clip((found - middle[:, np.newaxis]) / SOFTNESS, -30, 30)))
-            total += float(((inside * seen.right).sum(axis=1) / seen.wanted).mean())
-        return total / len(sets) - TOLL * float(np.abs(weights - start).sum())
+            total += float(((inside * ranked.right).sum(axis=1) / ranked.wanted).mean())
+        return total / len(sets) - PENALTY * float(np.abs(weights - start).sum())
 
     weights, best = start.copy(), height(start)
     for step in STEPS:
@@ -168,17 +176,20 @@ def climb(sets: list[Seen], start: np.ndarray) -> np.ndarray:
 
 
 def certainty(
-    sets: dict[str, PublicSet], tables: Path, own: list[Seen], weights: np.ndarray
+    sets: dict[str, PublicSet], tables: Path, own: list[RankedSet], weights: np.ndarray
 ) -> tuple[np.ndarray, float, float]:
-    """Fit how likely the best candidate is right: 1 where it is, 0 where it is not, or where a request met another set's tools."""
+    """Fit the probability that the best candidate is right.
+
+    The label is 1 if it is right, and 0 if it is wrong or the request was ranked among another set's tools.
+    """
     rows, labels = [], []
-    for seen in own:
-        best = scores(seen, weights).argmax(axis=1)
+    for ranked in own:
+        best = scores(ranked, weights).argmax(axis=1)
         take = np.arange(len(best))
-        rows.append(seen.evidence[take, best])
-        labels.append(seen.right[take, best].astype(float))
+        rows.append(ranked.evidence[take, best])
+        labels.append(ranked.right[take, best].astype(float))
     asked = np.concatenate([np.ones(len(row), bool) for row in rows])
-    strangers = []
+    unrelated = []
     for name, other in (
         ("metatool", "rapidapi"),
         ("rapidapi", "bfcl"),
@@ -187,13 +198,13 @@ def certainty(
     ):
         requests = list(rng("strangers", name).choice(sets[name].requests, 250, replace=False))
         foreign = PublicSet(other, sets[other].documents, requests, [[0]] * len(requests))
-        seen = look(foreign, TokenTable.load(tables / f"t-{'+'.join(sorted((name, other)))}.npz"))
-        strangers.append(seen.evidence[np.arange(len(requests)), scores(seen, weights).argmax(axis=1)])
-    x = np.concatenate([*rows, *strangers]).astype(np.float64)
-    y = np.concatenate([*labels, *[np.zeros(len(each)) for each in strangers]])
+        ranked = rank_set(foreign, TokenTable.load(tables / f"t-{'+'.join(sorted((name, other)))}.npz"))
+        unrelated.append(ranked.evidence[np.arange(len(requests)), scores(ranked, weights).argmax(axis=1)])
+    x = np.concatenate([*rows, *unrelated]).astype(np.float64)
+    y = np.concatenate([*labels, *[np.zeros(len(each)) for each in unrelated]])
     asked = np.concatenate([asked, np.zeros(len(x) - len(asked), bool)])
-    # Every source counts the same, however many requests it has.
-    share = np.concatenate([np.full(len(each), 1 / len(each)) for each in (*rows, *strangers)])
+    # Every source has the same weight, however many requests it has.
+    share = np.concatenate([np.full(len(each), 1 / len(each)) for each in (*rows, *unrelated)])
     x1 = np.column_stack([x, np.ones(len(x))])
     fit = np.zeros(x1.shape[1])
     for _ in range(50):  # Newton's method; converges in ten
@@ -203,9 +214,13 @@ def certainty(
             (x1 * (share * chance * (1 - chance))[:, None]).T @ x1 + 1e-3 * np.eye(len(fit)), gradient
         )
     chance = 1 / (1 + np.exp(-(x1 @ fit)))
-    doubtful = float(np.quantile(chance[asked & (y == 1)], 1 - STRAY_RECALL))
-    print(f"doubtful below {doubtful:.3f}: {np.mean(chance[~asked] < doubtful):.2f} of the strangers, "
-          f"{np.mean(chance[asked & (y == 0)] < doubtful):.2f} of the wrong, {1 - STRAY_RECALL:.2f} of the right")  # fmt: skip
+    doubtful = float(np.quantile(chance[asked & (y == 1)], 1 - KEPT_SHARE))
+    shares = {
+        "unrelated": np.mean(chance[~asked] < doubtful),
+        "wrong": np.mean(chance[asked & (y == 0)] < doubtful),
+        "right": 1 - KEPT_SHARE,
+    }
+    print(f"doubtful below {doubtful:.3f}:", ", ".join(f"{share:.2f} of the {what}" for what, share in shares.items()))
     return fit[:-1], float(fit[-1]), doubtful
 
 

@@ -29,6 +29,7 @@ from silo.errors import (
 )
 from silo.model import Call, Decision, Isolation, Skill, Tool
 from silo.remedies import AnswerQuestion, CallAgain, DoNotCallAgain, command
+from silo.schema.canonical import Fingerprint
 
 CHANNELS = ("terminal", "client", "browser", "notification")
 
@@ -92,12 +93,14 @@ class Proposal:
 
     Attributes:
         call: its arguments are checked, with files in their places.
+        arguments: the same, as they are compared with those of other calls.
         isolation: the boundary behind which it would run.
         tell: told where the question waits.
         on_question: called for each question that is put to a person.
     """
 
     call: Call
+    arguments: Fingerprint
     skill: Skill
     tool: Tool
     isolation: Isolation
@@ -179,20 +182,23 @@ class Approvals:
             ApprovalPending: the call's own patience is over, and the question stands.
             Interrupted: the person pressed Ctrl-C, which is a no as well.
         """
-        call, skill, tool, isolation = proposal.call, proposal.skill, proposal.tool, proposal.isolation
+        call, arguments, skill, tool = proposal.call, proposal.arguments, proposal.skill, proposal.tool
+        isolation = proposal.isolation
         if decision.verdict == "allow":
             return Grant(decision)
         if decision.verdict == "deny":
             raise denied(tool, decision)
         if self._headless:
             raise _nobody(tool)
-        key = call_key(call, skill, tool, isolation)
+        # In a thread: it hashes the call's files.
+        key = await to_thread.run_sync(call_key, call, arguments, skill, tool, isolation)
         standing = await to_thread.run_sync(self._decisions.standing, key)
         if standing is not None:
             return Grant(Decision("allow", f"approved: {standing.reason}", decision.rule), key)
         before = await to_thread.run_sync(self._decisions.last_agreed, tool.id, principal(call.caller))
-        question = call_question(call, skill, tool, isolation, why=decision.reason, before=before)
-        posted = await self._ask(key, question, proposal, profile(call, skill, tool, isolation))
+        facts = profile(arguments, skill, tool, isolation)
+        question = call_question(call, arguments, skill, tool, isolation, why=decision.reason, before=before, now=facts)
+        posted = await self._ask(key, question, proposal, facts)
         if posted.state != "approved":
             raise _no(tool, posted)
         return Grant(Decision("allow", f"approved: {posted.reason}", decision.rule), key)

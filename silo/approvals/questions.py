@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from silo_interaction import Question, WantedSecret
 
-from silo.audit.log import canonical, comparable
 from silo.model import Call, Caller, File, Isolation, SecretSpec, Skill, Tool
-from silo.schema.checker import Json
+from silo.schema.canonical import Fingerprint, sha256_hex
+from silo.wire.messages import Json
 
 _WAYS_IN = {"cli": "the command line", "mcp": "MCP", "library": "the Python library"}
 _SHOWN_CHARS = 16
@@ -24,27 +23,24 @@ def principal(caller: Caller) -> str:
     return f"{caller.kind}:{caller.client}"
 
 
-def call_key(call: Call, skill: Skill, tool: Tool, isolation: Isolation) -> str:
+def call_key(call: Call, arguments: Fingerprint, skill: Skill, tool: Tool, isolation: Isolation) -> str:
     """Return the key of an approval: SHA-256 in hex over caller, tool, arguments, script and isolation.
 
     A yes for one of them says nothing about another: a changed script asks again, and so does a weaker boundary.
     """
-    files = [[file.name, file.media_type] for file in _files(call.arguments)]
-    return _hash(
-        ["call", principal(call.caller), tool.id, comparable(call.arguments), files, skill.digest, isolation.value]
-    )
+    who_asks = principal(call.caller)
+    return sha256_hex(["call", who_asks, tool.id, arguments.json, arguments.labels, skill.digest, isolation.value])
 
 
 def secret_key(call: Call, skill: Skill, tool: Tool, name: str) -> str:
     """Return the key under which a typed-in secret counts: for this caller, and a tool of this version of the skill."""
-    return _hash(["secret", principal(call.caller), tool.id, name, skill.digest])
+    return sha256_hex(["secret", principal(call.caller), tool.id, name, skill.digest])
 
 
-def profile(call: Call, skill: Skill, tool: Tool, isolation: Isolation) -> dict[str, str]:
+def profile(arguments: Fingerprint, skill: Skill, tool: Tool, isolation: Isolation) -> dict[str, str]:
     """Return what is remembered of an approved call, to say later what changed: only hashes and names, no values."""
-    arguments = {f"argument {name}": _short(comparable(value)) for name, value in call.arguments.items()}
     return {
-        **arguments,
+        **{f"argument {name}": digest[:_SHOWN_CHARS] for name, digest in arguments.by_name.items()},
         "script": skill.digest[:_SHOWN_CHARS],
         "secrets": ", ".join(tool.secrets),
         "network": ", ".join(skill.header.network),
@@ -76,7 +72,15 @@ def changes(before: Mapping[str, str] | None, now: Mapping[str, str]) -> tuple[s
 
 
 def call_question(
-    call: Call, skill: Skill, tool: Tool, isolation: Isolation | None, *, why: str, before: Mapping[str, str] | None
+    call: Call,
+    arguments: Fingerprint,
+    skill: Skill,
+    tool: Tool,
+    isolation: Isolation | None,
+    *,
+    why: str,
+    before: Mapping[str, str] | None,
+    now: Mapping[str, str],
 ) -> Question:
     """Return what a person must see to decide about a call: everything that will run, and what it gets.
 
@@ -84,6 +88,7 @@ def call_question(
         isolation: None: it is not known yet.
         why: why a person is asked.
         before: the profile of the last approved call of this tool, if there was one.
+        now: the profile of this call.
     """
     secrets = [_delivery(name, skill.header.secrets.get(name)) for name in tool.secrets]
     facts = (
@@ -100,8 +105,8 @@ def call_question(
         who=who(call.caller),
         facts=facts,
         danger="It shares this machine's kernel while it runs." if isolation is Isolation.NAMESPACE else "",
-        arguments=tuple((name, shown(value)) for name, value in call.arguments.items()),
-        changes=changes(before, profile(call, skill, tool, isolation)) if isolation is not None else (),
+        arguments=tuple((name, shown(value, arguments.json[name])) for name, value in call.arguments.items()),
+        changes=changes(before, now),
         grace_s=tool.time_to_live_s,
         group=tool.id,
     )
@@ -132,15 +137,19 @@ def who(caller: Caller) -> str:
     return f"{caller.client or 'an unnamed client'} through {_WAYS_IN[caller.kind]}"
 
 
-def shown(value: Json) -> Json:
-    """Return an argument as JSON values to look at; a file as a sentence about it."""
+def shown(value: Json, compared: Json) -> Json:
+    """Return an argument as JSON values to look at; a file as a sentence about it.
+
+    Args:
+        compared: the same argument in `Fingerprint.json`, which has the hashes of files.
+    """
     if isinstance(value, File):
-        digest = hashlib.sha256(value.data).hexdigest()[:_SHOWN_CHARS]
+        digest = compared["$file"][:_SHOWN_CHARS]
         return f"file {value.name or 'without a name'}, {value.media_type}, {value.size} bytes, SHA-256 {digest}…"
     if isinstance(value, Mapping):
-        return {key: shown(item) for key, item in value.items()}
+        return {key: shown(item, compared[key]) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [shown(item) for item in value]
+        return [shown(item, other) for item, other in zip(value, compared, strict=True)]
     return value
 
 
@@ -161,23 +170,3 @@ def _delivery(name: str, spec: SecretSpec | None) -> str:
     if spec is not None and spec.deliver == "inject":
         return f"{name}, put in by the egress proxy for {spec.host} only; the skill never sees it"
     return f"{name}, handed to the skill on its standard input"
-
-
-def _files(value: Json) -> Iterator[File]:
-    """Yield the files among arguments, in their order."""
-    if isinstance(value, File):
-        yield value
-    elif isinstance(value, Mapping):
-        for key in sorted(value):
-            yield from _files(value[key])
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _files(item)
-
-
-def _short(value: Json) -> str:
-    return hashlib.sha256(canonical(value)).hexdigest()[:_SHOWN_CHARS]
-
-
-def _hash(parts: Json) -> str:
-    return hashlib.sha256(canonical(parts)).hexdigest()

@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from silo.errors import AuditBroken
-from silo.model import File
-from silo.schema.checker import Json
+from silo.schema.canonical import canonical, sha256_hex
 
 FILE_NAME = "audit.jsonl"
 NO_PREVIOUS = "0" * 64
@@ -169,7 +168,7 @@ class AuditLog:
     def _write(self, log: int, head: int, last: tuple[int, str], event: str, body: Mapping[str, Any]) -> Record:
         now = self._now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         fields = _fields(last[0] + 1, now, event, body, last[1])
-        record = Record(last[0] + 1, now, event, body, last[1], _hash(fields))
+        record = Record(last[0] + 1, now, event, body, last[1], sha256_hex(fields))
         line = canonical(record.to_json()) + b"\n"
         if len(line) > MAX_RECORD_BYTES:
             raise AuditBroken(
@@ -237,33 +236,6 @@ def read(folder: Path) -> Iterator[Record]:
             yield record
 
 
-def canonical(value: Json) -> bytes:
-    """Return the one spelling of a JSON value that is hashed: sorted keys, no spaces, ASCII.
-
-    Raises:
-        ValueError, TypeError: not JSON.
-    """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
-
-
-def comparable(value: Json, *, depth: int = 0) -> Json:
-    """Return arguments as JSON, with a file by the hash of its content.
-
-    Raises:
-        ValueError: they nest too deep.
-    """
-    if depth > _MAX_DEPTH:
-        raise ValueError("too deep")
-    if isinstance(value, File):
-        return {"$file": hashlib.sha256(value.data).hexdigest()}
-    if isinstance(value, Mapping):
-        return {key: comparable(item, depth=depth + 1) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [comparable(item, depth=depth + 1) for item in value]
-    return value
-
-
-_MAX_DEPTH = 64
 _HEAD_BYTES = 20 + 1 + 64 + 1
 _RESERVED = frozenset({"seq", "time", "event", "prev", "hash"})
 
@@ -271,10 +243,6 @@ _RESERVED = frozenset({"seq", "time", "event", "prev", "hash"})
 def _fields(seq: int, now: str, event: str, body: Mapping[str, Any], prev: str) -> dict[str, Any]:
     assert not _RESERVED & body.keys()
     return {"seq": seq, "time": now, "event": event, **body, "prev": prev}
-
-
-def _hash(fields: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical(fields)).hexdigest()
 
 
 def _parse(line: bytes) -> Record | None:
@@ -294,7 +262,7 @@ def _parse(line: bytes) -> Record | None:
         )
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return record if _hash(fields) == own and isinstance(record.seq, int) else None
+    return record if sha256_hex(fields) == own and isinstance(record.seq, int) else None
 
 
 def _read_head(data: bytes) -> int:

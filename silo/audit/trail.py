@@ -7,17 +7,17 @@ not run; if the last can't, its result is not given out.
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from anyio import CancelScope, get_cancelled_exc_class, to_thread
 
-from silo.audit.log import AuditLog, canonical, comparable
+from silo.audit.log import AuditLog
 from silo.errors import CanaryTripped, SiloError
 from silo.model import Call, Caller, Decision, Isolation, Skill, Tool
+from silo.schema.canonical import Fingerprint
 
 MAX_NAMES = 64
 MAX_CHARS = 200
@@ -25,15 +25,20 @@ MAX_CHARS = 200
 
 
 class Trail:
-    """Collects what is known of a call while it goes on."""
+    """Collects what is known of a call while it goes on.
+
+    Attributes:
+        arguments: the call's, as they came in; hashed already.
+    """
 
     def __init__(self, log: AuditLog, call: Call) -> None:
+        self.arguments = Fingerprint(call.arguments)
         self._log = log
         self._body: dict[str, Any] = {
             "call": call.id,
             "caller": caller_record(call.caller),
             "tool": call.tool[:MAX_CHARS],
-            "arguments": _arguments(call.arguments),
+            "arguments": _arguments(self.arguments),
         }
         self._has_begun = False
         self._questions = 0
@@ -114,11 +119,12 @@ async def trail(log: AuditLog, call: Call, *, clock: Callable[[], float] = time.
         await notes.close(outcome, round((clock() - started) * 1000))
 
 
-def _arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _arguments(fingerprint: Fingerprint) -> dict[str, Any]:
     """Return names and a hash; the hash is null for what is not JSON (and so will be refused)."""
-    names = sorted(str(name)[:MAX_CHARS] for name in arguments)
+    names = sorted(str(name)[:MAX_CHARS] for name in fingerprint.arguments)
+    digest: str | None
     try:
-        digest = hashlib.sha256(canonical(comparable(arguments))).hexdigest()
+        digest = fingerprint.sha256
     except (ValueError, TypeError, RecursionError):
         digest = None
     return {"names": names[:MAX_NAMES], "sha256": digest}

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from silo.calls.files import InputRules, load_files
 from silo.model import Call, Skill, Tool
 from silo.sandbox.base import GuestRequest
 from silo.schema.arguments import Checkers, check_arguments, check_json
-from silo.schema.files import InputRules, find_files, load_files, put_back
+from silo.schema.files import find_files, put_back
 
 
 @dataclass(frozen=True)

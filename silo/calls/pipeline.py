@@ -19,6 +19,7 @@ from silo.approvals.consent import Approvals, Proposal, denied
 from silo.audit.log import AuditLog
 from silo.audit.trail import trail
 from silo.calls.check import Checked, check
+from silo.calls.files import InputRules
 from silo.calls.results import to_error, to_result
 from silo.errors import CallDenied, CanaryTripped, ResultInvalid, SecretMissing, SiloError, SkillUnknown, ToolUnknown
 from silo.model import Call, Decision, Isolation, ProgressReport, Result, Skill, Tool
@@ -31,7 +32,7 @@ from silo.runners.choose import Sandboxes
 from silo.runners.units import SkillUnits
 from silo.sandbox.base import Backend, GuestReply, GuestRequest, Sandbox
 from silo.schema.arguments import Checkers, check_result
-from silo.schema.files import InputRules
+from silo.schema.canonical import Fingerprint
 from silo.secrets.lease import Lease, Secrets
 from silo.secrets.redaction import Redactor
 from silo.wire.messages import Failed, Progress
@@ -101,7 +102,8 @@ class CallPipeline:
             record.decided(decision)
             backend = await self.place(call, skill)  # SandboxUnavailable
             watch.lap("check")
-            proposal = Proposal(checked.call, skill, tool, backend.isolation, watch.tell, record.asked)
+            arguments = _as_hashed(record.arguments, checked)
+            proposal = Proposal(checked.call, arguments, skill, tool, backend.isolation, watch.tell, record.asked)
             supplied: dict[str, str] = {}
             for _ in range(MAX_ROUNDS):
                 grant = await self.approvals.obtain(proposal, decision)  # CallDenied; no slot is held meanwhile
@@ -229,6 +231,12 @@ def redacting(redactor: Redactor) -> Iterator[Redactor]:
         except CanaryTripped as tripped:
             raise tripped from None
         raise cleaned from None
+
+
+def _as_hashed(recorded: Fingerprint, checked: Checked) -> Fingerprint:
+    """Return the arguments as they are compared with others: as the record has them, unless files were read since."""
+    # Compared, so that a person agrees to what runs, whatever a program does meanwhile to the arguments that it passed.
+    return recorded if recorded.json == checked.call.arguments else Fingerprint(checked.call.arguments)
 
 
 def _refuse_decoys(request: GuestRequest, redactor: Redactor) -> None:

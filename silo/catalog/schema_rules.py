@@ -1,33 +1,29 @@
-"""Which JSON Schemas a skill may give for its tools: valid, bounded, closed in themselves, and of bounded cost to check against.
+"""Which JSON Schemas a skill may give for its tools: valid, bounded, self-contained, and cheap enough to check against.
 
-A schema comes out of a guest, so it is hostile. Validating arguments against it is `silo.pipeline`'s, with a deadline of its own.
+A schema comes out of a guest, so it is hostile. `silo.schema.checker` checks arguments against it, with a deadline of
+its own.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from silo.catalog.text import has_hidden, show_hidden
+from silo.schema.walk import Schema, applied_in_place, resolve, subschemas
 
 MAX_SCHEMA_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 32
 MAX_PATTERN_CHARS: Final = 512
 MAX_CHECKS: Final = 2000
-"""Subschemas that one value may be checked against in place. A handful is normal; nested `allOf` can double it per level."""
+"""Subschemas that one value may be checked against in place. A handful is normal; nested `allOf` doubles it per level."""
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 _SHOWN = frozenset({"description", "title", "$comment"})
-_IN_PLACE_LISTS = ("allOf", "anyOf", "oneOf")
-_IN_PLACE = ("not", "if", "then", "else")
-_MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _REFUSED = frozenset({"$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$vocabulary"})
 # They move the place that a `$ref` is resolved against; no generator of schemas for arguments needs them.
-
-Schema = Mapping[str, Any]
 
 
 class SchemaRefused(ValueError):
@@ -56,12 +52,12 @@ def check_schema(value: object, *, of_arguments: bool) -> dict[str, Any]:
     if schema.get("$schema", DIALECT) != DIALECT:
         raise SchemaRefused(f"its '$schema' is not {DIALECT}")
     _check_valid(schema)
-    places = dict(_subschemas(schema, "#"))
+    places = dict(subschemas(schema))
     known = {id(one) for one in places.values()}
     for where, subschema in places.items():
         _check_keywords(subschema, where, schema)
         if "$ref" in subschema:
-            target = _resolve(subschema["$ref"], where, schema)
+            target = _target(subschema["$ref"], where, schema)
             # A value that only looks like a schema, such as a default, went through none of the checks here.
             if id(target) not in known:
                 raise SchemaRefused(f"'$ref' leads to what is no schema, at {where}")
@@ -103,23 +99,6 @@ def _check_valid(schema: Schema) -> None:
         raise SchemaRefused(f"not valid under JSON Schema 2020-12 at {where}: {error.message[:200]}") from error
 
 
-def _subschemas(schema: object, where: str) -> Iterator[tuple[str, Schema]]:
-    """Yield every schema inside, whatever keyword holds it; values that only look like one do no harm here."""
-    if isinstance(schema, dict):
-        yield where, schema
-        for key, value in schema.items():
-            if key in ("const", "enum", "default", "examples", "dependentRequired", "required"):
-                continue
-            if key in _MAPS and isinstance(value, dict):
-                for name, inner in value.items():
-                    yield from _subschemas(inner, f"{where}/{key}/{name}")
-            else:
-                yield from _subschemas(value, f"{where}/{key}")
-    elif isinstance(schema, list):
-        for index, inner in enumerate(schema):
-            yield from _subschemas(inner, f"{where}/{index}")
-
-
 def _check_keywords(schema: Schema, where: str, root: Schema) -> None:
     if found := sorted(_REFUSED & schema.keys()):
         raise SchemaRefused(f"'{found[0]}' is refused, at {where}")
@@ -137,21 +116,16 @@ def _check_keywords(schema: Schema, where: str, root: Schema) -> None:
             raise SchemaRefused(f"a pattern that is none at {where}: {error}") from error
 
 
-def _resolve(ref: object, where: str, root: Schema) -> Schema:
-    """Follow a JSON pointer within the document (RFC 6901, fragment form)."""
+def _target(ref: object, where: str, root: Schema) -> Schema:
+    """Return the schema that a reference leads to."""
     if not isinstance(ref, str) or not (ref == "#" or ref.startswith("#/")):
         raise SchemaRefused(f"'$ref' leads out of the schema, at {where}")
     if "%" in ref:
         raise SchemaRefused(f"'$ref' with an escape, at {where}")
-    target: object = root
-    for part in ref.split("/")[1:]:
-        key = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(target, dict) and key in target:
-            target = target[key]
-        elif isinstance(target, list) and key.isascii() and key.isdigit() and int(key) < len(target):
-            target = target[int(key)]
-        else:
-            raise SchemaRefused(f"'$ref' leads nowhere ({ref[:100]}), at {where}")
+    try:
+        target = resolve(ref, root)
+    except LookupError:
+        raise SchemaRefused(f"'$ref' leads nowhere ({ref[:100]}), at {where}") from None
     if not isinstance(target, dict):
         raise SchemaRefused(f"'$ref' leads to what is no schema ({ref[:100]}), at {where}")
     return target
@@ -174,18 +148,13 @@ def _check_cost(root: Schema) -> None:
         open_now.add(id(schema))
         total = 1
         if "$ref" in schema:
-            total += cost(_resolve(schema["$ref"], "#", root))
-        inside = [schema[key] for key in _IN_PLACE if key in schema]
-        for key in _IN_PLACE_LISTS:
-            inside += schema[key] if isinstance(schema.get(key), list) else []
-        if isinstance(dependent := schema.get("dependentSchemas"), dict):
-            inside += dependent.values()
-        total += sum(cost(one) for one in inside)
+            total += cost(_target(schema["$ref"], "#", root))
+        total += sum(cost(one) for one in applied_in_place(schema))
         open_now.discard(id(schema))
         if total > MAX_CHECKS:
             raise SchemaRefused(f"checking one value would take more than {MAX_CHECKS} checks")
         known[id(schema)] = total
         return total
 
-    for _, one in _subschemas(root, "#"):
+    for _, one in subschemas(root):
         cost(one)

@@ -85,7 +85,7 @@ def _silo(
         silo vault add JWT_KEY
         silo run jwt.sign claims='{"sub": "42"}'
 
-    `silo COMMAND --help` tells more, with examples.
+    `silo COMMAND --help` says more, with examples.
     """
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())

@@ -1,7 +1,7 @@
-"""Turn the words of `silo run` into a tool and its arguments, by the tool's schema. Reading files and checking values are others'.
+"""Turn the words of `silo run` into a tool and its arguments, by the tool's schema. No file is read, no value checked.
 
-A word that no type of the schema takes stays text, and `silo.schema.arguments` says what is wrong with it: here is decided what a
-person probably meant, there what may run.
+This module decides what a person probably meant. A word that no type of the schema takes stays text, and
+`silo.schema.arguments`, which decides what may run, says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -9,18 +9,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from silo.errors import ArgumentsInvalid, ToolUnknown, UsageError
 from silo.names import suggest
 from silo.remedies import LIST_TOOLS, command
+from silo.schema.walk import Schema, alternatives, is_file, properties
+from silo.wire.messages import FILE_MARK, Json
 
-Json = Any
-"""A JSON value, or a `FromFile` where the tool takes a file."""
-
-_FILE_MARK = "x-silo-file"
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _INTEGER = re.compile(r"[+-]?[0-9]{1,1000}")
@@ -65,11 +62,11 @@ def split_words(words: Sequence[str], ids: Callable[[], Sequence[str]] = tuple) 
     return f"{first}.{rest[0]}", rest[1:]
 
 
-def parse_words(words: Sequence[str], schema: Mapping[str, Any]) -> dict[str, Json]:
+def parse_words(words: Sequence[str], schema: Schema) -> dict[str, Json]:
     """Return the arguments that words say. Pure.
 
-    `key=value` is converted to a type that the schema takes; a key that is given several times makes a list; `key=@path` is a file
-    where the schema takes one; `key:=json` is JSON as it stands; a bare `key` is true.
+    `key=value` is converted to a type that the schema takes; a key that is given several times makes a list; `key=@path`
+    is a file where the schema takes one; `key:=json` is JSON as it stands; a bare `key` is true.
 
     Args:
         words: in the order in which they were given.
@@ -85,10 +82,10 @@ def parse_words(words: Sequence[str], schema: Mapping[str, Any]) -> dict[str, Js
         name = name.removesuffix(":") if is_json else name
         if not name:
             raise ArgumentsInvalid(f"{word[:80]!r} has no name", hint="write arguments as key=value")
-        part = _property(schema, name)
+        part = properties(schema).get(name)
         value = True if not equals else _from_json(name, text) if is_json else _convert(name, text, part, schema)
         given.setdefault(name, []).append(value)
-    return {name: _one_or_list(name, values, _property(schema, name), schema) for name, values in given.items()}
+    return {name: _one_or_list(name, values, properties(schema).get(name), schema) for name, values in given.items()}
 
 
 def parse_document(text: str) -> dict[str, Json]:
@@ -103,15 +100,10 @@ def parse_document(text: str) -> dict[str, Json]:
     return value
 
 
-def _property(schema: Mapping[str, Any], name: str) -> Json:
-    properties = schema.get("properties")
-    return properties.get(name) if isinstance(properties, Mapping) else None
-
-
-def _one_or_list(name: str, values: list[Json], part: Json, root: Mapping[str, Any]) -> Json:
+def _one_or_list(name: str, values: list[Json], part: Json, root: Schema) -> Json:
     if len(values) == 1:
         return values[0]
-    if not any(one.get("type") == "array" for one in _alternatives(part, root)):
+    if not any(one.get("type") == "array" for one in _kinds(part, root)):
         raise ArgumentsInvalid(f"argument {name!r} was given {len(values)} times", hint=f"give {name} once")
     return [item for value in values for item in (value if isinstance(value, list) else [value])]
 
@@ -128,21 +120,19 @@ def _from_json(name: str, text: str) -> Json:
         ) from error
 
 
-def _convert(name: str, text: str, part: Json, root: Mapping[str, Any]) -> Json:
-    """Return what the text means for the first alternative of the schema that takes it."""
-    alternatives = _alternatives(part, root)
-    if text.startswith("@") and any(
-        one.get(_FILE_MARK) is True or _is_list_of_files(one, root) for one in alternatives
-    ):
-        return FromFile(text[1:]) if any(one.get(_FILE_MARK) is True for one in alternatives) else [FromFile(text[1:])]
-    for one in alternatives:
+def _convert(name: str, text: str, part: Json, root: Schema) -> Json:
+    """Return what the text means for the first kind of value that the schema takes."""
+    kinds = _kinds(part, root)
+    if text.startswith("@") and any(is_file(one) or _is_list_of_files(one, root) for one in kinds):
+        return FromFile(text[1:]) if any(is_file(one) for one in kinds) else [FromFile(text[1:])]
+    for one in kinds:
         value = _read(text, one, root)
         if value is not _NOTHING:
             return value
-    if not alternatives:
+    if not kinds:
         value = _loose(text)
         return text if value is _NOTHING else value
-    if all(one.get("type") in ("object", "array") for one in alternatives):
+    if all(one.get("type") in ("object", "array") for one in kinds):
         return _from_json(name, text)  # nothing else can be meant, so the mistake in it is worth telling
     return text
 
@@ -150,9 +140,9 @@ def _convert(name: str, text: str, part: Json, root: Mapping[str, Any]) -> Json:
 _NOTHING = object()
 
 
-def _read(text: str, schema: Mapping[str, Any], root: Mapping[str, Any], *, depth: int = 0) -> Json:
+def _read(text: str, schema: Schema, root: Schema, *, depth: int = 0) -> Json:
     """Return the text as a value of one plain schema, or `_NOTHING`."""
-    if schema.get(_FILE_MARK) is True:
+    if is_file(schema):
         return text if text[:5].lower() in {"data:", "file:"} else _NOTHING
     choices = (
         schema["enum"] if isinstance(schema.get("enum"), list) else [schema["const"]] if "const" in schema else None
@@ -167,7 +157,7 @@ def _read(text: str, schema: Mapping[str, Any], root: Mapping[str, Any], *, dept
     return _NOTHING
 
 
-def _of_kind(text: str, kind: object, schema: Mapping[str, Any], root: Mapping[str, Any], *, depth: int) -> Json:
+def _of_kind(text: str, kind: object, schema: Schema, root: Schema, *, depth: int) -> Json:
     match kind:
         case "string":
             return text
@@ -198,7 +188,7 @@ def _number(text: str) -> Json:
     return value if math.isfinite(value) and "_" not in text else _NOTHING
 
 
-def _list(text: str, schema: Mapping[str, Any], root: Mapping[str, Any], *, depth: int) -> Json:
+def _list(text: str, schema: Schema, root: Schema, *, depth: int) -> Json:
     """Return a JSON list, or a list of the one item that the text is, which may be a list of one item itself."""
     if depth > _MAX_DEPTH:
         return _NOTHING  # a list of lists without end
@@ -207,7 +197,7 @@ def _list(text: str, schema: Mapping[str, Any], root: Mapping[str, Any], *, dept
         return value
     if text.lstrip().startswith("["):
         return _NOTHING  # meant as a list, and broken
-    items = _alternatives(schema.get("items"), root)
+    items = _kinds(schema.get("items"), root)
     if not items:
         return [text if value is _NOTHING else value]
     item = next(
@@ -223,22 +213,13 @@ def _loose(text: str) -> Json:
         return _NOTHING
 
 
-def _is_list_of_files(schema: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
-    return schema.get("type") == "array" and any(
-        one.get(_FILE_MARK) is True for one in _alternatives(schema.get("items"), root)
-    )
+def _is_list_of_files(schema: Schema, root: Schema) -> bool:
+    return schema.get("type") == "array" and any(is_file(one) for one in _kinds(schema.get("items"), root))
 
 
-def _alternatives(schema: Json, root: Mapping[str, Any], *, depth: int = 0) -> list[Mapping[str, Any]]:
-    """Return the plain schemas that a schema stands for: references followed, unions taken apart, in the skill's order."""
-    if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
-        return []
-    reference = schema.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#/$defs/"):
-        definitions = root.get("$defs")
-        target = definitions.get(reference.removeprefix("#/$defs/")) if isinstance(definitions, Mapping) else None
-        return _alternatives(target, root, depth=depth + 1)
-    for keyword in ("anyOf", "oneOf", "allOf"):
-        if schema.get(_FILE_MARK) is not True and isinstance(branches := schema.get(keyword), list):
-            return [plain for branch in branches for plain in _alternatives(branch, root, depth=depth + 1)]
-    return [schema] if {_FILE_MARK, "type", "enum", "const"} & schema.keys() else []
+def _kinds(schema: Json, root: Schema) -> list[Schema]:
+    """Return the plain schemas that say which words a schema takes, in the skill's order."""
+    return [one for one in alternatives(schema, root) if _SAY_WHAT & one.keys()]
+
+
+_SAY_WHAT = frozenset({FILE_MARK, "type", "enum", "const"})

@@ -1,6 +1,6 @@
 """Files that a person names on the command line: reading those that go into a call, writing those that come out of it.
 
-A person may name any file that they can read; what an agent may name is `silo.schema.files`'s. Names of results come from a guest,
+A person may name any file that they can read; `silo.calls.files` says what an agent may name. Names of results come from a guest,
 so they choose neither the folder nor an existing file.
 """
 
@@ -18,9 +18,9 @@ from silo.cli.arguments import FromFile
 from silo.errors import FileRefused, UsageError
 from silo.model import File
 from silo.sdk.files import guess_extension, guess_media_type
+from silo.sizes import MIB
 from silo.wire.messages import is_safe_name
 
-MIB = 1024 * 1024
 MAX_TEXT_BYTES = 64 * MIB
 """Of `--args`: the largest files of a call in base64, and room to spare. What is beyond can't be arguments."""
 

@@ -9,7 +9,7 @@ import os
 import pwd
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from silo_interaction import Channel
     from silo_vault import Vault
 
+    from silo.cli.render import Steps
     from silo.compose.vault import VaultSetup
     from silo.config.load import Loaded
     from silo.model import Skill
@@ -119,33 +120,45 @@ class Session:
         return anyio.run(self.open_runtime().skills)
 
     @contextmanager
-    def vault(self) -> Iterator[Vault]:
+    def vault(self, steps: Steps | None = None) -> Iterator[Vault]:
         """Give out the vault, and turn its errors into silo's. It is opened when first read.
+
+        Args:
+            steps: as of `vault_setup`.
 
         Raises:
             VaultLocked, VaultUnusable, VaultBusy, SecretMissing, UsageError: as `silo.secrets.lease.from_vault_error`.
         """
-        with self.vault_setup() as setup:
+        with self.vault_setup(steps) as setup:
             yield setup.vault
 
     @contextmanager
-    def vault_setup(self) -> Iterator[VaultSetup]:
-        """As `vault`, with the keys and places that belong to it."""
+    def vault_setup(self, steps: Steps | None = None) -> Iterator[VaultSetup]:
+        """As `vault`, with the keys and places that belong to it.
+
+        Args:
+            steps: where to say that the vault is being opened, which may take seconds: a server answers late, a passphrase is
+                stretched. A command that prompts gives its own and pauses them while it does.
+        """
         from silo_vault import VaultError
 
+        from silo.cli.render import Steps
         from silo.cli.values import type_once
         from silo.secrets.lease import from_vault_error
 
         def ask() -> str | None:
-            return None if runtime.config.approval.headless else type_once("recovery passphrase of the vault")
+            with shown.paused():
+                return None if runtime.config.approval.headless else type_once("recovery passphrase of the vault")
 
-        runtime = self.open_runtime(ask_passphrase=ask)
-        try:
-            yield runtime.vault_setup
-        except VaultError as error:
-            raise from_vault_error(error, headless=runtime.config.approval.headless) from error
-        finally:
-            runtime.vault_setup.close()
+        with Steps() if steps is None else nullcontext(steps) as shown:
+            runtime = self.open_runtime(ask_passphrase=ask)
+            shown.step("opening the vault")
+            try:
+                yield runtime.vault_setup
+            except VaultError as error:
+                raise from_vault_error(error, headless=runtime.config.approval.headless) from error
+            finally:
+                runtime.vault_setup.close()
 
     def record(self, event: str, **facts: object) -> None:
         """Add to the audit log what was done on purpose.

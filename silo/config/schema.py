@@ -1,7 +1,7 @@
 """The one schema of silo's configuration: names, types, bounds and defaults, each with what it means.
 
-Where values come from is `silo.config.load`'s; the reference page and the JSON Schema are made from what stands here. Every
-default is the safe end, and the description of a setting that can widen something says what it opens.
+`silo.config.load` reads the values. The reference page and the JSON Schema are made from this module. Every default is
+the safe choice, and the description of a setting that can widen something says what it opens.
 """
 
 from __future__ import annotations
@@ -43,51 +43,55 @@ class SandboxSection(Section):
     """`[sandbox]`: how strongly calls are isolated."""
 
     backend: Literal["auto", "microvm", "gvisor", "namespace"] = "auto"
-    """Which backend runs calls; `auto` takes the strongest that works here and is not below `min_isolation`."""
+    """Which backend runs calls. `auto` takes the strongest that works here and is not below `min_isolation`."""
 
     min_isolation: Isolation = Isolation.MICROVM
     """The weakest boundary that `auto` may choose. `namespace` lets skills share this machine's kernel."""
 
     warm: Annotated[int, Field(ge=0, le=8)] = 1
-    """Guests that a resident process keeps ready for each skill that was used lately; each costs its skill's memory."""
+    """How many guests a resident process keeps ready for each recently used skill. Each takes its skill's memory."""
 
     kernel: Annotated[Path, AfterValidator(_folder)] | None = None
-    """The folder with the kernels of microVM guests, as `silo setup` makes it; without it, `kernel` in silo's own state folder."""
+    """The folder with the kernels of microVM guests, as `silo setup` makes it. If not set, `kernel` in the state
+    directory."""
 
 
 class FilesSection(Section):
     """`[files]`: which files of this machine an agent may hand to a tool."""
 
     allow_read: tuple[Annotated[Path, AfterValidator(_folder)], ...] = ()
-    """Folders from which `file://` links are copied into guests. Whatever lies in them can reach any tool that takes a file."""
+    """Folders from which `file://` links are copied into guests. Any tool that takes a file can get the files in
+    them."""
 
     max_mib: Annotated[int, Field(ge=1, le=256)] = 32
-    """The most that all files of one call may have together, in MiB."""
+    """The limit for all files of one call together, in MiB."""
 
 
 class ServerSection(Section):
     """`[server]`: what an MCP client sees."""
 
     expose: Literal["auto", "router", "direct"] = "auto"
-    """`router` lists only search and execute, `direct` every tool as well; `auto` goes by `direct_budget_tokens`."""
+    """`router` lists only search and execute. `direct` lists every tool as well. `auto` decides by
+    `direct_budget_tokens`."""
 
     direct_budget_tokens: Annotated[int, Field(ge=0, le=200_000)] = 6000
-    """What tools that `auto` lists directly may cost an agent, in tokens, in every conversation: all tools if they fit, else search,
-    execute, and the tools that it called most."""
+    """How many tokens the tools that `auto` lists may cost an agent in every conversation. If all tools fit, all are
+    listed; else search, execute, and the tools that the agent called most."""
 
 
 class RouterSection(Section):
-    """`[router]`: how tools are found. Nothing of it leaves this machine, and no language model is asked."""
+    """`[router]`: how tools are found. No request leaves this machine, and no language model is asked."""
 
     semantic: bool = True
-    """Compare meanings as well as words, with the table that silo comes with; without it, only words of the request count."""
+    """Compare meanings as well as words, with the token table that is part of silo. If `false`, only words count."""
 
     rerank: bool = True
-    """Put the first fifty tools in order by a small model that silo comes with."""
+    """Order the first fifty tools with a small model that is part of silo."""
 
     learning: bool = True
-    """Remember for which words an agent called which tool, and how often, to find it better; see `silo search --forget`. Kept per client,
-    without values of arguments; off, nothing is written and what was written is not used."""
+    """Remember for which words an agent called which tool, and how often, to find the tool better. Kept for each client
+    separately, without values of arguments. If `false`, silo writes nothing and does not use what it wrote before.
+    `silo search --forget` deletes it."""
 
     def to_settings(self) -> RouterSettings:
         """Return the settings as `silo.router` takes them."""
@@ -112,19 +116,22 @@ class ApprovalSection(Section):
         "browser",
         "notification",
     )
-    """How a person is reached, in the order in which it is tried; one that is left out is never used. None at all: nobody is asked.
+    """The ways to reach a person, in the order in which silo tries them. A way that is not in the list is never used.
+    With an empty list, nobody is asked.
 
-    `terminal`, if silo runs in the foreground of one; `client`, if the MCP client shows links to its user; `browser` opens the page
-    in one. The first of these that works is used, and `notification` shows a message on the desktop as well, with a pairing code."""
+    `terminal` works if silo runs in the foreground of a terminal, `client` if the MCP client shows links to its user;
+    `browser` opens the approval page. silo uses the first of these that works. `notification` also shows a message on
+    the desktop, with a pairing code."""
 
     timeout_s: Annotated[float, Field(ge=1, le=3600)] = 300.0
-    """How long a question stands, in seconds; no answer is a no."""
+    """How long a question stays open, in seconds. No answer means denied."""
 
     patience_s: Annotated[float, Field(ge=0, le=300)] = 25.0
-    """How long an agent's call waits for a person before the agent is told to call again; many clients give up after 60 seconds."""
+    """How many seconds an agent's call waits for a person before the agent is told to call again. Many clients give up
+    after 60."""
 
     headless: bool = False
-    """Nobody can be asked: what needs a person fails at once with `SILO_APPROVAL_REQUIRED` or `SILO_AUTH_REQUIRED`."""
+    """Nobody can be asked. What needs a person fails at once with `SILO_APPROVAL_REQUIRED` or `SILO_AUTH_REQUIRED`."""
 
 
 def _one_or_several(given: T | tuple[T, ...]) -> tuple[T, ...]:
@@ -171,29 +178,33 @@ def _one_line(text: str) -> str:
 
 
 class PolicyRule(Section):
-    """One `[[policy.rules]]`: a verdict on the calls that it describes. All that it names must match."""
+    """One `[[policy.rules]]`: a verdict on the calls that match. Everything that the rule names must match."""
 
     verdict: Verdict
-    """`deny` wins over `ask`, `ask` over `allow`. `allow` opens: the calls it describes run unasked, whatever their skill asks for."""
+    """`deny` wins over `ask`, `ask` over `allow`. With `allow`, these calls run without a question, even if their skill
+    asks for one."""
 
     tool: Annotated[str | tuple[str, ...], AfterValidator(_tools)]
-    """A pattern over ids, e.g. `github.*`, or several of which one is enough. `*` any characters, `?` one."""
+    """A pattern for tool ids, e.g. `github.*`, or a list of which one must match. `*` is any characters, `?` is one."""
 
     arguments: Annotated[dict[str, Patterns], BeforeValidator(_no_tables), AfterValidator(_patterns)] = {}
-    """Patterns by name or dotted path, all of which must match; case counts. One that is left out may have any value, or none."""
+    """Patterns by name or dotted path. All must match; case matters. An argument that is not named may have any value,
+    or none."""
 
     callers: Annotated[tuple[CallerKind, ...], Field(min_length=1)] = CALLERS
-    """Ways in that it is about: `cli` is `silo run`, `mcp` an agent's client, `library` a program that uses `silo.runtime`."""
+    """The callers that the rule is for: `cli` is `silo run`, `mcp` an agent's client, `library` a program that uses
+    `silo.runtime`."""
 
     reason: Annotated[str, Field(max_length=200), AfterValidator(_one_line)] = ""
-    """Shown to the agent that is refused, and to the person who is asked."""
+    """Shown to the agent whose call is refused, and to the person who is asked."""
 
 
 class PolicySection(Section):
     """`[policy]`: what may run without a person, what asks one, and what never runs."""
 
     rules: tuple[PolicyRule, ...] = ()
-    """Standing rules, each a table `[[policy.rules]]`; their order plays no part. Where none applies, skill and tool say who is asked."""
+    """The rules, each a table `[[policy.rules]]`. Their order does not matter. If none applies, skill and tool
+    decide."""
 
     def to_rules(self) -> tuple[Rule, ...]:
         """Return the rules as `silo.policy` takes them, each named by its place."""
@@ -211,19 +222,19 @@ class PolicySection(Section):
 
 
 class CallSection(Section):
-    """`[call]`: bounds of every call, whatever its skill says."""
+    """`[call]`: limits for every call, whatever its skill says."""
 
     max_concurrent: Annotated[int, Field(ge=1, le=64)] = 8
-    """Calls that run at once; further ones wait. Each takes its skill's memory."""
+    """How many calls run at once; further calls wait. Each takes its skill's memory."""
 
     log_kib: Annotated[int, Field(ge=1, le=1024)] = 64
-    """How much of stdout, and as much of stderr, is kept, in KiB."""
+    """How much of stdout is kept, in KiB, and the same for stderr."""
 
     result_kib: Annotated[int, Field(ge=1, le=4096)] = 4096
-    """The most that the text of a result may have, and as much its data, in KiB."""
+    """The limit for the text of a result, in KiB, and the same for its data."""
 
     files_mib: Annotated[int, Field(ge=1, le=256)] = 32
-    """The most that the files of a result may have together, in MiB."""
+    """The limit for all files of a result together, in MiB."""
 
 
 def _mapped(sources: dict[str, str]) -> dict[str, str]:
@@ -240,41 +251,45 @@ def _server_path(path: str) -> str:
 
 
 class SecretsSection(Section):
-    """`[secrets]`: where secrets are looked up. What is mapped in `sources` first, then HashiCorp Vault, the keyring, the vault file."""
+    """`[secrets]`: where silo looks secrets up: `sources` first, then HashiCorp Vault, the keyring, the vault file."""
 
     sources: Annotated[dict[str, str], AfterValidator(_mapped)] = {}
-    """Places by `NAME` or `skill.NAME`: `vault://mount/path#field`, `keyring://service/user` or `silo://[skill/]NAME`; only there."""
+    """The one place for `NAME` or `skill.NAME`: `vault://mount/path#field`, `keyring://service/user` or
+    `silo://[skill/]NAME`."""
 
     hashicorp_path: Annotated[str, AfterValidator(_server_path)] = ""
-    """`mount/path` in HashiCorp Vault: `NAME` of a skill is the field of that name at `mount/path/skill`, else at `mount/path`."""
+    """`mount/path` in HashiCorp Vault. `NAME` of a skill is the field of that name at `mount/path/skill`, or else at
+    `mount/path`."""
 
     keyring: bool = False
-    """Look secrets up in the OS keyring, service `silo-secrets`, user `skill/NAME`, else `NAME`."""
+    """Look secrets up in the OS keyring, service `silo-secrets`, user `skill/NAME`, or else `NAME`."""
 
 
 _File = Annotated[Path, AfterValidator(_folder)] | None
 
 
 class HashicorpSection(Section):
-    """`[hashicorp]`: HashiCorp Vault or OpenBao. Its own variables (`VAULT_ADDR` and so on) come before what stands here.
+    """`[hashicorp]`: HashiCorp Vault or OpenBao. Its own variables (`VAULT_ADDR` and so on) override these keys.
 
-    Tokens have no key here: they come from a variable or from a file of their own.
+    There is no key for a token: it comes from a variable or from its own file.
     """
 
     key: Literal["none", "transit", "kv"] = "none"
-    """What of the server opens the vault file, before all other keys: a transit key, which never leaves it, or a key in its KV engine."""
+    """Which key of the server opens the vault file, before all others: a transit key, which never leaves it, or one in
+    its KV engine."""
 
     address: str = ""
-    """Where the server is, e.g. `https://vault:8200`; `VAULT_ADDR` comes before it. `http://` is for this machine only."""
+    """The server's address, e.g. `https://vault:8200`; `VAULT_ADDR` overrides it. `http://` is for this machine
+    only."""
 
     namespace: str = ""
-    """The namespace on the server; `VAULT_NAMESPACE` comes before it."""
+    """The namespace on the server; `VAULT_NAMESPACE` overrides it."""
 
     auth: Literal["token", "approle", "kubernetes", "jwt"] = "token"
     """How silo logs in: a token in `VAULT_TOKEN` or `~/.vault-token`, or one of the server's auth methods."""
 
     auth_mount: str = ""
-    """Where the auth method is mounted, if it is not the place of its own name."""
+    """Where the auth method is mounted, if that is not its own name."""
 
     token_file: _File = None
     """A file with the token, for `token`; it must be yours, with mode 0600."""
@@ -289,59 +304,62 @@ class HashicorpSection(Section):
     """A file with the secret id, or with a token that wraps it, for `approle`."""
 
     secret_id_wrapping_path: str = ""
-    """The request that the wrapping token must come from, e.g. `auth/approle/role/silo/secret-id`; set it if the id is wrapped."""
+    """The request that made the wrapping token, e.g. `auth/approle/role/silo/secret-id`. Set it if the secret id is
+    wrapped."""
 
     remove_secret_id_file: bool = False
-    """Delete that file once it is read."""
+    """Delete `secret_id_file` once it is read."""
 
     jwt_file: _File = None
-    """A file with the token, for `kubernetes` and `jwt`; read at each login."""
+    """A file with the token, for `kubernetes` and `jwt`. silo reads it at each login."""
 
     jwt_variable: str = ""
     """The variable with the token, for `jwt`."""
 
     ca_cert: _File = None
-    """Certificates to trust instead of the system's; `VAULT_CACERT` comes before it."""
+    """A file with CA certificates to trust instead of the system's; `VAULT_CACERT` overrides it."""
 
     ca_path: _File = None
-    """A folder of them; `VAULT_CAPATH` comes before it."""
+    """A folder with CA certificates to trust; `VAULT_CAPATH` overrides it."""
 
     client_cert: _File = None
-    """The certificate to show to the server; `VAULT_CLIENT_CERT` comes before it."""
+    """The certificate to show to the server; `VAULT_CLIENT_CERT` overrides it."""
 
     client_key: _File = None
-    """Its key, if it is not in the same file; `VAULT_CLIENT_KEY` comes before it."""
+    """The certificate's key, if it is not in the same file; `VAULT_CLIENT_KEY` overrides it."""
 
     tls_server_name: str = ""
     """The name that the server's certificate must have, if it is not the one in the address."""
 
     timeout_s: Annotated[float, Field(ge=0.1, le=600)] = 10.0
-    """How long one request may take."""
+    """How long one request may take, in seconds."""
 
     deadline_s: Annotated[float, Field(ge=0.1, le=600)] = 30.0
-    """How long all that belongs to one use may take: login, renewal, and whatever is tried again."""
+    """How long one use may take in total, in seconds: login, renewal, and repeated requests."""
 
     max_retries: Annotated[int, Field(ge=0, le=100)] = 2
-    """How often a request is tried again after a failure that may pass."""
+    """How often silo repeats a request after a temporary failure."""
 
     transit_mount: str = "transit"
     """Where the transit engine is mounted."""
 
     transit_key: str = "silo"
-    """The transit key; made on the server, `bao write -f transit/keys/silo`."""
+    """The name of the transit key. Make it on the server: `bao write -f transit/keys/silo`."""
 
     kek_path: str = ""
     """`mount/path#field` of a key of 32 bytes in hex or base64, for `key = "kv"`."""
 
     offline_grace_s: Annotated[float, Field(ge=0, le=86400)] = 0.0
-    """How long an open vault stays open while the server does not answer. A refusal closes it at once, whatever stands here."""
+    """How long an open vault stays open while the server does not answer, in seconds. A refusal closes it at once in
+    any case."""
 
 
 class AuditSection(Section):
     """`[audit]`: the record of what ran. It can't be switched off."""
 
     flush: bool = False
-    """Wait until each record is on the disk. Without it a power cut can lose the last ones; a crash of silo can't."""
+    """Wait until each record is on the disk. If `false`, a power cut can lose the last records; a crash of silo
+    can't."""
 
 
 class Config(Section):

@@ -13,12 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import cached_property
-from typing import Any
 
 from silo.model import File
-
-Json = Any
-"""A JSON value, or a `File` where the tool takes one."""
+from silo.wire.messages import Json
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from silo.model import Caller, Tool
 from silo.policy.patterns import Glob, any_mismatch, whole_mismatch
+from silo.schema.walk import properties
 
 Verdict = Literal["allow", "ask", "deny"]
 CallerKind = Literal["cli", "mcp", "library"]
@@ -89,11 +90,10 @@ def check_path(path: str) -> str:
 
 def with_defaults(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments as the tool gets them: what is left out takes the default that its schema gives, at the top level."""
-    properties = tool.input_schema.get("properties")
-    if not isinstance(properties, Mapping):
-        return dict(arguments)
     defaults = {
-        name: part["default"] for name, part in properties.items() if isinstance(part, Mapping) and "default" in part
+        name: part["default"]
+        for name, part in properties(tool.input_schema).items()
+        if isinstance(part, Mapping) and "default" in part
     }
     return {**defaults, **arguments}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from silo.model import Tool
 from silo.router.hygiene import clean, neutral
+from silo.schema.walk import entries, properties
 
 
 @dataclass(frozen=True)
@@ -100,16 +101,15 @@ def document(tool: Tool, *, about: SkillAbout | None = None, examples: Sequence[
 
 def texts(document: Document) -> tuple[str, ...]:
     """Return the cleaned text of each of `FIELDS`, without what instructs the model."""
-    properties = (document.schema or {}).get("properties")
-    properties = properties if isinstance(properties, Mapping) else {}
+    parameters = properties(document.schema or {})
     examples = [clean(example, limit=MAX_EXAMPLE_CHARS) for example in document.examples[:MAX_EXAMPLES]]
     raw = (
         document.name,
         document.group,
         document.title,
         document.description,
-        " ".join(str(name) for name in properties),
-        " ".join(_words(properties)),
+        " ".join(str(name) for name in parameters),
+        " ".join(_words(parameters)),
         " ".join(document.tags),
         document.group_description,
         "\n".join(examples),
@@ -140,23 +140,14 @@ def _plain(value: object) -> object:
     return dict(value) if isinstance(value, Mapping) else repr(value)
 
 
-def _words(schema: object, *, depth: int = 0) -> Iterator[str]:
-    """Yield descriptions, titles and enumerated values anywhere in a schema; a deep one is not followed to its end."""
-    if depth > _MAX_DEPTH:
-        return
-    if isinstance(schema, Mapping):
-        for key, value in schema.items():
-            if isinstance(value, str):
-                if key in {"description", "title"}:
-                    yield value
-            elif key == "enum" and isinstance(value, list):
-                yield from (item for item in value[:_MAX_ENUM] if isinstance(item, str))
-            elif isinstance(value, (Mapping, list)):
-                yield from _words(value, depth=depth + 1)
-    elif isinstance(schema, list):
-        for item in schema[:_MAX_ENUM]:
-            yield from _words(item, depth=depth + 1)
+def _words(schemas: Mapping[str, Any]) -> Iterator[str]:
+    """Yield descriptions, titles and enumerated values anywhere in schemas; deep ones are not followed to their end."""
+    for key, value in entries(schemas, max_depth=_MAX_DEPTH, max_items=_MAX_ITEMS, closed=frozenset({"enum"})):
+        if key in {"description", "title"} and isinstance(value, str):
+            yield value
+        elif key == "enum" and isinstance(value, list):
+            yield from (item for item in value[:_MAX_ITEMS] if isinstance(item, str))
 
 
 _MAX_DEPTH = 12
-_MAX_ENUM = 50
+_MAX_ITEMS = 50

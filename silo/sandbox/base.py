@@ -15,10 +15,9 @@ from typing import Any, Protocol, Self
 
 from silo.model import File, Isolation
 from silo.model import Interpreter as Interpreter
+from silo.sizes import KIB as KIB
+from silo.sizes import MIB as MIB
 from silo.wire.messages import Failed, Finished, Progress
-
-KIB = 1024
-MIB = 1024 * KIB
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""The arguments of a call: are they JSON, are they what the tool takes, and what to say if not. Nothing is started before this.
+"""The arguments of a call: whether they are JSON, whether the tool takes them, and what to say if not.
 
-How a value is checked against a schema is `silo.schema.checker`'s; turning file arguments into files is `silo.schema.files`'.
+Nothing is started before these checks.
+`silo.schema.checker` checks a value against a schema; `silo.schema.files` finds the files among the arguments.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from typing import Any
 from silo.errors import ArgumentsInvalid, ResultInvalid, SkillMetadataInvalid
 from silo.model import File, Skill, Tool
 from silo.names import suggestion
-from silo.schema.checker import FILE_MARK, CheckTooLong, Json, SchemaChecker, SchemaRefused, describe_path
+from silo.schema.checker import CheckTooLong, SchemaChecker, SchemaUnusable, describe_path
+from silo.schema.walk import Schema, is_file, properties, required, resolve
+from silo.sizes import MIB
+from silo.wire.messages import Json
 
-MAX_ARGUMENTS_BYTES = 1024 * 1024
+MAX_ARGUMENTS_BYTES = MIB
 """Longest JSON text of all arguments, files aside; what is larger belongs into a file argument."""
 
 MAX_DEPTH = 32
@@ -28,7 +32,8 @@ def check_json(arguments: Mapping[str, Any], tool_id: str) -> None:
     """Check that arguments are JSON values of bounded size, or `File` objects.
 
     Raises:
-        ArgumentsInvalid: a value JSON does not have (NaN, bytes, a lone surrogate, a key that is not text), too deep or too large.
+        ArgumentsInvalid: a value that JSON does not have (NaN, bytes, a lone surrogate, a key that is not text), or they
+            are too deep or too large.
     """
     left = MAX_ARGUMENTS_BYTES
     stack: list[tuple[_Path, Json]] = [((), arguments)]
@@ -148,7 +153,7 @@ def check_arguments(tool: Tool, checker: SchemaChecker, arguments: Mapping[str, 
             f"the arguments of {tool.id} take too long to check against its schema",
             hint=f"send less at once; {expected}",
         ) from error
-    except SchemaRefused as error:
+    except SchemaUnusable as error:
         raise _refused(tool, "input", error) from error
     if flaw is None:
         return
@@ -156,7 +161,7 @@ def check_arguments(tool: Tool, checker: SchemaChecker, arguments: Mapping[str, 
     # A misspelt name is also one that is missing; what was written tells more than what was not.
     unknown = _unknown(tool.input_schema, arguments) if not flaw.path else None
     if unknown is not None:
-        names = _properties(tool.input_schema)
+        names = properties(tool.input_schema)
         raise ArgumentsInvalid(
             f"{tool.id} has no argument {unknown[:80]!r}",
             hint=f"{suggestion(unknown, names, otherwise='leave it out;')} {expected}",
@@ -168,7 +173,7 @@ def _unknown(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> str | N
     """The first argument that the schema neither names nor leaves open."""
     if schema.get("additionalProperties") is not False or schema.get("patternProperties"):
         return None
-    return next((name for name in arguments if name not in _properties(schema)), None)
+    return next((name for name in arguments if name not in properties(schema)), None)
 
 
 def check_result(tool: Tool, checker: SchemaChecker, data: Json) -> None:
@@ -182,7 +187,7 @@ def check_result(tool: Tool, checker: SchemaChecker, data: Json) -> None:
         flaw = checker.flaw(data)
     except CheckTooLong as error:
         raise ResultInvalid(f"the result of {tool.id} takes too long to check against its schema", hint=hint) from error
-    except SchemaRefused as error:
+    except SchemaUnusable as error:
         raise _refused(tool, "output", error) from error
     if flaw is not None:
         raise ResultInvalid(f"{describe_path('result', flaw.path)}: {flaw.message}", hint=hint)
@@ -191,11 +196,11 @@ def check_result(tool: Tool, checker: SchemaChecker, data: Json) -> None:
 def signature(tool: Tool) -> str:
     """Return the expected shape in one line for person and model: `data: file, sql: string, limit?: integer = 100`."""
     schema = tool.input_schema
-    required = schema.get("required")
-    needed = set(required) if isinstance(required, list) else set()
+    needed = required(schema)
+    namer = _Namer(schema)
     parts = []
-    for name, part in _properties(schema).items():
-        text = f"{name}{'' if name in needed else '?'}: {_kind(part, schema, depth=0)}"
+    for name, part in properties(schema).items():
+        text = f"{name}{'' if name in needed else '?'}: {namer.kind(part, depth=0)}"
         if isinstance(part, Mapping) and "default" in part:
             text += f" = {json.dumps(part['default'], ensure_ascii=False)[:40]}"
         parts.append(text)
@@ -203,58 +208,63 @@ def signature(tool: Tool) -> str:
     return text if len(text) <= 1000 else text[:1000] + "…"
 
 
-def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    properties = schema.get("properties")
-    return properties if isinstance(properties, Mapping) else {}
+class _Namer:
+    """Names the kinds of values that the schemas of a document take, as one would in a sentence."""
+
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._left = _MAX_NAMED
+
+    def kind(self, schema: Json, *, depth: int) -> str:
+        return " | ".join(dict.fromkeys(self._kinds(schema, depth=depth)))
+
+    def _kinds(self, schema: Json, *, depth: int) -> list[str]:
+        """Name each kind of value that a schema takes; a branch of a union may take several itself."""
+        self._left -= 1
+        if not isinstance(schema, Mapping) or depth > 4 or self._left < 0:
+            return ["any"]
+        if is_file(schema):
+            return ["file"]
+        if isinstance(reference := schema.get("$ref"), str):
+            try:
+                return self._kinds(resolve(reference, self._root), depth=depth + 1)
+            except LookupError:
+                return ["any"]
+        if "const" in schema:
+            return [json.dumps(schema["const"], ensure_ascii=False)]
+        if isinstance(values := schema.get("enum"), list):
+            shown = [json.dumps(value, ensure_ascii=False) for value in values[:12]]
+            return [*shown, "…"] if len(values) > 12 else shown
+        for keyword in ("anyOf", "oneOf"):
+            if isinstance(branches := schema.get(keyword), list):
+                return [kind for branch in branches[:6] for kind in self._kinds(branch, depth=depth + 1)]
+        kind = schema.get("type", "any")
+        if isinstance(kind, list):
+            return [str(item) for item in kind]
+        if kind == "array":
+            return [f"list of {self.kind(schema['items'], depth=depth + 1)}" if "items" in schema else "list"]
+        if kind == "object" and (inside := properties(schema)):
+            needed = required(schema)
+            parts = (
+                f"{name}{'' if name in needed else '?'}: {self.kind(part, depth=depth + 1)}"
+                for name, part in inside.items()
+            )
+            return ["{" + ", ".join(parts) + "}"]
+        return [str(kind)]
 
 
-def _kind(schema: Json, root: Mapping[str, Any], *, depth: int) -> str:
-    """Name the kind of value that a schema takes, as one would in a sentence."""
-    return " | ".join(dict.fromkeys(_kinds(schema, root, depth=depth)))
-
-
-def _kinds(schema: Json, root: Mapping[str, Any], *, depth: int) -> list[str]:
-    """Name each kind of value that a schema takes; a branch of a union may take several itself."""
-    if not isinstance(schema, Mapping) or depth > 4:
-        return ["any"]
-    if schema.get(FILE_MARK) is True:
-        return ["file"]
-    reference = schema.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#/$defs/"):
-        definitions = root.get("$defs")
-        if isinstance(definitions, Mapping):
-            return _kinds(definitions.get(reference.removeprefix("#/$defs/")), root, depth=depth + 1)
-    if "const" in schema:
-        return [json.dumps(schema["const"], ensure_ascii=False)]
-    if isinstance(values := schema.get("enum"), list):
-        shown = [json.dumps(value, ensure_ascii=False) for value in values[:12]]
-        return [*shown, "…"] if len(values) > 12 else shown
-    for keyword in ("anyOf", "oneOf"):
-        if isinstance(branches := schema.get(keyword), list):
-            return [kind for branch in branches[:6] for kind in _kinds(branch, root, depth=depth + 1)]
-    kind = schema.get("type", "any")
-    if isinstance(kind, list):
-        return [str(item) for item in kind]
-    if kind == "array":
-        return [f"list of {_kind(schema['items'], root, depth=depth + 1)}" if "items" in schema else "list"]
-    if kind == "object" and (inner := _properties(schema)):
-        needed = schema.get("required")
-        parts = (
-            f"{name}{'' if isinstance(needed, list) and name in needed else '?'}: {_kind(part, root, depth=depth + 1)}"
-            for name, part in inner.items()
-        )
-        return ["{" + ", ".join(parts) + "}"]
-    return [str(kind)]
+_MAX_NAMED = 4000
+"""Schemas that one signature names. Objects that refer to objects multiply, and only 1,000 characters are shown."""
 
 
 def _checker(tool: Tool, side: str, schema: Mapping[str, Any]) -> SchemaChecker:
     try:
         return SchemaChecker(schema)
-    except SchemaRefused as error:
+    except SchemaUnusable as error:
         raise _refused(tool, side, error) from error
 
 
-def _refused(tool: Tool, side: str, error: SchemaRefused) -> SkillMetadataInvalid:
+def _refused(tool: Tool, side: str, error: SchemaUnusable) -> SkillMetadataInvalid:
     return SkillMetadataInvalid(
         f"the {side} schema of {tool.id} can't be used: {error}",
         hint="the skill's author has to change the annotation that it comes from",

@@ -1,12 +1,12 @@
 """Check a JSON value against a skill's JSON Schema, in bounded time and without fetching anything. Pure.
 
-Both sides are strangers: the schema comes from a skill, the value from an agent or a guest. Three things that `jsonschema` does by
-default would let one of them stop silo: Python's regular expressions backtrack without end while they hold the interpreter lock,
-`$ref` may name an address to fetch, and nested alternatives can multiply. So patterns run on an engine that takes linear time (the
-one in `pydantic_core`; look-around and back-references do not exist there), references reach only into the document, and every
-check has a deadline.
+The schema comes from a skill and the value from an agent or a guest, so neither is trusted. Three things that
+`jsonschema` does by default would let one of them stop silo: Python's regular expressions backtrack without end while
+they hold the interpreter lock, `$ref` may name an address to fetch, and nested alternatives can multiply. So patterns
+run on an engine that takes linear time (the one in `pydantic_core`; look-around and back-references do not exist
+there), references reach only into the document, and every check has a deadline.
 
-What a tool's arguments are to look like in words is `silo.schema.arguments`'s.
+`silo.schema.arguments` says in words what a tool's arguments are to look like.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from silo.schema.walk import Schema, SchemaTooDeep, is_file, rewrite
+from silo.wire.messages import Json
+
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
     from jsonschema.protocols import Validator
 
 CHECK_SECONDS = 2.0
-"""A check of the largest honest value (8 MiB of rows) takes about a second; a hostile one would take for ever."""
+"""A check of the largest honest value (8 MiB of rows) takes about a second; a hostile one would never end."""
 
 MAX_PATTERN_CHARS = 1000
 MAX_PATTERN_WORK = 50_000_000
 """Bound on estimated automaton states times length of the text; about 50 ms of the regex engine on a slow machine."""
-
-FILE_MARK = "x-silo-file"
-"""A schema with this set to true stands for a file; its value is `{"$file": index}` by the time it is checked."""
 
 FILE_SCHEMA: Mapping[str, Any] = {
     "type": "object",
@@ -39,18 +39,15 @@ FILE_SCHEMA: Mapping[str, Any] = {
     "required": ["$file"],
     "additionalProperties": False,
 }
+"""What a file's schema is replaced by: its value is `{"$file": index}` by the time it is checked."""
 
 
-class SchemaRefused(ValueError):
-    """The schema itself can't be used: not JSON Schema 2020-12, or beyond what can be checked in bounded time."""
+class SchemaUnusable(ValueError):
+    """Nothing can be checked against the schema: it isn't JSON Schema 2020-12, or a check might never end."""
 
 
 class CheckTooLong(Exception):
     """The value was not checked to its end within `CHECK_SECONDS`."""
-
-
-Json = Any
-"""A JSON value as Python's parser gives it: None, bool, int, float, str, list or dict with text as keys."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class SchemaChecker:
     """One schema, ready to check values. Safe to use from several threads; checks with one checker take turns.
 
     Raises:
-        SchemaRefused: see there.
+        SchemaUnusable: see there.
     """
 
     def __init__(self, schema: Mapping[str, Any], *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -80,7 +77,10 @@ class SchemaChecker:
         self._deadline = 0.0
         self._lock = threading.Lock()
         self._patterns: dict[str, _Pattern] = {}
-        prepared = self._prepare(schema, depth=0)
+        try:
+            prepared = rewrite(schema, self._prepare, max_depth=_MAX_DEPTH)
+        except SchemaTooDeep as error:
+            raise SchemaUnusable(f"it nests deeper than {_MAX_DEPTH}") from error
         self._validator = self._validator_for(prepared)
 
     def flaw(self, value: Json) -> Flaw | None:
@@ -88,7 +88,7 @@ class SchemaChecker:
 
         Raises:
             CheckTooLong: no answer in time.
-            SchemaRefused: the schema refers to what it does not have, or only to itself.
+            SchemaUnusable: the schema refers to what it does not have, or only to itself.
         """
         from jsonschema.exceptions import best_match
         from referencing.exceptions import Unresolvable
@@ -98,42 +98,28 @@ class SchemaChecker:
             try:
                 error = best_match(_first(self._validator.iter_errors(value), 20))
             except Unresolvable as unresolvable:
-                raise SchemaRefused(f"a reference leads nowhere: {str(unresolvable)[:200]}") from unresolvable
+                raise SchemaUnusable(f"a reference leads nowhere: {str(unresolvable)[:200]}") from unresolvable
             except RecursionError as recursion:
-                raise SchemaRefused("the schema refers to itself without end") from recursion
+                raise SchemaUnusable("the schema refers to itself without end") from recursion
             except ArithmeticError:
                 return Flaw((), "a number is too large to be checked")
         return None if error is None else _flaw(error)
 
-    def _prepare(self, schema: Json, *, depth: int) -> Json:
-        """Return a copy of a schema with each file's part replaced, having refused what can't be checked."""
-        if depth > _MAX_DEPTH:
-            raise SchemaRefused(f"it nests deeper than {_MAX_DEPTH}")
-        if isinstance(schema, list):
-            return [self._prepare(item, depth=depth + 1) for item in schema]
-        if not isinstance(schema, Mapping):
-            return schema
-        if schema.get(FILE_MARK) is True:
-            return dict(FILE_SCHEMA)
+    def _prepare(self, schema: Schema) -> Schema:
+        """Return a schema once its patterns are compiled, `FILE_SCHEMA` for a file's; refuse what can't be checked."""
+        if is_file(schema):
+            return FILE_SCHEMA
         if refused := sorted(_REFUSED_KEYWORDS & schema.keys()):
-            raise SchemaRefused(f"silo does not check the keyword {refused[0]!r}")
+            raise SchemaUnusable(f"silo does not check the keyword {refused[0]!r}")
         reference = schema.get("$ref")
         if isinstance(reference, str) and not reference.startswith("#"):
-            raise SchemaRefused(f"$ref may only refer to the schema itself (`#/...`), not to {reference[:80]!r}")
+            raise SchemaUnusable(f"$ref may only refer to the schema itself (`#/...`), not to {reference[:80]!r}")
         if isinstance(pattern := schema.get("pattern"), str):
             self._compile(pattern)
         if isinstance(patterns := schema.get("patternProperties"), Mapping):
             for name in patterns:
                 self._compile(str(name))
-        prepared = {}
-        for key, value in schema.items():
-            if key in _CONSTANTS:
-                prepared[key] = value
-            elif key in _MAPS_OF_SCHEMAS and isinstance(value, Mapping):
-                prepared[key] = {str(name): self._prepare(part, depth=depth + 1) for name, part in value.items()}
-            else:
-                prepared[key] = self._prepare(value, depth=depth + 1)
-        return prepared
+        return schema
 
     def _compile(self, pattern: str) -> _Pattern:
         if pattern not in self._patterns:
@@ -149,7 +135,9 @@ class SchemaChecker:
         try:
             Draft202012Validator.check_schema(schema)
         except SchemaError as error:
-            raise SchemaRefused(f"not JSON Schema 2020-12: {_cut(error.message)}") from error
+            raise SchemaUnusable(f"not JSON Schema 2020-12: {_cut(error.message)}") from error
+        except RecursionError as error:  # while it words what is wrong with a value that nests deep
+            raise SchemaUnusable("not JSON Schema 2020-12, and it nests too deep to say where") from error
         keywords = {**Draft202012Validator.VALIDATORS}
         keywords["pattern"] = self._check_pattern
         keywords["patternProperties"] = self._check_pattern_properties
@@ -205,31 +193,30 @@ class SchemaChecker:
 
 
 _Keyword = Callable[["Validator", Json, Json, Json], "Iterator[ValidationError] | None"]
+_Descend = Callable[..., "Iterator[ValidationError]"]
 
 _UNKNOWN = "silo:unknown"
 _MAX_DEPTH = 64
-_CONSTANTS = frozenset({"const", "default", "enum", "examples"})
-_MAPS_OF_SCHEMAS = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"})
 _REFUSED_KEYWORDS = frozenset({"unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$dynamicAnchor", "$id"})
-# The first two evaluate their neighbours again for each item and match patterns on Python's engine; the others move the base that
-# references start from. Neither annotations nor pydantic produce any of them.
+# The first two evaluate their neighbours again for each item and match patterns on Python's engine; the others move the
+# base that references start from. Neither annotations nor pydantic produce any of them.
 
 
 class _Pattern:
-    """A regular expression (ECMA-262 in JSON Schema, the linear-time subset of it here), searched anywhere in a text."""
+    """A regular expression, searched anywhere in a text: ECMA-262 in JSON Schema, its linear-time subset here."""
 
     def __init__(self, pattern: str) -> None:
         from pydantic_core import SchemaError, SchemaValidator, core_schema
 
         if len(pattern) > MAX_PATTERN_CHARS:
-            raise SchemaRefused(f"a pattern has {len(pattern)} characters; {MAX_PATTERN_CHARS} are allowed")
+            raise SchemaUnusable(f"a pattern has {len(pattern)} characters; {MAX_PATTERN_CHARS} are allowed")
         try:
             self._validator = SchemaValidator(
                 core_schema.str_schema(pattern=pattern, regex_engine="rust-regex", strict=True)
             )
         except SchemaError as error:
             reason = str(error).strip().splitlines()[-1].strip().removeprefix("error: ")
-            raise SchemaRefused(
+            raise SchemaUnusable(
                 f"the pattern {_cut(repr(pattern))} can't be checked in bounded time: {reason}"
             ) from error
         states = max(1, len(pattern))
@@ -250,12 +237,12 @@ def _descend(
     validator: Validator, value: Json, schema: Json, *, path: str, schema_path: str | None = None
 ) -> Iterator[ValidationError]:
     """Check a part of the value; `jsonschema` offers this to keywords on the class, not in its protocol."""
-    errors: Iterator[ValidationError] = validator.descend(value, schema, path=path, schema_path=schema_path)  # type: ignore[attr-defined]
-    return errors
+    descend: _Descend = validator.descend  # type: ignore[attr-defined]
+    return descend(value, schema, path=path, schema_path=schema_path)
 
 
 def _check_unique(validator: Validator, wanted: Json, instance: Json, schema: Json) -> Iterator[ValidationError]:
-    """Compare canonical texts in a set: `jsonschema` compares each item with each other one when they can't be sorted."""
+    """Compare canonical texts in a set; `jsonschema` compares every two items when they can't be sorted."""
     from jsonschema.exceptions import ValidationError
 
     if wanted and isinstance(instance, list):

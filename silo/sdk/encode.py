@@ -24,9 +24,7 @@ from silo.sdk.errors import InvokeFailed
 from silo.sdk.files import File, guess_extension
 from silo.sdk.results import AgentResponse
 from silo.wire.frames import MAX_JSON_BYTES
-from silo.wire.messages import MAX_FILES, MAX_TEXT_CHARS, is_media_type, is_safe_name
-
-Json = None | bool | int | float | str | list[Any] | dict[str, Any]
+from silo.wire.messages import MAX_FILES, MAX_TEXT_CHARS, Json, is_media_type, is_safe_name
 
 MAX_DEPTH: Final = 32
 """How deep a result may nest. The wire takes 64; no model reads half of that."""

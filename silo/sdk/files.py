@@ -1,7 +1,7 @@
 """Files that a tool takes or returns: bytes with a media type and a name. Nothing here knows of calls, schemas or the wire.
 
-`silo.model` re-exports `File`, so that host and skill speak of the same thing. Which paths of the host may become one is
-`silo.schema.files`'s to decide; how one travels is `silo.wire`'s.
+`silo.model` re-exports `File`, so that host and skill speak of the same thing. `silo.calls.files` decides
+which paths of the host may become one; `silo.wire` says how one travels.
 """
 
 from __future__ import annotations

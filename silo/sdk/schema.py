@@ -33,11 +33,9 @@ from silo.sdk.shapes import (
     kinds_of,
 )
 from silo.sdk.signature import Signature
+from silo.wire.messages import FILE_MARK
 
 Schema = dict[str, Any]
-
-FILE_MARK: Final = "x-silo-file"
-"""Marks the schema of a file, so that the host can replace what the agent gave by `{"$file": index}`."""
 
 _FILE_TEXT: Final = 'A file: its bytes as base64, or a link such as {"uri": "file:///folder/name"}.'
 _DEFS: Final = "#/$defs/"

@@ -18,7 +18,7 @@ from urllib.parse import quote, quote_plus
 
 from silo.errors import CanaryTripped, SiloError, SkillFailed
 from silo.model import File
-from silo.schema.checker import Json
+from silo.wire.messages import Json
 
 MIN_CHARS = 4
 """Shorter values are not redacted: three characters occur everywhere, and a result full of holes helps nobody."""

@@ -4,3 +4,8 @@
 `traces` finds what a guest left behind.
 Nothing here is imported by silo itself.
 """
+
+from typing import Final
+
+PATIENCE_S: Final = 300.0
+"""How long a test waits for what must come. Minutes: on any machine, however busy, only what hangs takes longer."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from silo.wire.frames import JSON, WireError, encode
 
@@ -180,7 +180,13 @@ FAILURE_CODES = frozenset(
 """The codes that a guest may report; each is also a code of `silo.errors`."""
 
 Json = Any
-"""A JSON value as Python has it; what it is, whoever parses it has to find out."""
+"""A JSON value as Python's parser gives it: None, bool, int, float, str, list, or dict with text as keys.
+
+The type checker can't help with it: whoever reads a value that a stranger sent has to check its type.
+"""
+
+FILE_MARK: Final = "x-silo-file"
+"""Marks the schema of a file, so that the host can replace what the agent gave by `{"$file": index}`."""
 
 Message = Resume | Booted | Exited | Described | Rehearse | Rehearsed | Run | Progress | Finished | Failed
 

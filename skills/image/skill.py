@@ -10,7 +10,8 @@
 # ///
 """Look at, resize and convert pictures (PNG, JPEG, WebP, GIF, TIFF, BMP; AVIF can be read).
 
-New pictures carry no camera data and no location unless somebody asks for it. Drawing, filters and recognition are not here.
+New pictures carry no camera data and no location unless somebody asks for it. Drawing, filters and recognition are not
+here.
 """
 
 import struct
@@ -33,13 +34,13 @@ MAX_PIXELS = 32_000_000
 """8,000 x 4,000. The WebP encoder, the hungriest, takes about 19 bytes for each pixel: 600 MB of a guest of 1 GiB."""
 
 MAX_FILE_BYTES = 32 * 1024 * 1024
-"""What silo takes as the files of one result."""
+"""The most that silo accepts as the files of one result."""
 
 MAX_SIDE = 16_383
-"""The most that WebP can hold; the other formats take more, but no picture to look at needs it."""
+"""The limit of WebP. The other formats allow more, but no picture to look at needs it."""
 
 READABLE = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
-"""Pillow knows about forty formats; the rare ones are where parsers break, and EPS would start another program."""
+"""Pillow reads about forty formats. The parsers of rare ones are more fragile, and EPS would start another program."""
 
 MEDIA_TYPES: dict[str, str] = {
     "png": "image/png",
@@ -70,14 +71,14 @@ CAMERA_TAGS = frozenset(
         ExifTags.Base.GPSInfo,
     }
 )
-"""Tags that tell of the camera, the time, the place or the person; a TIFF has others in any case (TIFF 6.0, section 8)."""
+"""Tags about the camera, the time, the place or the person; every TIFF has other tags, too (TIFF 6.0, section 8)."""
 
 DAMAGE = (OSError, SyntaxError, ValueError, KeyError, TypeError, IndexError, EOFError, OverflowError, struct.error)
-"""What Pillow raises at files that break the rules of their format."""
+"""What Pillow raises for files that break the rules of their format."""
 
 
 class Info(TypedDict):
-    """What a picture is. Width and height are as it is shown, after the turn that its camera noted."""
+    """Properties of a picture. Width and height are as shown, after the rotation that the camera recorded."""
 
     format: str
     media_type: str
@@ -93,7 +94,7 @@ class Info(TypedDict):
 
 @dataclass(frozen=True)
 class _Picture:
-    """The first frame of a picture, upright, and what else its file holds that may be kept."""
+    """The first frame of a picture, upright, and the metadata of its file that may be kept."""
 
     pixels: Image.Image
     kind: str
@@ -117,7 +118,7 @@ def info(image: File) -> Info | AgentResponse:
     try:
         picture = _open(image)
         exif = picture.getexif()
-        # Orientations 5 to 8 lie on their side (Exif 2.32, tag 0x0112).
+        # In orientations 5 to 8 the stored picture lies on its side (Exif 2.32, tag 0x0112).
         is_turned = exif.get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
         width, height = picture.size[::-1] if is_turned else picture.size
         kind = _kind(picture)
@@ -156,8 +157,8 @@ def resize(
         image: a PNG, JPEG, WebP, GIF, TIFF, BMP or AVIF file.
         width: in pixels.
         height: in pixels.
-        fit: what to do if width and height have other proportions than the picture. contain: as large as fits within them;
-            cover: fill them and cut off what is over, evenly; fill: stretch.
+        fit: what to do if width and height have other proportions than the picture. contain: as large as fits within
+            them; cover: fill them and cut off what is over, evenly; fill: stretch.
         quality: of a JPEG or WebP.
         keep_metadata: keep camera data and location (Exif). They are removed unless this is true.
     """
@@ -202,7 +203,8 @@ def manual() -> str:
     """Tell a model how to use the skill."""
     return (
         "Pictures go in and come out as files. Camera data and location are removed from every new picture; set "
-        "`keep_metadata` only if a person asks for it. Photos: jpeg or webp; drawings, screenshots and transparency: png or webp."
+        "`keep_metadata` only if a person asks for it. Photos: jpeg or webp; drawings, screenshots and transparency: "
+        "png or webp."
     )
 
 
@@ -223,7 +225,7 @@ def warm() -> None:
 
 
 def _open(image: File) -> Image.Image:
-    """Open a picture and check its size, which the first bytes tell; the pixels are not unpacked yet."""
+    """Open a picture and check its size, which its first bytes give; the pixels are not unpacked yet."""
     if not image.data:
         raise _RefusedError("The file is empty.")
     try:
@@ -241,21 +243,22 @@ def _open(image: File) -> Image.Image:
         raise _RefusedError(f"The picture is damaged: {error}. Ask for another copy.") from error
     if picture.width * picture.height > MAX_PIXELS:
         raise _RefusedError(
-            f"The picture has {picture.width:,} x {picture.height:,} pixels; at most {MAX_PIXELS:,} can be handled here."
+            f"The picture has {picture.width:,} x {picture.height:,} pixels; "
+            f"at most {MAX_PIXELS:,} can be handled here."
         )
     return picture
 
 
 def _kind(picture: Image.Image) -> str:
-    """Return the format in lower case. Some cameras write MPO, a JPEG with further pictures behind it; it opens as one."""
+    """Return the format in lower case. MPO, which some cameras write, is a JPEG followed by further pictures."""
     kind = (picture.format or "").lower()
     return "jpeg" if kind == "mpo" else kind
 
 
 def _upright(picture: Image.Image) -> _Picture:
-    """Unpack the first frame and turn it as its camera noted; return it with what else the file holds.
+    """Unpack the first frame and rotate it as the camera recorded; return it with the file's metadata.
 
-    The turn must happen before the data is dropped: a phone's pictures would lie on their side otherwise.
+    The rotation must happen before the metadata is dropped: otherwise a phone's pictures would lie on their side.
     """
     try:
         exif = picture.getexif()
@@ -273,13 +276,13 @@ def _upright(picture: Image.Image) -> _Picture:
         )
     except DAMAGE as error:
         raise _RefusedError(f"The picture is damaged: {error}. Ask for another copy.") from error
-    # The turned copy is all that is needed, and two of them would not fit into the guest.
+    # Only the rotated copy is needed, and two copies would not fit into the guest.
     picture.close()
     return original
 
 
 def _scalable(picture: Image.Image) -> Image.Image:
-    """Return the picture in a mode that can be scaled smoothly: palettes and bits have no colours in between."""
+    """Return the picture in a mode that can be scaled smoothly: palettes and bitmaps have no colours in between."""
     if picture.mode in ("P", "PA", "1"):
         return picture.convert("RGBA" if picture.has_transparency_data else "L" if picture.mode == "1" else "RGB")
     return picture
@@ -338,7 +341,8 @@ def _answer(source_name: str, picture: _Picture, kind: str, quality: int, keep_m
 def _encode(picture: _Picture, kind: str, quality: int, exif: bytes) -> bytes:
     """Write the picture with nothing but its pixels, its colour profile and, if given, its Exif data."""
     pixels = picture.pixels
-    # Pillow copies comments, XMP and text chunks out of `info` into some formats, and all of them may tell who and where.
+    # Pillow copies comments, XMP and text chunks from `info` into some formats, and these may reveal a person or a
+    # place.
     pixels.info = {key: value for key, value in pixels.info.items() if key == "transparency"}
     if kind in ("jpeg", "bmp"):
         pixels = _flatten(pixels)
@@ -355,7 +359,7 @@ def _encode(picture: _Picture, kind: str, quality: int, exif: bytes) -> bytes:
         options["optimize"] = True
     if kind == "tiff":
         options["compression"] = "tiff_lzw"
-    # A profile made for CMYK means nothing once the picture is RGB.
+    # A profile for CMYK is meaningless once the picture is RGB.
     if kind in KEEPS_PROFILE and picture.profile[16:20] == _colour_space(pixels):
         options["icc_profile"] = picture.profile
     if exif:
@@ -379,7 +383,7 @@ def _flatten(picture: Image.Image) -> Image.Image:
 
 
 def _colour_space(picture: Image.Image) -> bytes:
-    """Return the signature that an ICC profile for this mode has in its header (ICC.1:2022 §7.2.6)."""
+    """Return the colour space signature in the header of an ICC profile for this mode (ICC.1:2022 §7.2.6)."""
     return b"GRAY" if picture.mode in ("1", "L", "LA", "I", "I;16") else b"CMYK" if picture.mode == "CMYK" else b"RGB "
 
 

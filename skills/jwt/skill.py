@@ -14,8 +14,8 @@
 # ///
 """Sign and verify JSON Web Tokens (JWT, RFC 7519) with a secret key that stays in the vault.
 
-Only the HMAC algorithms: one key signs and verifies. Tokens that others sign with RSA or elliptic curves, and keys that are
-fetched from an address, are not handled here.
+Only the HMAC algorithms: one key signs and verifies. Tokens that others sign with RSA or elliptic curves, and keys that
+are fetched from an address, are not handled here.
 """
 
 import time
@@ -33,10 +33,10 @@ MIN_KEY_BYTES: dict[str, int] = {"HS256": 32, "HS384": 48, "HS512": 64}
 """A key must not be shorter than the hash it feeds (RFC 7518 §3.2); PyJWT only warns."""
 
 MAX_TOKEN_CHARS = 64 * 1024
-"""Eight times what web servers accept in a header by default; a longer token is a mistake."""
+"""Eight times what web servers accept in a header by default; a longer token is probably a mistake."""
 
 MAX_LEEWAY_S = 300
-"""Clocks that differ by more than five minutes are a fault to repair, not to allow for."""
+"""Clocks that differ by more than five minutes should be fixed, not tolerated."""
 
 
 class Signed(TypedDict):
@@ -48,7 +48,7 @@ class Signed(TypedDict):
 
 
 class Verified(TypedDict):
-    """What a token says, after its signature and its claims were checked."""
+    """A token's header and claims, after its signature and claims were checked."""
 
     verified: Literal[True]
     header: dict[str, Any]
@@ -56,7 +56,7 @@ class Verified(TypedDict):
 
 
 class Unverified(TypedDict):
-    """What a token says, and nobody checked."""
+    """A token's header and claims, which nobody checked."""
 
     verified: Literal[False]
     warning: str
@@ -84,9 +84,11 @@ def sign(
     Adds `iat` (issued at) and `exp` (expires), unless the claims bring their own.
 
     Args:
-        claims: the payload, e.g. {"sub": "42", "aud": "https://api.example.com"}. `sub`, `iss` and `jti` must be strings.
+        claims: the payload, e.g. {"sub": "42", "aud": "https://api.example.com"}. `sub`, `iss` and `jti` must be
+            strings.
         algorithm: the HMAC algorithm.
-        expires_in_s: seconds until the token expires; null for a token that never does. Not used if the claims hold `exp`.
+        expires_in_s: seconds until the token expires; null for a token that never does. Not used if the claims hold
+            `exp`.
         headers: further fields of the token's header, e.g. {"kid": "2024-01"}. `alg` and `typ` are set by the tool.
     """
     try:
@@ -172,16 +174,16 @@ def decode_unverified(token: str) -> Unverified | AgentResponse:
 def manual() -> str:
     """Tell a model how to use the skill."""
     return (
-        "`sign` makes a token, `verify` checks one; both use the key JWT_KEY, which you never see and need not ask for. "
-        "Decide nothing on what `decode_unverified` returns: it checks nothing. "
-        "If a token has an `aud`, `verify` needs `audience`. If a tool says that the key is too short, "
-        "a person must add a longer one to the vault; you can't."
+        "`sign` makes a token, `verify` checks one; both use the key JWT_KEY, which you never see and need not ask "
+        "for. Decide nothing on what `decode_unverified` returns: it checks nothing. If a token has an `aud`, "
+        "`verify` needs `audience`. If a tool says that the key is too short, a person must add a longer one to "
+        "the vault; you can't."
     )
 
 
 @skill.warmup()
 def warm() -> None:
-    """Sign and verify once with a key that is used for nothing else, so that a call finds all code in memory."""
+    """Sign and verify once with a key that is used for nothing else, so that all code is in memory before a call."""
     key = "warm-up only, never a secret ".ljust(64, ".")
     for algorithm in MIN_KEY_BYTES:
         claims = _payload({"sub": "warm", "aud": "warm"}, 60, now=int(time.time()))
@@ -198,15 +200,16 @@ def _key(algorithm: str) -> str:
     if size < MIN_KEY_BYTES[algorithm]:
         raise _RefusedError(
             "weak-key",
-            f"JWT_KEY is too short for {algorithm}: {size} bytes, and RFC 7518 §3.2 wants at least {MIN_KEY_BYTES[algorithm]}. "
-            "A person must make a new one, `openssl rand -base64 64 | tr -d '\\n' | silo vault add JWT_KEY`, "
+            f"JWT_KEY is too short for {algorithm}: {size} bytes, and RFC 7518 §3.2 wants at least "
+            f"{MIN_KEY_BYTES[algorithm]}. A person must make a new one, "
+            "`openssl rand -base64 64 | tr -d '\\n' | silo vault add JWT_KEY`, "
             "and give it to all who verify these tokens.",
         )
     return key
 
 
 def _payload(claims: dict[str, Any], expires_in_s: int | None, *, now: int) -> dict[str, Any]:
-    """Return the claims with `iat` and `exp`, after checking the types that RFC 7519 §4.1 gives to registered claims."""
+    """Return the claims with `iat` and `exp`; check the types that RFC 7519 §4.1 demands for registered claims."""
     for name in ("iss", "sub", "jti"):
         if name in claims and not isinstance(claims[name], str):
             raise _RefusedError(
@@ -226,7 +229,8 @@ def _payload(claims: dict[str, Any], expires_in_s: int | None, *, now: int) -> d
 
 def _headers(headers: dict[str, Any]) -> dict[str, Any]:
     """Return the additional header fields, without those that decide how a token is checked."""
-    # `b64` and `crit` change what is signed (RFC 7797); `jku` and `x5u` make careless verifiers fetch a key from an address.
+    # `b64` and `crit` change what is signed (RFC 7797). `jku` and `x5u` make careless verifiers fetch a key from an
+    # address.
     for name in ("alg", "typ", "b64", "crit", "jku", "jwk", "x5u", "x5c"):
         if name in headers:
             raise _RefusedError("headers", f"The header field {name!r} can't be set; leave it out.")
@@ -246,7 +250,7 @@ def _read(token: str) -> dict[str, Any]:
 
 
 def _explain(error: jwt.PyJWTError) -> _RefusedError:
-    """Turn PyJWT's error into a reason and a text; the order matters, the classes derive from each other."""
+    """Turn PyJWT's error into a reason and a text. The order matters, because some classes derive from others."""
     if isinstance(error, jwt.ExpiredSignatureError):
         return _RefusedError("expired", "The token has expired. Its issuer must make a new one.")
     if isinstance(error, jwt.ImmatureSignatureError):

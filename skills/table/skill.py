@@ -37,22 +37,23 @@ skill = Skill("table")
 Format = Literal["csv", "tsv", "json", "jsonl", "parquet"]
 
 MAX_ROWS = 5_000
-"""More rows than a model can read; `convert` is the way to get them all."""
+"""More rows than a model can read; `convert` returns all of them."""
 
 MAX_RESULT_CHARS = 1_000_000
-"""Of the rows of one answer as JSON; a result of silo may be four times that."""
+"""For the rows of one answer, as JSON; a result of silo may have four times that."""
 
 MAX_CELL_CHARS = 10_000
 SAMPLE_ROWS = 5
 
 MAX_FILE_BYTES = 32 * 1024 * 1024
-"""What silo takes as the files of one result."""
+"""The most that silo accepts as the files of one result."""
 
 ENGINE_MEMORY = "256MB"
-"""Half of the guest; the file, Python and the kernel need the rest. DuckDB fails with a message where the kernel would kill."""
+"""Half of the guest's memory; the file, Python and the kernel need the rest. Beyond this limit DuckDB fails with a
+message; without it, the kernel would kill the process."""
 
 SAFE_INTEGER = 2**53 - 1
-"""Beyond it, readers that hold numbers as doubles would round (RFC 8259 §6), so those numbers go out as text."""
+"""Readers that hold numbers as doubles would round larger ones (RFC 8259 §6), so these are returned as text."""
 
 MEDIA_TYPES: dict[Format, str] = {
     "csv": "text/csv",
@@ -81,13 +82,16 @@ COPY_OPTIONS: dict[Format, str] = {
     "parquet": "FORMAT parquet, COMPRESSION zstd",
 }
 
-UNDIVIDED = "Each line was taken for a single value: some rows have more fields than others, or something stands above the header."
+UNDIVIDED = (
+    "Each line was taken for a single value: some rows have more fields than others, "
+    "or something stands above the header."
+)
 
 PLAIN_TYPES = frozenset(
     {"boolean", "tinyint", "smallint", "integer", "bigint", "hugeint", "float", "double", "decimal", "varchar", "null"}
     | {"utinyint", "usmallint", "uinteger", "ubigint", "uhugeint"}
 )
-"""DuckDB types (their ids) that arrive as Python values which JSON has; all others are turned into text by DuckDB itself."""
+"""The ids of DuckDB types that arrive as Python values that JSON has, too. DuckDB turns all others into text."""
 
 NESTED_TYPES = frozenset({"struct", "list", "array", "map", "union"})
 
@@ -100,7 +104,7 @@ class Column(TypedDict):
 
 
 class QueryResult(TypedDict):
-    """The rows of an answer; `note` says what was left out or assumed, or is empty."""
+    """The rows of an answer; `note` says what was left out or guessed, or is empty."""
 
     columns: list[Column]
     rows: list[dict[str, Any]]
@@ -125,7 +129,7 @@ class _RefusedError(Exception):
 
 @dataclass(frozen=True)
 class _Source:
-    """A file as DuckDB shall read it."""
+    """How DuckDB reads a file."""
 
     format: Format
     reader: str
@@ -224,15 +228,16 @@ def convert(data: File, to: Format, sql: str = "FROM data") -> AgentResponse:
 def manual() -> str:
     """Tell a model how to use the skill."""
     return (
-        "Call `describe` first if you do not know the columns. In SQL the file is the table `data`; put names with spaces or "
-        'capitals into double quotes ("Order ID"). Let SQL do the work (GROUP BY, ORDER BY, LIMIT) instead of fetching rows to '
-        "count or add them yourself. `query` returns rows to read, `convert` a file with all of them."
+        "Call `describe` first if you do not know the columns. In SQL the file is the table `data`; put names with "
+        'spaces or capitals into double quotes ("Order ID"). Let SQL do the work (GROUP BY, ORDER BY, LIMIT) '
+        "instead of fetching rows to count or add them yourself. `query` returns rows to read, `convert` a file "
+        "with all of them."
     )
 
 
 @skill.warmup()
 def warm() -> None:
-    """Start the engine, read each kind of file and write one: DuckDB sets up most of itself at first use, not at import."""
+    """Start the engine, read each kind of file and write one: DuckDB does most of its set-up at first use."""
     table = File(b"day,kind,n,x\n2024-01-01,a,1,0.5\n2024-01-02,b,2,1.5\n", name="warm.csv")
     query(table, "SELECT kind, sum(n) AS n, avg(x), max(day) FROM data WHERE n > 0 GROUP BY kind ORDER BY n DESC")
     query(table, "SELECT missing FROM data")
@@ -243,16 +248,17 @@ def warm() -> None:
 
 @cache
 def _engine() -> tuple[duckdb.DuckDBPyConnection, Path]:
-    """Return the engine, and the one folder in which it may open files; made once, and in the template of the guests.
+    """Return the engine, and the only folder in which it may open files.
 
-    To start an engine costs more than a small query. One for all is safe, because a process serves one call.
+    The engine is made once, in the template of the guests, because starting it costs more than a small query. Sharing
+    it is safe, because a process serves only one call.
     """
     folder = Path(tempfile.mkdtemp(prefix="table-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     engine = duckdb.connect(
         ":memory:",
         config={
-            # The guest has one processor, and its /tmp is memory: spilling there would only fail later.
+            # The guest has one processor, and its /tmp is in memory: writing data there would only delay the failure.
             "threads": 1,
             "memory_limit": ENGINE_MEMORY,
             "temp_directory": "",
@@ -272,9 +278,10 @@ def _engine() -> tuple[duckdb.DuckDBPyConnection, Path]:
 
 @contextmanager
 def _table(data: File) -> Iterator[tuple[duckdb.DuckDBPyConnection, _Source, Path]]:
-    """Make the file the table `data`; yield the engine, what the file is, and a folder for what the call writes.
+    """Load the file as the table `data`; yield the engine, the file's format, and a folder for what the call writes.
 
-    Text is parsed into memory once, since a view would parse it for each look at it. Parquet stays a view: it is read by column.
+    Text is parsed into memory once, because a view would parse it at each use. Parquet is a view, since it is read by
+    column.
     """
     engine, base = _engine()
     with tempfile.TemporaryDirectory(dir=base) as folder:
@@ -319,7 +326,8 @@ def _source(data: File, path: Path) -> _Source:
         form = "newline_delimited" if kind == "jsonl" else "auto"
         return _Source(kind, f"read_json({_quote(path)}, format='{form}')", note)
     delimiter = ", delim='\t'" if kind == "tsv" else ""
-    # DuckDB would skip leading lines, and lines that begin like a comment, to make the rest fit; rows must not get lost so.
+    # By default, DuckDB skips leading lines, and lines that look like comments, to make the rest fit. That would lose
+    # rows.
     options = f"encoding='{encoding}', sample_size=-1, skip=0, comment=''{delimiter}"
     return _Source(kind, f"read_csv({_quote(path)}, {options})", note)
 
@@ -331,19 +339,19 @@ def _encoding(content: bytes) -> tuple[str, str]:
     try:
         content.decode()
     except UnicodeDecodeError:
-        # Every byte is a character in Latin-1, so this can't fail; it may be wrong, so it is said.
+        # Every byte is a character in Latin-1, so this can't fail. It may be wrong, so a note says it.
         return "latin-1", "The file is not UTF-8 and was read as Latin-1; check letters with accents."
     return "utf-8", ""
 
 
 def _looks_undivided(engine: duckdb.DuckDBPyConnection, content: bytes) -> bool:
-    """Whether DuckDB took each line for one value although its first line looks as if it had several."""
+    """Tell whether DuckDB took each line for one value, although the first line looks as if it had several."""
     first = content.split(b"\n", 1)[0]
     return len(engine.table("data").columns) == 1 and any(mark in first for mark in (b",", b";", b"\t", b"|"))
 
 
 def _one_select(engine: duckdb.DuckDBPyConnection, sql: str) -> str:
-    """Return the statement if it is one that only reads."""
+    """Return the statement if it only reads; refuse it otherwise."""
     try:
         statements = engine.extract_statements(sql)
     except duckdb.Error as error:
@@ -358,8 +366,8 @@ def _one_select(engine: duckdb.DuckDBPyConnection, sql: str) -> str:
 def _select(engine: duckdb.DuckDBPyConnection, sql: str, limit: int) -> tuple[list[Column], list[dict[str, Any]]]:
     """Run a statement and return its columns and at most `limit` rows of JSON values.
 
-    DuckDB turns what JSON lacks (dates, intervals, UUIDs, lists, structs) into text or JSON itself: its Python values lose
-    nanoseconds, infinite dates and years before Christ, and need another package for time zones.
+    DuckDB itself turns types that JSON lacks (dates, intervals, UUIDs, lists, structs) into text or JSON, because its
+    Python values lose nanoseconds, infinite dates and years before Christ, and need another package for time zones.
     """
     statement = _one_select(engine, sql)
     try:
@@ -368,9 +376,9 @@ def _select(engine: duckdb.DuckDBPyConnection, sql: str, limit: int) -> tuple[li
         types = relation.types
         cells = [_expression(f"c{i}", kind) for i, kind in enumerate(types)]
         aliases = ", ".join(f"c{i}" for i in range(len(types)))
-        # The line break ends a comment that may close the statement.
+        # Running the caller's SQL is the purpose. The line break is there because the statement may end with a comment.
         cursor = engine.execute(
-            f"SELECT {', '.join(cells)} FROM ({statement}\n) AS q({aliases}) LIMIT {limit}"  # noqa: S608 - it is SQL by design
+            f"SELECT {', '.join(cells)} FROM ({statement}\n) AS q({aliases}) LIMIT {limit}"  # noqa: S608
         )
         nested = [kind.id in NESTED_TYPES or str(kind) == "JSON" for kind in types]
         rows = [
@@ -383,7 +391,7 @@ def _select(engine: duckdb.DuckDBPyConnection, sql: str, limit: int) -> tuple[li
 
 
 def _expression(column: str, kind: DuckDBPyType) -> str:
-    """Return the SQL that brings a column into a form that JSON has."""
+    """Return the SQL that turns a column into a type that JSON has."""
     if kind.id in NESTED_TYPES:
         return f"CAST(to_json({column}) AS VARCHAR)"
     if kind.id in ("blob", "geometry"):
@@ -417,7 +425,7 @@ def _plain(value: object) -> object:
 
 
 def _fit(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return as many of the first rows as an answer can hold."""
+    """Return as many rows, from the first on, as an answer can hold."""
     size = 0
     for index, row in enumerate(rows):
         size += len(json.dumps(row, ensure_ascii=False))
@@ -427,7 +435,7 @@ def _fit(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _unique(names: list[str]) -> list[str]:
-    """Return the names with a number after those that come again (`SELECT 1 AS a, 2 AS a`), because rows are objects."""
+    """Return the names, with a number after repeated ones (`SELECT 1 AS a, 2 AS a`), because rows are JSON objects."""
     seen: set[str] = set()
     result = []
     for name in names:
@@ -444,7 +452,7 @@ def _quote(text: str | Path) -> str:
 
 
 def _explain(error: duckdb.Error) -> str:
-    """Return what DuckDB says, without the paths and advice that mean nothing to who called."""
+    """Return DuckDB's message, without paths and advice that mean nothing to the caller."""
     if isinstance(error, duckdb.OutOfMemoryException):
         return (
             f"The query needs more than {ENGINE_MEMORY} of memory. Select fewer columns, filter earlier, or aggregate."
@@ -459,7 +467,7 @@ def _explain(error: duckdb.Error) -> str:
 def _explain_load(error: duckdb.Error, kind: Format, path: Path) -> str:
     if isinstance(error, duckdb.OutOfMemoryException):
         return f"The file needs more than {ENGINE_MEMORY} of memory as {kind}. Split it, or give it as Parquet or CSV."
-    # From the second line on it tells of the statement and of options that nobody here can set.
+    # The rest of the message is about the statement, and about options that the caller can't set.
     told = " ".join(str(error).split("LINE 1:")[0].splitlines()[:3]).replace(str(path), "the file")
     return f"The file can't be read as {kind}: {told[:1_000].strip()}"
 

@@ -19,7 +19,7 @@ from silo_interaction import Answer, Question, WantedSecret
 from silo.approvals.store import Decisions
 
 FAKE = [sys.executable, "-W", "error", str(Path(__file__).with_name("fake_silo.py"))]
-PATIENCE_S = 30.0
+PATIENCE_S = 300.0
 QUESTION = Question(
     "Run demo.guarded",
     "claude-code through MCP",

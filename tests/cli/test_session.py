@@ -10,7 +10,7 @@ from anyio.lowlevel import checkpoint
 from silo.cli.session import Ended, run_until_signal
 from silo.errors import Interrupted
 
-PATIENCE_S = 20.0
+PATIENCE_S = 300.0
 
 
 def send(number):

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from silo.runtime import Runtime
+from silo.testing import PATIENCE_S
 
 SECRET = "correct horse battery staple"
 
@@ -315,7 +316,7 @@ def test_an_export_can_go_down_a_pipe(bare_silo, tmp_path):
     bare_silo.environ["WORDS"] = "five random words in order"
     bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
     command = [sys.executable, "-m", "silo", "vault", "export", "-", "--passphrase-from-env", "WORDS"]
-    sealed = subprocess.run(command, env=bare_silo.environ, capture_output=True, timeout=60, check=True).stdout
+    sealed = subprocess.run(command, env=bare_silo.environ, capture_output=True, timeout=PATIENCE_S, check=True).stdout
     assert sealed.startswith(b"age-encryption.org/v1\n")
     full = subprocess.run(
         ["sh", "-c", 'exec "$@" >/dev/full', "sh", *command], env=bare_silo.environ, capture_output=True

@@ -166,7 +166,7 @@ def test_a_mapped_secret_is_looked_up_there_alone(silo, bao):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('[hashicorp]\nkey = "transit"\naddress = "http://vault.example:8200"\n', "in the clear"),
+        ('[hashicorp]\nkey = "transit"\naddress = "http://vault.example:8200"\n', "unencrypted"),
         ('[hashicorp]\nkey = "kv"\n', "kek_path"),
         ('[hashicorp]\nkey = "transit"\nauth = "approle"\n', "approle"),
         ('[secrets.sources]\nKEY = "vault://x"\n', "must be vault://"),

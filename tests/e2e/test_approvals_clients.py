@@ -18,19 +18,13 @@ import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 from mcp.types import ElicitResult
 
+from silo.testing import PATIENCE_S
+
 HERE = Path(__file__).parent
 SERVER = HERE.parent / "silo" / "server" / "asking_server.py"
-INSTALL = HERE / "ts-client" / "install.py"
 
 MODERN, HANDSHAKE = "2026-07-28", "2025-11-25"
 LINK = re.compile(r"http://127\.0\.0\.1:9/ask/(\w+)")
-
-
-@pytest.fixture(scope="session")
-def ts_client() -> Path:
-    """The folder of the installed clients; the first run downloads them."""
-    done = subprocess.run([sys.executable, str(INSTALL)], stdout=subprocess.PIPE, text=True, timeout=300, check=True)
-    return Path(done.stdout.strip())
 
 
 class Driven:
@@ -62,7 +56,7 @@ class Driven:
             input=json.dumps(plan),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -111,7 +105,7 @@ async def carry_out(plan: dict) -> dict:
 
     server = StdioServerParameters(command=plan["command"], args=plan["args"], env=dict(os.environ))
     callbacks = {"elicitation_callback": on_prompt} if plan["elicitation"] else {}
-    with open(os.devnull, "w") as errors, anyio.fail_after(60):
+    with open(os.devnull, "w") as errors, anyio.fail_after(PATIENCE_S):
         async with Client(
             stdio_client(server, errors), mode=plan["mode"], message_handler=on_message, **callbacks
         ) as client:

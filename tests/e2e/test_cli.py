@@ -9,10 +9,11 @@ import secrets
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
+
+from silo.testing import PATIENCE_S
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 QEMU = f"qemu-system-{platform.machine()}"
@@ -126,7 +127,7 @@ STATUSES = [
     (["tricky.add", "a=1", "--no-such-flag"], 2, "usage"),
     (["tricky.dangerous"], 3, "approval-required"),
     (["tricky.wants_more"], 4, "secret-missing"),
-    (["tricky.hang"], 124, "timeout"),
+    (["hasty.hang"], 124, "timeout"),
 ]
 
 
@@ -168,25 +169,24 @@ def test_doctor_says_what_works_in_one_document(silo):
 # --- Ctrl-C ------------------------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_in_the_middle_of_a_call_ends_all_of_it_within_a_second(silo, processes):
+def test_ctrl_c_in_the_middle_of_a_call_ends_all_of_it_before_its_time(silo, processes):
     with silo.start("run", "tricky.hang") as process:
-        assert b"hanging" in process.stderr.readline()  # said once the tool has run for a second
+        while b"hanging" not in (line := process.stderr.readline()):  # said once the tool has run for a second
+            assert line, "it ended before it could be interrupted"
         guests = processes.guests(process.pid)
-        begun = time.monotonic()
         os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(timeout=10) == 130
-        processes.wait_gone(guests, 1.0)
-        assert time.monotonic() - begun < 1.0
+        assert process.wait(timeout=PATIENCE_S) == 130
+        processes.wait_gone(guests)
         told = process.stderr.read().decode()
-    assert "[interrupted]" in told
+    assert "[interrupted]" in told  # and not `timeout`, as at the end of its time
     assert "Traceback" not in told
 
 
 def test_call_that_was_interrupted_is_on_record(silo, processes, eventually):
     with silo.start("run", "tricky.hang") as process:
-        eventually(lambda: processes.guests(process.pid), 20, "no guest was started")
+        eventually(lambda: processes.guests(process.pid), PATIENCE_S, "no guest was started")
         os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(timeout=10) == 130
+        assert process.wait(timeout=PATIENCE_S) == 130
     last = silo.run("audit", "show", "--json").json["records"][-1]
     assert (last["event"], last["outcome"]) in {("end", "interrupted"), ("refused", "interrupted")}
     silo.run("audit", "verify")
@@ -197,7 +197,7 @@ def test_call_that_was_interrupted_is_on_record(silo, processes, eventually):
 
 def test_two_installs_at_once_both_succeed_and_the_skill_works(without_tiny, tiny):
     started = [without_tiny.start("install", str(tiny), "--yes", stdin=subprocess.DEVNULL) for _ in range(2)]
-    ends = [(process.communicate(timeout=100)[1].decode(), process.returncode) for process in started]
+    ends = [(process.communicate(timeout=PATIENCE_S)[1].decode(), process.returncode) for process in started]
     assert [status for _, status in ends] == [0, 0], ends
     assert without_tiny.run("run", "tiny.answer").out == "42\n"
 
@@ -208,10 +208,10 @@ def test_install_that_is_cut_off_installs_nothing_and_the_next_one_works(
 ):
     silo = without_tiny
     with silo.start("install", str(tiny), "--yes", stdin=subprocess.DEVNULL) as process:
-        guests = eventually(lambda: processes.guests(process.pid), 60, "no guest was started")
+        guests = eventually(lambda: processes.guests(process.pid), PATIENCE_S, "no guest was started")
         process.send_signal(number)
-        assert process.wait(timeout=10) == status
-        processes.wait_gone(guests, 2.0)
+        assert process.wait(timeout=PATIENCE_S) == status
+        processes.wait_gone(guests)
     assert "tiny" not in silo.installed()
     assert code(silo.run("run", "tiny.answer", status=2)) == "skill-unknown"
     if number != signal.SIGKILL:

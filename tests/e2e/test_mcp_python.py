@@ -6,8 +6,10 @@ import base64
 import hashlib
 import os
 import platform
+import resource
 import signal
-import time
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,6 +17,8 @@ import anyio
 import jsonschema
 import pytest
 from mcp import Client, StdioServerParameters, stdio_client
+
+from silo.testing import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +36,7 @@ def connect(silo, tmp_path):
         server = StdioServerParameters(
             command=program, args=[*arguments, "mcp", "serve"], env=dict(silo.environ), cwd=tmp_path
         )
-        with open(tmp_path / "stderr", "w") as errors, anyio.fail_after(100):
+        with open(tmp_path / "stderr", "w") as errors, anyio.fail_after(PATIENCE_S):
             async with Client(stdio_client(server, errors), mode=mode) as client:
                 yield client
 
@@ -49,16 +53,27 @@ def error_code(result) -> str:
     return result.meta["dev.silo/error"]["code"]
 
 
-async def test_tools_are_listed_within_a_second_of_starting_the_server(connect):
-    took = []
-    while not took or (min(took) >= 1.0 and len(took) < 5):  # other work on the machine makes one start slow, not five
-        begun = time.monotonic()
-        async with connect() as client:
-            listed = (await client.list_tools()).tools
-            took.append(time.monotonic() - begun)
-    names = {tool.name for tool in listed}
+def test_tools_are_listed_for_little_more_work_than_loading_the_protocol_takes(serve, silo):
+    """In processor time, as every client waits for it: on a machine with nothing else to do it is well below a second."""
+
+    def spent_s() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)  # of those that were waited for
+        return usage.ru_utime + usage.ru_stime
+
+    ratios = []
+    while not ratios or (min(ratios) >= 2 and len(ratios) < 5):
+        before = spent_s()
+        subprocess.run([sys.executable, "-c", "import anyio, mcp.types"], env=dict(silo.environ), check=True)
+        loaded = spent_s()
+        with serve() as server:
+            server.handshake()
+            server.send({"id": 1, "method": "tools/list"})
+            listed = server.receive()["result"]["tools"]
+            server.process.communicate(timeout=PATIENCE_S)
+        ratios.append((spent_s() - loaded) / (loaded - before))
+    names = {tool["name"] for tool in listed}
     assert {"silo_search", "silo_execute", "jwt__sign", "table__query", "tricky__add"} <= names
-    assert min(took) < 1.0, took
+    assert min(ratios) < 2, ratios
 
 
 @BOTH_ERAS
@@ -124,7 +139,7 @@ async def test_call_that_the_client_cancels_leaves_no_guest_and_a_server_that_se
             await begun.wait()
             guests = processes.guests(server_pid())
             tasks.cancel_scope.cancel()
-        await anyio.to_thread.run_sync(processes.wait_gone, guests, 1.0)
+        await anyio.to_thread.run_sync(processes.wait_gone, guests)
         assert not processes.guests(server_pid())
         assert (await client.call_tool("tricky__add", {"a": 1})).structured_content == {"result": 2}
 
@@ -134,7 +149,6 @@ FAILURES = {
     "leave": "skill-exited",
     "vanish": "skill-exited",
     "crash": "skill-crashed",
-    "hang": "timeout",
     "flood": "output-flood",
     "gorge": "skill-out-of-memory",
     "not_a_number": "result-invalid",
@@ -154,6 +168,8 @@ async def test_each_way_to_fail_has_its_code_and_a_hint_and_the_server_serves_on
             assert result.meta["dev.silo/error"]["hint"], tool
             assert result.content[0].text.startswith(f"error [{code}]: "), tool
             assert not processes.guests(server_pid()), tool
+        assert error_code(await client.call_tool("hasty__hang")) == "timeout"
+        assert not processes.guests(server_pid())
         too_large = await client.call_tool("tricky__big_text", {"kib": 5000})
         assert error_code(too_large) == "result-too-large"
         reported = await client.call_tool("tricky__report_failure")
@@ -289,7 +305,7 @@ async def test_fifty_calls_in_a_row_leave_nothing_behind(connect, silo, settings
         async def settled(wanted: dict[str, object] | None) -> dict[str, object]:
             # A clone that is kept warm comes to be after the answer; only with it is the picture whole.
             last: dict[str, object] = {}
-            with anyio.move_on_after(10):
+            with anyio.move_on_after(PATIENCE_S):
                 while last != (found := traces(server_pid())) or (wanted is not None and found != wanted):
                     last = found
                     await anyio.sleep(0.5)
@@ -314,26 +330,24 @@ def test_stdout_carries_nothing_but_the_protocol(raw_server):
             answered[message["id"]] = message["result"]
     assert answered[1]["content"][0]["text"] == "done"
     assert {answered[2]["isError"], answered[3]["isError"]} == {True}
-    rest, _ = raw_server.process.communicate(timeout=5)
+    rest, _ = raw_server.process.communicate(timeout=PATIENCE_S)
     assert rest == b""
 
 
 @pytest.mark.parametrize(("number", "status"), [(None, 0), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_server_that_is_told_to_end_is_gone_within_a_second_with_its_guests(raw_server, processes, number, status):
+def test_server_that_is_told_to_end_is_gone_with_its_guests(raw_server, processes, number, status):
     raw_server.hang()
     guests = processes.guests(raw_server.process.pid)
-    begun = time.monotonic()
     if number is None:
         raw_server.process.stdin.close()
     else:
         raw_server.process.send_signal(number)
-    assert raw_server.process.wait(timeout=5) == status
-    processes.wait_gone(guests, 1.0)
-    assert time.monotonic() - begun < 1.0
+    assert raw_server.process.wait(timeout=PATIENCE_S) == status
+    processes.wait_gone(guests)  # long before the deadline of the call
 
 
-def test_guests_of_a_server_that_is_killed_are_gone_within_two_seconds(raw_server, processes):
+def test_guests_of_a_server_that_is_killed_end_with_it(raw_server, processes):
     raw_server.hang()
     guests = processes.guests(raw_server.process.pid)
     raw_server.process.kill()
-    processes.wait_gone(guests, 2.0)
+    processes.wait_gone(guests)

@@ -7,19 +7,10 @@ import json
 import os
 import platform
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-INSTALL = Path(__file__).parent / "ts-client" / "install.py"
-
-
-@pytest.fixture(scope="session")
-def ts_client() -> Path:
-    """The folder of the installed client; the first run downloads it."""
-    done = subprocess.run([sys.executable, str(INSTALL)], stdout=subprocess.PIPE, text=True, timeout=300, check=True)
-    return Path(done.stdout.strip())
+from silo.testing import PATIENCE_S
 
 
 @pytest.fixture
@@ -36,7 +27,7 @@ def drive(ts_client, silo):
             env={"PATH": os.environ["PATH"]},
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -91,5 +82,4 @@ def test_typescript_client_gets_progress_and_an_abort_ends_the_guest(drive, silo
     assert after["structuredContent"] == {"result": 2}
     ends = [one for one in silo.run("audit", "show", "--json").json["records"] if one["event"] == "end"]
     hung = [one for one in ends if one["tool"] == "tricky.hang"][-1]
-    # A guest that had gone on until its deadline would be recorded as `timeout`, after six seconds.
-    assert (hung["outcome"], hung["duration_ms"] < 5000) == ("interrupted", True)
+    assert hung["outcome"] == "interrupted"  # and not `timeout`, as at its deadline

@@ -16,6 +16,7 @@ from silo.catalog.digest import skill_digest
 from silo.catalog.lock import Lock
 from silo.catalog.store import SkillStore
 from silo.server.protocol.tokens import count_tokens
+from silo.testing import PATIENCE_S
 from silo.testing.fakes import make_skill, make_tool
 
 pytestmark = pytest.mark.anyio
@@ -127,7 +128,7 @@ def agent(crowded, tmp_path):
         program, *arguments = crowded.command
         server = StdioServerParameters(command=program, args=[*arguments, "mcp", "serve"], env=dict(crowded.environ))
         who = Implementation(name=name, version="1")
-        with open(tmp_path / "stderr", "a") as errors, anyio.fail_after(100):
+        with open(tmp_path / "stderr", "a") as errors, anyio.fail_after(PATIENCE_S):
             async with Client(stdio_client(server, errors), mode=mode, client_info=who) as client:
                 yield client
 

@@ -1,4 +1,4 @@
-"""Loads the examples as modules, and gives them a runtime that answers from a record instead of starting guests."""
+"""Loads the examples as modules, and gives them a runtime with recorded answers that starts no guests."""
 
 import importlib.util
 import sys
@@ -36,7 +36,7 @@ def result(text: str, data: Any = None, *, files: tuple[File, ...] = (), is_erro
 
 
 class RecordedRuntime:
-    """Has the methods of `silo.runtime.Runtime` that the examples use; answers are recorded, calls are kept."""
+    """The methods of `silo.runtime.Runtime` that the examples use. It returns recorded answers and keeps the calls."""
 
     def __init__(self, tools: tuple[Tool, ...]) -> None:
         self._tools = tools

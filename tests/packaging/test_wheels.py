@@ -1,4 +1,4 @@
-"""What is shipped: the three wheels, their contents, and what they do in an environment that has nothing else."""
+"""The three wheels: their contents, and how they work in an environment that holds nothing else."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
+PATIENCE_S = 300.0
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAMES = ("silo_runtime", "silo_vault", "silo_interaction")
 
 
 def environ(**more: str) -> dict[str, str]:
-    """Of this environment, what uv needs to know of indexes; its cache is kept between runs."""
+    """Return the variables that tell uv which package indexes to use, and a cache that is kept between runs."""
     passed = {name: value for name, value in os.environ.items() if name.startswith(("UV_", "SSL_CERT_"))}
     cache = str(REPOSITORY / ".cache" / "uv")
     return {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **passed, "UV_CACHE_DIR": cache, **more}
@@ -31,7 +33,7 @@ def uv(*arguments: str, home: Path) -> None:
         env=environ(HOME=str(home)),
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -120,7 +122,7 @@ def test_installed_silo_runs_and_finds_its_built_in_skills(wheels, install, tmp_
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert done.returncode == status, done.stderr

@@ -341,8 +341,8 @@ def hoard(where: str) -> str:
         for _ in range(20):
             if os.fork() == 0:
                 held = bytearray(b"x" * (60 << 20))
-                time.sleep(1000 if held else 0)
-        time.sleep(1000)
+                time.sleep(3600 if held else 0)
+        time.sleep(3600)
     if where == "memfd":
         while True:
             descriptor = os.memfd_create("hoard")
@@ -413,7 +413,7 @@ def forge(how: str) -> str:
             say(header.pack(1, JSON, 0, 2**32 - 1) + b"{")
         case "longest length, never filled":
             say(header.pack(1, JSON, 0, 8 << 20) + b"{")
-            time.sleep(1000)
+            time.sleep(3600)
         case "not json":
             say(encode(JSON, b"{'a': 1}"))
         case "deep json":
@@ -452,7 +452,7 @@ def forge(how: str) -> str:
             )
         case "file that never comes":
             say(encode_message(Finished("forged", files=(FileHead("x", "text/plain", 5),))))
-            time.sleep(1000)
+            time.sleep(3600)
         case "file of empty pieces":
             say(encode_message(Finished("forged", files=(FileHead("x", "text/plain", 5),))))
             pieces = header.pack(1, 2, 0, 0) * 8192
@@ -476,7 +476,7 @@ def forge(how: str) -> str:
             say(encode_message(Finished("forged")) * 2)
         case "close":
             os.close(descriptor)
-            time.sleep(1000)
+            time.sleep(3600)
         case "every descriptor":
             for name in os.listdir("/proc/self/fd"):
                 with contextlib.suppress(OSError):
@@ -485,7 +485,7 @@ def forge(how: str) -> str:
             time.sleep(0.2)
         case "close every descriptor":
             os.closerange(0, 1024)
-            time.sleep(1000)
+            time.sleep(3600)
         case "control by number":
             for path in [f"/dev/{name}" for name in os.listdir("/dev") if name.startswith("vport")]:
                 with contextlib.suppress(OSError):

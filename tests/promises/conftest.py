@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from silo.sandbox.base import MIB, Backend, GuestReply, GuestRequest, Limits, Unit
+from silo.testing import PATIENCE_S
 from silo.wire.messages import Finished
 
 HERE = Path(__file__).parent
@@ -32,7 +33,7 @@ def attempt(backend: Backend, attacker: Unit) -> Callable[..., Awaitable[GuestRe
     async def attempt(
         tool: str,
         *,
-        deadline_s: float = 60.0,
+        deadline_s: float = PATIENCE_S,
         secrets: Mapping[str, str] | None = None,
         on_progress: Callable[[Any], None] = lambda _: None,
         **arguments: Any,

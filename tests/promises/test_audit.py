@@ -1,6 +1,6 @@
 """Promise 10: the audit log shows every call and every refusal, and shows a line that was changed, dropped or reordered.
 
-The chain itself is attacked in `tests/silo/pipeline/test_audit.py`. Here whole runtimes and the real command line write it, an
+The chain itself is attacked in `tests/silo/audit/test_log.py`. Here whole runtimes and the real command line write it, an
 attacker edits it, and `silo audit verify` is asked.
 """
 

@@ -4,6 +4,7 @@ Deadline, memory, output, and what a cancelled call leaves are `silo.testing.con
 take, and the death of silo.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -18,11 +19,10 @@ from silo.errors import SandboxTimeout, SkillOutOfMemory
 from silo.model import Isolation
 from silo.sandbox.base import MIB
 from silo.sandbox.programs import find_program
+from silo.testing import PATIENCE_S
 from silo.testing.traces import adopting_orphans, processes
 
 pytestmark = pytest.mark.anyio
-
-GONE_S = 2.0
 
 PROGRAM = """
 import sys, time
@@ -44,7 +44,7 @@ async def main(kind, what, cache, name, *digests_and_trees):
         backend = NamespaceBackend()
     async with backend:
         async with backend.open(unit, on_step=lambda _: None) as sandbox:
-            tool, given = ("multiply", {}) if what == "multiplying" else ("hold", {"name": "KEY", "seconds": 1000})
+            tool, given = ("multiply", {}) if what == "multiplying" else ("hold", {"name": "KEY", "seconds": 3600})
             if what != "multiplying":
                 request = GuestRequest(tool, given, {"KEY": "value"})
             else:
@@ -54,25 +54,23 @@ async def main(kind, what, cache, name, *digests_and_trees):
                 print("running", flush=True)
             if what == "waiting":
                 request = GuestRequest("look", {})
-            await sandbox.run(request, deadline=time.monotonic() + 600, on_progress=lambda _: print("running", flush=True))
+            await sandbox.run(request, deadline=time.monotonic() + 3600, on_progress=lambda _: print("running", flush=True))
         print("running", flush=True)
-        await anyio.sleep(600)
+        await anyio.sleep(3600)
 
 anyio.run(main, *sys.argv[1:])
 """
 
 
 @pytest.mark.parametrize("what", ["running", "multiplying", "waiting"])
-async def test_when_silo_is_killed_its_guests_are_gone_within_two_seconds(backend, attacker, attempt, cache, what):
+async def test_when_silo_is_killed_its_guests_end_with_it(backend, attacker, attempt, cache, what):
     await attempt("look")  # its template is there
     if what == "waiting" and backend.isolation is not Isolation.MICROVM:
         return  # nothing waits there
     await _kill_silo(backend, attacker, cache, what, after_s=0.0)
 
 
-async def test_when_silo_is_killed_while_a_guest_starts_it_is_gone_within_two_seconds(
-    backend, attacker, attempt, cache
-):
+async def test_when_silo_is_killed_while_a_guest_starts_it_ends_with_it(backend, attacker, attempt, cache):
     """Bubblewrap ties its child to its own life late; a kill before that left guests behind (a past bug)."""
     await attempt("look")
     for step in range(5):
@@ -93,7 +91,7 @@ async def _kill_silo(backend, attacker, cache, what, *, after_s):
         )
         try:
             assert silo.stdout.readline() == b"running\n"
-            with anyio.fail_after(30):
+            with anyio.fail_after(PATIENCE_S):
                 while what == "waiting" and sum("qemu" in name for name in processes().values()) < 2:
                     await anyio.sleep(0.02)
             assert what == "starting" or len(processes()) > len(before) + 1
@@ -102,7 +100,7 @@ async def _kill_silo(backend, attacker, cache, what, *, after_s):
             silo.send_signal(signal.SIGKILL)
             silo.wait()
             silo.stdout.close()
-        deadline = time.monotonic() + GONE_S
+        deadline = time.monotonic() + PATIENCE_S
         while (left := processes()) != before and time.monotonic() < deadline:
             await anyio.sleep(0.02)
         for pid in left.keys() - before.keys():
@@ -131,13 +129,12 @@ async def test_memory_has_an_end(attempt, where):
 
 async def test_memory_of_all_processes_together_has_an_end(attempt, backend):
     """Twenty children of 60 MiB each in a guest of 192: some are killed, the machine is not harmed, and the call ends in time."""
-    before = _available_mib()
-    least = before
+    most = 0
 
     async def watch():
-        nonlocal least
+        nonlocal most
         while True:
-            least = min(least, _available_mib())
+            most = max(most, _taken_mib())
             await anyio.sleep(0.05)
 
     async with anyio.create_task_group() as tasks:
@@ -145,12 +142,18 @@ async def test_memory_of_all_processes_together_has_an_end(attempt, backend):
         with pytest.raises((SandboxTimeout, SkillOutOfMemory)):
             await attempt("hoard", where="children", deadline_s=4)
         tasks.cancel_scope.cancel()
-    assert before - least < 700, "more than the guest's memory and QEMU's own was taken"
+    assert 0 < most < 700, "more than the guest's memory and QEMU's own was taken"
 
 
-def _available_mib():
-    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable"))
-    return int(line.split()[1]) // 1024
+def _taken_mib():
+    """Return what this process's descendants take together; the machine's own figure would count other tests' guests too."""
+    total_kib = 0
+    for pid in processes():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total_kib += int(line.split()[1])
+    return total_kib // 1024
 
 
 HALF_DEAD = """
@@ -166,14 +169,14 @@ async def main():
     accelerator = next(each for each in row.accelerators if not each.device)
     qemu = Qemu(Path("/usr/bin/qemu"), Path(sys.argv[1]), "7.2.22", False, row, accelerator)
     many = {f"/many/{number}": Path("/dev/null") for number in range(400)}  # so that setting up takes a while
-    argv = confine(qemu, ["/bin/sleep", "600"], memory_mib=64, binds=many, writable={})
+    argv = confine(qemu, ["/bin/sleep", "3600"], memory_mib=64, binds=many, writable={})
     if sys.argv[2] == "half dead":
-        threading.Thread(target=time.sleep, args=(600,)).start()
+        threading.Thread(target=time.sleep, args=(3600,)).start()
     guest = await GuestProcess.start(argv, inherit=[])
     print("starting", flush=True)
     if sys.argv[2] == "alive":
         await guest.tie()
-        await anyio.sleep(600)
+        await anyio.sleep(3600)
     ctypes.CDLL(None).syscall(ctypes.c_long(60), ctypes.c_long(0))  # exit, of this thread alone (man 2 exit)
 
 anyio.run(main)
@@ -192,7 +195,7 @@ async def test_a_guest_of_which_only_half_of_silo_is_left_never_starts(silo_is):
         )
         try:
             assert silo.stdout.readline() == b"starting\n"
-            with anyio.fail_after(30):
+            with anyio.fail_after(PATIENCE_S):
                 while silo_is == "alive" and "sleep" not in processes().values():
                     await anyio.sleep(0.02)
             with anyio.move_on_after(1):
@@ -203,7 +206,7 @@ async def test_a_guest_of_which_only_half_of_silo_is_left_never_starts(silo_is):
             silo.kill()
             silo.wait()
             silo.stdout.close()
-        deadline = time.monotonic() + GONE_S
+        deadline = time.monotonic() + PATIENCE_S
         while (left := processes()) != before and time.monotonic() < deadline:
             await anyio.sleep(0.02)
         for pid in left.keys() - before.keys():

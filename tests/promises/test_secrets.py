@@ -1,6 +1,6 @@
 """Promise 3: a call gets the secrets that its header declares and no others, and none of them is anywhere else.
 
-Redaction itself is shown in `tests/silo/pipeline/test_redact.py`, the vault's file in `tests/silo_vault`. Here a real vault, the real
+Redaction itself is shown in `tests/silo/secrets/test_redaction.py`, the vault's file in `tests/silo_vault`. Here a real vault, the real
 pipeline and real guests are looked at from outside while a call holds a secret.
 """
 

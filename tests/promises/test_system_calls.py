@@ -1,4 +1,4 @@
-"""What the namespace backend's filter refuses, tried from inside; `tests/silo/sandbox/test_seccomp.py` shows every verdict of the program.
+"""What the namespace backend's filter refuses, tried from inside; `tests/silo/sandbox/backends/namespace/test_seccomp.py` shows every verdict of the program.
 
 A microVM needs no filter: its system calls are its own kernel's. What the guest gets there is not a promise of silo's.
 """

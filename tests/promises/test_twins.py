@@ -10,6 +10,7 @@ import pytest
 
 from silo.sandbox.backends.microvm.backend import MicrovmBackend
 from silo.sandbox.base import GuestRequest, Limits
+from silo.testing import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -94,16 +95,17 @@ async def clones(request, unit, cache, images, kernel_folder):
         kinds: list[str] = []
 
         async def ask():
+            began = time.time()
             async with backend.open(unit, on_step=lambda _: None) as sandbox:
                 reply = await sandbox.run(
-                    GuestRequest("twin", {}), deadline=time.monotonic() + 60, on_progress=lambda _: None
+                    GuestRequest("twin", {}), deadline=time.monotonic() + PATIENCE_S, on_progress=lambda _: None
                 )
                 kinds.append(reply.facts["backend"])
-                return reply.outcome.data, time.time()
+                return reply.outcome.data, began, time.time()
 
         if request.param == "waiting":
             await ask()
-            with anyio.fail_after(60):
+            with anyio.fail_after(PATIENCE_S):
                 await backend.settle()
             kinds.clear()
         yield ask
@@ -118,6 +120,6 @@ async def test_two_clones_choose_nothing_alike(clones):
 
 async def test_each_clone_has_a_name_of_its_own_and_the_hosts_time(clones):
     answers = [await clones() for _ in range(2)]
-    assert len({answer["hostname"] for answer, _ in answers}) == 2
-    for answer, now in answers:
-        assert abs(answer["time"] - now) < 1.0
+    assert len({answer["hostname"] for answer, _, _ in answers}) == 2
+    for answer, began, ended in answers:
+        assert began - 1 < answer["time"] < ended + 1

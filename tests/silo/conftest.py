@@ -7,9 +7,9 @@ import pytest
 from silo.approvals.consent import CHANNELS, Approvals
 from silo.approvals.store import Decisions
 from silo.audit.log import AuditLog
+from silo.calls.files import InputRules
 from silo.calls.pipeline import CallPipeline
 from silo.model import Call, Caller
-from silo.schema.files import InputRules
 from silo.secrets.lease import Secrets
 from silo.secrets.sources import Sources, parse_reference
 from silo.testing.fakes import FakeBackend, FakeChoice, FakeClock, FakeSkills, FakeUnits, FakeVault, ScriptedChannel

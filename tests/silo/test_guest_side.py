@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import silo
+from silo.testing import PATIENCE_S
 
 REPO = Path(__file__).parents[2]
 PARTS = ("__init__.py", "version.py", "sdk", "wire")
@@ -52,7 +53,10 @@ def copy(tmp_path: Path) -> Path:
 
 def test_a_call_runs_on_the_copied_parts_and_the_standard_library_alone(copy: Path):
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-W", "error", "-c", PROGRAM, copy], capture_output=True, text=True, timeout=60
+        [sys.executable, "-I", "-S", "-W", "error", "-c", PROGRAM, copy],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
     )
     assert done.stderr == ""
     found = json.loads(done.stdout)
@@ -72,7 +76,7 @@ def test_importing_silo_does_not_load_what_only_a_call_needs():
         [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(REPO)!r}); {program}"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")
 

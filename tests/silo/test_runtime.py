@@ -26,6 +26,7 @@ from silo.errors import (
 from silo.model import Caller, Isolation, ProgressReport
 from silo.runtime import Runtime, SyncRuntime
 from silo.sandbox.base import GuestReply
+from silo.testing import PATIENCE_S
 from silo.testing.fakes import FakeBackend, FakeImages, ScriptedChannel
 from silo.wire.messages import Finished, Progress
 
@@ -136,7 +137,7 @@ async def test_only_so_many_calls_hold_a_guest_at_once(make):
         most = max(most, running)
         if running == 2:
             release.set()
-        with anyio.fail_after(10):
+        with anyio.fail_after(PATIENCE_S):
             await release.wait()
         running -= 1
         return GuestReply(Finished(text="done"))

@@ -1,4 +1,4 @@
-"""Ask one question at the terminal and report on stdout; `test_terminal.py` runs this as the process under the terminal."""
+"""Ask one question at the terminal and report on stdout; `test_terminal.py` runs this under a pseudo-terminal."""
 
 import asyncio
 import fcntl

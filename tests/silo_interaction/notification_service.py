@@ -1,8 +1,8 @@
-"""A notification service on the session's bus: records what it gets, one JSON line each; `test_desktop.py` starts it.
+"""A notification service on the session's bus, for `test_desktop.py`: it records each call as a line of JSON.
 
     python notification_service.py RECORD answer|error|silence|garbage
 
-Prints a line once its name is taken.
+It prints a line once it owns its name.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""The desktop: a program in the place of the browser, and a real D-Bus with a notification service on it."""
+"""The desktop: a fake browser, and a real D-Bus with a fake notification service."""
 
 import json
 import os
@@ -23,8 +23,9 @@ from silo_interaction.desktop import DesktopNotifier, browser_command, open_in_b
 
 SERVICE = Path(__file__).with_name("notification_service.py")
 URL = "http://127.0.0.1:40123/a/xYz_-~.9?b=1&c=2#d"
-PATIENCE_S = 20.0
-BOUND_S = 2.0  # what a method may take on a busy machine; its own bound is half of it
+PATIENCE_S = 300.0
+BOUND_S = 60.0
+"""How long a method may take on a busy machine; its own bound is a second, and what it would wait for never comes."""
 
 
 # --- which browser ----------------------------------------------------------------------------------------------------
@@ -227,7 +228,7 @@ BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration
 
 @contextmanager
 def _running(command, **options):
-    """A program that prints a line when it is ready."""
+    """Run a program that prints a line when it is ready."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, **options)
     try:
         assert select.select([process.stdout], [], [], PATIENCE_S)[0], "it does not start"
@@ -240,7 +241,7 @@ def _running(command, **options):
 
 @pytest.fixture
 def runtime() -> Iterator[Path]:
-    """A folder with a real bus of its own at `bus`, which starts no service by itself. Its path needs escaping in an address."""
+    """A folder with its own bus at `bus`, which starts no services. Its path needs escaping in an address."""
     folder = Path(tempfile.mkdtemp(prefix="bus, 100% "))  # the path of a socket must be short
     path = str(folder / "bus")
     escaped = path.replace("%", "%25").replace(" ", "%20").replace(",", "%2c")
@@ -431,9 +432,9 @@ def test_a_bus_that_misbehaves_holds_nobody_up(tmp_path_factory, replies):
 
 
 def test_a_bus_of_another_user_is_not_spoken_to(tmp_path):
-    """Only a path that was guessed is checked: what the environment names, the user chose."""
+    """Only the guessed path is checked; the user chose the one in the environment."""
     if os.getuid() != 0:
-        pytest.skip("only root can make a file that is not its own")
+        pytest.skip("only root can give a file to another user")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "bus"))
         listener.listen()
@@ -462,10 +463,11 @@ def test_without_jeepney_nothing_is_shown_and_the_rest_works(runtime, environ):
 
 @pytest.fixture
 def macos(tmp_path) -> dict[str, str]:
-    """An environment in which `osascript` notes its command line and its input."""
+    """An environment with an `osascript` that records its command line, input and environment."""
     _program(
         tmp_path / "osascript",
-        f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/argv\n/bin/cat >{tmp_path}/script\n/usr/bin/env >{tmp_path}/environ\n',
+        f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/argv\n'
+        f"/bin/cat >{tmp_path}/script\n/usr/bin/env >{tmp_path}/environ\n",
     )
     assert stat.S_IMODE((tmp_path / "osascript").stat().st_mode) == 0o755
     return {"PATH": str(tmp_path), "TOKEN": "secret"}
@@ -477,7 +479,8 @@ def test_on_macos_the_text_is_in_a_script_on_standard_input_and_on_no_command_li
     notifier.close()
     assert (tmp_path / "argv").read_text() == "-\n"
     assert (tmp_path / "script").read_text() == (
-        'display notification "Code: AB12\\n\\" & (do shell script \\"id\\") & \\"\\\\<U+000D>" with title "Say \\"hi\\"\\\\"\n'
+        'display notification "Code: AB12\\n\\" & (do shell script \\"id\\") & \\"\\\\<U+000D>"'
+        ' with title "Say \\"hi\\"\\\\"\n'
     )
     assert "secret" not in (tmp_path / "environ").read_text()
 

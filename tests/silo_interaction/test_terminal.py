@@ -1,4 +1,4 @@
-"""`TerminalChannel` under a real pseudo-terminal, as the one thing that a person types into."""
+"""`TerminalChannel` in a process under a real pseudo-terminal, into which the tests type."""
 
 import errno
 import json
@@ -19,11 +19,11 @@ from silo_interaction.question import WantedSecret
 from silo_interaction.terminal import GRACE_PROMPT, KEEP_PROMPT, PROMPT, SECRET_PROMPT, render
 
 ASKER = Path(__file__).with_name("asker.py")
-PATIENCE_S = 20.0
+PATIENCE_S = 300.0
 
 
 class Session:
-    """A process that asks, and this side of the terminal it asks at."""
+    """A process that asks, and the controlling side of its pseudo-terminal."""
 
     def __init__(self, *, stdin: bool = True, stderr: bool = True, **spec: object) -> None:
         self.shown = b""
@@ -59,7 +59,7 @@ class Session:
                 raise AssertionError(f"closed before it showed {text!r}; shown: {self.shown!r}")
 
     def report(self) -> dict:
-        """Wait for the end; what the process says of the answer."""
+        """Wait until the process ends, and return what it reports about the answer."""
         output, errors = self.process.communicate(timeout=PATIENCE_S)
         while select.select([self._screen], [], [], 0)[0] and self._read():
             pass
@@ -297,7 +297,7 @@ def test_a_redirected_stream_means_that_nobody_is_there(start, streams):
 
 
 def test_a_terminal_that_does_not_control_the_process_is_nobody(start):
-    """Else whoever hands down a pseudo-terminal of its own, without a session, could answer."""
+    """Otherwise a program could pass its own pseudo-terminal, without a session, and answer there."""
     session = start(controlling=False)
     assert session.report()["error"] == "nobody-to-ask"
     assert session.shown == b""
@@ -417,9 +417,9 @@ def test_arguments_changes_and_a_wanted_secret_look_like_this():
         "  | [\n"
         '  |   "a\\nb"\n'
         "  | ]\n"
-        "Wanted from you:\n"
+        "Secret to type in:\n"
         "  | GITHUB_TOKEN\n"
-        "What it is said to be:\n"
+        "Described as:\n"
         "  | reads issues\n"
         "Where it can be kept:\n"
         "  | the vault of this machine\n"

@@ -1,4 +1,4 @@
-"""What the tests of the vault share: a folder like a real one, keys, and a vault that is quick to open."""
+"""Fixtures for the tests of the vault: a folder like a real one, keys, and a vault that opens quickly."""
 
 import hashlib
 import importlib.util
@@ -29,7 +29,7 @@ def path(folder: Path) -> Path:
 
 @pytest.fixture
 def open_vault(path: Path) -> Callable[..., Vault]:
-    """A vault object that remembers nothing of an earlier one, as a new process would."""
+    """Makes a vault object without any state of earlier ones, as in a new process."""
 
     def make(key: str | None = KEY, **options) -> Vault:
         return Vault(path, [EnvironmentKey(key)], **options)
@@ -39,7 +39,7 @@ def open_vault(path: Path) -> Callable[..., Vault]:
 
 @pytest.fixture
 def counted_random() -> Callable[[int], bytes]:
-    """Bytes that are different at each call and the same in each run."""
+    """Bytes that differ from call to call, but not from run to run."""
     calls = 0
 
     def random(size: int) -> bytes:
@@ -50,7 +50,7 @@ def counted_random() -> Callable[[int], bytes]:
     return random
 
 
-# --- HashiCorp Vault and OpenBao: `hashicorp/` and two files of `keys/` -------------------------------------------------
+# --- HashiCorp Vault and OpenBao: `hashicorp/` and two files of `keys/` -----------------------------------------------
 
 
 def _module(path: str) -> ModuleType:
@@ -70,7 +70,7 @@ def bao_module() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def bao(bao_module: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """One server for all tests. Each mounts what it needs at places of its own."""
+    """One server for all tests. Each test mounts what it needs at its own paths."""
     with bao_module.running(tmp_path_factory.mktemp("bao")) as server:
         yield server
 
@@ -82,7 +82,7 @@ def fake_module() -> ModuleType:
 
 @pytest.fixture
 def fake(fake_module: ModuleType) -> Iterator[Any]:
-    """A server that answers what it was told to, and fails the test if something else was asked."""
+    """A server with prepared answers. The test fails if it gets other requests than it expects."""
     server = fake_module.FakeServer()
     try:
         yield server
@@ -92,7 +92,7 @@ def fake(fake_module: ModuleType) -> Iterator[Any]:
 
 
 class Clock:
-    """A monotonic clock that can be put forward, and that pauses put forward too."""
+    """A monotonic clock that tests can advance. A pause advances it instead of waiting."""
 
     def __init__(self) -> None:
         self.ahead_s = 0.0
@@ -113,7 +113,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def connect(clock: Clock) -> Iterator[Callable[..., HashicorpServer]]:
-    """Make server objects that wait for nothing, and close them at the end."""
+    """Makes server objects that never wait, and forgets them at the end."""
     servers: list[HashicorpServer] = []
 
     def make(address: str, **settings: Any) -> HashicorpServer:
@@ -123,4 +123,4 @@ def connect(clock: Clock) -> Iterator[Callable[..., HashicorpServer]]:
 
     yield make
     for server in servers:
-        server.forget()  # what a test wants to see given back, it closes itself
+        server.forget()  # a test that checks how a token is revoked calls `close` itself

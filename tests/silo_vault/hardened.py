@@ -1,4 +1,4 @@
-"""Call `harden` twice and report as JSON; `test_process.py` runs this, because it can't be undone."""
+"""Calls `harden` twice and reports as JSON. `test_process.py` runs this, because `harden` can't be undone."""
 
 import ctypes
 import json

@@ -44,7 +44,7 @@ def test_what_was_sealed_opens_and_is_longer_by_the_tag(plaintext, context):
 
 
 @given(st.binary(min_size=1, max_size=40), st.data())
-def test_one_changed_bit_anywhere_is_noticed(plaintext, data):
+def test_one_changed_bit_anywhere_is_detected(plaintext, data):
     parts = [KEY, NONCE, seal(KEY, NONCE, plaintext, b"context"), b"context"]
     which = data.draw(st.integers(0, 3))
     bit = data.draw(st.integers(0, 8 * len(parts[which]) - 1))

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from silo_vault.crypto import Argon2Cost
 from silo_vault.format import (
     Argon2,
-    ForeignWrap,
     Header,
     Malformed,
+    UnknownWrap,
     Wrap,
     decode,
     decode_header,
@@ -75,7 +75,7 @@ def test_a_record_gives_back_its_parts():
 
 
 @given(headers, records, st.data())
-def test_whatever_is_changed_is_malformed_or_has_another_code(header, some, data):
+def test_whatever_is_changed_is_malformed_or_has_another_mac(header, some, data):
     good = encode(header, some, MAC_KEY)
     position = data.draw(st.integers(0, len(good) - 1))
     bad = bytearray(good)
@@ -204,12 +204,12 @@ def test_a_newer_format_version_is_refused_as_newer():
 
 
 def test_a_key_of_an_unknown_kind_is_kept_as_it_is():
-    """A later version adds kinds; this one must neither fail on them nor lose them when it saves."""
+    """Later versions add kinds. This version must neither fail on them nor lose them when it saves."""
     header = _header_json()
     foreign = {"kind": "vault-transit", "ciphertext": "vault:v1:abc", "mount": {"path": ["transit"]}}
     header["wraps"].append(foreign)
     document = decode(_with_header(_canonical(header)))
-    assert document.header.wraps[1] == ForeignWrap("vault-transit", _canonical(foreign))
+    assert document.header.wraps[1] == UnknownWrap("vault-transit", _canonical(foreign))
     again = encode(document.header, document.records, MAC_KEY)
     assert json.loads(again[14 : decode_header(again)[1]]) == header
 

@@ -1,4 +1,4 @@
-"""The vault against a model: no sequence of changes, crashes and reopenings ever loses or revives an entry."""
+"""The vault compared with a model: no sequence of changes, crashes and reopenings loses or revives an entry."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ steps = st.lists(
 
 
 class Run:
-    """One vault and what it has to hold; also what it held one generation before, and which key opens it."""
+    """One vault, its expected contents now and one generation before, and the key that opens it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -56,7 +56,7 @@ class Run:
         return {place: secret.reveal() for place, secret in self.vault.get_all().items()}
 
     def change(self, vault: Vault, change: tuple) -> tuple[Model, int]:
-        """Make a change, and return what the vault holds then, and the key that opens it."""
+        """Make a change. Return the expected contents after it, and the key that opens the vault."""
         match change:
             case "put", (namespace, name), value:
                 vault.put(name, value, namespace=namespace)
@@ -113,12 +113,12 @@ class Run:
     def restore(self) -> None:
         try:
             self.vault.restore()
-        except (SecretNotFound, VaultLocked):  # there is no backup yet, or the key that opens it was taken away since
+        except (SecretNotFound, VaultLocked):  # there is no backup yet, or its key was removed since
             return
         self.model, self.before = self.before, self.model
 
     def crash(self, change: tuple, delay_us: int) -> None:
-        """Make a change in a process that a signal ends somewhere in the middle, or after it."""
+        """Make a change in a process that a signal kills during the change or after it."""
         before = self.path.read_bytes() if self.path.exists() else None
         child = os.fork()
         if child == 0:
@@ -133,7 +133,7 @@ class Run:
         os.waitpid(child, 0)
         if (self.path.read_bytes() if self.path.exists() else None) == before:
             if before is not None and self.vault.backup.exists() and self.vault.backup.read_bytes() == before:
-                self.before = self.model  # it came between the renames of the backup and of the file
+                self.before = self.model  # killed between the renames of the backup and of the file
             return
         self.before = self.model
         if change[0] == "put":
@@ -158,6 +158,6 @@ def test_no_sequence_of_changes_and_crashes_loses_or_revives_an_entry(sequence):
         run.vault = run.reopened()
         assert run.held() == run.model
         if run.exists:
-            run.vault.put("LAST", "1")  # nothing that a crash left is in the way
+            run.vault.put("LAST", "1")  # nothing that a crash left behind prevents this
             assert not list(Path(place).glob("*.tmp"))
             assert run.vault.get("LAST").reveal() == "1"

@@ -21,7 +21,7 @@ class Hardened:
 
 @pytest.fixture
 def hardened() -> Iterator[Hardened]:
-    # Names around it that start or end alike, and the value once more: only the variable itself is wiped.
+    # Other names that start or end alike, and the same value again: only the variable itself is erased.
     run = Hardened(
         {
             "BEFORE": "x",
@@ -55,7 +55,7 @@ def test_a_neighbour_does_not_find_the_key_in_proc(hardened):
     try:
         block = Path(f"/proc/{hardened.process.pid}/environ").read_bytes()
     except PermissionError:
-        return  # what an ordinary user gets; root can read it, and finds it wiped
+        return  # an ordinary user gets this; root can read it, and finds it erased
     assert KEY.encode() not in block
     assert b"SILO_MASTER_KEY=" not in block.replace(b"MY_SILO_MASTER_KEY=", b"")
 

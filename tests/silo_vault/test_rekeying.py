@@ -1,4 +1,6 @@
-"""Which keys open a vault, and how that changes: `rekey`, `rotate`, `lock`, and keys that have to be asked for again."""
+"""Which keys open a vault and how that changes: `rekey`, `rotate`, `lock`, and keys that are asked for again."""
+
+from dataclasses import replace
 
 import pytest
 from silo_vault import (
@@ -13,7 +15,7 @@ from silo_vault import (
     VaultLocked,
 )
 from silo_vault.crypto import MAX_SEALS, Argon2Cost
-from silo_vault.format import Wrap, decode, encode
+from silo_vault.format import UnknownWrap, Wrap, decode, encode
 from silo_vault.keys.base import unwrap_under, wrap_under
 
 KEY, NEW = "ab" * 32, "cd" * 32
@@ -38,7 +40,7 @@ class Ring:
 
 
 class Remote:
-    """A place on another machine, as a vault sees one: it answers, refuses, or can't be reached."""
+    """A key on another machine, which answers, refuses, or can't be reached."""
 
     kind = "kv"
     label = "the place far away"
@@ -216,11 +218,7 @@ def test_a_key_of_an_unknown_kind_is_never_dropped_unasked(open_vault, path):
     document = decode(path.read_bytes())
     foreign = b'{"kind":"yubikey","slot":9}'
     keys = vault._unlocker.keys(document.header, epoch=None)
-    from dataclasses import replace
-
-    from silo_vault.format import ForeignWrap
-
-    header = replace(document.header, wraps=(*document.header.wraps, ForeignWrap("yubikey", foreign)))
+    header = replace(document.header, wraps=(*document.header.wraps, UnknownWrap("yubikey", foreign)))
     path.write_bytes(encode(header, document.records, keys.mac))
     path.with_name("credentials.silo.seen").unlink()
     with pytest.raises(VaultLocked, match="yubikey") as caught:
@@ -233,8 +231,6 @@ def test_a_key_of_an_unknown_kind_is_never_dropped_unasked(open_vault, path):
 
 
 def test_a_data_key_that_has_sealed_enough_is_replaced_by_the_next_save(open_vault, path):
-    from dataclasses import replace
-
     vault = filled(open_vault)
     document = decode(path.read_bytes())
     keys = vault._unlocker.keys(document.header, epoch=None)

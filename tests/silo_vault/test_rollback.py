@@ -1,4 +1,4 @@
-"""An older file in the vault's place is noticed (V5), and bringing one back is deliberate: `restore`."""
+"""An older vault file is detected, and `restore` is the deliberate way to use one."""
 
 import shutil
 
@@ -12,7 +12,7 @@ from silo_vault import (
     VaultLocked,
     VaultRolledBack,
 )
-from silo_vault.seen import Order, Seen
+from silo_vault.rollback import KnownGeneration, Order
 
 KEY = "00112233445566778899aabbccddeeff" * 2
 
@@ -22,7 +22,7 @@ def values(vault):
 
 
 def yesterday(open_vault, path):
-    """A vault in whose place its own older file was put."""
+    """Replace a vault by its own older file."""
     vault = open_vault()
     vault.put("KEY", "revoked")
     old = path.read_bytes()
@@ -192,14 +192,14 @@ def test_what_can_not_be_opened_is_not_brought_back(open_vault, path):
 
 
 def test_what_is_remembered_is_one_line_in_one_spelling():
-    seen = Seen(b"i" * 16, 7, b"m" * 32)
-    assert Seen.parse(seen.encode()) == seen
-    assert Seen.parse(b"") is None
-    for other in (seen.encode() + b"x", seen.encode()[:-1], b"silo-seen 2" + seen.encode()[11:], b"\xff"):
+    known = KnownGeneration(b"i" * 16, 7, b"m" * 32)
+    assert KnownGeneration.parse(known.encode()) == known
+    assert KnownGeneration.parse(b"") is None
+    for other in (known.encode() + b"x", known.encode()[:-1], b"silo-seen 2" + known.encode()[11:], b"\xff"):
         with pytest.raises(ValueError):
-            Seen.parse(other)
-    assert seen.order(seen) is Order.SAME
-    assert seen.order(Seen(b"i" * 16, 8, b"n" * 32)) is Order.NEWER
-    assert seen.order(Seen(b"i" * 16, 6, b"n" * 32)) is Order.OLDER
-    assert seen.order(Seen(b"i" * 16, 7, b"n" * 32)) is Order.OLDER
-    assert seen.order(Seen(b"j" * 16, 9, b"n" * 32)) is Order.OTHER
+            KnownGeneration.parse(other)
+    assert known.compare(known) is Order.SAME
+    assert known.compare(KnownGeneration(b"i" * 16, 8, b"n" * 32)) is Order.NEWER
+    assert known.compare(KnownGeneration(b"i" * 16, 6, b"n" * 32)) is Order.OLDER
+    assert known.compare(KnownGeneration(b"i" * 16, 7, b"n" * 32)) is Order.OLDER
+    assert known.compare(KnownGeneration(b"j" * 16, 9, b"n" * 32)) is Order.OTHER

@@ -38,7 +38,7 @@ def test_a_name_like_an_environment_variable_is_taken(name):
     "name", ["", "a", "1A", "_A", "A-B", "A B", "A.B", "A" * 129, "A\n", "Ä", "A\0", "ghp_0123456789"]
 )
 def test_any_other_name_is_refused_and_not_quoted(name):
-    """Somebody who pastes the value where the name belongs must not find it in a log."""
+    """A value that was pasted in place of the name must not get into a log."""
     with pytest.raises(SecretInvalid) as caught:
         check_name(name)
     assert "ghp_" not in caught.value.message + caught.value.hint

@@ -194,7 +194,7 @@ def test_an_empty_key_is_an_error_and_not_a_reason_to_use_the_keyring(path):
 def test_a_passphrase_opens_what_it_locked_and_another_does_not(path):
     cost = Argon2Cost(t=1, m_kib=64, p=1)
     Vault(path, [EnvironmentKey("correct horse battery", cost=cost)]).put("TOKEN", "value")
-    # The parameters come from the file, not from whoever opens it.
+    # The parameters come from the file, not from the provider that opens it.
     assert Vault(path, [EnvironmentKey("correct horse battery")]).get("TOKEN").reveal() == "value"
     for other in ("correct horse batterz", KEY):
         with pytest.raises(VaultLocked):
@@ -241,14 +241,14 @@ class MemoryStore:
 
 
 def _refused(open_vault, path: Path, data: bytes) -> None:
-    """Whoever opens these bytes, for reading or for writing, gets an error, and they stay as they are."""
+    """Check that opening these bytes, for reading or writing, is an error and doesn't change them."""
     path.write_bytes(data)
     with pytest.raises((VaultLocked, VaultDamaged)):
         open_vault().names()
     assert path.read_bytes() == data
 
 
-def test_every_flipped_byte_is_noticed(open_vault, path):
+def test_every_flipped_byte_is_detected(open_vault, path):
     open_vault().put("TOKEN", "value")
     good = path.read_bytes()
     for position in range(len(good)):
@@ -259,7 +259,7 @@ def test_every_flipped_byte_is_noticed(open_vault, path):
     assert open_vault().get("TOKEN").reveal() == "value"
 
 
-def test_every_truncation_and_every_addition_is_noticed(open_vault, path):
+def test_every_truncation_and_every_addition_is_detected(open_vault, path):
     open_vault().put("TOKEN", "value")
     good = path.read_bytes()
     for length in range(len(good)):
@@ -302,12 +302,12 @@ def _raw(document: Document) -> list[bytes]:
 
 
 def _file(document: Document, records: list[bytes]) -> bytes:
-    """The file with these records, and the code that it had before."""
+    """Return the file with these records and its old MAC."""
     body = b"".join(struct.pack(">I", len(record)) + record for record in records)
     return document.head + struct.pack(">I", len(records)) + body + document.mac
 
 
-def test_records_dropped_repeated_reordered_or_pasted_are_noticed(open_vault, path, tmp_path):
+def test_records_dropped_repeated_reordered_or_pasted_are_detected(open_vault, path, tmp_path):
     vault = open_vault()
     for name in ("A", "B", "C"):
         vault.put(name, f"value of {name}")
@@ -322,7 +322,7 @@ def test_records_dropped_repeated_reordered_or_pasted_are_noticed(open_vault, pa
         _refused(open_vault, path, _file(document, records))
 
 
-def test_yesterdays_record_in_todays_file_is_noticed(open_vault, path):
+def test_yesterdays_record_in_todays_file_is_detected(open_vault, path):
     vault = open_vault()
     vault.put("A", "old")
     [old] = _raw(decode(path.read_bytes()))
@@ -331,7 +331,7 @@ def test_yesterdays_record_in_todays_file_is_noticed(open_vault, path):
 
 
 def test_a_value_opens_under_its_own_name_and_version_only(open_vault, path):
-    """Even for whoever could make the code at the end of the file: the binding of each value holds by itself."""
+    """This also holds against anyone who can make a valid MAC of the file: each value is bound to its own context."""
     vault = open_vault()
     vault.put("A", "value of A")
     data = path.read_bytes()
@@ -371,7 +371,7 @@ def test_every_save_draws_a_new_nonce(open_vault, path):
 
 
 def test_ten_thousand_seals_and_those_of_two_forks_draw_different_nonces(path):
-    """V6: no state of a random generator is copied with the process."""
+    """No state of a random generator is copied by a fork."""
     vault = Vault(path, [EnvironmentKey(KEY)])
     vault.put("A", "1")
     document, keys = vault._authentic(path.read_bytes())

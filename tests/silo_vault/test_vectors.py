@@ -1,4 +1,4 @@
-"""The vault's operations against vectors that others published: Wycheproof, RFC 5869 appendix A, RFC 9106 §5.3."""
+"""The vault's operations compared with published vectors: Wycheproof, RFC 5869 appendix A, RFC 9106 §5.3."""
 
 import hashlib
 import hmac
@@ -37,12 +37,12 @@ HKDF = [
     test
     for group in _wycheproof("Protocol/wycheproof/hkdf_sha256_test.json")["testGroups"]
     for test in group["tests"]
-    if test["result"] == "valid"  # the others ask for more than 255 blocks, and the vault always asks for one
+    if test["result"] == "valid"  # the others need more than 255 blocks, and the vault always needs one
 ]
 
 
 def test_no_vector_is_left_out():
-    """A changed file or a misspelt filter must not turn the tests below into none."""
+    """A changed file or a misspelt filter must not leave the tests below without vectors."""
     verdicts = [test["result"] for test in GCM]
     assert (len(GCM), verdicts.count("valid"), verdicts.count("invalid")) == (66, 39, 27)
     assert len(HKDF) == 83
@@ -61,7 +61,7 @@ def test_sealing_agrees_with_wycheproof(test):
 
 
 def _hkdf(key: bytes, *, salt: bytes, info: bytes, size: int) -> bytes:
-    """RFC 5869 §2, from its text and nothing else."""
+    """RFC 5869 §2, written from its text alone."""
     extracted = hmac.new(salt or bytes(32), key, hashlib.sha256).digest()
     block, output, counter = b"", b"", 0
     while len(output) < size:

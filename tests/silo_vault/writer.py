@@ -1,14 +1,14 @@
-"""Use a vault from a process of its own; `test_storage.py` starts this, several at once, or under strace.
+"""Uses a vault in a separate process. `test_storage.py` starts several at once, or one under strace.
 
     writer.py PATH KEY put NAME VALUE       one save
     writer.py PATH KEY many PREFIX COUNT    COUNT saves
-    writer.py PATH KEY hold                 take the lock, say so, keep it until stdin ends
-    writer.py PATH KEY small NAME VALUE     one save, under a limit on the size of files
-    writer.py PATH KEY rekey NEW            open it with the key NEW instead
-    writer.py PATH KEY rotate               a new data key
-    writer.py PATH KEY restore              the backup comes back
+    writer.py PATH KEY hold                 take the lock, print `held`, keep the lock until stdin ends
+    writer.py PATH KEY small NAME VALUE     one save, with a limit on the size of files
+    writer.py PATH KEY rekey NEW            replace the key by NEW
+    writer.py PATH KEY rotate               make a new data key
+    writer.py PATH KEY restore              restore the backup
 
-Exit status 7: a `VaultError`, whose code and message go to stdout.
+Exit status 7: a `VaultError`. Its code and message are printed to stdout.
 """
 
 import os
@@ -22,8 +22,9 @@ from silo_vault.storage import VaultFiles
 
 
 def main(path: str, key: str, action: str, *arguments: str) -> None:
-    vault = Vault(Path(path), [EnvironmentKey(key)])
-    # All that is imported lazily is there now; what follows the marker in a trace is the vault's work.
+    # A long wait, because on a busy machine a writer among many can wait for more than the usual ten seconds.
+    vault = Vault(Path(path), [EnvironmentKey(key)], lock_timeout_s=600.0)
+    # All lazy imports are done now. In a trace, everything after the marker belongs to the save.
     with suppress(VaultError):
         vault.get("KEPT")
     with suppress(OSError):

@@ -197,7 +197,7 @@ def test_a_plain_tiff_file_has_no_camera_data(skill):
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_picture_that_lies_on_its_side_is_turned_upright_once(skill, keep):
-    """Orientation 6: the camera was turned; shown rightly, what is left in the file is on top."""
+    """Orientation 6: the camera was turned; in the upright picture, the left side of the stored one is on top."""
     file = write(two_halves(), "JPEG", exif=camera_data(orientation=6), quality=95)
     (converted,) = skill.convert(file, "png", keep_metadata=keep).files
     picture = Image.open(io.BytesIO(converted.data))
@@ -280,7 +280,7 @@ def test_a_picture_that_was_cut_off_is_said_to_be_damaged(skill, kind):
     assert "damaged" in text or "can be read" in text
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow warns of damaged tags, and reads on
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow warns about damaged tags and continues
 @settings(max_examples=80, deadline=None)
 @given(
     kind=st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"]),

@@ -1,4 +1,4 @@
-"""What holds for every built-in skill and example skill: its header, its manual, and a call by the path that a guest takes."""
+"""What holds for every built-in and example skill: its header, its manual, and a call as in a guest."""
 
 import io
 import json
@@ -23,7 +23,7 @@ def test_the_promised_skills_are_there():
 
 
 @pytest.mark.parametrize("folder", BUILT_IN + EXAMPLES)
-def test_header_and_script_agree_and_need_nothing_that_is_not_there_yet(load_script, folder):
+def test_header_and_script_agree_and_need_no_feature_that_is_not_there_yet(load_script, folder):
     header = read_header((REPOSITORY / folder / "skill.py").read_bytes(), name=Path(folder).name)
     refuse_not_yet(header)
     skill = find_skill(load_script(f"{folder}/skill.py"))

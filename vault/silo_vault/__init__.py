@@ -1,4 +1,4 @@
-"""A vault for secrets in one file: AES-256-GCM, opened by a key in the environment or in the OS keyring.
+"""A vault for secrets in one file: AES-256-GCM, opened by a key in the environment, the OS keyring or elsewhere.
 
     from silo_vault import EnvironmentKey, KeyringKey, Vault
 
@@ -6,7 +6,8 @@
     vault.put("GITHUB_TOKEN", value)
     vault.get("GITHUB_TOKEN").reveal()
 
-This is the whole public interface; it knows nothing of silo, and importing it loads neither `cryptography` nor `keyring`.
+These names are the public interface, with those of `silo_vault.hashicorp` and `silo_vault.transfer`. The library does
+not depend on silo. Importing it loads neither `cryptography` nor `keyring`, which are slow to load.
 """
 
 from silo_vault.errors import (
@@ -28,13 +29,12 @@ from silo_vault.keys.environment import MASTER_KEY_VARIABLE, EnvironmentKey, Pas
 from silo_vault.keys.os_keyring import KeyringKey, KeyringSecrets
 from silo_vault.process import harden
 from silo_vault.secret import Secret
-from silo_vault.shown import Entry, KeySlot, VaultStatus
+from silo_vault.status import KeySlot, SecretInfo, VaultStatus
 from silo_vault.vault import Vault
 
 __all__ = [
     "MASTER_KEY_VARIABLE",
     "AccessRefused",
-    "Entry",
     "EnvironmentKey",
     "KeyProvider",
     "KeySlot",
@@ -44,6 +44,7 @@ __all__ = [
     "KeyringSecrets",
     "PassphraseKey",
     "Secret",
+    "SecretInfo",
     "SecretInvalid",
     "SecretNotFound",
     "SourceUnreadable",

@@ -1,6 +1,6 @@
-"""Every error that the vault raises on purpose, one class for each case that a caller would treat differently.
+"""Every error that the vault raises on purpose, one class for each case that callers handle differently.
 
-No message and no hint here ever holds a secret, a key or ciphertext; names of secrets, key ids and paths may appear.
+No message or hint contains a secret, a key or ciphertext. Names of secrets, key ids and paths may appear.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import ClassVar
 
 
 class VaultError(Exception):
-    """An expected failure: what happened, and what to do next. The file of the vault is as it was.
+    """An expected failure: what happened, and what to do next. The vault file is unchanged.
 
     Attributes:
         message: names the thing that failed.
@@ -29,44 +29,44 @@ class VaultError(Exception):
 
 
 class VaultLocked(VaultError):
-    """No key opens the vault: there is none, it is the wrong one, or the file was changed.
+    """No key opens the vault: there is no key, it is the wrong one, or the file was changed.
 
-    Wrong key and changed file are one error on purpose: telling them apart would help only whoever changes files.
+    A wrong key and a changed file are one error on purpose: the difference would only help an attacker.
     """
 
     code = "vault-locked"
 
 
 class KeyUnavailable(VaultLocked):
-    """This provider has no key here; another one may have."""
+    """This provider has no key here; another provider may have one."""
 
 
 class KeyUnreachable(KeyUnavailable):
-    """A place for keys or secrets on another machine did not answer: it is down, sealed, or out of reach. Nothing was refused."""
+    """A server that holds keys or secrets gave no usable answer: it is down, sealed or out of reach."""
 
     code = "key-unreachable"
 
 
 class AccessRefused(VaultLocked):
-    """A place on another machine answered, and said no (HTTP 403). That is never the same as being out of reach."""
+    """A server that holds keys or secrets refused access (HTTP 403). This is never treated like `KeyUnreachable`."""
 
     code = "access-refused"
 
 
 class VaultRolledBack(VaultLocked):
-    """The file is older than one that was seen here before; somebody put an old copy in its place."""
+    """The file is older than one that was used here before: it was replaced by an old copy."""
 
     code = "vault-rolled-back"
 
 
 class VaultDamaged(VaultError):
-    """The file can't be a vault that this version may touch: malformed, of a newer version, or open to other users."""
+    """The file is malformed, of a newer version or open to other users, so this version leaves it alone."""
 
     code = "vault-damaged"
 
 
 class VaultBusy(VaultError):
-    """Another process is writing, and did not finish in time; the message names its process id."""
+    """Another process is writing and did not finish in time. The message gives its process id."""
 
     code = "vault-busy"
 
@@ -78,18 +78,18 @@ class VaultNotWritten(VaultError):
 
 
 class SecretNotFound(VaultError):
-    """The vault holds no secret of that name; the hint gives the nearest names."""
+    """The vault has no secret of that name. The hint gives the nearest names."""
 
     code = "secret-not-found"
 
 
 class SecretInvalid(VaultError):
-    """The name or the value breaks a rule, so nothing was stored."""
+    """The name or the value breaks a rule. Nothing was stored."""
 
     code = "secret-invalid"
 
 
 class SourceUnreadable(VaultError):
-    """What secrets were to come from is missing, too large, another kind of file, or needs a program that is not here."""
+    """The file to import or restore is missing, too large or of another kind, or needs a missing program."""
 
     code = "source-unreadable"

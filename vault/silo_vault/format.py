@@ -1,8 +1,8 @@
-"""The bytes of `credentials.silo`, version 1: values to bytes and back. Pure: no files, keys, clock or randomness.
+"""Encodes and decodes `credentials.silo`, format version 1. Pure: no files, keys, clock or randomness.
 
-`docs/reference/vault-format.md` describes the same byte by byte. What is decoded here is not authentic yet: `silo_vault.vault`
-checks the code at the end of the file before it believes anything. So every length is checked, nothing is guessed, and there
-is exactly one encoding of each vault: whatever differs from it is refused.
+`docs/reference/vault-format.md` describes the format byte by byte. What is decoded here is not authenticated yet:
+`silo_vault.vault` checks the MAC at the end of the file before it uses anything. So every length is checked, and
+nothing is guessed. Each vault has exactly one encoding, and every other one is refused.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ KEY_ID_BYTES = 8
 SALT_BYTES = 16
 MAX_HEADER_BYTES = 64 * 1024
 MAX_FILE_BYTES = 64 * 1024 * 1024
-"""A vault is read whole, so its size is bounded; a thousand times what most people keep."""
+"""A vault is read as a whole, so its size is limited. This is a thousand times the size of most vaults."""
 MAX_WRAPS = 16
 MAX_COUNTER = 2**63 - 1
 MAX_DEPTH = 16
-"""How deep a header may be nested; ours is 4 deep, and the rest is for kinds of keys that are not known yet."""
+"""Maximum nesting of a header. Version 1 needs 4 levels; the rest is for future kinds of keys."""
 MAX_DIGITS = 19
 """The digits of `MAX_COUNTER`."""
 
@@ -41,7 +41,7 @@ _SHORT = struct.Struct(">H")
 _STAMP = struct.Struct(">QQ")
 _RECORD_START = struct.Struct(">IH")
 _LEAST_REST_BYTES = _STAMP.size + NONCE_BYTES + TAG_BYTES + 1
-"""What is behind the texts of a record, with one byte of value: an empty one is never stored."""
+"""The least size of a record after its texts, with one byte of value. An empty value is never stored."""
 _KIND = re.compile(r"[a-z][a-z0-9-]{0,31}")
 TRANSIT_NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 TRANSIT_CIPHERTEXT = re.compile(r"vault:v[0-9]{1,9}:[A-Za-z0-9+/]{64,1024}={0,2}")
@@ -52,10 +52,10 @@ _T = TypeVar("_T")
 
 
 class Malformed(Exception):
-    """These bytes are no vault of version 1. The text goes on after the file's name: `is damaged: …`.
+    """These bytes are not a vault of version 1. The message continues a sentence that starts with the path.
 
     Attributes:
-        newer: a newer program may know what to do with them.
+        newer: whether a newer program may be able to read them.
     """
 
     def __init__(self, message: str, *, newer: bool = False) -> None:
@@ -65,7 +65,7 @@ class Malformed(Exception):
 
 @dataclass(frozen=True)
 class Argon2:
-    """How the key of a wrap comes from a passphrase."""
+    """How the key of a wrap is derived from a passphrase."""
 
     salt: bytes
     cost: Argon2Cost
@@ -77,8 +77,8 @@ class Wrap:
 
     Attributes:
         kind: which provider holds that key: one of `PLAIN_KINDS`.
-        key_id: tells keys apart without revealing anything of them; 8 bytes.
-        kdf: how the key is made from a passphrase, or None where the key is 32 random bytes.
+        key_id: identifies the key without revealing anything of it; 8 bytes.
+        kdf: how the key is derived from a passphrase, or None if the key is 32 random bytes.
     """
 
     kind: str
@@ -90,13 +90,13 @@ class Wrap:
 
 @dataclass(frozen=True)
 class TransitWrap:
-    """The data key, encrypted by the transit engine of HashiCorp Vault or OpenBao; the key that opens it never leaves that server.
+    """The data key, encrypted by the transit engine of HashiCorp Vault or OpenBao, with a key that stays on the server.
 
     Attributes:
-        key_id: the first 8 bytes of SHA-256 over `join(mount, key)`, so that two transit keys can be told apart.
+        key_id: identifies the transit key; the first 8 bytes of SHA-256 over `join(mount, key)`.
         mount: where the engine is mounted, e.g. `transit`.
         key: the name of its key.
-        ciphertext: as the server gave it, e.g. `vault:v1:…`.
+        ciphertext: as the server returned it, e.g. `vault:v1:…`.
     """
 
     key_id: bytes
@@ -107,25 +107,25 @@ class TransitWrap:
 
 
 @dataclass(frozen=True)
-class ForeignWrap:
-    """A wrap of a kind that this version does not know; kept as it is for the version that does."""
+class UnknownWrap:
+    """A wrap of a kind that this version does not know. It is kept unchanged for versions that do."""
 
     kind: str
     canonical: bytes
 
 
-AnyWrap = Wrap | TransitWrap | ForeignWrap
+AnyWrap = Wrap | TransitWrap | UnknownWrap
 PLAIN_KINDS = frozenset({"env", "keyring", "kv", "passphrase"})
 KNOWN_KINDS = PLAIN_KINDS | {"transit"}
 
 
 @dataclass(frozen=True)
 class Header:
-    """What can be read without a key.
+    """The part of a vault file that can be read without a key.
 
     Attributes:
-        vault_id: 16 random bytes, never changed.
-        generation: 1 in a new vault, and one more with each save.
+        vault_id: 16 random bytes, which never change.
+        generation: 1 in a new vault, incremented by each save.
         seals: how many values were sealed under the present data key.
         created: UTC, `YYYY-MM-DDTHH:MM:SSZ`.
     """
@@ -138,13 +138,13 @@ class Header:
 
 
 class Record(NamedTuple):
-    """One sealed secret. A tuple around its encoded form: a vault may have ten thousand, and one is opened at a time."""
+    """One sealed secret, parsed lazily: a vault may have ten thousand records, and few of them are opened."""
 
     namespace: str
     name: str
     encoded: bytes
     digest: bytes
-    """SHA-256 of `encoded`: it goes into the code of the file that a record was read from, and of each one it is copied into."""
+    """SHA-256 of `encoded`. The MAC of each file that contains this record covers it."""
 
     @property
     def version(self) -> int:
@@ -178,11 +178,11 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class Document:
-    """A vault file taken apart.
+    """A parsed vault file.
 
     Attributes:
-        head: the bytes before the records, as they stand in the file.
-        records: by namespace and name, ascending.
+        head: the bytes of the file before its records.
+        records: in ascending order of namespace and name.
         mac: the last 32 bytes.
     """
 
@@ -192,30 +192,30 @@ class Document:
     mac: bytes
 
     def find(self, namespace: str, name: str) -> Record | None:
-        """Return the record of a secret."""
+        """Return the record of a secret, or None if there is none."""
         place = (namespace, name)
-        index = bisect_left(self.records, place)  # of two tuples that begin alike, the shorter one is the lesser
+        index = bisect_left(self.records, place)  # a shorter tuple sorts before a longer one with the same start
         if index < len(self.records) and self.records[index][:2] == place:
             return self.records[index]
         return None
 
     def expected_mac(self, key: bytes) -> bytes:
-        """What `mac` must be if nothing was changed."""
+        """Return what `mac` must be if nothing was changed."""
         return file_mac(key, self.head, [record.digest for record in self.records])
 
 
 def record_context(vault_id: bytes, namespace: str, name: str, version: int) -> bytes:
-    """Return what is authenticated with a value, so that it opens in its own vault, place and version only."""
+    """Return the context that is authenticated with a value. It then opens only in its own vault, place and version."""
     return join(b"silo-rec-v1", vault_id, namespace.encode(), name.encode(), struct.pack(">Q", version))
 
 
 def wrap_context(vault_id: bytes, kind: str, key_id: bytes, kdf: Argon2 | None) -> bytes:
-    """Return what is authenticated with the data key in a wrap."""
+    """Return the context that is authenticated with the data key in a wrap."""
     return join(b"silo-wrap-v1", vault_id, kind.encode(), key_id, _canonical(_kdf_to_json(kdf)))
 
 
 def transit_context(vault_id: bytes, mount: str, key: str) -> bytes:
-    """Return what a transit engine authenticates with the data key."""
+    """Return the context that a transit engine authenticates with the data key."""
     return join(b"silo-wrap-v1", vault_id, b"transit", mount.encode(), key.encode())
 
 
@@ -233,10 +233,10 @@ def encode_record(namespace: str, name: str, *, version: int, modified: int, non
 
 
 def encode(header: Header, records: Sequence[Record], mac_key: bytes) -> bytes:
-    """Return the file for these records, which may come in any order.
+    """Return the vault file with these records, which may be in any order.
 
     Raises:
-        Malformed: it would be larger than a reader accepts.
+        Malformed: the file would be larger than a reader accepts.
     """
     text = _canonical(_header_to_json(header))
     head = _PREFIX.pack(MAGIC, VERSION, len(text)) + text
@@ -256,7 +256,7 @@ def decode_header(data: bytes) -> tuple[Header, int, int]:
     """Return the header, where it ends, and how many records the file says it has.
 
     Raises:
-        Malformed: this is not a vault, is a newer one, or its header is not what an encoder writes.
+        Malformed: this is not a vault, is a newer one, or has a header that an encoder would not write.
     """
     if not data.startswith(MAGIC):
         raise Malformed("is not a vault" if data else "is empty, and an empty file is not an empty vault")
@@ -277,23 +277,23 @@ def decode_header(data: bytes) -> tuple[Header, int, int]:
 
 
 def decode(data: bytes) -> Document:
-    """Take a vault file apart; the caller checks its code before it uses any of it.
+    """Parse a vault file. The caller has to check its MAC before it uses any of it.
 
     Raises:
-        Malformed: as for `decode_header`; or the records don't fill the file exactly, or are out of order.
+        Malformed: as for `decode_header`; or the records don't fill the file exactly or are out of order.
     """
     header, end, count = decode_header(data)
     position, stop = end + _COUNT.size, len(data) - MAC_BYTES
     unpack, short = _RECORD_START.unpack_from, _SHORT.unpack_from
-    make = tuple.__new__  # what `Record(…)` does behind a function in Python, which costs as much again
+    make = tuple.__new__  # what `Record(…)` does, without the cost of a Python function
     records: list[Record] = []
     before: tuple[str, str] | None = None
-    # One flat loop: a function for each record and one for each text in it would cost a third more, and this is most of opening.
+    # One flat loop, because most of the time to open a vault is spent here. Functions would cost a third more.
     for _ in range(count):
         start = position + _LENGTH.size
         if start > stop:
             _refuse("it ends before its last record")
-        length, namespace_size = unpack(data, position)  # never beyond the end: the code is behind
+        length, namespace_size = unpack(data, position)  # never beyond the end: the MAC follows
         position = start + length
         if position > stop:
             _refuse("it ends within a record")
@@ -335,7 +335,7 @@ def _header_to_json(header: Header) -> dict[str, object]:
 
 
 def _wrap_to_json(wrap: AnyWrap) -> object:
-    if isinstance(wrap, ForeignWrap):
+    if isinstance(wrap, UnknownWrap):
         return json.loads(wrap.canonical)
     if isinstance(wrap, TransitWrap):
         return {
@@ -366,7 +366,7 @@ def _parse_header(text: bytes) -> Header:
         value = json.loads(
             text.decode("ascii"), parse_int=_parse_integer, parse_float=_refuse_number, parse_constant=_refuse_number
         )
-    except (ValueError, RecursionError):  # RecursionError: brackets nested a thousand deep
+    except (ValueError, RecursionError):  # RecursionError: brackets nested a thousand levels deep
         _refuse("its header is not JSON")
     _check_depth(value, MAX_DEPTH)
     fields = _Fields(value, "the header", {"created", "generation", "seals", "vault_id", "wraps"})
@@ -386,17 +386,17 @@ def _parse_header(text: bytes) -> Header:
 
 
 def _parse_integer(text: str) -> int:
-    # Python has a limit too, of some thousand digits, but the environment can move it.
+    # Python has a limit too, of a few thousand digits, but the environment can change it.
     return int(text) if len(text) <= MAX_DIGITS else _refuse_number(text)
 
 
 def _refuse_number(text: str) -> NoReturn:
-    # A fraction has many spellings, `1e400` would become an infinity that can't be written again, and NaN is no JSON.
+    # A fraction has many spellings, `1e400` becomes an infinity, which can't be written again, and NaN isn't JSON.
     _refuse(f"{text[:20]!a} in its header is not an integer of at most {MAX_DIGITS} digits")
 
 
 def _check_depth(value: object, levels: int) -> None:
-    # Python's own limit depends on its version and on who calls, so a file could be read here and not be written there.
+    # Python's own limit depends on its version and on the caller, so a file might be read but not written again.
     if isinstance(value, dict | list):
         if levels == 0:
             _refuse("its header is nested too deep")
@@ -409,7 +409,7 @@ def _parse_wrap(value: object) -> AnyWrap:
     if not isinstance(kind, str) or not _KIND.fullmatch(kind):
         _refuse("a key in the header has no kind")
     if kind not in KNOWN_KINDS:
-        return ForeignWrap(kind, _canonical(value))
+        return UnknownWrap(kind, _canonical(value))
     if kind == "transit":
         return _parse_transit(value)
     fields = _Fields(value, "a key in the header", {"kdf", "key_id", "kind", "nonce", "wrapped_dek"})
@@ -445,7 +445,7 @@ def _parse_kdf(value: dict[str, Any]) -> Argon2 | None:
 
 
 class _Fields:
-    """A JSON object with exactly the keys that it must have. An unknown one is refused: it may restrict what we'd do."""
+    """A JSON object that must have exactly these fields. An unknown one is refused, because it may be a restriction."""
 
     def __init__(self, value: object, what: str, names: set[str]) -> None:
         if not isinstance(value, dict):
@@ -458,28 +458,28 @@ class _Fields:
         self._what = what
 
     def take(self, name: str, kind: type[_T]) -> _T:
-        """The value of `name`, of exactly this type (so that `true` is no number)."""
+        """Return the value of `name`, which must have exactly this type (`true` isn't a number)."""
         value = self._value[name]
         if type(value) is not kind:
             _refuse(f"{name!r} in {self._what} is not a {kind.__name__}")
         return value
 
     def number(self, name: str, least: int, most: int) -> int:
-        """An integer between two bounds, both included."""
+        """Return an integer between two bounds, inclusive."""
         value = self.take(name, int)
         if not least <= value <= most:
             _refuse(f"{name!r} in {self._what} is not between {least} and {most}")
         return value
 
     def text(self, name: str, pattern: re.Pattern[str]) -> str:
-        """Text of a given form."""
+        """Return a text that must match the pattern."""
         value = self.take(name, str)
         if not pattern.fullmatch(value):
-            _refuse(f"{name!r} in {self._what} does not have its form")
+            _refuse(f"{name!r} in {self._what} is malformed")
         return value
 
     def octets(self, name: str, size: int) -> bytes:
-        """Bytes of a given number, written in hex."""
+        """Return the bytes of a text in hex, which must have this size."""
         text = self.take(name, str)
         if not re.fullmatch(f"[0-9a-f]{{{2 * size}}}", text):
             _refuse(f"{name!r} in {self._what} is not {size} bytes in hex")

@@ -1,10 +1,12 @@
-"""Keep the memory of this process from others of the same user. What reads the key that comes out: `silo_vault.keys.environment`.
+"""Protects the memory of this process from other processes of the same user.
 
-Linux only. Elsewhere the key is taken out of the environment that child processes inherit, and nothing more.
+This works on Linux. Elsewhere the key is only removed from the environment that child processes inherit.
+`silo_vault.keys.environment` uses the key that `harden` returns.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import sys
@@ -14,17 +16,17 @@ from silo_vault.errors import VaultLocked
 from silo_vault.keys.environment import MASTER_KEY_VARIABLE
 
 _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4  # linux/prctl.h
-_ENV_START, _ENV_END = 50 - 3, 51 - 3  # fields of /proc/self/stat (man 5 proc), counted behind the name in brackets
+_ENV_START, _ENV_END = 50 - 3, 51 - 3  # fields of /proc/self/stat (man 5 proc), counted after the name in brackets
 
 
 def harden(environ: MutableMapping[str, str] = os.environ, *, variable: str = MASTER_KEY_VARIABLE) -> str | None:
-    """Take the key out of the environment, and close this process to its neighbours. Call it before anything else.
+    """Remove the key from the environment, and protect this process from other processes. Call it before anything else.
 
-    - the variable leaves `environ`, and its bytes leave the environment block that `/proc/PID/environ` shows, where they would
-      otherwise stay for as long as the process lives;
-    - no other process of this user can read this one's memory, and it can't be traced (`PR_SET_DUMPABLE`, man 2 prctl);
-      the price is that files under `/proc/self` such as `mem` and `environ` then belong to root;
-    - it leaves no core dump, and neither do its children (`RLIMIT_CORE`).
+    - The variable is removed from `environ`. Its bytes are also removed from the environment block, which
+      `/proc/PID/environ` would otherwise show for as long as the process runs.
+    - No other process of this user can read this one's memory or trace it (`PR_SET_DUMPABLE`, man 2 prctl). As a side
+      effect, files under `/proc/self` such as `mem` and `environ` then belong to root.
+    - Neither this process nor its children write core dumps (`RLIMIT_CORE`).
 
     Returns:
         the text of the variable; None if it is not set, as in a second call, which is harmless.
@@ -36,20 +38,20 @@ def harden(environ: MutableMapping[str, str] = os.environ, *, variable: str = MA
     if not sys.platform.startswith("linux"):
         return text
     try:
-        if _prctl(_PR_GET_DUMPABLE) != 0:  # else it was done before, and the files that it takes are root's by now
+        if _prctl(_PR_GET_DUMPABLE) != 0:  # else this was done before, and the files it needs belong to root now
             _wipe(variable)
             _prctl(_PR_SET_DUMPABLE, 0)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except OSError as error:
         raise VaultLocked(
             f"cannot hide {variable} from other processes: {error.strerror}",
-            hint="see that /proc is mounted, and that nothing forbids prctl and setrlimit here",
+            hint="check that /proc is mounted, and that prctl and setrlimit are allowed here",
         ) from error
     return text
 
 
 def _wipe(variable: str) -> None:
-    """Overwrite the variable in the block of memory in which the kernel handed over the environment."""
+    """Overwrite the variable in the memory block in which the kernel passed the environment."""
     entry = variable.encode() + b"="
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
@@ -59,7 +61,7 @@ def _wipe(variable: str) -> None:
     with open("/proc/self/environ", "rb") as file:
         if not _offsets(file.read(), entry):
             return
-    # Through the file and not through a pointer: should the block have moved, this fails, and does not crash.
+    # Through the file and not through a pointer: if the block has moved, this fails instead of crashing.
     with open("/proc/self/mem", "r+b", buffering=0) as memory:
         memory.seek(start)
         block = memory.read(end - start) or b""
@@ -70,7 +72,7 @@ def _wipe(variable: str) -> None:
 
 
 def _offsets(block: bytes, entry: bytes) -> list[int]:
-    """Where `NAME=` starts an entry in a block of entries that each end with a NUL."""
+    """Return the positions of `NAME=` at the start of an entry, in a block of entries that each end with a NUL."""
     found = [0] if block.startswith(entry) else []
     position = block.find(b"\0" + entry)
     while position >= 0:
@@ -80,8 +82,6 @@ def _offsets(block: bytes, entry: bytes) -> list[int]:
 
 
 def _prctl(option: int, argument: int = 0) -> int:
-    import ctypes
-
     libc = ctypes.CDLL(None, use_errno=True)
     result = int(libc.prctl(option, argument, 0, 0, 0))
     if result < 0:

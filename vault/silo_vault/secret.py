@@ -1,7 +1,8 @@
 """One secret: its value in a type that does not show it, and the rules for names and values.
 
-What Python can't do is said here once: the value is an ordinary `str` inside, copies of it may stay in memory after the last
-reference is gone, and nothing in this library wipes them. What keeps them from others is `silo_vault.process`.
+Python can't erase a value from memory. Inside, it is an ordinary `str`. Copies may stay in memory after the last
+reference is gone, and nothing in this library overwrites them. `silo_vault.process` keeps other processes from reading
+them.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from typing import NoReturn, final
 from silo_vault.errors import SecretInvalid
 
 NAME_PATTERN = "[A-Z][A-Z0-9_]{0,127}"
-"""What a name of a secret looks like: an environment variable's, so that it is one in every program that it comes from."""
+"""The form of a secret's name. It is that of an environment variable, where most secrets come from."""
 
 NAMESPACE_PATTERN = "[a-z][a-z0-9_-]{0,63}"
-"""What a namespace looks like: the name of the one program, or skill, that its secrets are for."""
+"""The form of a namespace: the name of the one program or skill that may use its secrets."""
 
 MAX_VALUE_BYTES = 64 * 1024
-"""Longest value. The largest things that people keep here are private keys and service account files, below 16 KiB."""
+"""Longest value. The largest common ones are private keys and service account files, which are below 16 KiB."""
 
 _NAME = re.compile(NAME_PATTERN)
 _NAMESPACE = re.compile(NAMESPACE_PATTERN)
@@ -26,9 +27,9 @@ _NAMESPACE = re.compile(NAMESPACE_PATTERN)
 
 @final
 class Secret:
-    """A value that shows itself only when asked to.
+    """A value that only `reveal` shows.
 
-    `repr`, `str`, `format` and tracebacks give the name. It can't be pickled, so it does not leave the process by accident.
+    `repr`, `str`, `format` and tracebacks show the name. It can't be pickled, so it stays in the process.
     """
 
     __slots__ = ("_name", "_value")
@@ -39,11 +40,11 @@ class Secret:
 
     @property
     def name(self) -> str:
-        """The name under which the vault holds it."""
+        """The name of the secret in its vault."""
         return self._name
 
     def reveal(self) -> str:
-        """The value. Keep the result for as short a time as possible, and out of messages."""
+        """Return the value. Drop the result as soon as possible, and never put it in a message."""
         return self._value
 
     def __repr__(self) -> str:
@@ -60,17 +61,17 @@ def check_name(name: str) -> str:
         SecretInvalid: it does not match `NAME_PATTERN`.
     """
     if not _NAME.fullmatch(name):
-        # What was given is not quoted: people paste the value where the name belongs.
+        # The text is not quoted: people sometimes paste the value in place of the name.
         raise SecretInvalid(
             "that can't be the name of a secret",
-            hint="a name has capital letters, digits and underscores, starts with a letter and has at most 128 characters, "
-            "e.g. GITHUB_TOKEN",
+            hint="a name has capital letters, digits and underscores, starts with a letter and has at most "
+            "128 characters, e.g. GITHUB_TOKEN",
         )
     return name
 
 
 def check_namespace(namespace: str) -> str:
-    """Return `namespace` if secrets may have it; the empty one is for all.
+    """Return `namespace` if secrets may have it. The empty one is open to every program.
 
     Raises:
         SecretInvalid: it does not match `NAMESPACE_PATTERN`.
@@ -84,7 +85,7 @@ def check_namespace(namespace: str) -> str:
 
 
 def check_value(name: str, value: str | bytes) -> bytes:
-    """Return the value in UTF-8 if it may be stored as `name`; no message ever shows it.
+    """Return the value in UTF-8 if it may be stored as `name`. No message shows it.
 
     Raises:
         SecretInvalid: it is empty, longer than `MAX_VALUE_BYTES`, not UTF-8, or holds a NUL.
@@ -92,16 +93,16 @@ def check_value(name: str, value: str | bytes) -> bytes:
     try:
         encoded = value.encode() if isinstance(value, str) else value.decode().encode()
     except UnicodeError:
-        # `from None`: the message of a UnicodeError quotes what it could not read.
+        # `from None`: the message of a UnicodeError quotes the value.
         raise SecretInvalid(
             f"the value for {name} is not UTF-8", hint="encode binary values, e.g. with base64"
         ) from None
     if not encoded:
-        raise SecretInvalid(f"the value for {name} is empty", hint="check where it comes from, then add it again")
+        raise SecretInvalid(f"the value for {name} is empty", hint="check its source, then add it again")
     if len(encoded) > MAX_VALUE_BYTES:
         raise SecretInvalid(
             f"the value for {name} has {len(encoded)} bytes; {MAX_VALUE_BYTES} are allowed",
-            hint="store the key of a large file here, and the file itself elsewhere",
+            hint="encrypt a large file, keep it elsewhere, and store its key here",
         )
     if b"\0" in encoded:
         raise SecretInvalid(f"the value for {name} holds a NUL", hint="encode binary values, e.g. with base64")

@@ -1,10 +1,16 @@
-"""The vault's file on disk: who may read it, one writer at a time, and a save that is whole or did not happen.
+"""The files of a vault on disk: checks of owner and mode, one writer at a time, and atomic saves.
 
-Beside `credentials.silo` lie `credentials.silo.lock` (never removed; a lock on the file itself would be worth nothing, because a
-save replaces it), `credentials.silo.bak` (the generation before), `credentials.silo.seen` (the newest generation that was seen
-here), `credentials.silo.locked` (changes when all processes are to forget their keys) and, while a save runs,
-`.credentials.silo.PID.RANDOM.tmp`. All are reached through one descriptor of their folder. What the bytes mean is
-`silo_vault.format`'s, and for `.seen` `silo_vault.seen`'s.
+These files are beside `credentials.silo`:
+
+- `credentials.silo.lock` is the lock file. It is never removed. A lock on the vault file itself would be useless,
+  because a save replaces that file.
+- `credentials.silo.bak` is the previous generation.
+- `credentials.silo.seen` remembers the newest generation that was used here.
+- `credentials.silo.locked` is replaced to make every process forget its keys.
+- `.credentials.silo.PID.RANDOM.tmp` exists while a save runs.
+
+All are opened through one descriptor of their folder. `silo_vault.format` interprets the bytes of the vault file, and
+`silo_vault.rollback` those of `.seen`.
 """
 
 from __future__ import annotations
@@ -25,20 +31,20 @@ from silo_vault.errors import VaultBusy, VaultDamaged, VaultNotWritten
 from silo_vault.format import MAX_FILE_BYTES
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.002, 0.05
-"""How often a writer that waits looks again; a save takes a few milliseconds."""
+"""A waiting writer retries after the first, then doubles it up to the longest. A save takes a few milliseconds."""
 
 
 class VaultFiles:
-    """The files of one vault. Holds no descriptor between two calls."""
+    """The files of one vault. Keeps no descriptor open between calls."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.backup = path.with_name(path.name + ".bak")
-        self.seen = path.with_name(path.name + ".seen")
+        self.known_generation = path.with_name(path.name + ".seen")
         self.locked = path.with_name(path.name + ".locked")
 
     def epoch(self) -> object:
-        """Return what differs after `locked` was replaced."""
+        """Return a value that differs after the `.locked` file was replaced."""
         try:
             status = self.locked.lstat()
         except OSError:
@@ -49,7 +55,7 @@ class VaultFiles:
         """Return one of the small files beside the vault, or None if it is not there.
 
         Raises:
-            VaultDamaged: as for `read`, but for a missing file.
+            VaultDamaged: as for `read`, except that the file may be missing.
         """
         try:
             folder = self._open_folder()
@@ -63,11 +69,11 @@ class VaultFiles:
             os.close(folder)
 
     def read(self) -> bytes | None:
-        """Return the file, or None if there is neither file nor backup. Needs no lock: a save is one rename.
+        """Return the file, or None if there is neither file nor backup. Needs no lock: a save ends with one rename.
 
         Raises:
-            VaultDamaged: it is missing while its backup is there; or it, or its folder, is open to other users, belongs to
-                one, or is not a plain file.
+            VaultDamaged: the file is missing although there is a backup; or the file or its folder is open to other
+                users, belongs to another user, or is of another type.
         """
         try:
             folder = self._open_folder()
@@ -82,10 +88,10 @@ class VaultFiles:
 
     @contextmanager
     def writing(self, *, timeout_s: float) -> Iterator[Writer]:
-        """Hold the vault's lock; makes the folder if it is missing, and removes what a killed writer left.
+        """Hold the vault's lock. Makes the folder if it is missing, and removes temporary files of killed writers.
 
         Raises:
-            VaultBusy: somebody else held the lock all the time.
+            VaultBusy: another process held the lock all the time.
             VaultDamaged: as for `read`.
             VaultNotWritten: the lock file or the folder can't be made.
         """
@@ -101,7 +107,7 @@ class VaultFiles:
                     self._sweep(folder)
                 yield Writer(self, folder)
             finally:
-                os.close(lock)  # which also lets go of the lock
+                os.close(lock)  # this also releases the lock
         finally:
             os.close(folder)
 
@@ -116,21 +122,23 @@ class VaultFiles:
             folder.mkdir(mode=0o700)
         except FileExistsError:
             return
-        folder.chmod(0o700)  # a umask may have taken more away
+        folder.chmod(0o700)  # the umask may have removed more
 
     def _open_folder(self) -> int:
-        # A link to the folder is followed: what counts is who owns the place that it leads to, and that is checked.
+        # A link to the folder is followed. The owner of its target is what matters, and is checked below.
         try:
             folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except NotADirectoryError:
-            raise VaultDamaged(f"{self.path.parent} is not a folder", hint="name another place for the vault") from None
+            raise VaultDamaged(
+                f"{self.path.parent} is not a folder", hint="choose another path for the vault"
+            ) from None
         except PermissionError:
             raise VaultDamaged(
                 f"{self.path.parent} can't be opened: permission denied",
                 hint=f"chmod 700 {quote(str(self.path.parent))}",
             ) from None
         try:
-            self._check(os.fstat(folder), self.path.parent, mend="700")
+            self._check(os.fstat(folder), self.path.parent, mode="700")
         except BaseException:
             os.close(folder)
             raise
@@ -139,7 +147,7 @@ class VaultFiles:
     def _open_checked(self, folder: int, name: str, flags: int) -> int:
         path = self.path.with_name(name)
         try:
-            # Not blocking, so that a FIFO in its place can't hang us before the check below.
+            # Non-blocking, so that opening a FIFO doesn't hang before the check below.
             file = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600, dir_fd=folder)
         except PermissionError:
             raise VaultDamaged(
@@ -148,33 +156,33 @@ class VaultFiles:
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
                 raise VaultDamaged(
-                    f"{path} is a link, or not a file at all",
-                    hint=f"put the file itself in its place: `ls -l {quote(str(path))}`",
+                    f"{path} is a link or not a file",
+                    hint=f"replace it with the file itself; `ls -l {quote(str(path))}` shows what it is",
                 ) from None
             raise
         try:
             status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode):
-                raise VaultDamaged(f"{path} is not a regular file", hint=f"see what it is: `ls -l {quote(str(path))}`")
+                raise VaultDamaged(f"{path} is not a regular file", hint=f"`ls -l {quote(str(path))}` shows what it is")
             if flags & os.O_CREAT and status.st_size == 0:
-                os.fchmod(file, 0o600)  # a umask may have taken more away
+                os.fchmod(file, 0o600)  # the umask may have removed more
                 status = os.fstat(file)
-            self._check(status, path, mend="600")
+            self._check(status, path, mode="600")
         except BaseException:
             os.close(file)
             raise
         return file
 
-    def _check(self, status: os.stat_result, path: Path, *, mend: str) -> None:
+    def _check(self, status: os.stat_result, path: Path, *, mode: str) -> None:
         if status.st_uid != os.geteuid():
             raise VaultDamaged(
                 f"{path} belongs to another user (uid {status.st_uid})",
-                hint=f"as that user or root: `chown {os.geteuid()} {quote(str(path))}`, if it is yours",
+                hint=f"if it is yours, run `chown {os.geteuid()} {quote(str(path))}` as that user or as root",
             )
         if stat.S_IMODE(status.st_mode) & 0o077:
             raise VaultDamaged(
                 f"{path} is open to other users (mode {stat.S_IMODE(status.st_mode):04o})",
-                hint=f"chmod {mend} {quote(str(path))}",
+                hint=f"chmod {mode} {quote(str(path))}",
             )
 
     def _read(self, folder: int) -> bytes | None:
@@ -183,7 +191,7 @@ class VaultFiles:
         except FileNotFoundError:
             if _exists(folder, self.backup.name):
                 raise VaultDamaged(
-                    f"{self.path} is missing, and its backup is there",
+                    f"{self.path} is missing, but its backup exists",
                     hint=f"`silo vault restore` brings {self.backup} back",
                 ) from None
             return None
@@ -199,7 +207,7 @@ class VaultFiles:
             size = os.fstat(file).st_size
             if size > MAX_FILE_BYTES:
                 raise VaultDamaged(
-                    f"{self.path.with_name(name)} has {size} bytes, more than a vault may have",
+                    f"{self.path.with_name(name)} has {size} bytes, more than a vault can have",
                     hint=f"its backup is {self.backup}",
                 )
             return _read_all(file, size)
@@ -211,7 +219,7 @@ class VaultFiles:
     def _unreadable(self, error: OSError) -> VaultDamaged:
         return VaultDamaged(
             f"{self.path} can't be read: {error.strerror}",
-            hint=f"see what is wrong there: `ls -l {quote(str(self.path))}`",
+            hint=f"look at its owner and mode: `ls -l {quote(str(self.path))}`",
         )
 
     # --- the lock ---------------------------------------------------------------------------------------------------
@@ -236,11 +244,11 @@ class VaultFiles:
         who = f"process {text}" if text.isdecimal() else "another process"
         raise VaultBusy(
             f"{who} has been writing {self.path} for more than {timeout_s:g} s",
-            hint=f"wait for it; if it hangs, end it: `kill {text}`" if text.isdecimal() else "try again",
+            hint=f"wait for it; if it hangs, stop it: `kill {text}`" if text.isdecimal() else "try again",
         )
 
     def _sweep(self, folder: int) -> None:
-        # Only the holder of the lock makes such files, so each of them belongs to a writer that is gone.
+        # Only the holder of the lock makes such files, so each of them is left from a writer that no longer runs.
         stale = re.compile(rf"\.{re.escape(self.path.name)}\.[0-9]+\.[0-9a-f]{{16}}\.tmp")
         for name in os.listdir(folder):
             if stale.fullmatch(name):
@@ -253,30 +261,33 @@ class VaultFiles:
         except OSError as error:
             raise VaultNotWritten(
                 f"cannot {action} of {self.path}: {error.strerror}",
-                hint=f"see what is wrong with the disk: `df -h {quote(str(self.path.parent))}`; the vault is as it was",
+                hint=f"check the disk: `df -h {quote(str(self.path.parent))}`; the vault is unchanged",
             ) from error
 
 
 class Writer:
-    """What may be done to the files by whoever holds the lock."""
+    """The operations that need the lock."""
 
     def __init__(self, files: VaultFiles, folder: int) -> None:
         self._files = files
         self._folder = folder
 
     def read(self) -> bytes | None:
-        """As `VaultFiles.read`; stays true until `replace`."""
+        """As `VaultFiles.read`. The result stays current until `replace`."""
         return self._files._read(self._folder)
 
     def peek(self) -> bytes | None:
-        """Return the file whatever it is, or None where there is nothing that could be a vault."""
+        """Return the bytes of the file, or None if it is missing or can't be a vault; ignores the backup."""
         try:
             return self._files._read_file(self._folder, self._files.path.name)
         except (FileNotFoundError, VaultDamaged):
             return None
 
     def set_aside(self) -> Path | None:
-        """Give the vault's file another name, if it is there: one that can't be opened is never overwritten. Return the name."""
+        """Rename the vault file, if it exists, and return its new path.
+
+        `restore` uses this, so that it never overwrites a file that can't be opened.
+        """
         files = self._files
         if not _exists(self._folder, files.path.name):
             return None
@@ -288,8 +299,11 @@ class Writer:
             os.rename(files.path.name, aside.name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
         return aside
 
-    def note(self, path: Path, data: bytes) -> bool:
-        """Replace one of the small files beside the vault, and say whether it worked. Not flushed: losing it costs no secret."""
+    def write_beside(self, path: Path, data: bytes) -> bool:
+        """Replace one of the small files beside the vault; return whether it worked.
+
+        It isn't flushed to disk, because losing it loses no secret.
+        """
         made: list[str] = []
         try:
             os.rename(self._write(data, made, flush=False), path.name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
@@ -302,10 +316,10 @@ class Writer:
         return True
 
     def replace(self, data: bytes, *, previous: bytes | None) -> None:
-        """Put `data` in the file's place, and `previous` in the backup's.
+        """Replace the vault file with `data`, and the backup with `previous`.
 
-        When it returns, the new file survives a power cut; when it raises, the file is as it was. One exception is said in
-        the message: if only the last flush fails, the new file is in place but might not survive.
+        After this returns, the new file survives a power cut. After an error the file is unchanged, with one exception
+        that the message states: if only the last flush failed, the new file is in place but might not survive.
 
         Raises:
             VaultNotWritten: the system refused a write, a flush or a rename.
@@ -325,23 +339,24 @@ class Writer:
             os.fsync(self._folder)
         except OSError as error:
             raise VaultNotWritten(
-                f"the new generation of {self._files.path} is in place, but may not survive a power cut: {error.strerror}",
-                hint=f"see what is wrong with the disk: `df -h {quote(str(self._files.path.parent))}`, then make the change again",
+                f"the new generation of {self._files.path} is in place, "
+                f"but may not survive a power cut: {error.strerror}",
+                hint=f"check the disk: `df -h {quote(str(self._files.path.parent))}`, then make the change again",
             ) from error
 
     def _clean(self, made: Sequence[str]) -> None:
         for leftover in made:
-            with suppress(OSError):  # already renamed; or swept by the next writer
+            with suppress(OSError):  # it was renamed already, or the next writer removes it
                 os.unlink(leftover, dir_fd=self._folder)
 
     def _write(self, data: bytes, made: list[str], *, flush: bool = True) -> str:
-        """Write a temporary file, flushed, and return its name, which is in `made` from before it exists."""
+        """Write a temporary file and return its name. The name is added to `made` before the file exists."""
         name = f".{self._files.path.name}.{os.getpid()}.{os.urandom(8).hex()}.tmp"
         made.append(name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.open(name, flags, 0o600, dir_fd=self._folder)
         try:
-            os.fchmod(file, 0o600)  # a umask may have taken more away
+            os.fchmod(file, 0o600)  # the umask may have removed more
             view = memoryview(data)
             while view:
                 view = view[os.write(file, view) :]
@@ -361,7 +376,7 @@ def _exists(folder: int, name: str) -> bool:
 
 
 def _read_all(file: int, size: int) -> bytes:
-    # A file in place never changes (a save makes a new one), so its size when it was opened is its size.
+    # The size can't change after opening: a save makes a new file.
     pieces: list[bytes] = []
     while size > 0 and (piece := os.read(file, size)):
         pieces.append(piece)

@@ -1,6 +1,6 @@
-"""Opening the data key of a vault with whichever provider has a key, and keeping it for as long as it may be kept.
+"""Opens the data key of a vault with the first provider that has a key, and keeps it in memory for as long as allowed.
 
-What is opened with the key is `silo_vault.vault`'s; where keys lie, `silo_vault.keys`'.
+`silo_vault.vault` uses the data key; the modules in `silo_vault.keys` are the providers.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 
 from silo_vault import crypto
 from silo_vault.errors import AccessRefused, KeyUnavailable, KeyUnreachable, VaultLocked
-from silo_vault.format import KNOWN_KINDS, AnyWrap, ForeignWrap, Header, TransitWrap, Wrap
+from silo_vault.format import KNOWN_KINDS, AnyWrap, Header, TransitWrap, UnknownWrap, Wrap
 from silo_vault.keys.base import KeyProvider, RandomBytes
 
 
 @dataclass(frozen=True, repr=False)
 class Keys:
-    """What is derived from the data key of an open vault; one for records, one for the file's code."""
+    """The keys derived from the data key of an open vault: one for records, one for the MAC of the file."""
 
     vault_id: bytes
     wraps: tuple[AnyWrap, ...]
@@ -28,7 +28,7 @@ class Keys:
 
     @classmethod
     def derive(cls, dek: bytes, header: Header) -> Keys:
-        """Return the keys of a vault whose data key is known."""
+        """Derive the keys from the data key."""
         return cls(
             header.vault_id,
             header.wraps,
@@ -38,7 +38,7 @@ class Keys:
 
 
 class Unlocker:
-    """Opens data keys. Safe to use from several threads: those that come together ask a keyring, or stretch a passphrase, once."""
+    """Opens data keys. Safe to use from several threads, which ask a keyring or stretch a passphrase only once."""
 
     def __init__(
         self,
@@ -54,9 +54,10 @@ class Unlocker:
 
         Args:
             path: of the vault, for messages.
-            backup: of the generation before, likewise.
-            epoch: what `keys` would be given now.
-            grace_s: how long an open vault stays open when a place on another machine can't be asked again. A refusal is no such case.
+            backup: path of the previous generation, for messages.
+            epoch: the present value of what `keys` is given.
+            grace_s: how long an open vault stays open after a server that must be asked again can't be reached. It does
+                not apply to a refusal.
             clock: the monotonic clock, in seconds.
         """
         self.providers = tuple(providers)
@@ -70,13 +71,13 @@ class Unlocker:
         self._epoch = epoch
 
     def keys(self, header: Header, *, epoch: object) -> Keys:
-        """Return the keys of a vault, from memory where they may still be used.
+        """Return the keys of a vault, from memory while that is allowed.
 
         Args:
-            epoch: whatever differs after the vault was locked on purpose; then nothing in memory is used.
+            epoch: a value that changes when the vault is locked on purpose; a new one empties the memory.
 
         Raises:
-            VaultLocked: no provider opens it; `AccessRefused` and `KeyUnreachable` say why where a server said so.
+            VaultLocked: no provider opens it; if a server is the reason, `AccessRefused` or `KeyUnreachable`.
         """
         with self._lock:
             if epoch != self._epoch:
@@ -99,7 +100,7 @@ class Unlocker:
             return self._keys
 
     def data_key(self, header: Header) -> bytes:
-        """Return the data key itself, which wrapping needs; it is asked for anew, and not kept.
+        """Return the data key itself, which wrapping needs. It is always unwrapped again, and not kept.
 
         Raises:
             VaultLocked: as for `keys`.
@@ -108,7 +109,7 @@ class Unlocker:
             return self._unwrap(header)[0]
 
     def forget(self) -> None:
-        """Forget the keys in memory, and have the providers forget theirs."""
+        """Forget the keys in memory, and make the providers forget theirs."""
         with self._lock:
             self._forget()
 
@@ -116,22 +117,22 @@ class Unlocker:
         """Return the data key of a new vault, sealed by the first provider that has a key.
 
         Raises:
-            VaultLocked: none has one.
+            VaultLocked: no provider has a key.
         """
         missing: list[KeyUnavailable] = []
         for provider in self.providers:
             try:
                 return provider.wrap(dek, vault_id=vault_id, random=random)
             except KeyUnavailable as error:
-                if isinstance(error, KeyUnreachable):  # it is set up, and to be used; another place would be a surprise
+                if isinstance(error, KeyUnreachable):  # configured, so another key must not silently take its place
                     raise
                 missing.append(error)
         raise VaultLocked(
             f"no key to lock {self._path} with: {'; '.join(error.message for error in missing) or 'none is set up'}",
-            hint=missing[0].hint if missing else "give the vault a key provider",
+            hint=missing[0].hint if missing else "configure a key for the vault",
         )
 
-    def opens(self, wrap: AnyWrap, *, vault_id: bytes) -> tuple[KeyProvider, bytes] | None:
+    def open_wrap(self, wrap: AnyWrap, *, vault_id: bytes) -> tuple[KeyProvider, bytes] | None:
         """Return the provider that opens this wrap, and the data key in it; None if none does."""
         for provider, candidate in self._candidates((wrap,)):
             try:
@@ -155,7 +156,7 @@ class Unlocker:
     def _candidates(self, wraps: Sequence[AnyWrap]) -> Iterator[tuple[KeyProvider, Wrap | TransitWrap]]:
         for provider in self.providers:
             for wrap in wraps:
-                if not isinstance(wrap, ForeignWrap) and wrap.kind == provider.kind:
+                if not isinstance(wrap, UnknownWrap) and wrap.kind == provider.kind:
                     yield provider, wrap
 
     def _unwrap(self, header: Header) -> tuple[bytes, KeyProvider]:
@@ -167,13 +168,13 @@ class Unlocker:
             except KeyUnavailable as error:
                 missing.append(error)
             except AccessRefused:
-                raise  # somebody took the access away; another key must not paper over that
+                raise  # access was revoked, and another key must not hide that
             except VaultLocked as error:
                 wrong.append(error)
         if wrong:
             raise VaultLocked(
                 f"cannot open {self._path}: the key is wrong, or the file was changed",
-                hint=f"{'; '.join(error.hint for error in wrong)}; the generation before is {self._backup}",
+                hint=f"{'; '.join(error.hint for error in wrong)}; the previous generation is {self._backup}",
             )
         if unreachable := next((error for error in missing if isinstance(error, KeyUnreachable)), None):
             raise unreachable
@@ -183,8 +184,8 @@ class Unlocker:
             ) from missing[0]
         kinds = ", ".join(sorted({wrap.kind for wrap in header.wraps}))
         raise VaultLocked(
-            f"no key for {self._path}: it opens with a key of kind {kinds}, and none of that kind is set up here",
-            hint="set one up"
+            f"no key for {self._path}: it opens with a key of kind {kinds}, and none of that kind is configured here",
+            hint="configure one"
             if KNOWN_KINDS & {wrap.kind for wrap in header.wraps}
             else "use the newer program that wrote it",
         )

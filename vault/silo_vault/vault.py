@@ -1,11 +1,12 @@
-"""The vault: secrets by name, in one file that is read anew at each call, so that what another process wrote is seen.
+"""The vault: secrets by name, in one file. Each call reads the file again, so it sees what other processes wrote.
 
-Composes the other modules: `storage` brings the bytes, `format` takes them apart, `unlock` opens the data key, `crypto` the rest,
-and `seen` tells an older file from the newest.
+It composes the other modules: `storage` reads and writes the bytes, `format` parses them, `unlock` opens the data key,
+`crypto` opens the values, `rollback` detects an older file, and `wraps` changes which keys open the vault.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import secrets
 import string
@@ -21,16 +22,11 @@ from silo_vault.errors import SecretNotFound, VaultDamaged, VaultError, VaultLoc
 from silo_vault.format import (
     MAC_BYTES,
     MAX_COUNTER,
-    MAX_WRAPS,
     VAULT_ID_BYTES,
-    AnyWrap,
     Document,
-    ForeignWrap,
     Header,
     Malformed,
     Record,
-    TransitWrap,
-    Wrap,
     decode,
     decode_header,
     encode,
@@ -38,22 +34,23 @@ from silo_vault.format import (
     record_context,
 )
 from silo_vault.keys.base import KeyProvider, RandomBytes
+from silo_vault.rollback import KnownGeneration, Order
 from silo_vault.secret import Secret, check_name, check_namespace, check_value
-from silo_vault.seen import Order, Seen
-from silo_vault.shown import CANARIES, Entry, VaultStatus, entry_of, key_of, slot_of
+from silo_vault.status import CANARIES, SecretInfo, VaultStatus, info_of, key_slot
 from silo_vault.storage import VaultFiles, Writer
 from silo_vault.unlock import Keys, Unlocker
+from silo_vault.wraps import WrapChange, Wraps
 
 LOCK_TIMEOUT_S = 10.0
-"""How long a writer waits for another. A save takes milliseconds; who still holds the lock after this hangs."""
+"""How long a writer waits for another. A save takes milliseconds, so a process that holds the lock longer hangs."""
 
 
 @final
 class Vault:
     """Secrets in one encrypted file. Safe to use from several threads and several processes.
 
-    Nothing is read or unlocked before the first call that needs it. The data key stays in memory from then on, so a
-    passphrase is stretched, and the keyring asked, once for each object; `lock` ends that for every process.
+    Nothing is read or unlocked before the first call that needs it. The data key then stays in memory, so each object
+    stretches a passphrase or asks the keyring once. `lock` makes every process forget the key.
     """
 
     def __init__(
@@ -67,16 +64,16 @@ class Vault:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Name a vault, which need not exist yet.
+        """Name a vault. It doesn't have to exist yet.
 
         Args:
-            path: of the file; its folder must be readable by its owner only, and is made so if it is missing.
-            providers: where keys may lie, tried in this order. A new vault is locked with the first that has a key.
-            lock_timeout_s: how long a write waits for another process's.
-            grace_s: how long an open vault stays open when a key's place on another machine can't be reached any more.
-            random: bytes fit for keys and nonces.
-            clock: seconds since 1970.
-            monotonic: seconds on a clock that never goes back.
+            path: of the file. Its folder must be accessible to its owner only; a missing folder is made that way.
+            providers: of keys, tried in this order. A new vault is locked with the first that has a key.
+            lock_timeout_s: how long a write waits for the write of another process.
+            grace_s: how long an open vault stays open after its key is due for a check and the server can't be reached.
+            random: returns bytes that are fit for keys and nonces.
+            clock: returns seconds since 1970.
+            monotonic: returns seconds on a clock that never goes back.
         """
         self.path = path
         self._files = VaultFiles(path)
@@ -88,6 +85,7 @@ class Vault:
             grace_s=grace_s,
             clock=monotonic,
         )
+        self._wraps = Wraps(self._unlocker, self._files, random=random)
         self._lock_timeout_s = lock_timeout_s
         self._random = random
         self._clock = clock
@@ -97,23 +95,23 @@ class Vault:
 
     @property
     def backup(self) -> Path:
-        """Where the generation before lies."""
+        """The path of the previous generation."""
         return self._files.backup
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
-    def entries(self) -> tuple[Entry, ...]:
-        """Return what the vault holds, by namespace and name; nothing if there is no vault yet. No value is opened.
+    def entries(self) -> tuple[SecretInfo, ...]:
+        """Return what the vault holds, by namespace and name; nothing if there is no vault yet. No value is decrypted.
 
         Raises:
-            VaultLocked: no key opens it, or it was changed; `VaultRolledBack` if it is older than what was seen.
-            VaultDamaged: it is no vault that this version may touch.
+            VaultLocked: no key opens it, or it was changed; `VaultRolledBack` if it is older than the newest known one.
+            VaultDamaged: it isn't a vault that this version can use.
         """
         loaded = self._load()
-        return () if loaded is None else tuple(entry_of(record) for record in loaded[0].records)
+        return () if loaded is None else tuple(info_of(record) for record in loaded[0].records)
 
     def names(self, *, namespace: str = "") -> tuple[str, ...]:
-        """Return the names in a namespace, sorted; none if there is no vault yet. No value is opened.
+        """Return the names in a namespace, sorted; none if there is no vault yet. No value is decrypted.
 
         Raises:
             VaultLocked, VaultDamaged: as for `entries`.
@@ -124,8 +122,8 @@ class Vault:
         """Return one secret.
 
         Raises:
-            SecretNotFound: there is none of that name in that namespace, or no vault.
-            SecretInvalid: no secret could have that name.
+            SecretNotFound: the namespace has no secret of that name, or there is no vault.
+            SecretInvalid: the name or the namespace breaks a rule.
             VaultLocked, VaultDamaged: as for `entries`.
         """
         if (found := self.find(name, (namespace,))) is not None:
@@ -133,12 +131,12 @@ class Vault:
         if (loaded := self._load()) is None:
             raise SecretNotFound(
                 f"there is no secret {_place(namespace, name)}: {self.path} does not exist yet",
-                hint=f"add {name} to make it",
+                hint=f"add {name}, which creates the vault",
             )
         raise _not_found(namespace, name, loaded[0])
 
     def find(self, name: str, namespaces: Sequence[str]) -> Secret | None:
-        """Return the secret of that name in the first namespace that has one; None if none has, or there is no vault.
+        """Return the secret from the first namespace that has one of that name; None if none has, or there is no vault.
 
         Raises:
             SecretInvalid, VaultLocked, VaultDamaged: as for `get`.
@@ -153,7 +151,7 @@ class Vault:
         return None if record is None else Secret(name, self._unseal(keys, record))
 
     def get_all(self) -> Mapping[tuple[str, str], Secret]:
-        """Return every secret by namespace and name, decoys left out. For exports; everything else leases what it needs.
+        """Return every secret by namespace and name, without the decoys. Only exports need this.
 
         Raises:
             VaultLocked, VaultDamaged: as for `entries`.
@@ -161,7 +159,7 @@ class Vault:
         return dict(self._all(are_canaries=False))
 
     def canaries(self) -> Mapping[str, Secret]:
-        """Return the decoys by name. The vault is opened only if it says that it has some, and not read at all if it is not there.
+        """Return the decoys by name. The vault is only opened if its file names the namespace of the decoys.
 
         Raises:
             VaultLocked, VaultDamaged: as for `entries`.
@@ -171,10 +169,10 @@ class Vault:
         return {key[1]: value for key, value in self._all(are_canaries=True)}
 
     def status(self) -> VaultStatus:
-        """Say what the file says of itself. Needs no key, and therefore proves nothing.
+        """Return what the header of the file says. Needs no key, so nothing of it is authenticated.
 
         Raises:
-            VaultDamaged: it is no vault that this version may touch.
+            VaultDamaged: it isn't a vault that this version can use.
         """
         if (data := self._files.read()) is None:
             return VaultStatus(self.path, exists=False)
@@ -190,18 +188,18 @@ class Vault:
             created=header.created,
             secrets=count,
             seals=header.seals,
-            keys=tuple(slot_of(wrap) for wrap in header.wraps),
+            keys=tuple(key_slot(wrap) for wrap in header.wraps),
         )
 
     # --- secrets ----------------------------------------------------------------------------------------------------
 
     def put(self, name: str, value: str | bytes, *, namespace: str = "") -> None:
-        """Store a value, in place of an earlier one of that name; makes the vault if there is none.
+        """Store a value, and replace an earlier one of that name. Makes the vault if there is none.
 
         Raises:
             SecretInvalid: the name or the value breaks a rule.
             VaultBusy: another process was writing all the time.
-            VaultNotWritten: the disk refused; the file is as it was.
+            VaultNotWritten: the disk is full, read-only or broken; the file is unchanged.
             VaultLocked, VaultDamaged: as for `entries`.
         """
         check_namespace(namespace)
@@ -221,21 +219,21 @@ class Vault:
             self._store(checked)
 
     def remove(self, name: str, *, namespace: str = "") -> None:
-        """Take one secret out. The generation before, with it, stays in the backup until the next save.
+        """Remove one secret. The backup, which is the previous generation, still has it until the next save.
 
         Raises:
-            SecretNotFound: there is none of that name, or no vault; nothing was written.
+            SecretNotFound: there is no secret of that name, or no vault; nothing was written.
             SecretInvalid, VaultBusy, VaultNotWritten, VaultLocked, VaultDamaged: as for `put`.
         """
         check_namespace(namespace)
         self._take_out(namespace, check_name(name))
 
     def add_canary(self, name: str, value: str | bytes | None = None) -> None:
-        """Store a decoy that is granted to nobody: a value that turns up anywhere shows that somebody read the vault.
+        """Store a decoy, which is never given to a program. If its value appears anywhere, somebody read the vault.
 
         Args:
             name: as for any secret.
-            value: what it is to look like; 40 random letters and digits if none is given.
+            value: of the decoy; by default 40 random letters and digits.
 
         Raises:
             SecretInvalid, VaultBusy, VaultNotWritten, VaultLocked, VaultDamaged: as for `put`.
@@ -244,7 +242,7 @@ class Vault:
         self._store([(CANARIES, check_name(name), check_value(name, decoy))])
 
     def remove_canary(self, name: str) -> None:
-        """Take a decoy out.
+        """Remove a decoy.
 
         Raises:
             SecretNotFound, SecretInvalid, VaultBusy, VaultNotWritten, VaultLocked, VaultDamaged: as for `remove`.
@@ -252,7 +250,7 @@ class Vault:
         self._take_out(CANARIES, check_name(name))
 
     def create(self) -> bool:
-        """Make an empty vault unless there is one, and say whether one was made. An existing one is not opened.
+        """Make an empty vault unless there is one. Return whether one was made. An existing vault is not opened.
 
         Raises:
             VaultLocked: no provider has a key to lock it with.
@@ -268,104 +266,93 @@ class Vault:
     # --- keys -------------------------------------------------------------------------------------------------------
 
     def rekey(self, *, add: Sequence[KeyProvider] = (), remove: Collection[str] = ()) -> None:
-        """Change which keys open the vault. The data key stays, and no value is sealed again.
+        """Change which keys open the vault. The data key stays the same, and no value is sealed again.
 
-        A key that is added has opened the data key once before anything is written.
+        Each new key has to open the data key once before anything is written.
 
         Args:
-            add: providers of the keys that are to open it from now on.
-            remove: ids of keys that are not to open it any more, as `VaultStatus.keys` has them; the kind, for one
-                of an unknown kind.
+            add: providers of the keys to add.
+            remove: ids of the keys to remove, as in `VaultStatus.keys`; for a key of an unknown kind, that kind.
 
         Raises:
             SecretNotFound: no key has that id.
-            VaultLocked: no key would be left that this version can use, or a new one is there already or does not open the vault.
+            VaultLocked: no key that this version can use would be left, or a new key opens the vault already or fails.
             VaultBusy, VaultNotWritten, VaultDamaged: as for `put`.
         """
         with self._writing() as writer:
             previous = self._present(writer)
-            document, _ = self._open(previous, self._seen())
+            document, _ = self._open(previous, self._known_generation())
             header = document.header
             dek = self._unlocker.data_key(header)
-            kept, dropped = _split(header.wraps, remove)
-            made: list[tuple[KeyProvider, Wrap | TransitWrap]] = []
-            try:
-                for provider in add:
-                    made += [(provider, self._wrap(provider, dek, header.vault_id))]
-                wraps = (*kept, *(wrap for _, wrap in made))
-                _check_wraps(wraps)
-                header = replace(self._advance(header, seals=0), wraps=wraps)
+            change = self._wraps.change_keys(header, dek, add=add, remove=remove)
+            with self._wraps.retired_on_failure(change.made, header.vault_id):
+                header = replace(self._advance(header, seals=0), wraps=change.wraps)
                 self._save(writer, header, document.records, Keys.derive(dek, header), previous=previous)
-            except BaseException:
-                self._give_up(made, header.vault_id)
-                raise
-        self._retire_wraps(dropped, header.vault_id)
+        self._wraps.retire(change.replaced, header.vault_id)
 
     def rotate(self, *, providers: Sequence[KeyProvider] = (), drop: Collection[str] = ()) -> None:
-        """Make a new data key and seal every value under it, in one save. What a thief of the old data key has is old from then on.
+        """Make a new data key and seal every value under it, in one save. The old one then opens no new generation.
 
-        Every key that opened the vault has to be there, because each seals the new data key as well.
+        Every key that opens the vault must be available, because it has to seal the new data key too.
 
         Args:
-            providers: of keys beyond those that the vault was made with, e.g. a recovery passphrase.
-            drop: ids of keys that are not to open it any more; the kind, for one of an unknown kind.
+            providers: of further keys than those that this object was made with, e.g. a recovery passphrase.
+            drop: ids of the keys to remove; for a key of an unknown kind, that kind.
 
         Raises:
-            VaultLocked: a key is not there and not in `drop`; the message has its kind and id.
+            VaultLocked: a key is neither available nor in `drop`; the message gives its kind and id.
             SecretNotFound, VaultBusy, VaultNotWritten, VaultDamaged: as for `rekey`.
         """
         with self._writing() as writer:
             previous = self._present(writer)
-            document, keys = self._open(previous, self._seen())
-            header, records, new_keys, made, gone = self._rotated(document, keys, providers, drop)
-            try:
+            document, keys = self._open(previous, self._known_generation())
+            header, records, new_keys, change = self._rotated(document, keys, providers, drop)
+            with self._wraps.retired_on_failure(change.made, header.vault_id):
                 self._save(writer, header, records, new_keys, previous=previous)
-            except BaseException:
-                self._give_up(made, header.vault_id)
-                raise
-        self._retire_wraps(gone, header.vault_id)
+        self._wraps.retire(change.replaced, header.vault_id)
 
     def lock(self) -> None:
-        """Have every process that has this vault open forget its keys, at its next use of the vault; this one at once.
+        """Make every process that has this vault open forget its keys: this one now, others at their next use of it.
 
-        A key that a process was given as text is gone with it: that process can't open the vault again.
+        A process that got its key as text loses that too, and can't open the vault again.
 
         Raises:
             VaultBusy, VaultNotWritten, VaultDamaged: as for `put`.
         """
         with self._writing() as writer:
-            if not writer.note(self._files.locked, b""):
+            if not writer.write_beside(self._files.locked, b""):
                 raise VaultDamaged(
-                    f"{self._files.locked} can't be written", hint="end the processes that have the vault open"
+                    f"{self._files.locked} can't be written", hint="stop the processes that have the vault open"
                 )
         self._unlocker.forget()
 
     def restore(self, source: Path | None = None) -> Path | None:
-        """Put an older generation in the file's place, as the newest one, so that it is no rollback from then on.
+        """Save an older generation as the newest one, so that it is no longer refused as a rollback.
 
-        The present file becomes the backup; one that can't be opened is set aside under another name and never overwritten.
+        The present file becomes the backup. If it can't be opened, it is renamed instead, and never overwritten.
 
         Args:
-            source: the file to bring back, by default the backup. The vault's own path means: what is there now, though it is older.
+            source: the file to restore, by default the backup. The vault's own path accepts the present file although
+                it is older.
 
         Returns:
-            where the present file was set aside, if it was.
+            the new path of a present file that couldn't be opened.
 
         Raises:
-            SecretNotFound: there is no such file.
-            SourceUnreadable: it lies elsewhere, and can't be read. Who else can read it there does not matter: it is sealed.
-            VaultLocked, VaultDamaged: the source does not open; nothing was written.
+            SecretNotFound: `source` does not exist.
+            SourceUnreadable: `source` is in another folder and can't be read. Its mode is not checked: it is sealed.
+            VaultLocked, VaultDamaged: `source` does not open; nothing was written.
             VaultBusy, VaultNotWritten: as for `put`.
         """
         path = self._files.backup if source is None else source
         with self._writing() as writer:
             data = self._files.read_beside(path) if path.parent == self.path.parent else _read_elsewhere(path)
             if data is None:
-                raise SecretNotFound(f"{path} does not exist", hint="name the file that is to be brought back")
+                raise SecretNotFound(f"{path} does not exist", hint="name the file to restore")
             document, keys = self._authentic(data)
             newest = [document.header.generation]
-            if (seen := self._seen(lenient=True)) is not None:
-                newest.append(seen.generation)
+            if (known := self._known_generation(lenient=True)) is not None:
+                newest.append(known.generation)
             present = writer.peek()
             opened = None if present is None else self._try_open(present)
             if opened is not None:
@@ -378,14 +365,17 @@ class Vault:
     # --- opening ----------------------------------------------------------------------------------------------------
 
     def _load(self) -> tuple[Document, Keys] | None:
-        """Read and open the file. What was seen is read first, so that a save in between makes the file newer and not older."""
-        seen = self._seen()
-        return None if (data := self._files.read()) is None else self._open(data, seen)
+        """Read and open the file.
 
-    def _open(self, data: bytes, seen: Seen | None) -> tuple[Document, Keys]:
-        """Return the file taken apart, once its code has shown that nobody changed it and that it is no older one."""
+        The known generation is read first: a save between the two reads then makes the file look newer, not older.
+        """
+        known = self._known_generation()
+        return None if (data := self._files.read()) is None else self._open(data, known)
+
+    def _open(self, data: bytes, known: KnownGeneration | None) -> tuple[Document, Keys]:
+        """Return the parsed file and its keys, after checking that it was not changed and is not an older one."""
         document, keys = self._authentic(data)
-        self._check_newest(document, seen)
+        self._check_newest(document, known)
         return document, keys
 
     def _authentic(self, data: bytes) -> tuple[Document, Keys]:
@@ -404,41 +394,41 @@ class Vault:
         except (VaultLocked, VaultDamaged):
             return None
 
-    def _check_newest(self, document: Document, seen: Seen | None) -> None:
-        found = Seen.of(document)
-        order = Order.NEWER if seen is None else seen.order(found)
+    def _check_newest(self, document: Document, known: KnownGeneration | None) -> None:
+        found = KnownGeneration.of(document)
+        order = Order.NEWER if known is None else known.compare(found)
         if order in (Order.OLDER, Order.OTHER):
-            assert seen is not None
+            assert known is not None
             what = (
-                f"is generation {found.generation}, and generation {seen.generation} was here before"
+                f"is generation {found.generation}, and generation {known.generation} was here before"
                 if order is Order.OLDER
                 else "is another vault than the one that was here before"
             )
             raise VaultRolledBack(
                 f"{self.path} {what}",
-                hint="find out who put it there; `silo vault restore --accept-rollback` goes on with it all the same",
+                hint="find out who put it there; `silo vault restore --accept-rollback` uses it nevertheless",
             )
         if order is Order.NEWER:
-            self._note_seen(found)
+            self._remember(found)
 
-    def _seen(self, *, lenient: bool = False) -> Seen | None:
-        data = self._files.read_beside(self._files.seen)
+    def _known_generation(self, *, lenient: bool = False) -> KnownGeneration | None:
+        data = self._files.read_beside(self._files.known_generation)
         try:
-            return None if data is None else Seen.parse(data)
+            return None if data is None else KnownGeneration.parse(data)
         except ValueError:
             if lenient:
                 return None
             raise VaultRolledBack(
-                f"{self._files.seen} is damaged, so nobody can tell whether {self.path} is the newest",
-                hint="if you know that it is, `silo vault restore --accept-rollback` goes on with it",
+                f"{self._files.known_generation} is damaged, so {self.path} can't be checked to be the newest",
+                hint="if you know that it is, `silo vault restore --accept-rollback` uses it",
             ) from None
 
-    def _note_seen(self, found: Seen) -> None:
-        """Remember a newer file that somebody else wrote. Under the writers' lock, and only where that is free."""
+    def _remember(self, found: KnownGeneration) -> None:
+        """Remember a newer file that another process wrote, if the writers' lock is free."""
         with suppress(VaultError), self._files.writing(timeout_s=0.0) as writer:
-            seen = self._seen()
-            if seen is None or seen.order(found) is Order.NEWER:
-                writer.note(self._files.seen, found.encode())
+            known = self._known_generation()
+            if known is None or known.compare(found) is Order.NEWER:
+                writer.write_beside(self._files.known_generation, found.encode())
 
     def _all(self, *, are_canaries: bool) -> Iterable[tuple[tuple[str, str], Secret]]:
         if (loaded := self._load()) is None:
@@ -453,13 +443,13 @@ class Vault:
         try:
             return crypto.unseal(keys.records, record.nonce, record.sealed, context).decode()
         except (crypto.Unauthentic, UnicodeDecodeError):
-            # `from None`: the message of a UnicodeError quotes what it could not read.
-            raise self._not_opened(f"the record of {record.name} does not fit") from None
+            # `from None`: the message of a UnicodeError quotes the value.
+            raise self._not_opened(f"the record of {record.name} does not open") from None
 
     def _not_opened(self, detail: str) -> VaultLocked:
         return VaultLocked(
             f"cannot open {self.path}: the key is wrong, or the file was changed",
-            hint=f"{detail}; the generation before is {self._files.backup}",
+            hint=f"{detail}; the previous generation is {self._files.backup}",
         )
 
     def _damaged(self, error: Malformed) -> VaultDamaged:
@@ -467,7 +457,7 @@ class Vault:
             f"{self.path} {error}",
             hint="open it with the newer program that wrote it"
             if error.newer
-            else f"nothing was touched; if {self._files.backup} is good, `silo vault restore` brings it back",
+            else f"nothing was changed; if {self._files.backup} is good, `silo vault restore` restores it",
         )
 
     # --- writing ----------------------------------------------------------------------------------------------------
@@ -477,19 +467,18 @@ class Vault:
 
     def _present(self, writer: Writer) -> bytes:
         if (data := writer.read()) is None:
-            raise SecretNotFound(f"{self.path} does not exist yet", hint="the first secret that is added makes it")
+            raise SecretNotFound(f"{self.path} does not exist yet", hint="add a secret, which creates the vault")
         return data
 
     def _store(self, values: Sequence[tuple[str, str, bytes]]) -> None:
         with self._writing() as writer:
             previous = writer.read()
-            document, keys = self._new() if previous is None else self._open(previous, self._seen())
+            document, keys = self._new() if previous is None else self._open(previous, self._known_generation())
             header, records = document.header, document.records
-            made: list[tuple[KeyProvider, Wrap | TransitWrap]] = []
-            gone: tuple[AnyWrap, ...] = ()
+            change: WrapChange | None = None
             if header.seals + len(values) > crypto.MAX_SEALS:
-                # Nothing may be sealed under this key any more, so the new value brings a new key with it.
-                header, records, keys, made, gone = self._rotated(document, keys, (), ())
+                # This data key must not seal anything more, so the new value comes with a new data key.
+                header, records, keys, change = self._rotated(document, keys, (), ())
                 header = replace(header, seals=header.seals + len(values))
             elif previous is not None:
                 header = self._advance(header, seals=len(values))
@@ -497,24 +486,22 @@ class Vault:
                 header = replace(header, seals=len(values))
             changed = {(namespace, name) for namespace, name, _ in values}
             sealed = [self._seal(keys, header, *value, modified=int(self._clock())) for value in values]
-            # Most often nothing is replaced; looking at ten thousand records costs more than finding that out.
+            # Usually nothing is replaced. Finding that out is cheaper than filtering ten thousand records.
             is_all_new = not any(document.find(*place) for place in changed)
             left = records if is_all_new else [record for record in records if record[:2] not in changed]
-            try:
+            with self._wraps.retired_on_failure(() if change is None else change.made, header.vault_id):
                 self._save(writer, header, [*left, *sealed], keys, previous=previous)
-            except BaseException:
-                self._give_up(made, header.vault_id)
-                raise
-        self._retire_wraps(gone, header.vault_id)
+        if change is not None:
+            self._wraps.retire(change.replaced, header.vault_id)
 
     def _take_out(self, namespace: str, name: str) -> None:
         if self._files.read() is None:
             raise SecretNotFound(
-                f"there is no secret {name}: {self.path} does not exist", hint="nothing is to be removed"
+                f"there is no secret {name}: {self.path} does not exist", hint="there is nothing to remove"
             )
         with self._writing() as writer:
             previous = self._present(writer)
-            document, keys = self._open(previous, self._seen())
+            document, keys = self._open(previous, self._known_generation())
             left = [record for record in document.records if record[:2] != (namespace, name)]
             if len(left) == len(document.records):
                 raise _not_found(namespace, name, document)
@@ -534,8 +521,11 @@ class Vault:
         except Malformed as error:
             raise VaultDamaged(f"{self.path} {error}", hint="remove secrets that are no longer used") from None
         writer.replace(data, previous=previous)
-        # If this is not written, an older generation is remembered, which the new file is not older than.
-        writer.note(self._files.seen, Seen(header.vault_id, header.generation, data[-MAC_BYTES:]).encode())
+        # If this write fails, an older generation is remembered. The new file is newer than that, so it is accepted.
+        writer.write_beside(
+            self._files.known_generation,
+            KnownGeneration(header.vault_id, header.generation, data[-MAC_BYTES:]).encode(),
+        )
 
     def _new(self) -> tuple[Document, Keys]:
         dek, vault_id = self._random(crypto.KEY_BYTES), self._random(VAULT_ID_BYTES)
@@ -547,100 +537,31 @@ class Vault:
     def _advance(self, header: Header, *, seals: int) -> Header:
         if header.generation >= MAX_COUNTER:
             raise VaultDamaged(
-                f"{self.path} has been saved as often as a vault may be",
+                f"{self.path} has reached the highest generation",
                 hint="make a new vault, and add the secrets to it again",
             )
         return replace(header, generation=header.generation + 1, seals=header.seals + seals)
 
     def _rotated(
         self, document: Document, keys: Keys, extra: Sequence[KeyProvider], drop: Collection[str]
-    ) -> tuple[Header, tuple[Record, ...], Keys, list[tuple[KeyProvider, Wrap | TransitWrap]], tuple[AnyWrap, ...]]:
-        """Return the vault under a new data key, which every key that is not dropped has sealed; nothing is written."""
-        old = document.header
-        kept, _ = _split(old.wraps, drop)
-        helper = Unlocker([*self._unlocker.providers, *extra], path=self.path, backup=self._files.backup)
+    ) -> tuple[Header, tuple[Record, ...], Keys, WrapChange]:
+        """Return the vault with a new data key, sealed under every key that is not dropped; nothing is written."""
+        present = document.header
         dek = self._random(crypto.KEY_BYTES)
-        made: list[tuple[KeyProvider, Wrap | TransitWrap]] = []
-        try:
-            for wrap in kept:
-                opened = helper.opens(wrap, vault_id=old.vault_id)
-                if opened is None:
-                    raise VaultLocked(
-                        f"the key {key_of(wrap)} ({wrap.kind}) of {self.path} is not here, and it has to seal the new data key",
-                        hint=f"give it, or take it away: `silo vault rotate --drop {key_of(wrap)}`",
-                    )
-                made.append((opened[0], self._wrap(opened[0], dek, old.vault_id)))
-            wraps = tuple(wrap for _, wrap in made)
-            _check_wraps(wraps)
-            header = replace(self._advance(old, seals=0), seals=len(document.records), wraps=wraps)
+        change = self._wraps.change_data_key(present, dek, providers=extra, drop=drop)
+        with self._wraps.retired_on_failure(change.made, present.vault_id):
+            header = replace(self._advance(present, seals=0), seals=len(document.records), wraps=change.wraps)
             new_keys = Keys.derive(dek, header)
-            records = tuple(
-                self._seal(
-                    new_keys,
-                    header,
-                    record.namespace,
-                    record.name,
-                    self._unseal(keys, record).encode(),
-                    modified=record.modified,
-                )
-                for record in document.records
-            )
-        except BaseException:
-            self._give_up(made, old.vault_id)
-            raise
-        return header, records, new_keys, made, old.wraps
+            records = tuple(self._reseal(record, keys, new_keys, header) for record in document.records)
+        return header, records, new_keys, change
 
-    def _wrap(self, provider: KeyProvider, dek: bytes, vault_id: bytes) -> Wrap | TransitWrap:
-        """Have a key seal the data key, and see that it can open what it sealed, while the old ones still can."""
-        wrap = provider.wrap(dek, vault_id=vault_id, random=self._random)
-        if provider.unwrap(wrap, vault_id=vault_id) != dek:
-            raise VaultLocked(
-                f"{provider.label} does not give back what it sealed",
-                hint="see whether it is in order; nothing was changed",
-            )
-        return wrap
-
-    def _give_up(self, made: Sequence[tuple[KeyProvider, Wrap | TransitWrap]], vault_id: bytes) -> None:
-        """Take back what was made for a save that failed, unless the file has it all the same: the last flush may be what failed."""
-        try:
-            data = self._files.read()
-            written = () if data is None else decode_header(data)[0].wraps
-        except (VaultError, Malformed):
-            return  # nobody can tell; a key too many does no harm
-        for provider, wrap in made:
-            if wrap not in written:
-                provider.retire(wrap, vault_id=vault_id)
-
-    def _retire_wraps(self, wraps: Iterable[AnyWrap], vault_id: bytes) -> None:
-        for wrap in wraps:
-            for provider in self._unlocker.providers:
-                if not isinstance(wrap, ForeignWrap) and provider.kind == wrap.kind:
-                    provider.retire(wrap, vault_id=vault_id)
-
-
-def _split(wraps: Sequence[AnyWrap], remove: Collection[str]) -> tuple[tuple[AnyWrap, ...], tuple[AnyWrap, ...]]:
-    """Return the wraps that stay and those that go, by the id of their key."""
-    known = {key_of(wrap) for wrap in wraps}
-    if unknown := sorted(set(remove) - known):
-        raise SecretNotFound(
-            f"no key of the vault has the id {unknown[0][:32]!r}",
-            hint="`silo vault status` shows the keys and their ids",
-        )
-    gone = tuple(wrap for wrap in wraps if key_of(wrap) in remove)
-    return tuple(wrap for wrap in wraps if wrap not in gone), gone
-
-
-def _check_wraps(wraps: Sequence[AnyWrap]) -> None:
-    ids = [slot_of(wrap).key_id for wrap in wraps if not isinstance(wrap, ForeignWrap)]
-    if not ids:
-        raise VaultLocked("no key would be left that opens the vault", hint="add another one first")
-    if len(set(ids)) < len(ids):
-        raise VaultLocked("that key opens the vault already", hint="`silo vault status` shows the keys and their ids")
-    if len(wraps) > MAX_WRAPS:
-        raise VaultLocked(f"a vault has at most {MAX_WRAPS} keys", hint="take one away first")
+    def _reseal(self, record: Record, keys: Keys, new_keys: Keys, header: Header) -> Record:
+        value = self._unseal(keys, record).encode()
+        return self._seal(new_keys, header, record.namespace, record.name, value, modified=record.modified)
 
 
 def _read_elsewhere(path: Path) -> bytes:
+    # Imported here because it loads the readers of all other formats: 20 ms, which only `restore` needs.
     from silo_vault.transfer.source import read_source
 
     return read_source(path)
@@ -651,8 +572,6 @@ def _place(namespace: str, name: str) -> str:
 
 
 def _not_found(namespace: str, name: str, document: Document) -> SecretNotFound:
-    import difflib
-
     names = [record.name for record in document.records if record.namespace == namespace]
     near = difflib.get_close_matches(name, names, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"add {name} first"

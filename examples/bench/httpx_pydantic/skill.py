@@ -5,10 +5,10 @@
 # [tool.silo]
 # namespace = "bench_httpx_pydantic"
 # ///
-"""The skill that `silo bench call` measures: it imports httpx and pydantic, as many a real one does, and validates a model.
+"""The skill that `silo bench call` measures: like many real ones, it imports httpx and pydantic and validates a model.
 
-The same script runs bare, which is what silo is compared with: `uv run --script skill.py greet --name x`. Bare, the script has
-an environment of its own without silo, and does without it: that is the fastest that it can be.
+silo is compared with the same script run bare: `uv run --script skill.py greet --name x`. The bare script has its own
+environment without silo, and doesn't need it; it can't run faster than that.
 """
 
 import argparse
@@ -25,14 +25,14 @@ except ImportError:
 
 
 class Address(BaseModel):
-    """Where a greeting would be sent; nothing is sent."""
+    """An address to send a greeting to; nothing is sent."""
 
     host: str = Field(min_length=1, max_length=253)
     path: str = "/"
 
 
 class Greeting(BaseModel):
-    """What the tool returns, once it was validated."""
+    """What the tool returns, after validation."""
 
     name: str = Field(min_length=1, max_length=100)
     text: str
@@ -59,7 +59,7 @@ def greet(name: str) -> dict[str, Any]:
 
 
 def warm() -> None:
-    """Validate once, so that a call does not pay for the first time."""
+    """Validate once, so that no call has to wait for what happens only the first time."""
     greet("warm")
 
 

@@ -1,7 +1,10 @@
-"""The routes of the page: who may ask for what. Headers: `guard`; forms: `forms`; looks: `views` and the templates.
+"""The routes of the page, and which requests each one accepts.
 
-Everything runs in the one loop of the page, the board's methods included: they take milliseconds, and as long as they run, no other
-request of the page does. So nothing changes between a check here and what it was made for, except on the board, which checks by itself.
+`guard` checks headers, `forms` reads forms, `views` and the templates decide how things look.
+
+Everything runs in the page's one event loop, including the board's methods, which take milliseconds and block all other
+requests meanwhile. So the page's state can't change between a check here and the action that relies on it. Only the
+board can change, and it checks again by itself.
 """
 
 from __future__ import annotations
@@ -16,41 +19,45 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 
 from silo_interaction.board import Board, PostedQuestion
 from silo_interaction.page import views
-from silo_interaction.page.forms import BY, MOST_REASON_CHARS, read_form, to_answer
+from silo_interaction.page.feed import MAX_STREAMS, BoardFeed
+from silo_interaction.page.forms import DECIDED_BY, MAX_REASON_CHARS, read_form, to_answer
 from silo_interaction.page.guard import Refusal, Refused
-from silo_interaction.page.live import MOST_STREAMS, Live
-from silo_interaction.page.middleware import Guarded
+from silo_interaction.page.middleware import GuardedApp
 from silo_interaction.page.render import STATIC_TYPES, Renderer, static_files
 from silo_interaction.page.sessions import (
     CODE_GUESSES,
     CODE_PERIOD_S,
     COOKIE,
-    Limit,
+    RateLimit,
     Session,
     Sessions,
-    normal_code,
+    normalize_code,
 )
 
 _FAILURES, _FAILURE_PERIOD_S = 120, 60.0
-"""From here on a request that fails gets an answer that costs nothing. One that doesn't fail is never held up by those that do."""
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
+"""Beyond this limit, a failing request gets a bare response that costs nothing. Requests that succeed are never
+delayed."""
+_LINK_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
 
 _NOT_PAIRED = Refusal(
-    404, "This browser is not paired", "Pair it below, or go to the tab that is. What waits is in its list."
+    404, "This browser is not paired", "Pair it below, or go to the tab that is already paired and look at its list."
 )
 _DEAD_LINK = Refusal(
     410,
-    "This link leads nowhere",
-    "It may be too old, or opened in another browser already. What still waits is in the list.",
+    "This link does not work",
+    "It may be too old, or was already opened in another browser. The list shows all questions that still wait.",
 )
-_FORGED = Refusal(403, "This form is not of this page", "Nothing was decided. Open the page again, and decide there.")
+_FORGED = Refusal(
+    403, "This form does not belong to this page", "Nothing was decided. Open the page again, and decide there."
+)
 
 
 def build_app(
-    board: Board, sessions: Sessions, live: Live, *, authority: str, renderer: Renderer, now: Callable[[], float]
-) -> Guarded:
+    board: Board, sessions: Sessions, feed: BoardFeed, *, authority: str, renderer: Renderer, now: Callable[[], float]
+) -> GuardedApp:
     """Return the page as an ASGI application that answers only to this authority, e.g. `127.0.0.1:4711`."""
-    # FastAPI hands what comes in, forms and errors included, to whatever telemetry the process has set up; none of it may leave.
+    # FastAPI hands requests, forms and errors included, to any telemetry that the process has set up. None of it may
+    # leave this process.
     app = FastAPI(
         openapi_url=None,
         docs_url=None,
@@ -65,37 +72,37 @@ def build_app(
             "exclude": lambda scope: True,
         },
     )
-    routes = _Routes(board, sessions, live, renderer, authority=authority, now=now)
+    routes = _Routes(board, sessions, feed, renderer, authority=authority, now=now)
     for path, handler in (
         ("/", routes.front),
         ("/q/{token}", routes.front),
         ("/static/{name}", routes.static),
-        ("/s/{place}/", routes.queue),
-        ("/s/{place}/q/{question_id}", routes.question),
-        ("/s/{place}/follow/{token}", routes.follow),
-        ("/s/{place}/events", routes.events),
+        ("/s/{path_secret}/", routes.queue),
+        ("/s/{path_secret}/q/{question_id}", routes.question),
+        ("/s/{path_secret}/follow/{token}", routes.follow),
+        ("/s/{path_secret}/events", routes.events),
     ):
         app.add_api_route(path, handler, methods=["GET", "HEAD"], response_model=None)
     for path, handler in (
         ("/pair", routes.pair),
-        ("/s/{place}/q/{question_id}", routes.decide),
-        ("/s/{place}/leave", routes.leave),
+        ("/s/{path_secret}/q/{question_id}", routes.decide),
+        ("/s/{path_secret}/leave", routes.leave),
     ):
         app.add_api_route(path, handler, methods=["POST"], response_model=None)
     app.add_exception_handler(HTTPException, routes.no_route)
     app.add_exception_handler(Refused, routes.refused)
     app.add_exception_handler(Exception, routes.failed)
-    return Guarded(app, routes.refuse, authority)
+    return GuardedApp(app, routes.refuse, authority)
 
 
 class _Routes:
-    """What each address answers. A method for a route each; what they have in common stands below them."""
+    """The handlers, one method for each route; the methods that they share are below."""
 
     def __init__(
         self,
         board: Board,
         sessions: Sessions,
-        live: Live,
+        feed: BoardFeed,
         renderer: Renderer,
         *,
         authority: str,
@@ -103,18 +110,18 @@ class _Routes:
     ) -> None:
         self._board = board
         self._sessions = sessions
-        self._live = live
+        self._feed = feed
         self._renderer = renderer
         self._authority = authority
         self._now = now
         self._static = static_files()
-        self._guesses = Limit(CODE_GUESSES, CODE_PERIOD_S, now)
-        self._failures = Limit(_FAILURES, _FAILURE_PERIOD_S, now)
+        self._guesses = RateLimit(CODE_GUESSES, CODE_PERIOD_S, now)
+        self._failures = RateLimit(_FAILURES, _FAILURE_PERIOD_S, now)
 
-    # --- for everybody ---------------------------------------------------------------------------------------------
+    # --- for every browser -------------------------------------------------------------------------------------------
 
     async def front(self, request: Request) -> Response:
-        """Show the pairing form, and nothing else. The board isn't even asked about the link: no answer depends on it."""
+        """Show only the pairing form. The board isn't asked about the link, so the response can't reveal anything."""
         return self._pairing(200, token=request.path_params.get("token", ""))
 
     async def static(self, request: Request) -> Response:
@@ -125,7 +132,7 @@ class _Routes:
         return Response(self._static[name], headers={"Content-Type": STATIC_TYPES[name]})
 
     async def pair(self, request: Request) -> Response:
-        """Take a code for a session."""
+        """Open a session for a pairing code."""
         form = await read_form(request)
         token = form.get("token", "")
         if not self._sessions.is_pairing_form(form.get("form", "")):
@@ -135,17 +142,18 @@ class _Routes:
         if wait_s := self._guesses.wait_s:
             problem = f"Too many wrong codes. Try again in {views.duration(wait_s)}."
             return self._pairing(429, token=token, problem=problem, retry_after_s=wait_s)
-        code = normal_code(form.get("code", ""))
+        code = normalize_code(form.get("code", ""))
         if not (code and self._board.redeem(code)):
             self._guesses.add()
-            return self._pairing(403, token=token, problem="This code is wrong, used up or too old. Get a new one.")
+            return self._pairing(403, token=token, problem="This code is wrong, used or expired. Get a new one.")
         opened = self._sessions.open()
-        home = f"/s/{opened.place}/"
-        response = RedirectResponse(f"{home}follow/{token}" if _TOKEN.fullmatch(token) else home, status_code=303)
-        # Path: see `sessions`. No `Secure`: there is no TLS on the loopback interface, and not every browser makes an exception.
+        home = f"/s/{opened.path_secret}/"
+        response = RedirectResponse(f"{home}follow/{token}" if _LINK_TOKEN.fullmatch(token) else home, status_code=303)
+        # `sessions` explains the path. No `Secure`: the loopback interface has no TLS, and not every browser makes an
+        # exception for it.
         response.set_cookie(
             COOKIE,
-            opened.token,
+            opened.cookie_secret,
             path=home,
             httponly=True,
             samesite="strict",
@@ -153,97 +161,99 @@ class _Routes:
         )
         return response
 
-    # --- for paired browsers ---------------------------------------------------------------------------------------
+    # --- for paired browsers -----------------------------------------------------------------------------------------
 
     async def queue(self, request: Request) -> Response:
-        """Show everything that waits."""
-        session, place = self._session(request)
+        """Show all waiting questions."""
+        session, path_secret = self._session(request)
         waiting = self._board.waiting()
         groups = views.queue(waiting, self._now())
-        return self._page("queue.html", place, session, groups=groups, waiting=len(waiting), done=self._done(request))
+        return self._page(
+            "queue.html", path_secret, session, groups=groups, waiting=len(waiting), done=self._done(request)
+        )
 
     async def question(self, request: Request) -> Response:
-        """Show one question, or what became of it."""
-        session, place = self._session(request)
+        """Show one question, or how it ended."""
+        session, path_secret = self._session(request)
         posted = self._board.get(request.path_params["question_id"])
-        if posted is None or not views.waits(posted, self._now()):
-            return self._gone(place, session, posted, tried=False)
-        return self._detail(place, session, posted, done=self._done(request))
+        if posted is None or not views.is_waiting(posted, self._now()):
+            return self._gone(path_secret, session, posted, tried=False)
+        return self._detail(path_secret, session, posted, done=self._done(request))
 
     async def follow(self, request: Request) -> Response:
-        """Go to the question that a link leads to; the link is this session's from now on."""
-        session, place = self._session(request)
+        """Go to the question of a link. From then on, the link works only for this session."""
+        session, path_secret = self._session(request)
         token = request.path_params["token"]
-        posted = self._board.follow(token, session.name) if _TOKEN.fullmatch(token) else None
+        posted = self._board.follow(token, session.name) if _LINK_TOKEN.fullmatch(token) else None
         if posted is None:
-            return self._notice(_DEAD_LINK, home=f"/s/{place}/")
-        return RedirectResponse(_address(place, posted.id), status_code=303)
+            return self._notice(_DEAD_LINK, home=f"/s/{path_secret}/")
+        return RedirectResponse(_address(path_secret, posted.id), status_code=303)
 
     async def events(self, request: Request) -> Response:
-        """Stream the news of the board."""
+        """Stream the changes of the board."""
         session, _ = self._session(request)
-        if self._live.viewers >= MOST_STREAMS:
+        if self._feed.viewers >= MAX_STREAMS:
             return Response(status_code=503, headers={"Retry-After": "10"})
         media_type = "text/event-stream"
         if request.method == "HEAD":
             return Response(media_type=media_type)
-        return StreamingResponse(self._live.stream(session, self._sessions.is_open), media_type=media_type)
+        return StreamingResponse(self._feed.stream(session, self._sessions.is_open), media_type=media_type)
 
     async def decide(self, request: Request) -> Response:
-        """Put an answer down."""
-        session, place = self._session(request)
+        """Record an answer."""
+        session, path_secret = self._session(request)
         form = await read_form(request)
         if not self._sessions.is_csrf(session, form.get("csrf", "")):
             raise Refused(_FORGED)
         digest = form.get("digest", "")
         posted = self._board.get(request.path_params["question_id"])
-        if posted is None or not views.waits(posted, self._now()):
-            return self._gone(place, session, posted, tried=True)
+        if posted is None or not views.is_waiting(posted, self._now()):
+            return self._gone(path_secret, session, posted, tried=True)
         if posted.digest != digest:
-            return self._changed(place, session, posted)
-        outcome = self._board.decide(posted.id, digest, to_answer(posted.question, form), by=BY)
+            return self._changed(path_secret, session, posted)
+        outcome = self._board.decide(posted.id, digest, to_answer(posted.question, form), by=DECIDED_BY)
         if outcome == "decided":
-            return RedirectResponse(self._next(place, posted), status_code=303)
+            return RedirectResponse(self._next(path_secret, posted), status_code=303)
         found = self._board.get(posted.id)
-        if outcome == "changed" and found is not None and views.waits(found, self._now()):
-            return self._changed(place, session, found)
-        return self._gone(place, session, found, tried=True)
+        if outcome == "changed" and found is not None and views.is_waiting(found, self._now()):
+            return self._changed(path_secret, session, found)
+        return self._gone(path_secret, session, found, tried=True)
 
     async def leave(self, request: Request) -> Response:
         """End the session."""
-        session, place = self._session(request)
+        session, path_secret = self._session(request)
         form = await read_form(request)
         if not self._sessions.is_csrf(session, form.get("csrf", "")):
             raise Refused(_FORGED)
         self._sessions.close(session)
-        response = self._pairing(200, problem="This browser is not paired any more.", unpaired=place)
-        response.delete_cookie(COOKIE, path=f"/s/{place}/", httponly=True, samesite="strict")
+        response = self._pairing(200, problem="This browser is no longer paired.", unpaired=path_secret)
+        response.delete_cookie(COOKIE, path=f"/s/{path_secret}/", httponly=True, samesite="strict")
         return response
 
-    # --- when something is not as it should be -----------------------------------------------------------------------
+    # --- failing requests --------------------------------------------------------------------------------------------
 
     def refuse(self, refusal: Refusal, *, home: str = "/") -> Response:
-        """Return the answer to a request that is refused. Past a limit it is a bare one."""
+        """Return the response to a refused request; beyond the limit, a bare one."""
         if wait_s := self._failures.wait_s:
-            return Response("Too many requests that fail.\n", 429, {"Retry-After": str(wait_s)}, "text/plain")
+            return Response("Too many failing requests.\n", 429, {"Retry-After": str(wait_s)}, "text/plain")
         self._failures.add()
         return self._notice(refusal, home=home)
 
     async def refused(self, request: Request, error: Exception) -> Response:
         """Answer a request that a route refused."""
         assert isinstance(error, Refused)
-        token, place = request.path_params.get("token", ""), request.path_params.get("place", "")
+        token, path_secret = request.path_params.get("token", ""), request.path_params.get("path_secret", "")
         if error.refusal is not _NOT_PAIRED:
-            is_paired = self._sessions.find(place, _cookies(request.headers.getlist("cookie"))) is not None
-            return self.refuse(error.refusal, home=f"/s/{place}/" if is_paired else "/")
+            is_paired = self._sessions.find(path_secret, _cookies(request.headers.getlist("cookie"))) is not None
+            return self.refuse(error.refusal, home=f"/s/{path_secret}/" if is_paired else "/")
         if self._failures.wait_s:
             return self.refuse(error.refusal)
         self._failures.add()
-        # The same for a place, a cookie, a question and a link that exist and that don't.
-        return self._pairing(404, token=token, problem=error.refusal.title + ".", unpaired=place)
+        # The response must not tell whether the path secret, the cookie, the question or the link exists.
+        return self._pairing(404, token=token, problem=error.refusal.title + ".", unpaired=path_secret)
 
     async def no_route(self, request: Request, error: Exception) -> Response:
-        """Answer a request to an address that there isn't, or by a method that it hasn't."""
+        """Answer a request to an unknown address, or with a method that the address doesn't support."""
         assert isinstance(error, HTTPException)
         if error.status_code == 405:
             return self.refuse(Refusal(405, "This method is not used here", "Open the page in a browser."))
@@ -252,94 +262,94 @@ class _Routes:
     async def failed(self, request: Request, error: Exception) -> Response:
         """Answer a request that ran into a bug."""
         return self._notice(
-            Refusal(
-                500, "Something went wrong here", "Load the page again, and look whether the question still waits."
-            ),
+            Refusal(500, "Something went wrong", "Load the page again, and see whether the question still waits."),
             home="/",
         )
 
-    # --- what they have in common --------------------------------------------------------------------------------------
+    # --- shared by the handlers --------------------------------------------------------------------------------------
 
     def _session(self, request: Request) -> tuple[Session, str]:
-        place = request.path_params["place"]
-        session = self._sessions.find(place, _cookies(request.headers.getlist("cookie")))
+        path_secret = request.path_params["path_secret"]
+        session = self._sessions.find(path_secret, _cookies(request.headers.getlist("cookie")))
         if session is None:
             raise Refused(_NOT_PAIRED)
-        return session, place
+        return session, path_secret
 
-    def _next(self, place: str, decided: PostedQuestion) -> str:
-        """Return where to go after a decision: the next question, one of the same kind first; else the empty list."""
-        waiting = [posted for posted in views.ordered(self._board.waiting()) if posted.id != decided.id]
+    def _next(self, path_secret: str, decided: PostedQuestion) -> str:
+        """Return where to go after a decision: the next question, first of the same group, or the empty list."""
+        waiting = [posted for posted in views.in_queue_order(self._board.waiting()) if posted.id != decided.id]
         alike = [posted for posted in waiting if posted.question.group == decided.question.group]
-        target = _address(place, (alike or waiting)[0].id) if waiting else f"/s/{place}/"
+        target = _address(path_secret, (alike or waiting)[0].id) if waiting else f"/s/{path_secret}/"
         return f"{target}?done={quote(decided.id, safe='')}"
 
-    def _done(self, request: Request) -> views.Past | None:
-        """Return what was decided just now. The address only names the question; what became of it is the board's to say."""
+    def _done(self, request: Request) -> views.EndedQuestion | None:
+        """Return the question that was decided just now. The address only names it; its state comes from the board."""
         posted = self._board.get(request.query_params["done"]) if "done" in request.query_params else None
-        return None if posted is None or views.waits(posted, self._now()) else views.past(posted, self._now())
+        return None if posted is None or views.is_waiting(posted, self._now()) else views.ended(posted, self._now())
 
     def _detail(
         self,
-        place: str,
+        path_secret: str,
         session: Session,
         posted: PostedQuestion,
         *,
-        done: views.Past | None = None,
+        done: views.EndedQuestion | None = None,
         changed: bool = False,
         status: int = 200,
     ) -> HTMLResponse:
-        ids = [other.id for other in views.ordered(self._board.waiting())]
+        ids = [other.id for other in views.in_queue_order(self._board.waiting())]
         at = ids.index(posted.id) if posted.id in ids else 0
         return self._page(
             "question.html",
-            place,
+            path_secret,
             session,
             status=status,
             done=done,
             changed=changed,
             question=views.detail(posted, self._now()),
             waiting=len(ids),
-            before=_address(place, ids[at - 1]) if at > 0 else "",
-            after=_address(place, ids[at + 1]) if at + 1 < len(ids) else "",
-            most_reason=MOST_REASON_CHARS,
+            before=_address(path_secret, ids[at - 1]) if at > 0 else "",
+            after=_address(path_secret, ids[at + 1]) if at + 1 < len(ids) else "",
+            max_reason=MAX_REASON_CHARS,
         )
 
-    def _changed(self, place: str, session: Session, posted: PostedQuestion) -> HTMLResponse:
-        return self._detail(place, session, posted, changed=True, status=409)
+    def _changed(self, path_secret: str, session: Session, posted: PostedQuestion) -> HTMLResponse:
+        return self._detail(path_secret, session, posted, changed=True, status=409)
 
-    def _gone(self, place: str, session: Session, posted: PostedQuestion | None, *, tried: bool) -> HTMLResponse:
+    def _gone(self, path_secret: str, session: Session, posted: PostedQuestion | None, *, tried: bool) -> HTMLResponse:
         waiting = self._board.waiting()
         hint = "What you pressed just now decided nothing." if tried else ""
-        if posted is None and not tried:  # else the page tells what became of it
-            hint = "It was answered, or its time is over."
+        if posted is None and not tried:  # otherwise the page shows how the question ended
+            hint = "It was answered, or it expired."
         return self._page(
             "notice.html",
-            place,
+            path_secret,
             session,
             status=410,
-            heading="This question is not waiting any more",
+            heading="This question no longer waits",
             hint=hint,
-            past=None if posted is None else views.past(posted, self._now()),
-            home=f"/s/{place}/",
+            ended=None if posted is None else views.ended(posted, self._now()),
+            home=f"/s/{path_secret}/",
             waiting=len(waiting),
         )
 
     def _page(
-        self, template: str, place: str, session: Session, *, status: int = 200, **context: object
+        self, template: str, path_secret: str, session: Session, *, status: int = 200, **context: object
     ) -> HTMLResponse:
         csrf = self._sessions.csrf(session)
-        return HTMLResponse(self._renderer.html(template, place=place, csrf=csrf, unpaired="", **context), status)
+        return HTMLResponse(
+            self._renderer.html(template, path_secret=path_secret, csrf=csrf, unpaired="", **context), status
+        )
 
     def _notice(self, refusal: Refusal, *, home: str) -> HTMLResponse:
         page = self._renderer.html(
             "notice.html",
-            place="",
+            path_secret="",
             csrf="",
             unpaired="",
             heading=refusal.title,
             hint=refusal.hint,
-            past=None,
+            ended=None,
             home=home,
             waiting=0,
         )
@@ -350,11 +360,11 @@ class _Routes:
     ) -> HTMLResponse:
         page = self._renderer.html(
             "pair.html",
-            place="",
+            path_secret="",
             csrf="",
             unpaired=unpaired,
             form=self._sessions.pairing_form(),
-            token=token if _TOKEN.fullmatch(token) else "",
+            token=token if _LINK_TOKEN.fullmatch(token) else "",
             problem=problem,
             authority=self._authority,
         )
@@ -362,7 +372,10 @@ class _Routes:
 
 
 def _cookies(headers: Iterable[str]) -> list[str]:
-    """Return all values of our cookie: another server on this machine can have set one of the same name, and must not hide ours."""
+    """Return all values of our cookie.
+
+    Another server on this machine can set a cookie of the same name, and that must not hide ours.
+    """
     values = []
     for pair in ";".join(headers).split(";"):
         name, _, value = pair.strip().partition("=")
@@ -371,5 +384,5 @@ def _cookies(headers: Iterable[str]) -> list[str]:
     return values
 
 
-def _address(place: str, question_id: str) -> str:
-    return f"/s/{place}/q/{quote(question_id, safe='')}"
+def _address(path_secret: str, question_id: str) -> str:
+    return f"/s/{path_secret}/q/{quote(question_id, safe='')}"

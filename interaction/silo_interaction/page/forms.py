@@ -1,4 +1,7 @@
-"""What a form says: read within bounds, parsed strictly, and taken for an answer only if the question allows it. Not whose it is."""
+"""Read forms within limits, parse them strictly, and turn them into answers that the question allows.
+
+`silo_interaction.page.app` checks who sent a form.
+"""
 
 from __future__ import annotations
 
@@ -13,55 +16,56 @@ from silo_interaction.page.views import duration
 from silo_interaction.question import Answer, Question
 from silo_interaction.visible import visible
 
-BY = "the approval page"
-MOST_REASON_CHARS = 500
-MOST_BODY_BYTES = 64 * 1024
-"""A secret is at most a private key of some kilobytes, and percent-encoding makes three bytes of one."""
+DECIDED_BY = "the approval page"
+MAX_REASON_CHARS = 500
+MAX_BODY_BYTES = 64 * 1024
+"""The largest secret is a private key of some kilobytes, and percent-encoding triples it at most."""
 
-_MOST_FIELDS = 16
-_BODY_S = 10.0
-"""A form comes in one piece; whoever drips it is not a browser."""
+_MAX_FIELDS = 16
+_BODY_TIMEOUT_S = 10.0
+"""A browser sends a form at once, so a slower sender isn't one."""
 
-_TOO_MUCH = Refusal(413, "This is too much", "Nothing was decided. A secret can have about 60,000 characters.")
+_TOO_LARGE = Refusal(413, "This form is too large", "Nothing was decided. A secret can have about 60,000 characters.")
 _UNREADABLE = Refusal(400, "This form can't be read", "Nothing was decided. Open the page again.")
-_TOO_SLOW = Refusal(408, "This form never came to an end", "Nothing was decided. Send it again.")
+_TOO_SLOW = Refusal(408, "This form did not arrive in time", "Nothing was decided. Send it again.")
 
 
 async def read_form(request: Request) -> dict[str, str]:
     """Return the fields of a form of at most 64 KiB.
 
     Raises:
-        Refused: it is too large, too slow, or no form.
+        Refused: the body is too large, too slow, or isn't a form.
     """
     stated = request.headers.get("content-length", "0")
     if not stated.isdecimal():
         raise Refused(_UNREADABLE)
-    if len(stated) > len(str(MOST_BODY_BYTES)) or int(stated) > MOST_BODY_BYTES:
-        raise Refused(_TOO_MUCH)
+    if len(stated) > len(str(MAX_BODY_BYTES)) or int(stated) > MAX_BODY_BYTES:
+        raise Refused(_TOO_LARGE)
     body = bytearray()
     try:
-        async with asyncio.timeout(_BODY_S):
+        async with asyncio.timeout(_BODY_TIMEOUT_S):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > MOST_BODY_BYTES:
-                    raise Refused(_TOO_MUCH)
+                if len(body) > MAX_BODY_BYTES:
+                    raise Refused(_TOO_LARGE)
     except TimeoutError:
         raise Refused(_TOO_SLOW) from None
     return parse_form(bytes(body))
 
 
 def parse_form(body: bytes) -> dict[str, str]:
-    """Return the fields of a form, which has each of them once.
+    """Return the fields of a form in which each field occurs once.
 
     Raises:
-        Refused: it is no form, not UTF-8, or has a field twice: which of the two counts must not be a matter of taste.
+        Refused: the body isn't a form or isn't UTF-8, or a field occurs twice, so that it isn't clear which one counts.
     """
     try:
         pairs = parse_qsl(
-            body.decode("ascii"), keep_blank_values=True, encoding="utf-8", errors="strict", max_num_fields=_MOST_FIELDS
+            body.decode("ascii"), keep_blank_values=True, encoding="utf-8", errors="strict", max_num_fields=_MAX_FIELDS
         )
     except ValueError:
-        # With replacement characters, a secret that isn't UTF-8 would become another secret. The error holds a part of it.
+        # Not decoded with replacement characters, because they would turn a secret into another one. `from None`,
+        # because the error holds a part of the secret.
         raise Refused(_UNREADABLE) from None
     fields = dict(pairs)
     if not fields or len(fields) != len(pairs):
@@ -70,29 +74,29 @@ def parse_form(body: bytes) -> dict[str, str]:
 
 
 def to_answer(question: Question, form: Mapping[str, str]) -> Answer:
-    """Return what a form says about a question.
+    """Return a form's answer to a question.
 
     Raises:
-        Refused: it says nothing that the question allows.
+        Refused: the question doesn't allow this answer.
     """
     choice = form.get("choice", "")
     reason = form.get("reason", "").replace("\r\n", "\n").strip()
-    if len(reason) > MOST_REASON_CHARS:
-        hint = f"Nothing was decided. Go back, and say it in at most {MOST_REASON_CHARS} characters."
+    if len(reason) > MAX_REASON_CHARS:
+        hint = f"Nothing was decided. Go back, and write at most {MAX_REASON_CHARS} characters."
         raise Refused(Refusal(400, "This reason is too long", hint))
     if choice == "deny":
         why = f": {visible(' '.join(reason.split()))}" if reason else ""
-        return Answer(approved=False, reason=f"declined on {BY}{why}")
+        return Answer(approved=False, reason=f"declined on {DECIDED_BY}{why}")
     if question.wanted is not None and choice == "give":
         value = form.get("value", "")
         if not value:
-            raise Refused(Refusal(400, "Nothing was typed in", "Nothing was decided. Go back, and type it in."))
+            raise Refused(
+                Refusal(400, "No secret was typed in", "Nothing was decided. Go back, and type the secret in.")
+            )
         keep = bool(question.wanted.keeper) and form.get("keep") == "yes"
-        return Answer(approved=True, reason=f"typed in on {BY}", value=value, keep=keep)
+        return Answer(approved=True, reason=f"typed in on {DECIDED_BY}", value=value, keep=keep)
     if question.wanted is None and choice == "approve":
-        return Answer(approved=True, reason=f"approved on {BY}")
+        return Answer(approved=True, reason=f"approved on {DECIDED_BY}")
     if question.wanted is None and choice == "grace" and question.grace_s > 0:
-        return Answer(approved=True, reason=f"approved on {BY} for {duration(question.grace_s)}", grace=True)
-    raise Refused(
-        Refusal(400, "This is no answer to this question", "Nothing was decided. Go back, and press a button.")
-    )
+        return Answer(approved=True, reason=f"approved on {DECIDED_BY} for {duration(question.grace_s)}", grace=True)
+    raise Refused(Refusal(400, "This question has no such answer", "Nothing was decided. Go back, and press a button."))

@@ -1,4 +1,4 @@
-"""Around the whole page: no request gets past `guard.check` unseen, and no answer goes out without its headers."""
+"""Wraps the whole page: every request goes through `guard.check`, and every response gets the headers of `guard`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Callable
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from silo_interaction.page.feed import traceback_only
 from silo_interaction.page.guard import HEADERS, Refusal, check
-from silo_interaction.page.live import where
 
 logger = logging.getLogger(__name__)
 
 
-class Guarded:
-    """An ASGI application that answers only what is fit to be answered."""
+class GuardedApp:
+    """An ASGI application that lets only acceptable requests through to another one."""
 
     def __init__(self, app: ASGIApp, refuse: Callable[[Refusal], ASGIApp], authority: str) -> None:
-        """Let `app` answer to this authority, and `refuse` make the answer to everything else.
+        """Let `app` answer requests to this authority, and `refuse` answer all others.
 
-        `app` stays readable, for who wants to know its routes.
+        `app` is public, so that tests can read its routes.
         """
         self.app = app
         self._refuse = refuse
@@ -29,7 +29,7 @@ class Guarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":  # nothing else is served
+        if scope["type"] != "http":  # no WebSockets, no lifespan events
             return
 
         async def send_with_headers(message: Message) -> None:
@@ -43,6 +43,7 @@ class Guarded:
             await app(scope, receive, send_with_headers)
         except ClientDisconnect:
             return
-        except Exception as error:  # the end of a request; the routes have answered it
-            # Neither what the error says nor the address: the one may hold what was typed in, the other holds the place.
-            logger.error("a request to the page failed: %s\n%s", type(error).__name__, where(error))
+        except Exception as error:  # the request ends here; the routes have answered it
+            # The log gets neither the error's message, which may hold what a person typed in, nor the address, which
+            # holds the session's path secret.
+            logger.error("a request to the page failed: %s\n%s", type(error).__name__, traceback_only(error))

@@ -1,4 +1,4 @@
-"""The templates and static files of the page, and nothing about what they show (`silo_interaction.page.views`)."""
+"""Load the page's templates and static files. `silo_interaction.page.views` prepares what the templates show."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ STATIC_TYPES = {
 
 
 class Renderer:
-    """Templates with everything escaped, compiled before the first request."""
+    """Renders the templates. It escapes everything, and compiles all templates before the first request."""
 
     def __init__(self, product: str, code_from: str = "") -> None:
-        """Call the program that asks by this name, and say where it shows codes (between backquotes: a command)."""
+        """Take the name of the program that asks, and where it shows codes (with commands between backquotes)."""
         self._environment = Environment(
             loader=PackageLoader(_PACKAGE),
             autoescape=True,
@@ -33,11 +33,11 @@ class Renderer:
         self._templates = {name: self._environment.get_template(name) for name in _TEMPLATES}
 
     def html(self, template: str, **context: object) -> str:
-        """Return a page."""
+        """Return the HTML of a page."""
         return self._templates[template].render(context)
 
 
 def static_files() -> dict[str, bytes]:
-    """Return the static files by name; they are few and small, so they stay in memory."""
+    """Return the contents of the static files by name; they are few and small, so they are kept in memory."""
     folder = resources.files(_PACKAGE) / "static"
     return {name: (folder / name).read_bytes() for name in STATIC_TYPES}

@@ -1,4 +1,4 @@
-"""The port and the thread of the page. What is served there: `silo_interaction.page.app`."""
+"""The port and the thread of the page. `silo_interaction.page.app` is what they serve."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from silo_interaction.page.live import POLL_S, Live
+from silo_interaction.page.feed import POLL_S, BoardFeed
 
 HOST = "127.0.0.1"
 
 _BACKLOG = 64
-_MOST_CONNECTIONS = 64
-"""A browser opens six, and a person has one or two browsers."""
-_REQUEST_S = 10.0
-"""For so long a connection may send nothing, or half a request."""
-_PATIENCE_S = 20.0
-_GOODBYE_S = 1.0
+_MAX_CONNECTIONS = 64
+"""A browser opens six, and a person uses one or two browsers."""
+_REQUEST_TIMEOUT_S = 10.0
+"""How long a connection may send nothing, or only part of a request."""
+_START_TIMEOUT_S = 20.0
+_CLOSE_TIMEOUT_S = 1.0
 
 
 class Port:
-    """A port of 127.0.0.1 that nobody else gets from its first use to `close`, also while nobody listens.
+    """A port of 127.0.0.1 that no other process can get from its first use to `close`, even while it is paused.
 
-    Whoever listens on a port that was ours gets what a browser keeps for its origin, and is sent its cookies. So the socket stays
-    bound, without SO_REUSEADDR: shutdown(2) ends the listening and keeps the address, and listen(2) goes on with the same socket.
-    The option is on only from a moment before listen(2), which fails without it while connections of before are in TIME_WAIT.
+    A process that listens on a port that used to be ours gets what browsers store for this origin, and its cookies. So
+    the socket stays bound, without SO_REUSEADDR: shutdown(2) stops the listening and keeps the address, and listen(2)
+    resumes on the same socket. SO_REUSEADDR is set only from just before listen(2), which fails without it while
+    earlier connections are in TIME_WAIT.
     """
 
     def __init__(self) -> None:
@@ -39,7 +40,7 @@ class Port:
         self.number = 0
 
     def listen(self) -> tuple[socket.socket, bool]:
-        """Start to listen; return a duplicate of the socket, and whether the port is the one of before."""
+        """Start to listen; return a duplicate of the socket, and whether the port is the same as before."""
         if self._socket is not None:
             with suppress(OSError):
                 return self._listen(self._socket), True
@@ -48,17 +49,17 @@ class Port:
         return self._listen(self._socket), False
 
     def pause(self) -> None:
-        """Stop listening, and keep the port."""
+        """Stop listening, but keep the port."""
         if self._socket is None:
             return
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:  # not every system shuts a listening socket down; the next `listen` takes another port
+        except OSError:  # not every system can shut down a listening socket; the next `listen` takes another port
             self.close()
 
     def close(self) -> None:
-        """Give the port up."""
+        """Release the port."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -70,12 +71,12 @@ class Port:
         return bound.dup()
 
 
-class Serving:
-    """One thread with one loop, which serves until `stop`, or until nothing has been waiting for long enough."""
+class ServerThread:
+    """A thread with an event loop that serves until `stop`, or until no question has waited for `linger_s`."""
 
-    def __init__(self, app: ASGIApp, live: Live, listening: socket.socket, port: Port, *, linger_s: float) -> None:
-        """Serve this application on this duplicate of the port's socket; in the end it is closed, and the port paused."""
-        self._live = live
+    def __init__(self, app: ASGIApp, feed: BoardFeed, listening: socket.socket, port: Port, *, linger_s: float) -> None:
+        """Take the application and a duplicate of the port's socket. In the end close the socket and pause the port."""
+        self._feed = feed
         self._socket = listening
         self._port = port
         self._linger_s = linger_s
@@ -88,20 +89,20 @@ class Serving:
         self._thread = threading.Thread(target=self._run, name="approval-page", daemon=True)
 
     def start(self) -> None:
-        """Return when it serves."""
+        """Start the thread; return when it serves."""
         self._thread.start()
-        if not self._server.is_ready.wait(_PATIENCE_S) or self._failure is not None:
+        if not self._server.is_ready.wait(_START_TIMEOUT_S) or self._failure is not None:
             self.stop()
             raise RuntimeError("the approval page can't be served") from self._failure
 
-    def keep_on(self) -> bool:
-        """Put off the end by another while; false if it is too late for that."""
+    def postpone_end(self) -> bool:
+        """Serve for another `linger_s` at least; false if it is too late for that."""
         with self._lock:
             self._wanted_at = time.monotonic()
             return not self._is_ending and self._thread.is_alive()
 
     def stop(self) -> None:
-        """End, and return when the thread is gone and all connections are closed."""
+        """Stop; return when the thread has ended and all connections are closed."""
         with self._lock:
             self._is_ending = True
             self._stop()
@@ -109,10 +110,10 @@ class Serving:
 
     def _run(self) -> None:
         try:
-            # No other loop: it is the one that needs nothing installed, and its sockets are closed when it is.
+            # This loop needs no other package than the standard library, and closing it closes its sockets.
             with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
                 runner.run(self._serve())
-        except BaseException as error:  # the end of the thread; `start` raises it
+        except BaseException as error:  # the thread ends here; `start` raises the error
             self._failure = error
         finally:
             self._socket.close()
@@ -129,36 +130,36 @@ class Serving:
         sweep = _Sweep(self._server)
         try:
             while not serving.done() and not self._is_over():
-                self._live.poll()
+                self._feed.poll()
                 sweep.close_slow_ones()
                 await asyncio.wait([serving, stopping], timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            with self._lock:  # the loop is about to close, and a closed one can't be woken
+            with self._lock:  # the loop is about to close, and a closed loop can't be woken
                 self._stop = lambda: None
             stopping.cancel()
-            self._live.end()
+            self._feed.end()
             self._server.should_exit = True
-            loop.call_later(_GOODBYE_S, sweep.close_all)
+            loop.call_later(_CLOSE_TIMEOUT_S, sweep.close_all)
             await serving
             sweep.close_all()
-            await asyncio.sleep(0)  # a transport closes its socket in the next round of the loop
+            await asyncio.sleep(0)  # a transport closes its socket in the loop's next iteration
 
     def _is_over(self) -> bool:
         with self._lock:
-            idle_s = min(self._live.idle_s, time.monotonic() - self._wanted_at)
+            idle_s = min(self._feed.idle_s, time.monotonic() - self._wanted_at)
             self._is_ending = self._is_ending or idle_s >= self._linger_s
             return self._is_ending
 
 
 class _Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, unless there are too many: uvicorn's own limit answers those, without our headers."""
+        """Drop the connection if there are too many. uvicorn's own limit would answer it, without our headers."""
         super().connection_made(transport)
-        if len(self.connections) > _MOST_CONNECTIONS:
+        if len(self.connections) > _MAX_CONNECTIONS:
             transport.abort()
 
     def send_400_response(self, msg: str) -> None:
-        """Close the connection: whoever speaks no HTTP needs no answer, and one from here would lack our headers."""
+        """Close the connection: a response to invalid HTTP would lack our headers, and nobody needs one."""
         self.transport.close()
 
 
@@ -171,7 +172,7 @@ class _Server(uvicorn.Server):
                 ws="none",
                 lifespan="off",
                 log_config=None,
-                access_log=False,  # addresses hold links and places
+                access_log=False,  # addresses hold the secrets of links and sessions
                 server_header=False,
                 proxy_headers=False,
                 timeout_keep_alive=5,
@@ -185,7 +186,7 @@ class _Server(uvicorn.Server):
 
 
 class _Sweep:
-    """Closes connections that hold a place without sending a request (slow loris): uvicorn has a timeout only between requests."""
+    """Closes connections that are slow to send a request (slow loris): uvicorn has a timeout only between requests."""
 
     def __init__(self, server: uvicorn.Server) -> None:
         self._server = server
@@ -197,10 +198,10 @@ class _Sweep:
         for connection in self._connections():
             cycle = connection.cycle
             if cycle is not None and not cycle.response_complete:
-                continue  # an answer is on its way; forms have a deadline of their own, and streams may stay
+                continue  # a response is on its way; forms have their own deadline, and streams may stay open
             seen_cycle, since = self._silent_since.get(connection, (cycle, now))
             silent[connection] = (cycle, since if seen_cycle is cycle else now)
-            if now - silent[connection][1] > _REQUEST_S:
+            if now - silent[connection][1] > _REQUEST_TIMEOUT_S:
                 connection.transport.abort()
         self._silent_since = silent
 
@@ -215,13 +216,13 @@ class _Sweep:
 def _bind() -> tuple[socket.socket, int]:
     """Return a socket that is bound to a random port, and the port.
 
-    In two steps: a port that the kernel picks for a socket is given up by shutdown(2), one that was asked for stays.
+    This takes two steps, because shutdown(2) releases a port that the kernel picked, but keeps one that was asked for.
     """
-    for _ in range(20):  # somebody can take a port between the two steps; nobody was told of it yet
+    for _ in range(20):  # another process can take the port between the two steps
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.bind((HOST, 0))
             port = probe.getsockname()[1]
-        # The protocol is spelt out, since asyncio sets TCP_NODELAY only if it is; without that, an answer takes 40 ms more.
+        # asyncio sets TCP_NODELAY only if the protocol is given; without it, a response takes 40 ms longer.
         bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             bound.bind((HOST, port))
@@ -229,4 +230,4 @@ def _bind() -> tuple[socket.socket, int]:
             bound.close()
         else:
             return bound, port
-    raise OSError("no port of 127.0.0.1 can be had")
+    raise OSError("no port of 127.0.0.1 can be bound")

@@ -1,16 +1,16 @@
-"""Who may see the page: paired browsers, the tokens of their forms, and how often one may be wrong. Pure but for randomness.
+"""Sessions of paired browsers, the tokens of their forms, and rate limits. Pure except for randomness.
 
-Codes and links are the board's; which request needs what is `silo_interaction.page.app`'s.
+The board keeps codes and links; `silo_interaction.page.app` decides which request needs a session.
 
-A session is opened by two secrets that travel in different ways, and both must fit:
+A session has two secrets that travel in different ways, and a request needs both:
 
-- the *place*, a segment of the address: `/s/{place}/…`
-- the *token*, in a cookie whose path is that place.
+- the *path secret*, a segment of the address: `/s/{path_secret}/…`
+- the *cookie secret*, in a cookie whose path is `/s/{path_secret}/`.
 
-A cookie alone would not do. Cookies know no ports, and neither does SameSite: one for 127.0.0.1 with `Path=/` would be sent by the
-browser to every other server on 127.0.0.1, and an agent can run one and lead the person there. With the place as its path, the cookie
-goes only to addresses that start with a segment which nobody can guess. The place alone would not do either: addresses end up in
-histories and screenshots.
+A cookie alone is not enough. Cookies and SameSite ignore ports: the browser would send a cookie for 127.0.0.1 with
+`Path=/` to every server on 127.0.0.1, and an agent can run one and lure the person there. With the path secret in its
+path, the cookie goes only to addresses that start with a segment that nobody can guess. The path secret alone is not
+enough either, because addresses end up in histories and screenshots.
 """
 
 from __future__ import annotations
@@ -26,46 +26,47 @@ from dataclasses import dataclass
 COOKIE = "silo_page"
 
 CODE_GUESSES, CODE_PERIOD_S = 10, 600.0
-"""Wrong codes of all browsers together. A code has 40 bits: at this pace, guessing one that stands for 10 minutes succeeds once in
-10^11 tries. More would only help whoever guesses; a person who mistypes ten times can wait."""
+"""How many wrong codes all browsers together may send in a period. A code has 40 bits and lasts 10 minutes: at this
+rate, guessing it succeeds once in 10^11 tries. A higher limit would only help an attacker; a person who mistypes ten
+times can wait."""
 
-_PLACE_BYTES, _TOKEN_BYTES, _NAME_BYTES = 16, 32, 4
-_MOST_SESSIONS = 16
-"""One person, some browsers and profiles. The oldest one goes."""
+_PATH_SECRET_BYTES, _COOKIE_SECRET_BYTES, _NAME_BYTES = 16, 32, 4
+_MAX_SESSIONS = 16
+"""Enough for one person's browsers and profiles. Beyond it, the oldest session ends."""
 _FORM_LIFE_S = 600.0
-_MOST_COOKIES = 8
-"""Other servers on 127.0.0.1 can add cookies of the same name for `Path=/`; so many are tried."""
+_MAX_COOKIES = 8
+"""How many cookies of this name are tried: other servers on 127.0.0.1 can add some of the same name for `Path=/`."""
 _CODE_SYMBOLS = 8
-_LOOKALIKES = str.maketrans("ILO", "110")  # Crockford's base 32 reads them so
+_LOOKALIKES = str.maketrans("ILO", "110")  # as Crockford's base 32 reads them
 
 
 @dataclass(frozen=True)
 class Session:
-    """A paired browser. Holds hashes only: whoever reads this memory's dump can't open the page with it.
+    """A paired browser. It holds only hashes, so that a dump of this memory doesn't open the page.
 
     Attributes:
-        name: tells sessions apart; not secret.
-        place_hash, token_hash: SHA-256 of the two secrets.
+        name: tells sessions apart; it isn't secret.
+        path_secret_hash, cookie_secret_hash: SHA-256 of the two secrets.
         expires_at: seconds since the epoch.
     """
 
     name: str
-    place_hash: bytes
-    token_hash: bytes
+    path_secret_hash: bytes
+    cookie_secret_hash: bytes
     expires_at: float
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A new session with its secrets, which are nowhere else after this."""
+class OpenedSession:
+    """A new session with its secrets, which are stored nowhere else."""
 
     session: Session
-    place: str
-    token: str
+    path_secret: str
+    cookie_secret: str
 
 
 class Sessions:
-    """All paired browsers of a page, in memory only. Not for several threads."""
+    """All paired browsers of a page, in memory only. Not safe to use from several threads."""
 
     def __init__(self, *, life_s: float, now: Callable[[], float]) -> None:
         self._life_s = life_s
@@ -73,29 +74,32 @@ class Sessions:
         self._key = secrets.token_bytes(32)
         self._sessions: list[Session] = []
 
-    def open(self) -> Opened:
-        """Add a session. At most 16 are open; the oldest makes room."""
-        place, token = secrets.token_urlsafe(_PLACE_BYTES), secrets.token_urlsafe(_TOKEN_BYTES)
+    def open(self) -> OpenedSession:
+        """Add a session. At most 16 are open; beyond that, the oldest ends."""
+        path_secret, cookie_secret = (
+            secrets.token_urlsafe(_PATH_SECRET_BYTES),
+            secrets.token_urlsafe(_COOKIE_SECRET_BYTES),
+        )
         expires_at = self._now() + self._life_s
-        session = Session(secrets.token_hex(_NAME_BYTES), _hash(place), _hash(token), expires_at)
-        self._sessions = [*self._live()[-(_MOST_SESSIONS - 1) :], session]
-        return Opened(session, place, token)
+        session = Session(secrets.token_hex(_NAME_BYTES), _hash(path_secret), _hash(cookie_secret), expires_at)
+        self._sessions = [*self._live()[-(_MAX_SESSIONS - 1) :], session]
+        return OpenedSession(session, path_secret, cookie_secret)
 
-    def find(self, place: str, tokens: Iterable[str]) -> Session | None:
-        """Return the session that the place and one of the tokens open. Takes the same time for any wrong pair."""
-        place_hash = _hash(place)
-        hashes = [_hash(token) for token in tokens][:_MOST_COOKIES]
+    def find(self, path_secret: str, cookie_secrets: Iterable[str]) -> Session | None:
+        """Return the session of this path secret and one of the cookie secrets. Any wrong pair takes the same time."""
+        path_secret_hash = _hash(path_secret)
+        hashes = [_hash(secret) for secret in cookie_secrets][:_MAX_COOKIES]
         found = None
         for session in self._live():
-            for token_hash in hashes:
-                fits = hmac.compare_digest(session.place_hash, place_hash) & hmac.compare_digest(
-                    session.token_hash, token_hash
+            for cookie_secret_hash in hashes:
+                fits = hmac.compare_digest(session.path_secret_hash, path_secret_hash) & hmac.compare_digest(
+                    session.cookie_secret_hash, cookie_secret_hash
                 )
                 found = session if fits else found
         return found
 
     def is_open(self, session: Session) -> bool:
-        """Tell if the session is neither over nor closed."""
+        """Tell whether the session has neither expired nor been closed."""
         return session in self._live()
 
     def close(self, session: Session) -> None:
@@ -103,30 +107,30 @@ class Sessions:
         self._sessions = [other for other in self._sessions if other != session]
 
     def clear(self) -> None:
-        """End all sessions; forms of before are worth nothing, either."""
+        """End all sessions, and invalidate all forms that were sent out."""
         self._sessions = []
         self._key = secrets.token_bytes(32)
 
     @property
-    def any(self) -> bool:
-        """At least one browser is paired."""
+    def has_any(self) -> bool:
+        """Whether at least one browser is paired."""
         return bool(self._live())
 
     def csrf(self, session: Session) -> str:
-        """Return what a form of this session carries, and no other page can know."""
-        return self._sign(b"session", session.token_hash)
+        """Return the token that each form of this session carries, and that no other page can know."""
+        return self._sign(b"session", session.cookie_secret_hash)
 
     def is_csrf(self, session: Session, given: str) -> bool:
-        """Tell if a form is of this session."""
+        """Tell whether this is the token of the session's forms."""
         return _same(self.csrf(session), given)
 
     def pairing_form(self) -> str:
-        """Return what the pairing form carries: good for 10 minutes, since it is bound to no browser."""
+        """Return the token of a pairing form. It isn't bound to a browser, and so is valid for only 10 minutes."""
         made_at = str(int(self._now()))
         return f"{made_at}.{self._sign(b'pair', made_at.encode())}"
 
     def is_pairing_form(self, given: str) -> bool:
-        """Tell if a pairing form is ours and still good."""
+        """Tell whether this is a valid token of a pairing form."""
         made_at, _, signature = given.partition(".")
         is_ours = _same(self._sign(b"pair", made_at.encode("utf-8", "replace")), signature)
         return is_ours and 0 <= self._now() - int(made_at) <= _FORM_LIFE_S
@@ -139,8 +143,8 @@ class Sessions:
         return hmac.new(self._key, purpose + b"\0" + message, hashlib.sha256).hexdigest()
 
 
-class Limit:
-    """At most so many in so many seconds."""
+class RateLimit:
+    """Allows at most so many events in so many seconds."""
 
     def __init__(self, most: int, period_s: float, now: Callable[[], float]) -> None:
         self._most = most
@@ -149,25 +153,26 @@ class Limit:
         self._times: deque[float] = deque(maxlen=most)
 
     def add(self) -> None:
-        """Count one."""
+        """Count one event."""
         self._times.append(self._now())
 
     @property
     def wait_s(self) -> int:
-        """For how many whole seconds there may be no more; 0 if one may be now."""
+        """How many whole seconds to wait for the next event; 0 if it is allowed now."""
         if len(self._times) < self._most:
             return 0
         left = self._times[0] + self._period_s - self._now()
         return int(left) + 1 if left > 0 else 0
 
 
-def normal_code(typed: str) -> str:
-    """Return a pairing code as it is shown, `XXXX-XXXX`, from how a person typed it: any case, dashes and spaces anywhere.
+def normalize_code(typed: str) -> str:
+    """Return a pairing code as it is shown, `XXXX-XXXX`; empty for text that can't be a code.
 
-    Crockford's base 32: I and L are read as 1, O as 0. What can't be a code comes back as an empty text.
+    A person may type it in any case, with dashes and spaces anywhere. As in Crockford's base 32, I and L are read as 1,
+    and O as 0.
     """
     symbols = re.sub(r"[\s-]+", "", typed[:64]).upper().translate(_LOOKALIKES)
-    # Of the typed text, since some letters become ASCII in upper case.
+    # `isascii` checks the typed text, because some other letters become ASCII in upper case.
     if not typed.isascii() or len(symbols) != _CODE_SYMBOLS or not re.fullmatch(r"[0-9A-HJKMNP-TV-Z]+", symbols):
         return ""
     return f"{symbols[:4]}-{symbols[4:]}"

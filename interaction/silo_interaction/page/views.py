@@ -1,6 +1,6 @@
-"""From questions to what the templates show, with nothing left out and everything odd spelt out. Pure; HTML is the templates'.
+"""Prepare questions for the templates: complete, with every unusual character spelt out. Pure.
 
-Text goes out as segments that the templates escape one by one; nothing here makes markup.
+The templates make all of the HTML. Text is passed on as segments that they escape one by one.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from silo_interaction.question import Json, WantedSecret
 from silo_interaction.visible import visible, visible_lines
 
 _LONG_CHARS, _LONG_LINES = 800, 12
-"""From here on a value gets a region that scrolls and a search box: about what a screen holds beside the rest."""
+"""A longer value gets a region that scrolls and a search box; about what fits on a screen beside the rest."""
 
 _PREVIEW_CHARS = 100
-"""Enough to tell two questions of a kind apart. Nobody decides by it: the buttons are where everything is shown."""
+"""Enough to tell two similar questions apart. To decide, a person opens the page that shows the whole question."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of text; `is_spelt` if it stands for characters that can't be seen."""
+    """A piece of text; `is_spelt` if it spells out characters that can't be seen."""
 
     text: str
     is_spelt: bool
@@ -35,11 +35,13 @@ Lines = tuple[Line, ...]
 
 @dataclass(frozen=True)
 class Argument:
-    """A value that will be used, whole.
+    """An argument of the call, with its whole value.
 
     Attributes:
-        name: as a line; `label` is the same as plain text.
-        size: in words, and that nothing is missing.
+        name: as a line.
+        label: the name as plain text.
+        kind: how the value is shown: as text or as JSON.
+        size: in words, and that everything is shown.
     """
 
     name: Line
@@ -51,7 +53,7 @@ class Argument:
 
 
 @dataclass(frozen=True)
-class Item:
+class QueueItem:
     """A question in the queue."""
 
     id: str
@@ -64,20 +66,20 @@ class Item:
     preview: Line
     arguments: str
     changes: str
-    wants: bool
+    wants_secret: bool
 
 
 @dataclass(frozen=True)
 class Group:
-    """Questions that are alike, oldest first. `title` is empty if they were given no name."""
+    """Questions of one group, oldest first. `title` is empty for questions without a group."""
 
     title: Line
-    items: tuple[Item, ...]
+    items: tuple[QueueItem, ...]
 
 
 @dataclass(frozen=True)
 class WantedView:
-    """A secret to type in."""
+    """A secret to type in, for the templates."""
 
     name: Line
     label: str
@@ -87,7 +89,7 @@ class WantedView:
 
 @dataclass(frozen=True)
 class Detail:
-    """One question, whole."""
+    """One question with all that it says, for the templates."""
 
     id: str
     digest: str
@@ -107,8 +109,8 @@ class Detail:
 
 
 @dataclass(frozen=True)
-class Past:
-    """What became of a question."""
+class EndedQuestion:
+    """A question that no longer waits, and how it ended."""
 
     id: str
     title: Line
@@ -119,17 +121,17 @@ class Past:
 
 
 def line(text: str) -> Line:
-    """Return a text as one line: line breaks are spelt out, too."""
+    """Return a text as one line, in which line breaks are spelt out."""
     return _segments(text, visible(text))
 
 
 def lines(text: str) -> Lines:
-    """Return a text as lines; at least one."""
+    """Return a text as one or more lines."""
     return tuple(_segments(raw, shown) for raw, shown in zip(text.split("\n"), visible_lines(text), strict=True))
 
 
-def ordered(waiting: Sequence[PostedQuestion]) -> list[PostedQuestion]:
-    """Return questions as the queue shows them: groups next to each other, by their oldest question."""
+def in_queue_order(waiting: Sequence[PostedQuestion]) -> list[PostedQuestion]:
+    """Return questions in the order of the queue: group by group, the group with the oldest question first."""
     groups: dict[str, list[PostedQuestion]] = {}
     for number, posted in enumerate(waiting):
         groups.setdefault(posted.question.group or f"\0{number}", []).append(posted)
@@ -137,15 +139,15 @@ def ordered(waiting: Sequence[PostedQuestion]) -> list[PostedQuestion]:
 
 
 def queue(waiting: Sequence[PostedQuestion], now: float) -> tuple[Group, ...]:
-    """Return the queue. Questions without a group stand in one that has no title."""
-    groups: dict[str, list[Item]] = {}
-    for posted in ordered(waiting):
+    """Return the queue. Questions without a group are in a group without a title."""
+    groups: dict[str, list[QueueItem]] = {}
+    for posted in in_queue_order(waiting):
         groups.setdefault(posted.question.group, []).append(_item(posted, now))
     return tuple(Group(line(name), tuple(items)) for name, items in groups.items())
 
 
 def detail(posted: PostedQuestion, now: float) -> Detail:
-    """Return one question with all that it says."""
+    """Prepare one question with all that it says."""
     question = posted.question
     return Detail(
         id=posted.id,
@@ -166,29 +168,33 @@ def detail(posted: PostedQuestion, now: float) -> Detail:
     )
 
 
-def waits(posted: PostedQuestion, now: float) -> bool:
-    """Tell if a question can still be answered; the board may not have noticed yet that its time is over."""
+def is_waiting(posted: PostedQuestion, now: float) -> bool:
+    """Tell whether a question can still be answered; the board may not have noticed yet that it expired."""
     return posted.state == "waiting" and posted.expires_at > now
 
 
-def past(posted: PostedQuestion, now: float) -> Past:
-    """Return what became of a question."""
-    state: QuestionState = "expired" if posted.state == "waiting" and not waits(posted, now) else posted.state
-    wants = posted.question.wanted is not None
+def ended(posted: PostedQuestion, now: float) -> EndedQuestion:
+    """Describe how a question ended."""
+    state: QuestionState = "expired" if posted.state == "waiting" and not is_waiting(posted, now) else posted.state
+    wants_secret = posted.question.wanted is not None
     said: dict[QuestionState, str] = {
         "waiting": "is still waiting",
-        "approved": "was handed over" if wants else "was approved for a while" if posted.grace else "was approved once",
-        "denied": "was not given" if wants else "was denied",
+        "approved": "was handed over"
+        if wants_secret
+        else "was approved for a while"
+        if posted.grace
+        else "was approved once",
+        "denied": "was not given" if wants_secret else "was denied",
         "expired": "was not answered in time",
-        "withdrawn": "was withdrawn by whoever asked",
+        "withdrawn": "was withdrawn by the program that asked",
     }
     at = f" at {_clock(posted.decided_at)}" if posted.decided_at is not None else ""
     title = posted.question.title
-    return Past(posted.id, line(title), visible(title), said[state] + at, state, line(posted.reason))
+    return EndedQuestion(posted.id, line(title), visible(title), said[state] + at, state, line(posted.reason))
 
 
 def duration(seconds: float) -> str:
-    """Return a time span in words, to the second below an hour."""
+    """Return a time span in words, exact to the second below an hour."""
     whole = max(0, int(seconds))
     hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
     parts = [(hours, "hour"), (minutes, "minute"), (0 if hours else rest, "second")]
@@ -196,16 +202,17 @@ def duration(seconds: float) -> str:
     return " ".join(words) or "0 seconds"
 
 
-def count(number: int, thing: str) -> str:
+def counted(number: int, thing: str) -> str:
     """Return `1 argument`, `1,024 arguments`."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _segments(raw: str, shown: str) -> Line:
-    """Split what `visible` made of a text into what it left alone and what it spelt out.
+    """Split the output of `visible` into the parts that it left alone and the parts that it spelt out.
 
-    Not by looking for `<U+…>` in it: a stranger can write that, too, and it must not look as if we had. `visible` goes character by
-    character, and a spelt one never begins with itself (`<` can be seen), so the two texts can be read side by side.
+    A search for `<U+…>` would not do: untrusted text can contain that literally, and must not be marked as ours.
+    `visible` works character by character, and what it spells out never starts with the character itself (`<` is
+    visible), so the two texts can be compared side by side.
     """
     segments: list[Segment] = []
     at = start = 0
@@ -220,9 +227,9 @@ def _segments(raw: str, shown: str) -> Line:
     return (*segments, Segment(shown[start:], was_spelt)) if shown[start:] else tuple(segments)
 
 
-def _item(posted: PostedQuestion, now: float) -> Item:
+def _item(posted: PostedQuestion, now: float) -> QueueItem:
     question = posted.question
-    return Item(
+    return QueueItem(
         id=posted.id,
         title=line(question.title),
         who=line(question.who),
@@ -231,14 +238,14 @@ def _item(posted: PostedQuestion, now: float) -> Item:
         expires_at=int(posted.expires_at),
         left=duration(posted.expires_at - now),
         preview=line(_preview(question.arguments)),
-        arguments=count(len(question.arguments), "argument") if question.arguments else "",
-        changes=count(len(question.changes), "change") if question.changes else "",
-        wants=question.wanted is not None,
+        arguments=counted(len(question.arguments), "argument") if question.arguments else "",
+        changes=counted(len(question.changes), "change") if question.changes else "",
+        wants_secret=question.wanted is not None,
     )
 
 
 def _preview(arguments: Sequence[tuple[str, Json]]) -> str:
-    """Return how the arguments begin; of a large one no more is looked at than is shown."""
+    """Return the start of the arguments, without reading more of a large one than is shown."""
     text = ""
     for name, value in arguments:
         text += f"{', ' if text else ''}{name[:_PREVIEW_CHARS]}: "
@@ -251,12 +258,12 @@ def _preview(arguments: Sequence[tuple[str, Json]]) -> str:
 
 
 def _argument(name: str, value: Json) -> Argument:
-    # A text of several lines is shown as these lines: as JSON it would be one line full of \n that nobody reads. What it is stands
-    # beside it, so that it can't pass for JSON.
+    # Text of several lines is shown as these lines, because as JSON it would be one unreadable line full of \n. The
+    # kind is shown beside it, so that the text can't pass for JSON.
     is_text = isinstance(value, str) and "\n" in value
     text = value if isinstance(value, str) and is_text else json.dumps(value, ensure_ascii=False, indent=2)
     shown = lines(text)
-    size = f"{count(len(text), 'character')} in {count(len(shown), 'line')}, all shown"
+    size = f"{counted(len(text), 'character')} in {counted(len(shown), 'line')}, all shown"
     kind = "text, as it is" if is_text else "JSON"
     is_long = len(text) > _LONG_CHARS or len(shown) > _LONG_LINES
     return Argument(line(name), visible(name), kind, shown, size, is_long)
@@ -270,5 +277,5 @@ def _wanted(wanted: WantedSecret | None) -> WantedView | None:
 
 
 def _clock(at: float) -> str:
-    """Return a time of day: the browser is on this machine, and so in its time zone."""
+    """Return the time of day in this machine's time zone, which is also the browser's."""
     return datetime.fromtimestamp(at, tz=UTC).astimezone().strftime("%H:%M:%S")

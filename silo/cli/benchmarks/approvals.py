@@ -153,7 +153,8 @@ class ApprovalsBenchmark:
             home=state, environ=self._environ, caller=caller, backends=[warm], images=Images(state / "images")
         ) as silo:
             self._step("installing the skill")
-            await silo.install(str(bench_script(home)), agree=agree)
+            await silo.install(str(bench_script(home)), agree=agree, on_step=self._step)
+            self._step("calling it for the first time")
             await silo.call(_TOOL, {"name": "Ada"})
 
             async def wait(number: int) -> None:

@@ -124,12 +124,17 @@ class CallBenchmark:
         async def agree(plan: object) -> bool:
             return True
 
+        self._step("trying the sandboxes")
         await runtime.probe()  # as `silo setup` does, once per boot of the machine
         marks: list[tuple[str, float]] = []
+
+        def mark(step: str) -> None:
+            marks.append((step, time.monotonic()))
+            self._step(step)
+
+        self._step("installing the skill")
         started = time.monotonic()
-        await runtime.install(
-            str(self._script), agree=agree, on_step=lambda step: marks.append((step, time.monotonic()))
-        )
+        await runtime.install(str(self._script), agree=agree, on_step=mark)
         installed = time.monotonic()
         self._step("calling it for the first time")
         await runtime.call(_TOOL, {"name": "Ada"})

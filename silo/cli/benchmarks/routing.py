@@ -112,6 +112,7 @@ class RoutingBenchmark:
             UsageError: the folder holds no sets, or one that is broken.
         """
         sets = [self._read(name) for name in self._names or self._found()]
+        self._step("loading the baselines")
         backends: dict[str, Callable[[Sequence[Mapping[str, Any]]], Searcher]] = {"silo": Backend, **baselines()}
         document: dict[str, Any] = {
             "benchmark": "routing",
@@ -153,6 +154,7 @@ class RoutingBenchmark:
         return names
 
     def _read(self, name: str) -> PublicSet:
+        self._step(f"reading the set {name}")
         folder = self._folder / name
         try:
             tools = _lines(folder / "tools.jsonl")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from silo.cli.session import Session
     from silo.errors import SiloError
 
-QuestionId = Annotated[str, typer.Argument(metavar="ID", help="Of the question; its first digits do.")]
+QuestionId = Annotated[str, typer.Argument(metavar="ID", help="The question's id; its first digits are enough.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -39,18 +39,19 @@ def register(app: typer.Typer) -> None:
 
 
 _HELP = (
-    "Answer what waits for a person, and take a yes back.\n\n"
+    "Answer waiting questions, and revoke approvals.\n\n"
     "    silo approvals list\n    silo approvals approve 3f2a\n    silo approvals revoke --all"
 )
 
 
 def list_questions(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List what waits for a person, and each decision that counts.
+    """List the questions that wait for a person, and the decisions that still count.
 
         silo approvals list
         silo approvals list --json | jq -r '.questions[] | select(.state == "waiting") | .id'
 
-    A yes counts once, or until its time is over; a no for the same call, for some minutes. LEFT says how long.
+    An approval counts once, or until its time is over. A denial counts for some minutes, for the same call. LEFT says
+    how long.
     """
     from silo.cli.documents import question_document
     from silo.cli.render import emit_json, emit_table, say
@@ -70,11 +71,11 @@ def list_questions(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 def show(ctx: typer.Context, question: QuestionId, as_json: AsJson = False) -> None:
-    """Show a question whole, with all arguments.
+    """Show a whole question, with all arguments.
 
         silo approvals show 3f2a
 
-    Of a question that was decided, only what it was about is kept.
+    After the decision, silo keeps only what the question was about.
     """
     from silo_interaction.terminal import render
 
@@ -98,10 +99,10 @@ def approve(
     ctx: typer.Context,
     question: QuestionId,
     for_grace: Annotated[
-        bool, typer.Option("--for-grace", help="Let a yes count for as long as the tool offers, not once.")
+        bool, typer.Option("--for-grace", help="Let the approval count for as long as the tool offers, not just once.")
     ] = False,
 ) -> None:
-    """Show a question whole, and say yes or no to it at this terminal.
+    """Show a whole question, and approve or deny it at this terminal.
 
         silo approvals approve 3f2a
 
@@ -149,9 +150,9 @@ def approve(
 def deny(
     ctx: typer.Context,
     question: QuestionId,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Told to whoever asked.")] = "",
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Shown to the caller.")] = "",
 ) -> None:
-    """Say no to a question. Needs no terminal.
+    """Deny a question. Needs no terminal.
 
     silo approvals deny 3f2a --reason 'use the test account'
     """
@@ -174,11 +175,11 @@ def deny(
 def revoke(
     ctx: typer.Context,
     question: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="Of the question; its first digits do.")
+        str | None, typer.Argument(metavar="[ID]", help="The question's id; its first digits are enough.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Take back every yes that counts.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Revoke every approval that still counts.")] = False,
 ) -> None:
-    """Take back a yes that still counts: the next call asks again. A call that runs already goes on.
+    """Revoke an approval that still counts. The next call asks again; a call that already runs continues.
 
     silo approvals revoke 3f2a
     """
@@ -217,7 +218,7 @@ def pair(ctx: typer.Context) -> None:
 
         silo approvals pair
 
-    Only to a person at a terminal: in a pipe or a file, it would be whoever asks that reads it.
+    Needs a person at a terminal: in a pipe or a file, the agent that asks could read the code.
     """
     from silo_interaction import NobodyToAsk
     from silo_interaction.terminal import require_person

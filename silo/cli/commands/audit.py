@@ -38,10 +38,12 @@ def show(
     Does not check the chain of hashes; `silo audit verify` does.
     """
     from silo.audit.log import read
-    from silo.cli.render import emit_json, emit_table, say
+    from silo.cli.render import Steps, emit_json, emit_table, say
 
     session: Session = ctx.obj
-    records = deque(read(session.home()), maxlen=last)
+    with Steps() as steps:
+        steps.step("reading the audit log")
+        records = deque(read(session.home()), maxlen=last)
     if as_json:
         emit_json({"records": [record.to_json() for record in records]})
     elif not records:
@@ -55,20 +57,22 @@ def summary(
     last: Annotated[int, typer.Option("-n", "--last", min=1, help="How many tasks, counted from the end.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Show task by task how much was called, refused, and asked of a person.
+    """Show for each task how many calls, refusals and questions it had.
 
         silo audit summary
         silo audit summary --json | jq '.tasks[] | select(.questions > 5)'
 
-    A task is one session of one client. Many questions in one task tire people: a rule in silo.toml can answer the ones that always
-    get the same answer.
+    A task is one session of one client. Many questions in one task tire people. If a question always gets the same
+    answer, a rule in silo.toml can give it.
     """
     from silo.audit.log import read
     from silo.audit.summary import summarize
-    from silo.cli.render import emit_json, emit_table, say
+    from silo.cli.render import Steps, emit_json, emit_table, say
 
     session: Session = ctx.obj
-    tasks = summarize(read(session.home()))[-last:]
+    with Steps() as steps:
+        steps.step("reading the audit log")
+        tasks = summarize(read(session.home()))[-last:]
     if as_json:
         emit_json({"tasks": [task.to_json() for task in tasks]})
     elif not tasks:
@@ -92,15 +96,17 @@ def summary(
 
 
 def verify(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Check every record against the one before it; exits with 2 if a line was changed, dropped or moved.
+    """Check every record against the one before it. Exits with 2 if a line was changed, dropped or moved.
 
     silo audit verify
     """
     from silo.audit.log import verify
-    from silo.cli.render import emit, emit_json
+    from silo.cli.render import Steps, emit, emit_json
 
     session: Session = ctx.obj
-    found = verify(session.home())
+    with Steps() as steps:
+        steps.step("checking the audit log")
+        found = verify(session.home())
     if as_json:
         recoveries = [record.to_json() for record in found.recoveries]
         emit_json({"records": found.records, "head": found.head, "recoveries": recoveries})

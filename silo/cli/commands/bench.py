@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from silo.cli.session import Session
 
 
+_LOADING = "loading the benchmark"
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     text = "Measure this machine.\n\n    silo bench call\n    silo bench vault --runs 50 --json > vault.json"
@@ -28,20 +31,22 @@ def call(
     runs: Annotated[int, typer.Option("--runs", min=3, max=1000, help="How often each variant is measured.")] = 15,
     as_json: AsJson = False,
 ) -> None:
-    """Measure calls against the same script started bare with `uv run --script`, alternating, in one run.
+    """Measure calls, and the same script started directly with `uv run --script`, alternating in one run.
 
         silo bench call
         silo bench call --runs 50 --json > docs/benchmarks/call.json
 
-    Works in a throw-away state folder. The machine should have nothing else to do; read the ratios, not the seconds.
+    Works in a temporary state folder. The machine should be idle otherwise. Look at the ratios, not at the seconds.
     """
-    from silo.cli.benchmarks.call import CallBenchmark, table
     from silo.cli.render import Steps, emit, emit_json
-    from silo.runtime import kernel_folder
 
     session: Session = ctx.obj
-    kernel = kernel_folder(session.home(), session.load_config().config)
     with Steps() as steps:
+        steps.step(_LOADING)
+        from silo.cli.benchmarks.call import CallBenchmark, table
+        from silo.runtime import kernel_folder
+
+        kernel = kernel_folder(session.home(), session.load_config().config)
         document = CallBenchmark(session.environ, kernel, runs=runs, on_step=steps.step).run()
     if as_json:
         emit_json(document)
@@ -51,7 +56,9 @@ def call(
 
 def vault(
     runs: Annotated[int, typer.Option("--runs", min=3, max=1000, help="How often each variant is measured.")] = 15,
-    secrets: Annotated[int, typer.Option("--secrets", min=1, max=100_000, help="How many the vault holds.")] = 10_000,
+    secrets: Annotated[
+        int, typer.Option("--secrets", min=1, max=100_000, help="How many secrets the vault has.")
+    ] = 10_000,
     as_json: AsJson = False,
 ) -> None:
     """Measure opening, reading and saving a vault of ten thousand secrets, and the memory that it takes.
@@ -59,15 +66,17 @@ def vault(
         silo bench vault
         silo bench vault --runs 50 --json > docs/benchmarks/vault.json
 
-    Works in a throw-away folder, with vaults of its own. What Argon2id and the disk take is shown apart.
+    Works in a temporary folder, with its own vaults. The time of Argon2id and of the disk is shown separately.
     """
-    from silo_vault import VaultError
-
-    from silo.cli.benchmarks.vault import VaultBenchmark, table
     from silo.cli.render import Steps, emit, emit_json
-    from silo.secrets.lease import from_vault_error
 
     with Steps() as steps:
+        steps.step(_LOADING)
+        from silo_vault import VaultError
+
+        from silo.cli.benchmarks.vault import VaultBenchmark, table
+        from silo.secrets.lease import from_vault_error
+
         try:
             document = VaultBenchmark(runs=runs, secrets=secrets, on_step=steps.step).run()
         except VaultError as error:
@@ -88,15 +97,17 @@ def approvals(
         silo bench approvals
         silo bench approvals --runs 50 --json > docs/benchmarks/approvals.json
 
-    Works in a throw-away state folder; nobody is asked anything. Read the ratio, and the seconds of the page without the browser's.
+    Works in a temporary state folder and asks nobody. The time of the page does not include the browser's time.
     """
-    from silo.cli.benchmarks.approvals import ApprovalsBenchmark, table
     from silo.cli.render import Steps, emit, emit_json
-    from silo.runtime import kernel_folder
 
     session: Session = ctx.obj
-    kernel = kernel_folder(session.home(), session.load_config().config)
     with Steps() as steps:
+        steps.step(_LOADING)
+        from silo.cli.benchmarks.approvals import ApprovalsBenchmark, table
+        from silo.runtime import kernel_folder
+
+        kernel = kernel_folder(session.home(), session.load_config().config)
         document = ApprovalsBenchmark(session.environ, kernel, runs=runs, on_step=steps.step).run()
     if as_json:
         emit_json(document)
@@ -106,12 +117,12 @@ def approvals(
 
 def routing(
     sets: Annotated[Path, typer.Argument(help="The folder with the public sets.")],
-    only: Annotated[list[str] | None, typer.Option("--set", help="Measure this set alone; can be repeated.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Requests of each set; 0: all.")] = 0,
+    only: Annotated[list[str] | None, typer.Option("--set", help="Measure only this set; can be repeated.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="How many requests of each set; 0 means all.")] = 0,
     scale: Annotated[
-        list[int] | None, typer.Option("--scale", min=10, max=1_000_000, help="Measure the speed with so many tools.")
+        list[int] | None, typer.Option("--scale", min=10, max=1_000_000, help="Measure the speed with this many tools.")
     ] = None,
-    ablations: Annotated[bool, typer.Option("--ablations", help="Measure with each part switched off, too.")] = False,
+    ablations: Annotated[bool, typer.Option("--ablations", help="Also measure with each part switched off.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure how often search finds the right tool in public sets of tools and requests.
@@ -119,12 +130,15 @@ def routing(
         silo bench routing sets
         silo bench routing sets --scale 10000 --ablations --json > docs/benchmarks/routing.json
 
-    `scripts/routing/fetch.py` gets the sets and names their licences. Baselines run along if they are installed.
+    `scripts/routing/fetch.py` downloads the sets and names their licences. Baselines are measured too if they are
+    installed.
     """
-    from silo.cli.benchmarks.routing import RoutingBenchmark, table
     from silo.cli.render import Steps, emit, emit_json
 
     with Steps() as steps:
+        steps.step(_LOADING)
+        from silo.cli.benchmarks.routing import RoutingBenchmark, table
+
         benchmark = RoutingBenchmark(
             sets, names=only or (), limit=limit, scales=scale or (), ablations=ablations, on_step=steps.step
         )

@@ -28,7 +28,7 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
         silo config show
         SILO_MIN_ISOLATION=namespace silo config show --json
 
-    That is a variable, a line of `silo.toml`, or the default.
+    A value comes from a variable, a line of `silo.toml`, or the default.
     """
     from silo.cli.render import emit_json, emit_table
 

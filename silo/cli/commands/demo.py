@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     ctx: typer.Context,
-    keep: Annotated[bool, typer.Option("--keep", help="Do not delete the throw-away state folder.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary state folder.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """See an agent call tools in microVMs, with a secret that appears nowhere else.
@@ -28,7 +28,7 @@ def demo(
         silo demo
         silo demo --keep
 
-    Uses a state folder of its own under the temporary folder; yours is not touched. Needs `silo setup` once.
+    Uses its own state folder in the temporary folder and does not touch yours. Run `silo setup` once before.
     """
     from silo.cli.demonstration import Demo
     from silo.cli.render import emit, emit_json, say

@@ -26,16 +26,16 @@ def register(app: typer.Typer) -> None:
 def doctor(
     ctx: typer.Context,
     refresh: Annotated[
-        bool, typer.Option("--refresh", help="Try again, in place of what was found since this machine booted.")
+        bool, typer.Option("--refresh", help="Try again, instead of using what was found since this machine booted.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say which sandboxes work here, and why others do not.
+    """Say which sandboxes work here, and why the others do not.
 
         silo doctor
         silo doctor --json | jq '.backends[] | select(.works | not).hint'
 
-    Exits with 5 if no sandbox is as strong as the configuration demands.
+    Exits with 5 if no sandbox is as strong as the configuration requires.
     """
     from silo.cli.probes import COLUMNS, chosen, require_floor, rows
     from silo.cli.render import Steps, emit, emit_json, emit_table

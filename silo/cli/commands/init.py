@@ -16,9 +16,11 @@ def register(app: typer.Typer) -> None:
 
 
 def init(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the skill, and of the folder that is made here.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The name of the skill, and of the folder that is made here.")
+    ],
     secrets: Annotated[
-        str, typer.Option(metavar="A,B", help="Names of secrets that it needs, separated by commas.")
+        str, typer.Option(metavar="A,B", help="Names of the secrets that the skill needs, separated by commas.")
     ] = "",
 ) -> None:
     """Write a new skill into a new folder.
@@ -26,7 +28,7 @@ def init(
         silo init weather --secrets WEATHER_KEY
         silo install ./weather
 
-    Prints the folder. It holds `skill.py`, a manual for agents (`SKILL.md`) and a test.
+    Prints the folder's name. The folder has `skill.py`, a manual for agents (`SKILL.md`) and a test.
     """
     from silo.catalog.scaffold import write_scaffold
     from silo.cli.render import emit

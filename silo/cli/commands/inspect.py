@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 def inspect(
     ctx: typer.Context,
-    namespace: Annotated[str, typer.Argument(metavar="NS", help="Of the skill.")],
+    namespace: Annotated[str, typer.Argument(metavar="NS", help="The skill's name.")],
     as_json: AsJson = False,
 ) -> None:
     """Show what a skill wants, and what its tools take.
@@ -28,7 +28,7 @@ def inspect(
         silo inspect jwt
         silo inspect jwt --json | jq '.tools[0].input_schema'
 
-    Checks that its files are those that were agreed to. Runs nothing of it.
+    Checks that its files are those that you agreed to. Runs none of its code.
     """
     import anyio
 

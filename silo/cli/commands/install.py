@@ -29,9 +29,11 @@ def install(
         str, typer.Argument(metavar="SOURCE", help="A built-in skill, a `.py` file, or a folder with a `skill.py`.")
     ],
     name: Annotated[
-        str | None, typer.Option(metavar="NS", help="Call it so, in place of the namespace in its header.")
+        str | None, typer.Option(metavar="NS", help="Use this name instead of the namespace in the skill's header.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Agree to what it wants without being asked.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Agree to what the skill wants without being asked.")
+    ] = False,
     allow_builds: Annotated[
         bool,
         typer.Option("--allow-builds", help="Build packages without a wheel, which runs their code on this machine."),
@@ -43,8 +45,9 @@ def install(
         silo install jwt
         silo install ./weather --yes
 
-    Shows what the skill wants and asks. Its script runs for the first time in a sandbox, to say what its tools are; nothing of it
-    or of its dependencies runs on this machine. If anything fails, nothing is installed.
+    Shows what the skill wants, and asks you to agree. Then the script runs for the first time, in a sandbox, to report
+    its tools. Neither its code nor its dependencies' code runs outside the sandbox. If anything fails, nothing is
+    installed.
     """
     from silo.cli.render import Steps, say
 

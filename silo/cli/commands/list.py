@@ -24,7 +24,7 @@ def list_skills(ctx: typer.Context, as_json: AsJson = False) -> None:
         silo list
         silo list --json | jq -r '.skills[].tools[].id'
 
-    One whose record was damaged is named on stderr, and in the document under `damaged`.
+    A skill whose record is damaged is named on stderr, and in the JSON document under `damaged`.
     """
     import anyio
 

@@ -29,7 +29,7 @@ def serve(
     transport: Annotated[Literal["stdio", "http"], typer.Option(help="Only stdio in this version.")] = "stdio",
     expose: Annotated[
         Literal["auto", "router", "direct"] | None,
-        typer.Option(help="List only search and execute (router), every tool too (direct), or what fits (auto)."),
+        typer.Option(help="List only search and execute (router), also every tool (direct), or what fits (auto)."),
     ] = None,
     headless: Headless = False,
 ) -> int:
@@ -49,13 +49,13 @@ def config(
     ctx: typer.Context,
     client: Annotated[Literal["claude-desktop", "claude-code", "cursor", "vscode"], typer.Argument(metavar="CLIENT")],
 ) -> None:
-    """Print the entry of silo for the configuration of an MCP client.
+    """Print the entry for silo in the configuration of an MCP client.
 
         silo mcp config claude-desktop
         silo mcp config vscode > .vscode/mcp.json
 
-    CLIENT is one of claude-desktop, claude-code, cursor and vscode. The entry goes to standard output; where it belongs is told
-    on standard error.
+    CLIENT is one of claude-desktop, claude-code, cursor and vscode. The entry goes to standard output. Standard error
+    says where to put it.
     """
     from silo.cli.render import emit, say
     from silo.server.clients import client_entry

@@ -42,7 +42,7 @@ def explain(
     ] = None,
     caller: Annotated[
         Literal["mcp", "cli", "library"],
-        typer.Option(help="Through what the call would come: an agent's client, `silo run`, or a Python program."),
+        typer.Option(help="Who would make the call: an agent's client, `silo run`, or a Python program."),
     ] = "mcp",
     as_json: AsJson = False,
 ) -> None:
@@ -51,8 +51,8 @@ def explain(
         silo policy explain table.query data=@sales.csv sql='select * from data'
         silo policy explain jwt.sign --caller cli --json
 
-    Nothing runs, nobody is asked, and the vault stays closed. Each rule that names the tool is listed, and why it does not
-    apply if it does not.
+    Nothing runs, nobody is asked, and the vault stays closed. Lists each rule that names the tool. If a rule does not
+    apply, says why.
     """
     from silo.cli.arguments import split_words
     from silo.cli.commands.run import read_arguments
@@ -89,12 +89,12 @@ def explain(
 
 
 def list_rules(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Show the standing rules, in the order of `silo.toml`.
+    """Show the rules, in the order of `silo.toml`.
 
         silo policy list
         silo policy list --json | jq '.rules[] | select(.verdict == "allow")'
 
-    The order plays no part: deny wins over ask, and ask over allow.
+    The order does not matter: deny wins over ask, and ask wins over allow.
     """
     from silo.cli.render import emit_json, emit_table, say
 
@@ -114,13 +114,14 @@ def list_rules(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 def _notes(rule: Rule, tool: Tool) -> list[str]:
     """Say which arguments a rule names that the tool does not take: a misspelt one restricts nothing."""
-    properties = tool.input_schema.get("properties")
-    if not isinstance(properties, Mapping) or tool.input_schema.get("additionalProperties") is not False:
+    from silo.schema.walk import properties
+
+    if tool.input_schema.get("additionalProperties") is not False:
         return []
     return [
         f"{rule.name} names the argument {path!r}, and {tool.id} has none of that name"
         for path in rule.arguments
-        if not any(path == name or path.startswith(f"{name}.") for name in properties)
+        if not any(path == name or path.startswith(f"{name}.") for name in properties(tool.input_schema))
     ]
 
 

@@ -38,7 +38,7 @@ def run(
     backend: BackendName = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Write the files of the result there.")] = None,
     headless: Headless = False,
-    timing: Annotated[bool, typer.Option("--timing", help="Say on stderr where the time went.")] = False,
+    timing: Annotated[bool, typer.Option("--timing", help="Print on stderr where the time went.")] = False,
     as_json: AsJson = False,
 ) -> int:
     """Call one tool in a fresh sandbox and print its answer.
@@ -49,7 +49,7 @@ def run(
 
         KEY=VALUE  converted to what the tool takes; several make a list
         KEY=@PATH  a file (`@-`: standard input), where the tool takes one
-        KEY:=JSON  JSON as it stands
+        KEY:=JSON  JSON as it is
         KEY        true
 
     Exits with 1 if the tool failed, 3 if it was refused, 4 if a secret is missing, 124 if it took too long.
@@ -112,8 +112,9 @@ def _note(session: Session, tool: str) -> str:
 def read_arguments(session: Session, tool: str, words: list[str], document: str | None) -> dict[str, Any]:
     """Return the arguments of the call; files are read here, on the main thread, where Ctrl-C ends a read that waits."""
     from silo.cli.arguments import parse_document, parse_words
-    from silo.cli.files import MIB, load_files, read_text
+    from silo.cli.files import load_files, read_text
     from silo.errors import UsageError
+    from silo.sizes import MIB
 
     given: dict[str, Any] = {}
     if document is not None:

@@ -26,15 +26,17 @@ def register(app: typer.Typer) -> None:
 def search(
     ctx: typer.Context,
     query: Annotated[list[str] | None, typer.Argument(metavar="QUERY", help="What the tool should do.")] = None,
-    limit: Annotated[int, typer.Option("-k", "--limit", min=1, max=100, help="How many at most.")] = 5,
-    skill: Annotated[str | None, typer.Option("--skill", metavar="NAME", help="Look only among its tools.")] = None,
+    limit: Annotated[int, typer.Option("-k", "--limit", min=1, max=100, help="Show at most this many tools.")] = 5,
+    skill: Annotated[
+        str | None, typer.Option("--skill", metavar="NAME", help="Search only the tools of this skill.")
+    ] = None,
     caller: Annotated[
         Literal["mcp", "cli", "library"],
-        typer.Option(help="Whose view: what the rules deny it always is not found. An agent's is `mcp`."),
+        typer.Option(help="Search as this caller (`mcp` is an agent): hides tools that a rule always denies to it."),
     ] = "cli",
     as_json: AsJson = False,
     forget: Annotated[
-        bool, typer.Option("--forget", help="Forget what agents have searched for and called, and search nothing.")
+        bool, typer.Option("--forget", help="Forget what agents have searched for and called. Searches nothing.")
     ] = False,
 ) -> None:
     """Find installed tools by what they do, best first.
@@ -42,12 +44,12 @@ def search(
         silo search sign a token
         silo search "rows of a csv file" -k 3 --json
 
-    WHY names the words that a tool was found by, and where they stand. A tool that asks a person first, or does so for some
-    arguments, says so under APPROVAL.
+    WHY lists the words that matched, and the text of the tool in which they matched. APPROVAL says whether the tool
+    asks a person first: always (`asks`), or for some arguments (`depends`).
     """
     import anyio
 
-    from silo.cli.render import emit_json, emit_table, say
+    from silo.cli.render import Steps, emit_json, emit_table, say
     from silo.errors import UsageError
     from silo.model import Caller
 
@@ -66,7 +68,9 @@ def search(
     async def find() -> tuple[tuple[Match, ...], Mapping[str, Outlook]]:
         return await runtime.search(words, limit=limit, skill=skill), await runtime.outlooks()
 
-    matches, outlooks = anyio.run(find)
+    with Steps() as steps:
+        steps.step("searching the installed tools")
+        matches, outlooks = anyio.run(find)
     if as_json:
         tools = [_document(match, outlooks.get(match.tool.id, "asks")) for match in matches]
         emit_json({"query": words, "caller": caller, "tools": tools})

@@ -24,7 +24,7 @@ def setup(
     ctx: typer.Context,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without being asked.")] = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Fetch the guest kernel again, and make all templates anew.")
+        bool, typer.Option("--repair", help="Fetch the guest kernel again, and forget all templates.")
     ] = False,
 ) -> None:
     """Install what microVMs need on this machine.
@@ -32,8 +32,7 @@ def setup(
         silo setup
         silo setup --yes
 
-    That is QEMU, bubblewrap and e2fsprogs, which apt installs as root, and a kernel for the guests, which is only unpacked into
-    silo's own folder. Says what it will do, and asks. Exits with 5 if no sandbox works afterwards.
+    apt installs QEMU, bubblewrap and e2fsprogs as root. A kernel for the guests is only unpacked into silo's own folder. Says what it will do, and asks. Exits with 5 if no sandbox works afterwards.
     """
     from silo.cli.probes import COLUMNS, require_floor, rows
     from silo.cli.render import Steps, emit_table, say

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 
 def uninstall(
-    ctx: typer.Context, namespace: Annotated[str, typer.Argument(metavar="NS", help="Of the skill.")]
+    ctx: typer.Context, namespace: Annotated[str, typer.Argument(metavar="NS", help="The skill's name.")]
 ) -> None:
     """Remove a skill; its secrets stay in the vault.
 

@@ -23,9 +23,7 @@ from silo.model import File, Result, Tool
 from silo.remedies import AnswerQuestion, CallAgain, Commands, DoNotCallAgain
 from silo.server.protocol.tools import SEARCH, compact_json, one_line, wrap_data
 from silo.server.protocol.untrusted_text import arguments_line
-
-KIB = 1024
-MIB = 1024 * KIB
+from silo.sizes import KIB, MIB
 
 META_ERROR = "dev.silo/error"
 META_ISOLATION = "dev.silo/isolation"

@@ -15,6 +15,7 @@ from mcp import types
 
 from silo.model import Tool
 from silo.policy.visible import Outlook
+from silo.schema.walk import Schema, rewrite
 from silo.server.engine import Found
 from silo.server.protocol.listing import wire_name
 from silo.server.protocol.tokens import count_tokens
@@ -136,8 +137,7 @@ def wrap_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """
     if is_object_schema(schema):
         return dict(schema)
-    inner = _move_references(schema)
-    assert isinstance(inner, dict)
+    inner: dict[str, Any] = rewrite(schema, _with_moved_references)
     definitions = inner.pop("$defs", None)
     dialect = inner.pop("$schema", None)
     wrapped: dict[str, Any] = {"$schema": dialect} if dialect is not None else {}
@@ -145,22 +145,15 @@ def wrap_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     return wrapped | ({"$defs": definitions} if definitions is not None else {})
 
 
-_LITERAL_KEYWORDS = frozenset({"const", "enum", "default", "examples"})
-
-
-def _move_references(node: object) -> object:
-    """Return a copy of a schema in which `#` means what `#/properties/result` means from outside."""
-    if isinstance(node, list):
-        return [_move_references(item) for item in node]
-    if not isinstance(node, Mapping):
-        return node
-    moved: dict[str, object] = {}
-    for key, value in node.items():
-        if key in {"$ref", "$dynamicRef"} and isinstance(value, str) and (value == "#" or value.startswith("#/")):
-            moved[key] = value if value.startswith("#/$defs/") else f"#/properties/result{value[1:]}"
-        else:
-            moved[key] = value if key in _LITERAL_KEYWORDS else _move_references(value)
-    return moved
+def _with_moved_references(schema: Schema) -> Schema:
+    """Return a schema in which `#` means what `#/properties/result` means from outside."""
+    moved = {
+        key: f"#/properties/result{value[1:]}"
+        for key in ("$ref", "$dynamicRef")
+        if isinstance(value := schema.get(key), str)
+        and (value == "#" or (value.startswith("#/") and not value.startswith("#/$defs/")))
+    }
+    return {**schema, **moved}
 
 
 def wrap_data(tool: Tool | None, data: object) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 # namespace = "tricky"
 # description = "Fails in every way there is, for the end-to-end tests."
 # memory_mib = 160
-# timeout_s = 6
+# timeout_s = 600
 #
 # [tool.silo.secrets.FIRST_KEY]
 # deliver = "stdin"

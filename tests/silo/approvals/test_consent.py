@@ -24,6 +24,7 @@ from silo.errors import (
     SecretMissing,
 )
 from silo.model import Call, Caller, Isolation
+from silo.testing import PATIENCE_S
 from silo.testing.fakes import FakeBackend, make_skill, make_tool
 
 pytestmark = pytest.mark.anyio
@@ -231,7 +232,7 @@ async def test_no_answer_in_time_is_a_no(asking):
 
 async def test_headless_asks_nobody_and_fails_at_once(asking):
     it = asking(GUARDED, headless=True)
-    with anyio.fail_after(5), pytest.raises(ApprovalRequired, match="SILO_APPROVAL_REQUIRED"):
+    with anyio.fail_after(PATIENCE_S), pytest.raises(ApprovalRequired, match="SILO_APPROVAL_REQUIRED"):
         await agent(it, patience_s=None)
     assert it.page.links == []
     it = asking(PLAIN_KEYED, headless=True)
@@ -302,14 +303,14 @@ async def test_a_terminal_with_nobody_at_it_hands_on_to_the_browser(asking):
 @pytest.mark.parametrize("channels", [(), ("terminal",), ("notification",), ("client",)])
 async def test_without_any_channel_that_reaches_somebody_the_call_is_refused_at_once(asking, channels):
     it = asking(GUARDED, channels=channels, desktop=Desktop(has_browser=True))
-    with anyio.fail_after(5), pytest.raises(ApprovalRequired):
+    with anyio.fail_after(PATIENCE_S), pytest.raises(ApprovalRequired):
         await agent(it)
     assert it.decisions.waiting() == []
 
 
 async def test_a_program_without_a_screen_and_without_an_agent_to_pass_the_link_on_has_nobody_to_ask(asking):
     it = asking(GUARDED, desktop=Desktop(has_browser=False))
-    with anyio.fail_after(5), pytest.raises(ApprovalRequired):
+    with anyio.fail_after(PATIENCE_S), pytest.raises(ApprovalRequired):
         await agent(it, patience_s=None, caller=Caller("library"))
 
 
@@ -366,7 +367,7 @@ async def test_an_answer_from_elsewhere_ends_the_question_at_the_terminal(asking
     it = asking(GUARDED)
     it.channel = Silent()
     async with Person(it, YES):
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE_S):
             await agent(it, patience_s=None, caller=Caller("cli", "me"))
     assert len(it.backend.requests) == 1
 
@@ -533,7 +534,7 @@ async def test_of_two_calls_that_both_saw_one_yes_only_one_runs(asking):
             self.count += 1
             if self.count == 2:
                 self.event.set()
-            with anyio.fail_after(5):
+            with anyio.fail_after(PATIENCE_S):
                 await self.event.wait()
 
         async def __aexit__(self, *exc):

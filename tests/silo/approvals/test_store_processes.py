@@ -19,7 +19,7 @@ from silo.approvals.store import Decisions
 from silo.errors import StateUnusable
 
 WORKER = [sys.executable, str(Path(__file__).with_name("store_worker.py"))]
-PATIENCE_S = 60
+PATIENCE_S = 300.0
 PROCESSES, ROUNDS = 8, 40
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from silo.audit.log import NO_PREVIOUS, AuditLog, read, verify
 from silo.errors import AuditBroken
+from silo.testing import PATIENCE_S
 from silo.testing.fakes import FakeClock
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -178,7 +179,7 @@ def test_a_full_disk_leaves_the_log_as_it_was(tmp_path):
     results = context.Queue()
     process = context.Process(target=child, args=(results,))
     process.start()
-    assert results.get(timeout=10) == "audit-broken"
+    assert results.get(timeout=PATIENCE_S) == "audit-broken"
     process.join(10)
     assert (tmp_path / "audit.jsonl").read_bytes() == before
     assert verify(tmp_path).records == 5

@@ -10,6 +10,7 @@ from silo_vault import VaultLocked as TheirVaultLocked
 
 from silo.approvals.consent import Grant
 from silo.audit.log import read
+from silo.calls.files import InputRules
 from silo.calls.pipeline import MAX_ROUNDS
 from silo.errors import (
     ApprovalRequired,
@@ -34,7 +35,7 @@ from silo.errors import (
 from silo.model import Call, Caller, File, Isolation, ProgressReport
 from silo.remedies import CallAgain
 from silo.sandbox.base import Captured, GuestReply
-from silo.schema.files import InputRules
+from silo.testing import PATIENCE_S
 from silo.testing.fakes import FakeBackend, make_skill, make_tool
 from silo.wire.messages import FAILURE_CODES, Failed, Finished, Progress
 
@@ -317,7 +318,7 @@ async def test_a_cancelled_call_leaves_no_guest_and_one_record(bench, tmp_path):
     it = bench(PLAIN, behaviour=hang)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(it.call, "demo.echo", {"text": "x"})
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE_S):
             await started.wait()
         assert it.backend.running == 1
         tasks.cancel_scope.cancel()

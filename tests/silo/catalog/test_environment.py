@@ -13,6 +13,7 @@ from silo.catalog.lock import make_lock, read_requirements
 from silo.catalog.plan import plan_warnings
 from silo.catalog.uv import Uv
 from silo.errors import DependencyUnavailable
+from silo.testing import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -152,7 +153,7 @@ async def test_cancelling_kills_uv_and_removes_the_folder(index, interpreter, he
     )
     closed = anyio.Event()
 
-    with anyio.fail_after(30):
+    with anyio.fail_after(PATIENCE_S):
         async with listener, anyio.create_task_group() as server, anyio.create_task_group() as client:
 
             async def answer_nothing(stream: anyio.abc.ByteStream) -> None:
@@ -194,13 +195,13 @@ async def test_secrets_of_silo_and_settings_that_weaken_uv_do_not_reach_it(tmp_p
         "VIRTUAL_ENV": "/evil",
     }
     uv = Uv({"PATH": os.environ["PATH"], **kept, **dropped}, binary=str(fake))
-    done = await uv.run(["anything"], timeout_s=10)
+    done = await uv.run(["anything"], timeout_s=PATIENCE_S)
     lines = done.stdout.splitlines()
     seen = dict(line.split("=", 1) for line in lines[:-1])
     assert lines[-1] == "/"
     assert {name: seen[name] for name in kept} == kept
     assert not dropped.keys() & seen.keys()
-    bare = (await uv.run(["anything"], timeout_s=10, settings=False)).stdout
+    bare = (await uv.run(["anything"], timeout_s=PATIENCE_S, settings=False)).stdout
     assert "mirror.example" not in bare
     assert "UV_INDEX_ACME_PASSWORD" not in bare
 
@@ -213,12 +214,12 @@ async def test_a_uv_that_hangs_is_killed_with_its_children(tmp_path: Path):
     fake.write_text(f"#!/bin/sh\nsh -c 'exec 3>{pipe}; exec sleep 600' & wait\n")
     fake.chmod(0o755)
 
-    async def read_to_end() -> None:
-        async with await anyio.open_file(pipe, "rb") as file:
+    held = os.open(
+        pipe, os.O_RDONLY | os.O_NONBLOCK
+    )  # before anybody writes, so that nobody waits for the other to open it
+    with pytest.raises(DependencyUnavailable, match="not done within 1 s"):
+        await Uv({"PATH": os.environ["PATH"]}, binary=str(fake)).run([], timeout_s=1)
+    os.set_blocking(held, True)
+    with anyio.fail_after(PATIENCE_S):
+        async with await anyio.open_file(held, "rb") as file:
             assert await file.read() == b""
-
-    with anyio.fail_after(30):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(read_to_end)
-            with pytest.raises(DependencyUnavailable, match=r"not done within 0\.5 s"):
-                await Uv({"PATH": os.environ["PATH"]}, binary=str(fake)).run([], timeout_s=0.5)

@@ -52,6 +52,7 @@ def test_what_sdks_generate_is_let_through_unchanged(schema: dict[str, Any]):
         (rooted(properties={"a": {"$ref": "#anchor"}}), "leads out of the schema"),
         (rooted(properties={"a": {"$ref": "#/$defs/none"}}), "leads nowhere"),
         (rooted(properties={"a": {"$ref": "#/%24defs/x"}}), "with an escape"),
+        (rooted(properties={"a": {"$ref": "#/required/" + "1" * 5000}}, required=["a"]), "leads nowhere"),
         (rooted(properties={"a": {"$ref": "#/required"}}, required=["a"]), "what is no schema"),
         (rooted(default={"$ref": "https://a.example"}, properties={"a": {"$ref": "#/default"}}), "what is no schema"),
         (rooted(**{"x-note": {"type": 5}}, properties={"a": {"$ref": "#/x-note"}}), "not valid under JSON Schema"),

@@ -12,6 +12,7 @@ from silo.catalog.lock import Lock
 from silo.catalog.store import SkillStore
 from silo.errors import SkillChanged, SkillUnknown
 from silo.model import Isolation, Skill, SkillHeader, Tool
+from silo.testing import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -245,7 +246,7 @@ async def test_a_commit_that_was_killed_is_swept_with_another_skill(store: Skill
 
 
 async def test_nobody_is_alone_while_an_install_is_under_way(store: SkillStore):
-    with anyio.fail_after(20):
+    with anyio.fail_after(PATIENCE_S):
         async with store.stage("demo"), store.alone() as is_alone:
             assert not is_alone
         async with store.alone() as is_alone:
@@ -263,7 +264,7 @@ async def test_an_install_waits_for_who_is_alone_and_so_does_the_next_who_asks(s
         async with store.alone():
             order.append("asking")
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks, store.alone() as is_alone:
             assert is_alone
             tasks.start_soon(begin)
@@ -310,7 +311,7 @@ async def test_of_two_installs_at_once_one_waits_and_both_are_right(store: Skill
             stage.commit(skill, script=b"two", lock=LOCK, manual=None)
             results.append(store.get("demo"))
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(first)
             tasks.start_soon(second)
@@ -320,7 +321,7 @@ async def test_of_two_installs_at_once_one_waits_and_both_are_right(store: Skill
 
 
 async def test_installs_of_different_skills_do_not_wait_for_each_other(store: SkillStore):
-    with anyio.fail_after(20):
+    with anyio.fail_after(PATIENCE_S):
         async with store.stage("one"), store.stage("other"):
             pass
 
@@ -335,7 +336,7 @@ async def test_readers_never_meet_a_gap_while_versions_change(store: SkillStore)
         "    store.get('demo')\n"
         "    assert len(store.list()) == 1\n"
     )
-    with anyio.fail_after(60):
+    with anyio.fail_after(PATIENCE_S):
         async with await anyio.open_process([sys.executable, "-c", program, str(store.root)], stderr=None) as reader:
             assert reader.stdout is not None
             assert b"ready".startswith(await reader.stdout.receive(1))

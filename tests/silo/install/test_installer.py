@@ -27,6 +27,7 @@ from silo.model import Caller, Isolation
 from silo.runners.units import SkillUnits
 from silo.sandbox.base import Limits
 from silo.sandbox.image import Images
+from silo.testing import PATIENCE_S
 from silo.testing.fakes import FakeBackend, FakeChoice, FakeClock, FakeImages
 
 pytestmark = pytest.mark.anyio
@@ -232,7 +233,7 @@ async def test_a_cancelled_install_leaves_nothing_behind(bench):
     bench.backend = Hanging()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.install)
-        with anyio.fail_after(30):
+        with anyio.fail_after(PATIENCE_S):
             await started.wait()
         tasks.cancel_scope.cancel()
     assert bench.leftovers() == []
@@ -292,7 +293,7 @@ async def install_both(bench):
         if name == "first":
             bench.backend.first_is_over.set()
 
-    with anyio.fail_after(30):
+    with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             for name in ("first", "second"):
                 tasks.start_soon(install, name)
@@ -336,7 +337,7 @@ async def test_an_install_that_is_cancelled_takes_nothing_from_another_of_the_sa
         await bench.install(name="second")
 
     bench.backend = Waiting(described=said())
-    with anyio.fail_after(30):
+    with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(first)
             tasks.start_soon(second)
@@ -418,7 +419,7 @@ anyio.run(lambda: installer.install(Request(source, Path("/"), Caller("cli"), na
 async def test_what_a_killed_install_left_is_deleted_by_the_next_of_any_skill(bench, when, left):
     environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     command = [sys.executable, "-c", KILLED, str(bench.home), str(bench.source), when]
-    with anyio.fail_after(60):
+    with anyio.fail_after(PATIENCE_S):
         done = await anyio.run_process(command, check=False, env=environ)
     assert done.returncode == -9, done.stderr
     assert any(name.startswith(left) for name in bench.leftovers()), bench.leftovers()

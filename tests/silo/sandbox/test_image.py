@@ -13,7 +13,7 @@ from silo.sandbox.image import Images
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE_S = 30
+PATIENCE_S = 300.0
 DIGESTS = [f"{number:064x}" for number in range(3)]
 
 # An audit hook (PEP 578) sees the rename that would put the layer in place, or the start of mke2fs.

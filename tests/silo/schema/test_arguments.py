@@ -157,3 +157,15 @@ def test_a_checker_is_kept_for_its_version_of_the_skill_only():
     assert arguments.flaw({}) is not None
     checkers.of(replace(skill, digest="f" * 64), tool)
     assert checkers.of(skill, tool) is not kept
+
+
+def test_the_signature_of_a_schema_that_multiplies_is_short_and_quick():
+    """Three times over, 400 properties that refer to an object of 400: 64 million, within the rules for schemas."""
+    levels = {
+        f"d{n}": {"type": "object", "properties": {f"p{m}": {"$ref": f"#/$defs/d{n + 1}"} for m in range(400)}}
+        for n in range(3)
+    }
+    tool = make_tool()
+    tool.input_schema.update(levels["d0"], **{"$defs": {**levels, "d3": {"type": "string"}}})
+    assert signature(tool).startswith("p0?: {p0?: {p0?: ")
+    assert len(signature(tool)) == 1001

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from silo.schema.checker import CHECK_SECONDS, CheckTooLong, SchemaChecker, SchemaRefused, describe_path
+from silo.schema.checker import CHECK_SECONDS, CheckTooLong, SchemaChecker, SchemaUnusable, describe_path
 
 JSON = st.recursive(
     st.none()
@@ -62,10 +62,10 @@ def test_it_agrees_with_jsonschema_where_both_can_judge(schema, value):
     [(r"^(a+)+$", "a" * 50_000 + "!"), (r"^(\w+\s?)*$", "word " * 10_000 + "\0"), (r"(x+x+)+y", "x" * 50_000)],
 )
 def test_a_pattern_that_backtracks_without_end_is_answered_at_once(pattern, text):
-    checker = SchemaChecker({"type": "string", "pattern": pattern})
-    started = time.monotonic()
+    checker = SchemaChecker({"type": "string", "pattern": pattern}, clock=lambda: 0.0)
+    started = time.thread_time()
     assert checker.flaw(text) is not None
-    assert time.monotonic() - started < 1
+    assert time.thread_time() - started < 60  # tried in all ways, it would take longer than the sun shines
 
 
 @pytest.mark.parametrize("pattern", [r"(?:(?:[a-z]?){90}){90}[0-9]", r"(?:x?y?z?w?){1000}[0-9]"])
@@ -94,7 +94,7 @@ def test_a_pattern_that_is_costly_for_a_long_text_is_given_up(pattern):
     ],
 )
 def test_a_schema_that_can_not_be_checked_is_refused_when_it_is_read(schema):
-    with pytest.raises(SchemaRefused):
+    with pytest.raises(SchemaUnusable):
         SchemaChecker(schema)
 
 
@@ -102,8 +102,13 @@ def test_a_deep_schema_is_refused():
     schema: dict = {}
     for _ in range(200):
         schema = {"items": schema}
-    with pytest.raises(SchemaRefused, match="nests deeper"):
+    with pytest.raises(SchemaUnusable, match="nests deeper"):
         SchemaChecker(schema)
+    deep: list = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(SchemaUnusable, match="nests too deep"):
+        SchemaChecker({"required": deep})
 
 
 @pytest.mark.parametrize(
@@ -115,7 +120,7 @@ def test_a_deep_schema_is_refused():
     ],
 )
 def test_references_in_a_circle_or_to_nowhere_end(schema, value):
-    with pytest.raises(SchemaRefused):
+    with pytest.raises(SchemaUnusable):
         SchemaChecker(schema).flaw(value)
 
 
@@ -123,7 +128,7 @@ def test_a_reference_to_an_address_is_never_followed():
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         url = f"http://127.0.0.1:{server.getsockname()[1]}/schema.json"
-        with pytest.raises(SchemaRefused):
+        with pytest.raises(SchemaUnusable):
             SchemaChecker({"properties": {"a": {"$ref": url}}}).flaw({"a": 1})
         with pytest.raises(BlockingIOError):
             server.accept()
@@ -160,9 +165,9 @@ def test_a_message_about_a_huge_value_is_short_and_says_what_was_expected():
 
 
 def test_a_million_errors_are_one_flaw():
-    started = time.monotonic()
-    assert SchemaChecker({"items": {"type": "integer"}}).flaw(["x"] * 100_000) is not None
-    assert time.monotonic() - started < 1
+    started = time.thread_time()
+    assert SchemaChecker({"items": {"type": "integer"}}, clock=lambda: 0.0).flaw(["x"] * 100_000) is not None
+    assert time.thread_time() - started < 60  # a description of each would take minutes
 
 
 def test_a_file_is_its_token_and_nothing_else():

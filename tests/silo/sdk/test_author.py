@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from silo.testing import PATIENCE_S
+
 REPO = Path(__file__).parents[3]
 
 SCRIPT = '''"""Works on things."""
@@ -75,7 +77,7 @@ class Author:
             text=True,
             cwd=self.folder,
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPO), "TMPDIR": str(self.folder)},
-            timeout=60,
+            timeout=PATIENCE_S,
         )
 
 
@@ -189,7 +191,7 @@ def test_a_tool_without_secrets_does_not_wait_for_stdin(author: Author):
             stdin=reader,
             capture_output=True,
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPO)},
-            timeout=60,
+            timeout=PATIENCE_S,
         )
     finally:
         os.close(reader)
@@ -217,7 +219,7 @@ def test_importing_the_script_runs_nothing(author: Author):
         text=True,
         cwd=author.folder,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{REPO}:{author.folder}"},
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert done.stdout == "<Skill things: echo, read, token, undeclared, fails, reports, draw>\n"
     assert done.stderr == ""

@@ -6,19 +6,9 @@ import base64
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
-INSTALL = Path(__file__).parents[2] / "e2e" / "ts-client" / "install.py"
-
-
-@pytest.fixture(scope="session")
-def ts_client() -> Path:
-    """The folder of the installed client; the first run downloads it."""
-    done = subprocess.run([sys.executable, str(INSTALL)], stdout=subprocess.PIPE, text=True, timeout=300, check=True)
-    return Path(done.stdout.strip())
+from silo.testing import PATIENCE_S
 
 
 def drive(ts_client: Path, command: list[str], *steps: dict) -> dict:
@@ -31,7 +21,7 @@ def drive(ts_client: Path, command: list[str], *steps: dict) -> dict:
         env=dict(os.environ),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""A board in memory, the page that shows it on the loopback interface, and browsers as a person and an attacker use them."""
+"""A board in memory, the page that shows it on the loopback interface, and the browsers of a person and an attacker."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import pytest
 from silo_interaction import Answer, DecideOutcome, PostedQuestion, Question
 from silo_interaction.page import Page
 
-PATIENCE_S = 10.0
+PATIENCE_S = 300.0
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 class MemoryBoard:
-    """`Board`, whole, in memory."""
+    """A complete `Board` in memory."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -121,7 +121,7 @@ class MemoryBoard:
 
 
 class Read(HTMLParser):
-    """What a browser makes of a page: its text, its elements, and the fields of its forms."""
+    """A page as a browser parses it: its text, its elements, and the hidden fields of its forms."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -147,7 +147,7 @@ class Read(HTMLParser):
 
 
 class Browser:
-    """An HTTP client with cookies that sends what a browser sends."""
+    """An HTTP client with cookies that sends the headers of a browser."""
 
     def __init__(self, base: str) -> None:
         self.base = base
@@ -187,7 +187,7 @@ def _named(headers: dict[str, str]) -> dict[str, str]:
 
 
 class Clock:
-    """The time, and as much later as a test wants it to be."""
+    """The current time, which a test can move ahead."""
 
     def __init__(self) -> None:
         self.ahead_s = 0.0
@@ -198,7 +198,7 @@ class Clock:
 
 @pytest.fixture(scope="module")
 def _shown() -> Iterator[tuple[MemoryBoard, Clock, Page]]:
-    """One page for all tests of a file: to start and stop one takes longer than most of them."""
+    """One page for all tests of a file, because starting and stopping it takes longer than most tests."""
     clock = Clock()
     board = MemoryBoard(clock)
     page = Page(board, now=clock)
@@ -208,7 +208,7 @@ def _shown() -> Iterator[tuple[MemoryBoard, Clock, Page]]:
 
 @pytest.fixture
 def clock(_shown) -> Clock:
-    """The page's clock, a day after the test before: no session, no wrong code and no failure of that counts any more."""
+    """The page's clock, a day after the previous test: its sessions, wrong codes and failures no longer count."""
     _shown[1].ahead_s += 24 * 3600
     return _shown[1]
 
@@ -264,7 +264,7 @@ def read() -> Callable[[str], Read]:
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], bool]], None]:
-    """Wait until something is so, bounded."""
+    """Wait until a condition holds, for a limited time."""
 
     def wait(holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_S

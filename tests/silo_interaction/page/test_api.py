@@ -1,6 +1,7 @@
-"""Requests that schemathesis makes up from the page's routes, with and without a session: none breaks the page or gets past its headers.
+"""Random requests that schemathesis generates from the page's routes, with and without a session.
 
-Which requests must be refused, and why, is said one by one in `test_attacks` and `test_guard`; here it is the ones nobody thought of.
+None may break the page, and each response must have the page's headers. `test_attacks` and `test_guard` test known
+attacks one by one; this finds the ones that nobody thought of.
 """
 
 from __future__ import annotations
@@ -17,41 +18,45 @@ from hypothesis import strategies as st
 from schemathesis.checks import CheckContext, not_a_server_error
 from silo_interaction import Question
 from silo_interaction.page.app import build_app
+from silo_interaction.page.feed import BoardFeed
 from silo_interaction.page.guard import HEADERS
-from silo_interaction.page.live import Live
 from silo_interaction.page.render import Renderer
 from silo_interaction.page.sessions import Sessions
 
-# A handler answers GET and HEAD alike, and FastAPI gives both the same name in the description, which the page serves to nobody.
+PATIENCE_S = 300.0
+
+# A handler answers both GET and HEAD, and FastAPI gives them the same name in its description, which the page never
+# serves.
 pytestmark = pytest.mark.filterwarnings("ignore:Duplicate Operation ID:UserWarning")
 
 SECRET_WORDS = "delete-everything-of-acme"
 QUESTION = Question(SECRET_WORDS, "an agent", arguments=(("repo", SECRET_WORDS),), grace_s=60)
 
 CASES = 10
-"""Of each route and method; all of them take some seconds."""
+"""For each route and method; in total they take some seconds."""
 
 HEADERS_READ = ("Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Content-Type", "Cookie")
-"""Not Host and Content-Length: a client that lies about these gets no answer, or never ends; `test_attacks` does so on a socket."""
+"""Without Host and Content-Length: with false values the client gets no response, or hangs. `test_attacks` sends those
+on a socket."""
 
 
 def security_headers(ctx: CheckContext, response: schemathesis.Response, case: schemathesis.Case) -> None:
-    """Every answer has every header once, whatever was asked."""
+    """Every response has every header once."""
     for name, value in HEADERS.items():
         assert response.headers.get(name.lower()) == [value], f"{name}: {response.headers.get(name.lower())}"
     assert "server" not in response.headers
 
 
 def routes(board) -> dict:
-    """The routes as FastAPI describes them. The page reads addresses and forms by itself, so what they hold is added by `described`."""
+    """The routes as FastAPI describes them: without parameters and forms, which the page reads itself."""
     sessions = Sessions(life_s=1, now=lambda: 0.0)
     renderer = Renderer("silo")
-    guarded = build_app(board, sessions, Live(board), authority="127.0.0.1:1", renderer=renderer, now=lambda: 0.0)
+    guarded = build_app(board, sessions, BoardFeed(board), authority="127.0.0.1:1", renderer=renderer, now=lambda: 0.0)
     return guarded.app.openapi()
 
 
 def described(description: dict) -> dict:
-    """Add what the page reads: the parts of addresses, some headers, and forms; any text may be in them."""
+    """Add what the page reads, with any text in it: the parts of addresses, some headers, and forms."""
     text = {"type": "string", "maxLength": 64}
     for path, methods in description["paths"].items():
         for method, operation in methods.items():
@@ -72,10 +77,13 @@ def described(description: dict) -> dict:
 
 
 def attack(description: dict, known: dict[str, list[str]], base: str, **sent) -> list[tuple[str, int]]:
-    """Make requests up, always the same ones, and return where each went and what came of it.
+    """Send generated requests, always the same ones; return the route and the status of each.
 
     Args:
-        known: values that are right, by name; most of the made-up ones are replaced by one of these, or no request would get far.
+        description: the routes.
+        known: valid values, by name. They replace most of the random ones, because otherwise no request would get far.
+        base: the page's address.
+        sent: cookies and headers to send with each request.
     """
     schema = schemathesis.openapi.from_dict(described(description))
     seen: list[tuple[str, int]] = []
@@ -87,7 +95,7 @@ def attack(description: dict, known: dict[str, list[str]], base: str, **sent) ->
                 for name in [name for name in known if isinstance(part, Mapping) and name in part]:
                     if chance.random() < 0.9:
                         part[name] = chance.choice(known[name])
-            answer = case.call(base_url=base, session=session, allow_redirects=False, timeout=10, **sent)
+            answer = case.call(base_url=base, session=session, allow_redirects=False, timeout=PATIENCE_S, **sent)
             seen.append((f"{case.method} {case.operation.path}", answer.status_code))
             case.validate_response(answer, checks=[not_a_server_error, security_headers])
             if "cookies" not in sent:
@@ -107,13 +115,13 @@ def attack(description: dict, known: dict[str, list[str]], base: str, **sent) ->
 
 @pytest.fixture
 def posted(board):
-    """Several of the same, so that one that is decided leaves others."""
+    """Several of the same question, so that a decision leaves others."""
     return [board.post(QUESTION) for _ in range(12)]
 
 
 def test_nothing_that_a_stranger_sends_breaks_the_page_or_shows_anything(board, page, person, posted):
     known = {
-        "place": [person.home.split("/")[2]],
+        "path_secret": [person.home.split("/")[2]],
         "question_id": [one.id for one in posted],
         "token": [board.new_link(posted[0])],
         "digest": [QUESTION.digest()],
@@ -134,7 +142,7 @@ def test_nothing_that_a_stranger_sends_breaks_the_page_or_shows_anything(board, 
 def test_nothing_that_a_paired_browser_sends_breaks_the_page(board, page, person, posted, read):
     fields = read(person.get(f"{person.home}q/{posted[0].id}").text).fields
     known = {
-        "place": [person.home.split("/")[2]],
+        "path_secret": [person.home.split("/")[2]],
         "question_id": [one.id for one in posted],
         "token": [board.new_link(one) for one in posted[:3]],
         "form": [read(person.get("/").text).fields["form"]],
@@ -146,12 +154,16 @@ def test_nothing_that_a_paired_browser_sends_breaks_the_page(board, page, person
         "name": ["page.css", "page.js", "icon.svg"],
     }
     description = routes(board)
-    del description["paths"]["/s/{place}/events"]["get"]  # never ends; `test_attacks` reads it
-    del description["paths"]["/s/{place}/leave"]  # would be the end of this
+    del description["paths"]["/s/{path_secret}/events"]["get"]  # never ends; `test_attacks` reads it
+    del description["paths"]["/s/{path_secret}/leave"]  # would end the session
     cookies = {cookie.name: cookie.value for cookie in person.client.cookies.jar}
     headers = {"Origin": page.start(), "Sec-Fetch-Site": "same-origin"}
     seen = attack(description, known, page.start(), cookies=cookies, headers=headers)
-    reached = {"GET /s/{place}/": 200, "GET /s/{place}/q/{question_id}": 200, "GET /s/{place}/follow/{token}": 303}
-    reached |= {"POST /pair": 303, "POST /s/{place}/q/{question_id}": 303, "HEAD /s/{place}/events": 200}
+    reached = {
+        "GET /s/{path_secret}/": 200,
+        "GET /s/{path_secret}/q/{question_id}": 200,
+        "GET /s/{path_secret}/follow/{token}": 303,
+    }
+    reached |= {"POST /pair": 303, "POST /s/{path_secret}/q/{question_id}": 303, "HEAD /s/{path_secret}/events": 200}
     assert set(seen) >= set(reached.items())
     assert board.answers

@@ -1,4 +1,4 @@
-"""Attacks on the page by an agent on the same machine, by hostile web pages, and by whoever takes the port afterwards."""
+"""Attacks on the page by an agent on the same machine, hostile web pages, and a program that takes the port later."""
 
 import http.cookiejar
 import json
@@ -7,18 +7,21 @@ import socket
 import urllib.request
 from contextlib import suppress
 from dataclasses import replace
+from email.message import Message
 
 import httpx
 import pytest
 from silo_interaction import Question, WantedSecret
 from silo_interaction.page.guard import HEADERS
 
+PATIENCE_S = 300.0
+
 SECRET_WORDS = "delete-everything-of-acme"
 QUESTION = Question("Run " + SECRET_WORDS, "an agent", (("tool", SECRET_WORDS),), arguments=(("repo", SECRET_WORDS),))
 WANTED = Question("Type in TOKEN", "an agent", wanted=WantedSecret("TOKEN", "a token", "the vault of this machine"))
 
 
-# --- links --------------------------------------------------------------------------------------------------------------
+# --- links ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_link_shows_an_unpaired_browser_nothing_of_the_question_and_is_not_used_up(board, page, stranger, paired):
@@ -72,7 +75,7 @@ def test_a_link_that_is_none_never_becomes_an_address(board, stranger, token):
     assert browser.pair(board.new_code(), token=token).headers["location"] == browser.home
 
 
-# --- pairing ------------------------------------------------------------------------------------------------------------
+# --- pairing ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_code_is_good_for_one_session(board, stranger):
@@ -113,7 +116,7 @@ def test_a_pairing_form_is_ours_and_young(board, clock, stranger, read):
 
 
 def test_the_cookie_goes_to_its_place_only_and_so_to_no_other_server_of_this_machine(page, board, paired):
-    """Cookies know no ports: with `Path=/` this one would be sent to an agent's server on another port."""
+    """Cookies ignore ports: with `Path=/` this one would be sent to an agent's server on another port."""
     jar = http.cookiejar.CookieJar()
     answer = paired_answer(page, board)
     header = answer.headers["set-cookie"]
@@ -143,21 +146,19 @@ def paired_answer(page, board) -> httpx.Response:
 
 
 class _Urllib:
-    """What `http.cookiejar` wants of an answer."""
+    """A response as `http.cookiejar` expects it."""
 
     def __init__(self, answer: httpx.Response) -> None:
         self._answer = answer
 
     def info(self):
-        from email.message import Message
-
         message = Message()
         for value in self._answer.headers.get_list("set-cookie"):
             message["Set-Cookie"] = value
         return message
 
 
-# --- sessions -----------------------------------------------------------------------------------------------------------
+# --- sessions ---------------------------------------------------------------------------------------------------------
 
 
 def test_neither_the_place_nor_the_cookie_opens_anything_alone(board, person, stranger, paired):
@@ -224,7 +225,7 @@ def test_no_session_outlives_the_page(board, page, person):
         assert client.get(person.home).status_code == 404
 
 
-# --- forged requests ----------------------------------------------------------------------------------------------------
+# --- forged requests --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("csrf", ["", "x", "é"])
@@ -293,7 +294,7 @@ def test_nothing_opens_inside_another_page(person, frame):
     "host", ["evil.example", "localhost:{port}", "127.0.0.1", "127.0.0.1:1", "[::1]:{port}", "127.1:{port}"]
 )
 def test_a_name_that_points_here_opens_nothing(board, person, host):
-    """DNS rebinding: the browser would hold the page for one of that name's."""
+    """DNS rebinding: the browser would take the page for one of that host."""
     board.post(QUESTION)
     port = person.base.rpartition(":")[2]
     answer = person.get(person.home, host=host.format(port=port))
@@ -343,7 +344,7 @@ def test_no_page_has_anything_inline(board, person, read):
         assert not [name for _, name, _ in page.attributes if name == "style" or name.startswith("on")]
 
 
-# --- decisions ----------------------------------------------------------------------------------------------------------
+# --- decisions --------------------------------------------------------------------------------------------------------
 
 
 def test_a_decision_sent_twice_counts_once(board, person):
@@ -413,7 +414,7 @@ def test_a_form_that_is_too_large_is_not_read(board, person):
     hidden = person.open(posted).fields
     form = {"csrf": hidden["csrf"], "digest": hidden["digest"], "choice": "give"}
     assert person.post(f"{person.home}q/{posted.id}", form | {"value": "v" * 70_000}).status_code == 413
-    chunks = (b"a" * 1000 for _ in range(100))  # without a Content-Length that would say so
+    chunks = (b"a" * 1000 for _ in range(100))  # sent without a Content-Length
     headers = {"Origin": person.base, "Content-Type": "application/x-www-form-urlencoded"}
     address = f"{person.home}q/{posted.id}"
     assert person.client.post(address, content=chunks, headers=headers).status_code == 413
@@ -421,7 +422,7 @@ def test_a_form_that_is_too_large_is_not_read(board, person):
     assert person.post(f"{person.home}q/{posted.id}", form | {"value": "v" * 60_000}).status_code == 303
 
 
-# --- secrets that are typed in ------------------------------------------------------------------------------------------
+# --- secrets that are typed in ----------------------------------------------------------------------------------------
 
 
 def test_a_typed_secret_is_in_no_answer_and_in_no_log(board, person, caplog):
@@ -459,7 +460,7 @@ def test_a_board_that_breaks_on_a_secret_gives_it_to_nobody(board, person, caplo
     assert person.home.split("/")[2] not in caplog.text
 
 
-# --- load ---------------------------------------------------------------------------------------------------------------
+# --- load -------------------------------------------------------------------------------------------------------------
 
 
 def test_failing_requests_in_great_number_hold_up_none_that_succeeds(board, person, stranger):
@@ -489,14 +490,14 @@ def test_connections_that_send_nothing_do_not_keep_the_page_from_stopping(page, 
         half.sendall(b"POST /pair HTTP/1.1\r\nHost: ")
         page.stop()
         for connection in (silent, half):
-            connection.settimeout(5)
+            connection.settimeout(PATIENCE_S)
             with suppress(ConnectionResetError):
                 assert connection.recv(1) == b""
 
 
 def test_there_are_no_more_than_sixty_four_connections(page, stranger, until):
     port = int(page.start().rpartition(":")[2])
-    many = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(80)]
+    many = [socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) for _ in range(80)]
     try:
         with pytest.raises(httpx.HTTPError):
             stranger().get("/")
@@ -515,12 +516,12 @@ def is_served(browser) -> bool:
 
 def test_what_is_no_http_gets_no_answer(page):
     port = int(page.start().rpartition(":")[2])
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
         connection.sendall(b"\x16\x03\x01\x00\xf0hello\r\n\r\n")
         assert connection.recv(100) == b""
 
 
-# --- the stream ---------------------------------------------------------------------------------------------------------
+# --- the stream -------------------------------------------------------------------------------------------------------
 
 
 def test_an_open_page_learns_what_happens_on_the_board(page, board, person):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from silo_interaction.page.forms import parse_form
 from silo_interaction.page.guard import Refused, check
-from silo_interaction.page.sessions import Limit, Sessions, normal_code
+from silo_interaction.page.sessions import RateLimit, Sessions, normalize_code
 
 AUTHORITY = "127.0.0.1:4711"
 HOST = (b"host", AUTHORITY.encode())
@@ -55,23 +55,23 @@ def test_a_code_is_read_in_any_case_with_dashes_and_spaces_anywhere(symbols, ran
     typed = "".join(
         random.choice([symbol, symbol.lower()]) + random.choice(["", " ", "-", " - "]) for symbol in symbols
     )
-    assert normal_code(typed[:64]) == f"{symbols[:4]}-{symbols[4:]}"
+    assert normalize_code(typed[:64]) == f"{symbols[:4]}-{symbols[4:]}"
 
 
 @pytest.mark.parametrize(
     "typed", ["", "ABCD", "ABCD-EFGHJ", "UUUU-UUUU", "ABCD-EFG!", "٠٠٠٠-٠٠٠٠", "ßBCD-EFG", "A" * 9_999]
 )
 def test_what_can_not_be_a_code_is_none(typed):
-    assert normal_code(typed) == ""
+    assert normalize_code(typed) == ""
 
 
 def test_lookalikes_are_read_as_crockford_says():
-    assert normal_code("oil0-OIL1") == "0110-0111"
+    assert normalize_code("oil0-OIL1") == "0110-0111"
 
 
 def test_a_limit_lets_so_many_through_and_opens_again():
     now = [1000.0]
-    limit = Limit(3, 60.0, lambda: now[0])
+    limit = RateLimit(3, 60.0, lambda: now[0])
     for _ in range(3):
         assert limit.wait_s == 0
         limit.add()
@@ -85,18 +85,18 @@ def test_sessions_end_by_time_and_the_seventeenth_ends_the_first():
     now = [1000.0]
     sessions = Sessions(life_s=60.0, now=lambda: now[0])
     opened = [sessions.open() for _ in range(17)]
-    assert sessions.find(opened[0].place, [opened[0].token]) is None
-    assert sessions.find(opened[16].place, ["x", opened[16].token]) == opened[16].session
-    assert sessions.find(opened[16].place, [opened[15].token]) is None
-    assert len({one.place for one in opened} | {one.token for one in opened}) == 34
+    assert sessions.find(opened[0].path_secret, [opened[0].cookie_secret]) is None
+    assert sessions.find(opened[16].path_secret, ["x", opened[16].cookie_secret]) == opened[16].session
+    assert sessions.find(opened[16].path_secret, [opened[15].cookie_secret]) is None
+    assert len({one.path_secret for one in opened} | {one.cookie_secret for one in opened}) == 34
     now[0] += 60
-    assert not sessions.any
+    assert not sessions.has_any
 
 
 def test_a_session_holds_neither_of_its_secrets():
     opened = Sessions(life_s=60.0, now=lambda: 0.0).open()
-    assert opened.place not in repr(opened.session)
-    assert opened.token not in repr(opened.session)
+    assert opened.path_secret not in repr(opened.session)
+    assert opened.cookie_secret not in repr(opened.session)
 
 
 def test_forms_are_worth_nothing_after_a_clear():

@@ -1,4 +1,4 @@
-"""`Page`: when it listens, what it keeps, and that nothing of it is left when it stops."""
+"""`Page`: when it listens, what it keeps, and that it leaves nothing behind when it stops."""
 
 import errno
 import gc
@@ -16,12 +16,14 @@ from silo_interaction import PostedQuestion, Question
 from silo_interaction.page import Page
 from silo_interaction.page.server import Port
 
-LINGER_S = 0.4
+PATIENCE_S = 300.0
+
+LINGER_S = 1.5  # long enough for a test to come back with its next request
 
 
 @pytest.fixture
 def brief(board, clock):
-    """A page that does not linger for long."""
+    """A page that stops soon after nothing waits any more."""
     page = Page(board, linger_s=LINGER_S, now=clock)
     yield page
     page.stop()
@@ -33,7 +35,7 @@ def port_of(page: Page) -> int:
 
 def is_listening(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S).close()
     except ConnectionRefusedError:
         return False
     return True
@@ -69,7 +71,7 @@ def test_it_listens_on_the_loopback_interface_only(brief):
     port = port_of(brief)
     for address in ("127.0.0.2", "::1"):
         with pytest.raises(OSError):
-            socket.create_connection((address, port), timeout=5)
+            socket.create_connection((address, port), timeout=PATIENCE_S)
 
 
 def test_stopping_leaves_no_thread_and_no_socket(board):
@@ -93,7 +95,7 @@ def open_sockets() -> int:
     for entry in Path("/proc/self/fd").iterdir():
         try:
             count += str(entry.readlink()).startswith("socket:")
-        except OSError:  # the one that listed the folder
+        except OSError:  # the descriptor with which the folder was listed
             continue
     return count
 
@@ -114,7 +116,7 @@ def test_it_goes_on_to_listen_while_something_waits(brief, board, until):
     posted = board.post(Question("Run it", "somebody"))
     port = port_of(brief)
     pause = threading.Event()
-    deadline = time.monotonic() + 3 * LINGER_S
+    deadline = time.monotonic() + 2 * LINGER_S
     while time.monotonic() < deadline:
         assert is_listening(port)
         pause.wait(0.05)
@@ -125,10 +127,10 @@ def test_it_goes_on_to_listen_while_something_waits(brief, board, until):
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
 @pytest.mark.parametrize("options", [(), ("SO_REUSEADDR",), ("SO_REUSEPORT",), ("SO_REUSEADDR", "SO_REUSEPORT")])
 def test_nobody_else_gets_the_port_neither_while_it_listens_nor_while_it_does_not(host, options):
-    """Whoever listens where the page was would get its cookies. All of these are the same user's, as an agent's would be."""
+    """A program that listens where the page was would get its cookies. Like an agent, the test is the same user's."""
     port = Port()
     listening, _ = port.listen()
-    use_once(listening, port.number)  # leaves a connection in TIME_WAIT, which is where rebinding goes wrong
+    use_once(listening, port.number)  # leaves a connection in TIME_WAIT, which can make rebinding fail
     try:
         with pytest.raises(OSError, match=os.strerror(errno.EADDRINUSE)):
             take(host, port.number, options)
@@ -202,11 +204,11 @@ def test_a_program_that_never_stops_its_page_ends_anyway_and_says_nothing():
         "    def version(self): return ''\n"
         "Page(Board()).start()\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=PATIENCE_S, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def test_importing_the_library_does_not_import_what_the_page_is_made_of():
     script = "import sys, silo_interaction, silo_interaction.page as page; page.Page; print('fastapi' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=PATIENCE_S, check=True)
     assert done.stdout == b"False\n"

@@ -1,13 +1,16 @@
-"""Fuzz the parser for as long as you like, guided by coverage. Not a test, and atheris is no dependency; run it by hand:
+"""Fuzzes the parser, guided by coverage, for as long as you like. It is not a test, and atheris is not a dependency.
+
+Run it by hand:
 
     uv run --with atheris python tests/silo_vault/fuzz/atheris_format.py -max_total_time=600
 
-It starts from the golden files and what was found before, keeps what it adds to them in a temporary folder or in the one that is
-named, and stops at the first input that breaks a rule of `oracle.check`, which it writes to the present folder as `broken-….vault`.
-Give that file a name that says what it is, and put it into `found/`: `test_found.py` feeds it to the parser from then on.
+It starts from the golden files and from earlier findings. It keeps new inputs in a temporary folder, or in the folder
+that is given. It stops at the first input that breaks a rule of `oracle.check`, and writes it to the present folder as
+`broken-….vault`. Give that file a descriptive name and move it to `found/`, where `test_found.py` uses it.
 
-An input's first byte says how the rest is used, because few mutations of a whole file keep its lengths and its one form of JSON:
-as a file, as the text of a header, as a JSON value that is brought into the one form, or as records behind a good header.
+Few mutations of a whole file keep its lengths and its canonical JSON. So the first byte of an input selects how the
+rest is used: as a file, as the text of a header, as a JSON value that is made canonical, or as records after a good
+header.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ WRAPS = [
     },
     {"kind": "new", "list": [1, -2, True, None, {"text": "Ä\ud800"}]},
 ]
-"""The kinds that the golden files lack, one of them unknown."""
+"""The kinds of keys that the golden files lack, one of them unknown."""
 ODD = [
     b"1e400",
     b"-0",
@@ -77,7 +80,7 @@ DICTIONARY: list[bytes] = [
 
 
 def to_file(data: bytes) -> bytes:
-    """Return the file that an input stands for."""
+    """Return the file that an input represents."""
     kind, rest = (data[0] % 4, data[1:]) if data else (FILE, b"")
     if kind == FILE:
         return rest
@@ -88,12 +91,14 @@ def to_file(data: bytes) -> bytes:
             text = json.dumps(json.loads(rest), sort_keys=True, separators=(",", ":"))
         except (ValueError, RecursionError):
             return framed(rest)
-        rest = text.replace("Infinity", "1e400").encode()  # which is what it was; "Infinity" itself is soon refused
+        rest = text.replace(
+            "Infinity", "1e400"
+        ).encode()  # what it was before parsing; "Infinity" itself is refused early
     return framed(rest)
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-    """Change tokens of a JSON text, half of the time: changed bytes seldom leave it one."""
+    """Half of the time, mutate tokens of a JSON text: mutated bytes are seldom JSON any more."""
     random = Random(seed)
     if not data or data[0] % 4 != JSON or random.random() < 0.5:
         return atheris.Mutate(data, max_size)
@@ -107,7 +112,7 @@ def mutate(data: bytes, max_size: int, seed: int) -> bytes:
 
 
 def one_input(data: bytes) -> None:
-    """Check one input; one that breaks a rule is written down as the file that it stands for."""
+    """Check one input. If it breaks a rule, write the file that it represents."""
     file = to_file(data)
     try:
         check(file)
@@ -117,7 +122,7 @@ def one_input(data: bytes) -> None:
 
 
 def seeds(folder: Path) -> None:
-    """Write what the fuzzer starts from."""
+    """Write the initial inputs."""
     for file in [*(HERE.parent / "golden").glob("*.vault"), *(HERE / "found").iterdir()]:
         data = file.read_bytes()
         end = 14 + int.from_bytes(data[10:14], "big")
@@ -131,7 +136,7 @@ def seeds(folder: Path) -> None:
 
 
 def main() -> None:
-    """Run until told to stop; the arguments are libFuzzer's."""
+    """Run until stopped. The arguments are those of libFuzzer."""
     with tempfile.TemporaryDirectory() as folder:
         corpus, words = Path(folder, "corpus"), Path(folder, "words")
         corpus.mkdir()
@@ -142,7 +147,7 @@ def main() -> None:
             )
         )
         limits = [f"-dict={words}", "-max_len=65536", "-timeout=5", "-rss_limit_mb=1024", "-len_control=0"]
-        # libFuzzer writes to the first folder that it is given, and only reads the others.
+        # libFuzzer writes to the first folder and only reads the others.
         atheris.Setup([sys.argv[0], *limits, *sys.argv[1:], os.fspath(corpus)], one_input, custom_mutator=mutate)
         atheris.Fuzz()
 

@@ -1,4 +1,4 @@
-"""What must hold for any bytes at all that are given to the parser; shared by the tests beside and by `atheris_format.py`."""
+"""The rules for any input of the parser, shared by the tests in this folder and by `atheris_format.py`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ MAC_KEY = bytes(32)
 
 
 def check(data: bytes) -> Document | None:
-    """Return what the bytes decode to, or None if they are refused; anything but `Malformed` comes through.
+    """Return the decoded file, or None if it is refused with `Malformed`. Other exceptions are raised.
 
-    What is accepted has one encoding: it encodes to the same bytes again, but for the code, whose key is not known here.
+    An accepted file has one encoding: encoding it again gives the same bytes, except for the MAC, whose key is unknown.
     """
     header = None
     with contextlib.suppress(Malformed):
@@ -24,7 +24,7 @@ def check(data: bytes) -> Document | None:
         return None
     assert header == (document.header, len(document.head), len(document.records))
     again = encode(document.header, document.records, MAC_KEY)
-    assert again[:-MAC_BYTES] == data[:-MAC_BYTES], "a second spelling of the same vault"
+    assert again[:-MAC_BYTES] == data[:-MAC_BYTES], "a second encoding of the same vault"
     assert document.mac == data[-MAC_BYTES:]
     for record in document.records:
         sizes = len(record.namespace.encode()), len(record.name.encode())
@@ -37,7 +37,7 @@ def check(data: bytes) -> Document | None:
 
 
 def framed(header: bytes, records: bytes = bytes(4)) -> bytes:
-    """Return a file with this text as its header, whatever it is, and this behind it: by default no record."""
+    """Return a file with this text as its header and these bytes after it, by default no record."""
     return b"silo-vlt\0\1" + len(header).to_bytes(4, "big") + header + records + bytes(MAC_BYTES)
 
 

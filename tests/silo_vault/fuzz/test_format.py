@@ -1,6 +1,6 @@
-"""Random input that looks like a vault, to the parser: changed good files, odd headers, odd records.
+"""Gives the parser random input that resembles a vault: changed good files, odd headers, odd records.
 
-Each test has a fixed number of examples, some seconds in all. `atheris_format.py` beside it looks for as long as one likes.
+Each test has a fixed number of examples, which take some seconds in total. `atheris_format.py` can run without end.
 """
 
 import json
@@ -22,9 +22,10 @@ fuzzed = settings(max_examples=400, deadline=None, suppress_health_check=[Health
 # --- changed files ----------------------------------------------------------------------------------------------------
 
 odd_bytes = st.sampled_from(
-    [struct.pack(f">{kind}", value) for kind, values in {"H": (0, 1, 65535), "I": (0, 1, 49, 2**31, 2**32 - 1)}.items() for value in values]
-) | st.binary(max_size=6)  # fmt: skip
-places = st.floats(0, 1, exclude_max=True)  # of the whole, so that a shrunk file has the same ones
+    [struct.pack(">H", value) for value in (0, 1, 65535)]
+    + [struct.pack(">I", value) for value in (0, 1, 49, 2**31, 2**32 - 1)]
+) | st.binary(max_size=6)
+places = st.floats(0, 1, exclude_max=True)  # a fraction of the size, so that it stays valid when a file shrinks
 edits = st.lists(
     st.tuples(
         st.sampled_from(["overwrite", "insert", "delete", "repeat", "flip"]), places, st.integers(1, 200), odd_bytes
@@ -57,7 +58,7 @@ def test_a_changed_file_is_refused_or_has_its_one_encoding(check, name, changes,
 
 
 # --- odd headers ------------------------------------------------------------------------------------------------------
-# They are put together as text, because what matters are spellings that `json.dumps` would never give.
+# They are built as text, because `json.dumps` can't produce the spellings that matter here.
 
 
 def _object(fields: dict[str, str]) -> str:
@@ -99,7 +100,7 @@ def _hex(size: int) -> st.SearchStrategy[str]:
 
 
 def _fields(**good: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """Objects with these fields, most of them whole; at times one is odd, missing or of another name."""
+    """Objects with these fields. Usually all are good; sometimes one is odd, missing or renamed."""
     other = st.dictionaries(st.sampled_from(sorted(good)) | names, odd | values, min_size=1, max_size=1)
     whole = st.fixed_dictionaries(good)
     less = st.builds(
@@ -156,7 +157,7 @@ def test_an_odd_header_is_refused_or_has_its_one_encoding(check, oracle, header)
 @fuzzed
 @given(odd | values)
 def test_an_odd_value_in_an_unknown_kind_of_wrap_is_refused_or_kept(check, oracle, value):
-    """Past bug: a number beyond a float was read as an infinity, which could not be written again: a ValueError."""
+    """Past bug: a number too large for a float became infinity, and writing that raised a ValueError."""
     document = check(oracle.framed(_with_wrap(value)))
     event("refused" if document is None else "accepted")
 
@@ -199,7 +200,8 @@ LARGE = {
     "escapes": _with_wrap('"' + "\\u0000" * (SPACE // 6) + '"'),
     "mounts": HEADER.replace(
         '"wraps":[',
-        f'"wraps":[{{"ciphertext":"","key":"{"a/" * (SPACE // 2)}","key_id":"{"00" * 8}","kind":"transit","mount":"a"}},',
+        f'"wraps":[{{"ciphertext":"","key":"{"a/" * (SPACE // 2)}",'
+        f'"key_id":"{"00" * 8}","kind":"transit","mount":"a"}},',
     ).encode(),
     "many-wraps": HEADER.replace('"wraps":[', '"wraps":[' + "{}," * (SPACE // 3)).encode(),
     "quotes": b'"' * SPACE,

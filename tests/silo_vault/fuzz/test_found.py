@@ -1,6 +1,6 @@
-"""Single inputs that broke a rule once, or lie where one would break; each file is named for what is odd about it.
+"""Single inputs that once broke a rule, or are close to breaking one. The name of each file says what is odd about it.
 
-What the fuzzers find goes into `found/` under such a name. All are the golden file `v1-raw-key.vault` with one thing changed.
+The findings of the fuzzers go into `found/`. Each is the golden file `v1-raw-key.vault` with one change.
 """
 
 import sys
@@ -19,9 +19,9 @@ ACCEPTED = {
     "nul-in-an-unknown-kind",
     "order-by-code-point-not-utf-16",
 }
-"""These are odd and yet well-formed: a stricter parser would lose what a newer program wrote."""
+"""These are odd but well-formed. A stricter parser would refuse or lose what a newer program wrote."""
 EITHER = {"brackets-985-deep", "integer-of-4000-digits", "number-with-a-fraction"}
-"""Well-formed or not, as the format may say; no rule of the parser depends on it."""
+"""The parser may accept or refuse these; no rule depends on it."""
 
 
 @pytest.mark.parametrize("file", FOUND, ids=lambda file: file.stem)
@@ -38,7 +38,7 @@ def test_each_file_that_is_named_above_is_there():
 
 @pytest.mark.parametrize("opening", ["[", '{"a":'])
 def test_no_depth_of_nesting_breaks_the_rules(check, oracle, opening):
-    """Past bug: between what Python's JSON reader takes and what its writer takes there was one depth, and a RecursionError."""
+    """Past bug: Python's JSON reader accepted a depth at which its writer raised a RecursionError."""
     good = next(file for file in GOLDEN if file.stem == "v1-raw-key").read_bytes()
     header = good[14 : 14 + int.from_bytes(good[10:14], "big")].decode()
     closing, inner = ("]", "") if opening == "[" else ("}", "0")

@@ -1,7 +1,7 @@
-"""Make the golden files beside this script, once for each version of the format: `make_golden.py FOLDER`.
+"""Makes the golden files beside this script, once for each version of the format: `make_golden.py FOLDER`.
 
-A golden file is never made again: later versions of silo must open the good ones and refuse the bad ones as they are. This stays
-to show how they came about, and as a start for the next version's. Run with the same code it gives the same bytes.
+A golden file never changes: later versions of silo must open the good ones and refuse the bad ones as they are. The
+script stays to show how they were made, and as a base for the next version. The same code gives the same bytes.
 """
 
 import base64
@@ -16,8 +16,8 @@ from silo_vault import EnvironmentKey, KeyProvider, KeyringKey, PassphraseKey, V
 from silo_vault.crypto import Argon2Cost
 from silo_vault.format import (
     Argon2,
-    ForeignWrap,
     TransitWrap,
+    UnknownWrap,
     Wrap,
     decode,
     decode_header,
@@ -43,7 +43,7 @@ class Counter:
 
 
 class MemoryStore:
-    """A keyring in memory; `test_golden.py` fills one with the entry that `v1-keyring.txt` names."""
+    """A keyring in memory. `test_golden.py` fills one with the entry from `v1-keyring.txt`."""
 
     def __init__(self) -> None:
         self.entries: dict[tuple[str, str], str] = {}
@@ -59,7 +59,7 @@ class MemoryStore:
 
 
 class Server:
-    """Stands for a transit engine: what it wrapped can be opened here only, and is in the file as a server would have it."""
+    """Replaces a transit engine. Only this object opens what it wrapped; the file has the form of a real ciphertext."""
 
     kind = "transit"
     label = "a transit key"
@@ -82,7 +82,7 @@ class Server:
 
 
 def make_several() -> bytes:
-    """A vault that three keys open and one of a kind that nobody knows, with secrets of a skill, and a decoy."""
+    """A vault with three keys and one of an unknown kind, with a secret of a skill and a decoy."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "credentials.silo"
         vault = Vault(path, [EnvironmentKey(RAW_KEY)], random=Counter("several"), clock=lambda: 1_795_255_200.0)
@@ -90,7 +90,7 @@ def make_several() -> bytes:
         vault.add_canary("DECOY", "a decoy that nobody is given")
         vault.rekey(add=[PassphraseKey(lambda: PASSPHRASE, cost=Argon2Cost(t=2, m_kib=1024, p=2)), Server()])
         document, keys = vault._authentic(path.read_bytes())
-        unknown = ForeignWrap("yubikey", b'{"kind":"yubikey","slots":[9,{"pin":true}]}')
+        unknown = UnknownWrap("yubikey", b'{"kind":"yubikey","slots":[9,{"pin":true}]}')
         header = replace(document.header, wraps=(*document.header.wraps, unknown))
         return encode(header, document.records, keys.mac)
 
@@ -106,7 +106,7 @@ def make(seed: str, provider: KeyProvider) -> tuple[Vault, bytes]:
 
 
 def with_header(data: bytes, old: bytes, new: bytes) -> bytes:
-    """The file with a piece of its JSON header replaced, and the header's length set right."""
+    """The file with a part of its JSON header replaced, and the length of the header corrected."""
     _, end, _ = decode_header(data)
     text = data[14:end]
     assert old in text
@@ -136,7 +136,7 @@ def main(folder: Path) -> None:
     salt = wrap.kdf.salt.hex().encode()
 
     def records_as(*records: bytes) -> bytes:
-        """These records behind the old header, in front of the old code."""
+        """The file with these records between its old header and its old MAC."""
         body = b"".join(struct.pack(">I", len(record)) + record for record in records)
         return raw[:end] + struct.pack(">I", len(records)) + body + raw[-32:]
 

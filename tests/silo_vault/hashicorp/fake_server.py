@@ -1,6 +1,6 @@
-"""A strict server for what a real one does not do on demand: it answers what it was told to expect, in that order, and nothing else.
+"""A strict server for cases that a real server can't produce on demand. It only answers expected requests, in order.
 
-It stands in for hangs, broken and hostile answers, bad certificates, and Kubernetes, for which there is no cluster here.
+The cases are hangs, broken and hostile answers, bad certificates, and Kubernetes, because there is no cluster here.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import ssl
 import threading
 from collections.abc import Callable
 
-WAIT_S = 10.0
-"""Longest that a handler lingers, if a test forgets to close the server."""
+WAIT_S = 300.0
+"""How long a handler runs at most if a test forgets to close the server."""
 
 
 class FakeServer:
-    """Listens on loopback in a thread of its own; `check` fails if anything else was asked than what was expected."""
+    """Listens on loopback in its own thread. `check` fails if the requests were not the expected ones."""
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.closing = threading.Event()
@@ -31,7 +31,7 @@ class FakeServer:
         self._thread.start()
 
     def expect(self, method: str, path: str, status: int = 200, body: object = None, times: int = 1, **headers: str):
-        """Expect a request, and answer it with a status and a body (bytes as they are, all else as JSON)."""
+        """Expect a request, and answer it with a status and a body (bytes unchanged, anything else as JSON)."""
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
 
         def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
@@ -45,7 +45,7 @@ class FakeServer:
         self.expect_raw(method, path, answer, times=times)
 
     def expect_raw(self, method: str, path: str, answer: Callable, *, times: int = 1) -> None:
-        """Expect a request, and let this function do what it likes with the connection."""
+        """Expect a request, and let this function use the connection."""
         self._expected += [(method, f"/v1/{path}", answer)] * times
 
     def expect_hang(self, method: str, path: str, *, times: int = 1) -> None:
@@ -53,7 +53,7 @@ class FakeServer:
         self.expect_raw(method, path, lambda handler: self.closing.wait(WAIT_S), times=times)
 
     def expect_drip(self, method: str, path: str, head: bytes, drop: bytes, *, times: int = 1) -> None:
-        """Expect a request, and answer with the head, then with one drop after the other, for as long as somebody listens."""
+        """Expect a request, and answer with the head, then with one drop after another until the client hangs up."""
 
         def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
             handler.wfile.write(head)
@@ -63,14 +63,14 @@ class FakeServer:
         self.expect_raw(method, path, answer, times=times)
 
     def close(self) -> None:
-        """End it, and wait until no handler is left."""
+        """Stop the server, and wait for all handlers to end."""
         self.closing.set()
         self._server.shutdown()
         self._thread.join(WAIT_S)
         self._server.server_close()
 
     def check(self) -> None:
-        """Fail if anything was asked that was not expected, or the other way round."""
+        """Fail if there was an unexpected request, or if an expected one is missing."""
         assert not self._wrong, self._wrong
         assert not self._expected, [entry[:2] for entry in self._expected]
 
@@ -108,9 +108,9 @@ class _Listener(http.server.ThreadingHTTPServer):
     def get_request(self):
         sock, address = super().get_request()
         sock.settimeout(WAIT_S)
-        if self._context is not None:  # the handshake is left to the handler's thread, where the first byte is read
+        if self._context is not None:  # the handler's thread does the handshake, when it reads the first byte
             sock = self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         return sock, address
 
     def handle_error(self, request: object, client_address: object) -> None:
-        pass  # clients that hang up are what is tested; and what nobody expected is in `check`
+        pass  # tests make clients hang up; `check` reports unexpected requests

@@ -1,6 +1,7 @@
-"""What the network and a bad server may do, against `fake_server`: everything ends in time, and nothing is believed."""
+"""Failures of the network and bad servers, with `fake_server`: requests end in time, and bad answers are refused."""
 
 import datetime
+import gzip
 import ipaddress
 import os
 import socket
@@ -17,24 +18,26 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from silo_vault import AccessRefused, KeyUnreachable, VaultLocked
 from silo_vault.hashicorp import HashicorpServer, settings_from
-from silo_vault.hashicorp.answers import MAX_BODY_BYTES
+from silo_vault.hashicorp.messages import MAX_BODY_BYTES
 
 TOKEN = "s.token-that-nobody-may-see"
+PATIENCE_S = 300.0
+TIMEOUT_S = 1.5  # for what does not come; what does come on loopback takes a thousandth of it
 NO_TTL = {"data": {"ttl": 0, "renewable": False}}
 
 
 @pytest.fixture
 def server(fake, connect):
-    """A server object that has its token already, so that each test says only what it is about."""
+    """A server object that already has its token, so that tests don't have to log in."""
     fake.expect("GET", "auth/token/lookup-self", body=NO_TTL)
-    made = connect(fake.address, token=TOKEN, timeout_s=0.2, deadline_s=1.0)
+    made = connect(fake.address, token=TOKEN, timeout_s=PATIENCE_S, deadline_s=PATIENCE_S)
     fake.expect("GET", "x", body={"first": True})
-    assert made.talk().ask("GET", "x").body == {"first": True}
+    assert made.conversation().ask("GET", "x").body == {"first": True}
     return made
 
 
 def ask(server: HashicorpServer):
-    return server.talk().ask("GET", "x")
+    return server.conversation().ask("GET", "x")
 
 
 def test_a_request_has_the_token_the_namespace_and_nothing_from_the_environment(fake, connect, monkeypatch, tmp_path):
@@ -47,7 +50,7 @@ def test_a_request_has_the_token_the_namespace_and_nothing_from_the_environment(
         monkeypatch.setenv(name, value)
     fake.expect("GET", "auth/token/lookup-self", body=NO_TTL)
     fake.expect("POST", "a/b", body={"yes": 1})
-    connect(fake.address, token=TOKEN, namespace="team/a").talk().ask("POST", "a/b", {"c": "d"})
+    connect(fake.address, token=TOKEN, namespace="team/a").conversation().ask("POST", "a/b", {"c": "d"})
     method, path, headers, body = fake.requests[-1]
     assert (method, path, body) == ("POST", "/v1/a/b", {"c": "d"})
     assert headers["X-Vault-Token"] == TOKEN
@@ -66,7 +69,7 @@ def test_an_address_may_have_a_path_before_the_api(fake, connect):
     ask(connect(fake.address + "/prefix/", token=TOKEN))
 
 
-# --- what may pass ----------------------------------------------------------------------------------------------------
+# --- failures that may pass -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [412, 429, 500, 502, 503, 504])
@@ -78,7 +81,7 @@ def test_what_may_pass_is_tried_again_with_growing_waits(fake, server, clock, st
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(429, "too often"), (500, "HTTP 500"), (412, "behind its active server")]
+    ("status", "words"), [(429, "too many requests"), (500, "HTTP 500"), (412, "behind its active server")]
 )
 def test_what_does_not_pass_is_unreachable(fake, server, status, words):
     fake.expect("GET", "x", status, {"errors": []}, times=3)
@@ -90,15 +93,15 @@ def test_the_server_is_left_alone_for_as_long_as_it_asks(fake, server, clock):
     fake.expect("GET", "x", 429, Retry_After="0")
     fake.expect("GET", "x", body={"ok": True})
     ask(server)
-    fake.expect("GET", "x", 429, Retry_After="3600")  # longer than the deadline: it ends at once
-    with pytest.raises(KeyUnreachable, match="too often"):
+    fake.expect("GET", "x", 429, Retry_After="3600")  # longer than the deadline, so it ends at once
+    with pytest.raises(KeyUnreachable, match="too many requests"):
         ask(server)
     assert clock.pauses == [0.25 * 0.75]
 
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(472, "standby"), (473, "standby"), (503, "is sealed"), (501, "HTTP 501"), (307, "no redirect")],
+    [(472, "standby"), (473, "standby"), (503, "is sealed"), (501, "HTTP 501"), (307, "redirects are not followed")],
 )
 def test_what_does_not_pass_by_itself_is_not_tried_again(fake, server, clock, status, words):
     fake.expect("GET", "x", status, {"errors": ["Vault is sealed"] if status == 503 else []})
@@ -113,11 +116,11 @@ def test_what_does_not_pass_by_itself_is_not_tried_again(fake, server, clock, st
 def test_no_redirect_is_followed_not_even_to_the_same_server(fake, server, place):
     for status in (301, 302, 307, 308):
         fake.expect("GET", "x", status, Location=place.format(port=fake.port))
-        with pytest.raises(KeyUnreachable, match="no redirect is followed"):
+        with pytest.raises(KeyUnreachable, match="redirects are not followed"):
             ask(server)
 
 
-# --- what never ends --------------------------------------------------------------------------------------------------
+# --- answers that never end -------------------------------------------------------------------------------------------
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -126,12 +129,13 @@ def ends_in_time(server: HashicorpServer, words: str) -> None:
     began = time.monotonic()
     with pytest.raises(KeyUnreachable, match=words):
         ask(server)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < PATIENCE_S / 2  # the servers here go on for longer
 
 
-def test_a_server_that_hangs_is_given_up_at_the_timeout(fake, server):
-    fake.expect_hang("GET", "x", times=3)
-    ends_in_time(server, "did not answer in time")
+def test_a_server_that_hangs_is_given_up_at_the_timeout(fake, connect):
+    fake.expect("GET", "auth/token/lookup-self", body=NO_TTL)
+    fake.expect_hang("GET", "x", times=2)
+    ends_in_time(connect(fake.address, token=TOKEN, timeout_s=TIMEOUT_S, max_retries=1), "did not answer in time")
 
 
 @pytest.mark.parametrize(
@@ -148,28 +152,30 @@ def test_a_server_that_hangs_is_given_up_at_the_timeout(fake, server):
     ],
 )
 def test_a_server_that_sends_a_byte_at_a_time_is_given_up_too(fake, connect, head, drop):
-    """A timeout that starts anew with each byte would never end this."""
+    """A timeout that starts again with each byte would never expire."""
     fake.expect("GET", "auth/token/lookup-self", body=NO_TTL)
     fake.expect_drip("GET", "x", head, drop)
     ends_in_time(
-        connect(fake.address, token=TOKEN, timeout_s=0.3, max_retries=0), "did not answer in time|did not speak"
+        connect(fake.address, token=TOKEN, timeout_s=TIMEOUT_S, max_retries=0), "did not answer in time|did not speak"
     )
 
 
 def test_all_tries_together_end_at_the_deadline(fake, connect):
     fake.expect("GET", "auth/token/lookup-self", body=NO_TTL)
-    server = HashicorpServer(settings_from({"VAULT_ADDR": fake.address}, token=TOKEN, timeout_s=5, deadline_s=0.5))
+    server = HashicorpServer(
+        settings_from({"VAULT_ADDR": fake.address}, token=TOKEN, timeout_s=PATIENCE_S, deadline_s=TIMEOUT_S)
+    )
     fake.expect_hang("GET", "x")
     ends_in_time(server, "did not answer in time")
 
 
 def test_a_handshake_that_hangs_is_given_up(connect):
-    with socket.create_server(("127.0.0.1", 0)) as listener:  # accepts connections, and says nothing
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # accepts connections and sends nothing
         address = f"https://127.0.0.1:{listener.getsockname()[1]}"
-        ends_in_time(connect(address, token=TOKEN, timeout_s=0.2, max_retries=0), "did not answer in time")
+        ends_in_time(connect(address, token=TOKEN, timeout_s=TIMEOUT_S, max_retries=0), "did not answer in time")
 
 
-# --- what is too much, or senseless -----------------------------------------------------------------------------------
+# --- answers that are too large or malformed --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("head", [b"Content-Length: 99999999\r\n", b"Transfer-Encoding: chunked\r\n"])
@@ -192,8 +198,6 @@ def test_an_answer_of_just_the_largest_size_is_read(fake, server):
 
 
 def test_packed_answers_are_not_unpacked(fake, server):
-    import gzip
-
     fake.expect("GET", "x", body=gzip.compress(b'{"a": 1}'), Content_Encoding="gzip")
     assert ask(server).body is None
 
@@ -221,7 +225,7 @@ def test_a_name_that_does_not_exist_is_unreachable(connect):
         ask(connect("https://vault.invalid:8200", token=TOKEN, max_retries=0))
 
 
-# --- what must not be shown -------------------------------------------------------------------------------------------
+# --- what messages must not show --------------------------------------------------------------------------------------
 
 
 def everything_shown(error: BaseException) -> str:
@@ -258,7 +262,7 @@ def test_a_token_that_can_be_no_header_is_refused_without_quoting_it(fake, conne
 
 
 class Authority:
-    """A CA that signs what it is asked to."""
+    """A CA that signs any certificate."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder, self._name = folder, x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -266,7 +270,7 @@ class Authority:
         self.path = self._write(name, self._sign(self._name, self._key, None, is_ca=True))
 
     def issue(self, name: str, *names: x509.GeneralName) -> tuple[Path, Path]:
-        """Return certificate and key, in files."""
+        """Return the files of a certificate and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = self._sign(subject, key, list(names) or [x509.DNSName(name)], is_ca=False)
@@ -302,7 +306,7 @@ def authority(tmp_path) -> Authority:
 
 @pytest.fixture
 def tls_fake(fake_module, authority):
-    """A server with TLS, for the name vault.test and the address 127.0.0.1; asks for client certificates, and takes none."""
+    """A server with TLS, for the name vault.test and the address 127.0.0.1. It requests client certificates."""
     made = []
 
     def make(*names: x509.GeneralName, wants_client: bool = False):
@@ -386,7 +390,7 @@ def test_certificates_that_cannot_be_read_are_named(fake, connect, tmp_path):
 
 
 def test_nothing_is_left_open(fake, server):
-    """Neither after an answer, nor after a failure."""
+    """No socket stays open after an answer or a failure."""
     fake.expect("GET", "x", body={"ok": True}, times=5)
     fake.expect_raw("GET", "x", lambda handler: None, times=3)
     sockets = lambda: [  # noqa: E731
@@ -399,7 +403,7 @@ def test_nothing_is_left_open(fake, server):
         ask(server)
     with pytest.raises(KeyUnreachable):
         ask(server)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_S
     while len(sockets()) > before and time.monotonic() < deadline:  # the handlers of the fake are in this process too
         threading.Event().wait(0.01)
     assert len(sockets()) <= before

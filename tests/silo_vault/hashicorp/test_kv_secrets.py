@@ -76,7 +76,7 @@ def test_what_is_read_is_checked_like_a_reference(fake, connect):
 
 
 class Store:
-    """A KV engine of one version, as its users write to it."""
+    """A KV engine of one version."""
 
     def __init__(self, bao, version: str) -> None:
         self._bao = bao
@@ -101,7 +101,7 @@ def store(bao, request):
 
 @pytest.fixture
 def reader(bao, connect, store):
-    """A token that may read everything in the store but `forbidden`, and secrets read with it."""
+    """Secrets read with a token that may read everything in the store except `forbidden`."""
     path = store.path("")
     policy = bao.policy(
         f'path "{path}*" {{ capabilities = ["read"] }}\npath "{path}forbidden" {{ capabilities = ["deny"] }}'
@@ -157,7 +157,7 @@ def test_a_deleted_version_is_none_and_comes_back_when_it_is_undeleted(bao, conn
 
 
 def test_an_engine_that_keeps_no_secrets_is_not_read(bao, connect):
-    """Reading a path of a database engine makes a new user there."""
+    """Reading a path of a database engine creates a user."""
     mount = bao.mount("transit")
     with pytest.raises(SecretInvalid, match="is of type 'transit'"):
         KvSecrets(connect(bao.address, token=bao.token)).read(f"{mount}/keys/x", "name")
@@ -228,7 +228,7 @@ def test_forgetting_drops_all_values_also_when_the_server_object_is_told(bao, co
         assert revealed(kv, path) == value
 
 
-# --- servers that hide which engine it is, or misbehave ---------------------------------------------------------------
+# --- servers that hide the type of an engine, or misbehave ------------------------------------------------------------
 
 NO_TTL = {"data": {"ttl": 0, "renewable": False}}
 V1 = {"data": {"token": "of v1"}, "lease_duration": 60}
@@ -238,7 +238,7 @@ MISSING = {"errors": []}
 
 @pytest.fixture
 def guessing(fake, connect):
-    """A server that does not tell what is mounted where."""
+    """A server that does not tell its mounts."""
     fake.expect("GET", "auth/token/lookup-self", body=NO_TTL)
     fake.expect("GET", "sys/internal/ui/mounts/secret/app", 404, MISSING)
     return KvSecrets(connect(fake.address, token="s.x"))
@@ -249,7 +249,7 @@ def guessing(fake, connect):
     [
         ((200, V2), None, "of v2"),
         ((404, MISSING), (200, V1), "of v1"),
-        ((200, V1), (200, V1), "of v1"),  # version 1, with an entry whose own name begins with data/
+        ((200, V1), (200, V1), "of v1"),  # version 1, with an entry whose name begins with data/
         ((404, MISSING), (404, MISSING), None),
         ((404, {"data": {"data": None, "metadata": {}}}), (404, {"data": None, "warnings": ["x"]}), None),
         ((403, MISSING), (200, V1), "of v1"),

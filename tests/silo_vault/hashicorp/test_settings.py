@@ -9,15 +9,18 @@ from silo_vault import KeyUnavailable, VaultLocked
 from silo_vault.hashicorp import VARIABLES, ServerSettings, settings_from
 from silo_vault.hashicorp.settings import is_loopback, is_path
 
+PATIENCE_S = 300.0
+
 HTTPS = {"VAULT_ADDR": "https://vault.example:8200", "VAULT_TOKEN": "s.0123456789"}
 
 
 def test_importing_it_loads_neither_hvac_nor_tls_nor_cryptography():
     code = (
         "import sys, silo_vault.hashicorp, silo_vault.keys.transit, silo_vault.keys.kv\n"
-        "print([name for name in ('hvac', 'requests', 'ssl', 'http.client', 'cryptography', 'keyring') if name in sys.modules])"
+        "names = ('hvac', 'requests', 'ssl', 'http.client', 'cryptography', 'keyring'); "
+        "print([name for name in names if name in sys.modules])"
     )
-    assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=30) == "[]\n"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=PATIENCE_S) == "[]\n"
 
 
 def test_the_variables_of_hashicorps_programs_are_honoured():
@@ -117,7 +120,7 @@ def test_plain_http_and_an_unchecked_certificate_are_for_this_machine(address):
     "host", ["vault", "10.0.0.1", "localhost.example", "127.0.0.1.example", "0.0.0.0", "[fe80::1]"]
 )
 def test_elsewhere_plain_http_and_an_unchecked_certificate_are_refused(host):
-    with pytest.raises(VaultLocked, match="in the clear"):
+    with pytest.raises(VaultLocked, match="unencrypted"):
         ServerSettings(f"http://{host}", token="s.x")
     with pytest.raises(VaultLocked, match="VAULT_SKIP_VERIFY"):
         settings_from({"VAULT_ADDR": f"https://{host}", "VAULT_TOKEN": "s.x", "VAULT_SKIP_VERIFY": "1"})
@@ -127,10 +130,10 @@ def test_elsewhere_plain_http_and_an_unchecked_certificate_are_refused(host):
     ("fields", "words"),
     [
         ({"auth": "ldap"}, "no auth method 'ldap'"),
-        ({"auth": "approle", "role_id": "r"}, "by approle lacks"),
-        ({"auth": "kubernetes"}, "by kubernetes lacks"),
-        ({"auth": "jwt", "role": "r"}, "by jwt lacks"),
-        ({"token": None}, "by token lacks"),
+        ({"auth": "approle", "role_id": "r"}, "login by approle are missing"),
+        ({"auth": "kubernetes"}, "login by kubernetes are missing"),
+        ({"auth": "jwt", "role": "r"}, "login by jwt are missing"),
+        ({"token": None}, "login by token are missing"),
         ({"namespace": "a/../b"}, "namespace"),
         ({"namespace": "a\r\nX-Vault-Token: b"}, "namespace"),
         ({"auth_mount": "a/./b"}, "auth_mount"),

@@ -1,4 +1,4 @@
-"""Use a vault whose key is in the keyring of this session; `test_os_keyring.py` runs this, each time as a new process.
+"""Uses a vault whose key is in the keyring of this session. `test_os_keyring.py` runs this, each time as a new process.
 
     keyring_user.py PATH put NAME VALUE | get NAME | forget | replace | read NAME
 
@@ -9,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 
+import keyring
 from silo_vault import KeyringKey, KeyringSecrets, Vault, VaultError
 
 
@@ -20,8 +21,6 @@ def main(path: str, action: str, *arguments: str) -> str:
         case "get", name:
             return vault.get(name).reveal()
         case ("forget",):
-            import keyring
-
             status = vault.status()
             keyring.delete_password("silo", f"vault {status.vault_id} key {status.keys[0].key_id}")
         case ("replace",):

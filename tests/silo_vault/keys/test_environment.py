@@ -51,7 +51,7 @@ def test_every_spelling_of_32_bytes_is_the_same_key_and_needs_no_stretching(text
         RAW.hex()[:-1],
         "0x" + RAW.hex(),
         "+" * 21 + "-" * 22,  # two alphabets in one
-        base64.b64encode(RAW).decode()[:-2] + "z=",  # bits set that belong to no byte
+        base64.b64encode(RAW).decode()[:-2] + "z=",  # unused bits are set
         "пароль на русском",
     ],
 )
@@ -66,7 +66,7 @@ def test_anything_else_is_a_passphrase_and_is_stretched(text):
     "text", ["", " ", "\t\n", RAW.hex() + "\n", " " + RAW.hex(), "pass\nphrase", "pass\0phrase", "\udcff"]
 )
 def test_an_empty_key_or_one_with_stray_white_space_is_an_error(text):
-    """Else a newline at the end would turn a key into a passphrase, and an empty variable would mean no encryption."""
+    """Otherwise a trailing newline would turn a key into a passphrase, and an empty one would mean no encryption."""
     with pytest.raises(VaultLocked) as caught:
         wrap(text)
     assert not isinstance(caught.value, KeyUnavailable)

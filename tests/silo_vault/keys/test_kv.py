@@ -69,7 +69,7 @@ def test_another_key_or_another_vault_opens_nothing(put, key):
 
 @pytest.mark.parametrize("value", ["a passphrase", "00" * 31, "00" * 33, " " + "00" * 32, "00" * 32 + "\n"])
 def test_what_is_not_32_bytes_is_no_key_and_is_not_shown(put, key, value):
-    """A passphrase will not do: whoever can put a key there can as well put a random one there."""
+    """A passphrase is not accepted: anyone who can write a key there can write a random one."""
     with pytest.raises(VaultLocked, match="is not 32 bytes") as caught:
         wrap(key(put(value)))
     shown = "".join(traceback.format_exception(caught.value)) + caught.value.hint
@@ -94,7 +94,7 @@ def test_an_entry_that_was_deleted_is_unavailable_so_that_another_key_may_open_t
 
 
 def test_the_key_is_asked_for_each_time_and_kept_nowhere(bao, put, connect):
-    """So that somebody whose access was revoked is refused at the next use."""
+    """So access that was revoked is refused at the next use."""
     policy = bao.policy(f'path "{put.mount}/*" {{ capabilities = ["read"] }}')
     token = bao.write("auth/token/create", {"policies": [policy]})["auth"]["client_token"]
     provider = KvKey(connect(bao.address, token=token, kek_path=put(KEK.hex())))

@@ -1,4 +1,4 @@
-"""`KeyringKey` with a real gnome-keyring in a D-Bus session of its own, and with stores that misbehave."""
+"""`KeyringKey` with a real gnome-keyring in its own D-Bus session, and with stores that misbehave."""
 
 import json
 import os
@@ -10,6 +10,8 @@ from shlex import join, quote
 
 import pytest
 from silo_vault import KeyringKey, KeyUnavailable, VaultLocked
+
+PATIENCE_S = 300.0
 
 USER = [sys.executable, str(Path(__file__).with_name("keyring_user.py"))]
 VAULT_ID = b"v" * 16
@@ -26,10 +28,10 @@ def in_session(tmp_path: Path) -> Callable[..., str]:
     environ = {"HOME": str(home), "XDG_RUNTIME_DIR": str(runtime), "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
 
     def run(*lines: str, session: bool = True) -> str:
-        # The daemon is told to end with the session: it would otherwise outlive the test.
+        # The daemon must end with the session, or it would outlive the test.
         script = "\n".join([*lines, 'if [ -n "${GNOME_KEYRING_PID:-}" ]; then kill "$GNOME_KEYRING_PID"; fi'])
         command = ["dbus-run-session", "--", "bash", "-c", script] if session else ["bash", "-c", script]
-        done = subprocess.run(command, env=environ, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(command, env=environ, capture_output=True, timeout=PATIENCE_S, check=False)
         return done.stdout.decode()
 
     return run
@@ -79,7 +81,7 @@ def test_a_new_key_takes_the_place_of_the_old_one_in_a_real_keyring(in_session, 
 
 
 def test_a_new_key_stays_when_only_the_last_flush_of_its_file_failed(in_session, path):
-    """The file is in place then, and opens with nothing but the new key."""
+    """The file is then in place, and only the new key opens it."""
     user = [*USER, str(path)]
     failing = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO:when=3"]
     output = in_session(
@@ -162,7 +164,7 @@ def test_a_keyring_that_keeps_keys_in_a_plain_file_gets_none(in_session, path, t
 
 
 class Store:
-    """A keyring in memory whose next answers can be spoilt."""
+    """A keyring in memory that can be made to fail."""
 
     def __init__(self) -> None:
         self.entries: dict[tuple[str, str], str] = {}
@@ -202,7 +204,7 @@ def test_each_key_of_a_vault_has_an_entry_of_its_own_until_it_is_retired():
     provider = KeyringKey(store)
     assert len(store.entries) == 2
     provider.retire(first, vault_id=VAULT_ID)
-    provider.retire(first, vault_id=VAULT_ID)  # that it is gone already is no error
+    provider.retire(first, vault_id=VAULT_ID)  # a missing entry isn't an error
     assert len(store.entries) == 1
     assert provider.unwrap(second, vault_id=VAULT_ID) == b"d" * 32
 

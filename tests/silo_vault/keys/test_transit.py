@@ -1,4 +1,4 @@
-"""`TransitKey` with a real OpenBao; with `fake_server` where the server itself lies."""
+"""`TransitKey` with a real OpenBao, or with `fake_server` for wrong answers."""
 
 import base64
 import os
@@ -57,7 +57,7 @@ def test_a_vault_opens_with_it_in_another_process(key, path, connect, bao, mount
 
 
 def test_the_data_key_of_another_vault_is_not_opened_in_this_one(key, name):
-    """Somebody who can write the file, but not read the key, could otherwise lock a vault to a data key that they know."""
+    """Anyone who can write the file but not read the key could otherwise give a vault a data key that they know."""
     with pytest.raises(VaultLocked, match="does not open it") as caught:
         key.unwrap(wrap(key, OTHER_VAULT), vault_id=VAULT_ID)
     assert not isinstance(caught.value, KeyUnavailable)
@@ -75,7 +75,7 @@ def test_the_wrap_of_another_vault_pasted_into_the_file_does_not_open_it(key, pa
 
 
 def test_a_server_that_answers_with_another_data_key_is_found_out(fake, connect, path):
-    """The code at the end of the file fits one data key only."""
+    """The MAC of the file is valid for one data key only."""
     fake.expect("GET", "auth/token/lookup-self", body={"data": {"ttl": 0}})
     key = TransitKey(connect(fake.address, token="s.x"))
     fake.expect("GET", "transit/keys/silo", body={"data": {"type": "aes256-gcm96", "derived": False}})
@@ -133,7 +133,7 @@ def test_a_version_that_the_server_no_longer_opens_is_a_clear_error_that_can_be_
 
 
 def test_a_key_that_does_not_exist_is_not_made_and_no_other_key_is_taken(bao, mount, connect, path):
-    """`encrypt` would make it, for whoever may, and a misspelt name would go unnoticed until it matters."""
+    """`encrypt` would make it if the policy allows that, and a misspelt name would not be noticed."""
     key = TransitKey(connect(bao.address, token=bao.token, transit_mount=mount, transit_key="misspelt"))
     with pytest.raises(VaultLocked, match=r"misspelt .* does not exist") as caught:
         Vault(path, [key]).put("TOKEN", "x")
@@ -147,7 +147,7 @@ def test_a_key_that_was_deleted_is_gone_and_one_made_anew_under_its_name_opens_n
     wrapped = wrap(key)
     bao.write(f"{mount}/keys/{name}/config", {"deletion_allowed": True})
     assert bao.ask("DELETE", f"{mount}/keys/{name}")[0] == 204
-    with pytest.raises(KeyUnavailable, match="is gone"):
+    with pytest.raises(KeyUnavailable, match="no longer exists"):
         key.unwrap(wrapped, vault_id=VAULT_ID)
     bao.write(f"{mount}/keys/{name}")
     with pytest.raises(VaultLocked, match="does not open it"):
@@ -158,16 +158,16 @@ def test_a_key_that_was_deleted_is_gone_and_one_made_anew_under_its_name_opens_n
 def test_a_key_of_a_type_that_cannot_authenticate_the_vault_is_refused(bao, mount, connect, body):
     made = f"key-{secrets.token_hex(4)}"
     bao.write(f"{mount}/keys/{made}", body)
-    with pytest.raises(VaultLocked, match="does not do here"):
+    with pytest.raises(VaultLocked, match="can't be used here"):
         wrap(TransitKey(connect(bao.address, token=bao.token, transit_mount=mount, transit_key=made)))
 
 
 def test_the_file_does_not_decide_what_the_server_is_asked(fake, connect):
-    """Nothing is asked here: `fake` expects nothing."""
+    """No request is sent: `fake` expects none."""
     key = TransitKey(connect(fake.address, token="s.x"))
     wrapped = TransitWrap(b"k" * 8, "transit", "silo", "vault:v1:" + "A" * 80)
     for changed in (replace(wrapped, mount="../sys"), replace(wrapped, key="other"), replace(wrapped, mount="x/y")):
-        with pytest.raises(KeyUnavailable, match="the vault wants the transit key"):
+        with pytest.raises(KeyUnavailable, match="the vault needs the transit key"):
             key.unwrap(changed, vault_id=VAULT_ID)
 
 

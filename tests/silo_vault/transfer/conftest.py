@@ -1,4 +1,4 @@
-"""What the tests of imports and exports share: the golden files, and the script that made them."""
+"""Fixtures for the tests of imports and exports: the golden files, and the script that made them."""
 
 import importlib.util
 from pathlib import Path
@@ -16,7 +16,7 @@ def golden() -> Path:
 
 @pytest.fixture(scope="session")
 def maker() -> ModuleType:
-    """`make_golden.py`, whose few lines are a second implementation of the formats; by path, as tests are no package."""
+    """`make_golden.py`, a second implementation of the formats. Loaded by path, because the tests are not a package."""
     spec = importlib.util.spec_from_file_location("silo_transfer_make_golden", GOLDEN / "make_golden.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -8,7 +8,7 @@ from silo_vault.transfer import entry as entry_module
 
 
 def values(text: str) -> dict[str, str]:
-    """What is taken, if nothing is skipped."""
+    """Return the entries. Nothing may be skipped."""
     found = read_dotenv(text)
     assert found.skipped == ()
     return {entry.name: entry.value for entry in found.entries}
@@ -85,16 +85,16 @@ def test_a_file_without_assignments_holds_nothing(text):
         (r'KEY="\\$HOME"', "not expanded"),
         (r"KEY=a\\$HOME", "not expanded"),
         ("KEY=pa$$word", "not expanded"),
-        ("KEY", "no assignment"),
-        ("export KEY", "no assignment"),
-        ("KEY: value", "no assignment"),
-        ("=value", "no assignment"),
-        ("1KEY=value", "no assignment"),
-        ("'KEY'=value", "no assignment"),
+        ("KEY", "not an assignment"),
+        ("export KEY", "not an assignment"),
+        ("KEY: value", "not an assignment"),
+        ("=value", "not an assignment"),
+        ("1KEY=value", "not an assignment"),
+        ("'KEY'=value", "not an assignment"),
         ("_KEY=value", "its name can't be"),
-        ("KEY='a'b", "behind its closing quote"),
-        ("KEY='a'#b", "behind its closing quote"),
-        ("KEY='it'\\''s'", "behind its closing quote"),
+        ("KEY='a'b", "after its closing quote"),
+        ("KEY='a'#b", "after its closing quote"),
+        ("KEY='it'\\''s'", "after its closing quote"),
         ("KEY=`cmd`", "put it in quotes"),
         ("KEY==", "put it in quotes"),
         ("KEY=a\rb", "carriage return"),
@@ -141,7 +141,7 @@ def test_keys_that_become_one_name_are_both_skipped():
 
 
 def test_an_unquoted_private_key_gives_no_entry_but_its_first_line():
-    """A slip that happens; the rest of the key must not come out as names or values."""
+    """This mistake happens. The rest of the key must not become names or values."""
     found = read_dotenv("KEY=-----BEGIN PRIVATE KEY-----\nMIIEvQ+x/y\nqrstuv==\nabcdef=\n-----END PRIVATE KEY-----\n")
     assert [entry.name for entry in found.entries] == ["KEY"]
     assert [each.where for each in found.skipped] == ["line 2", "line 3", "line 4", "line 5"]
@@ -157,20 +157,30 @@ def test_too_many_lines_and_too_long_texts_are_refused():
 
 @pytest.mark.parametrize(
     "text",
-    ["A" * 2_000_000, " " * 2_000_000, "A=" + " " * 2_000_000, 'A="' + "\\n" * 500_000, "A='\n" * 99_000, "A=" + "\\" * 2_000_000, "A=" + "$ " * 500_000, "A=" + " #" * 500_000, 'A="' + '$A' * 300_000],
+    [
+        "A" * 2_000_000,
+        " " * 2_000_000,
+        "A=" + " " * 2_000_000,
+        'A="' + "\\n" * 500_000,
+        "A='\n" * 99_000,
+        "A=" + "\\" * 2_000_000,
+        "A=" + "$ " * 500_000,
+        "A=" + " #" * 500_000,
+        'A="' + "$A" * 300_000,
+    ],
     ids=range(9),
-)  # fmt: skip
+)
 def test_no_text_takes_long(text):
-    began = time.perf_counter()
+    began = time.thread_time()
     read_dotenv(text)
-    assert time.perf_counter() - began < 3.0
+    assert time.thread_time() - began < 60.0  # if each character were compared with all before, hours
 
 
 ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r", '"': '\\"', "\\": "\\\\", "$": "\\$"}
 
 
 def quoted(value: str, *, newline_as_it_is: bool) -> str:
-    """Write any value in double quotes, as a writer of such files would."""
+    """Write any value in double quotes, like programs that write such files."""
     kept = {"\n", "\t"} if newline_as_it_is else set()
     return '"' + "".join(char if char in kept else ESCAPES.get(char, char) for char in value) + '"'
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from silo_vault.secret import NAME_PATTERN
 from silo_vault.transfer import MAX_ENTRIES, Entry, Skipped, SourceUnreadable, read_source, to_name, to_text
-from silo_vault.transfer.entry import Candidate, settle
+from silo_vault.transfer.entry import Candidate, to_found
 
 names = st.text() | st.text("abzAZ09_-./:@+ \n", max_size=140) | st.from_regex(NAME_PATTERN, fullmatch=True)
 
@@ -48,7 +48,7 @@ def test_names_are_mapped_as_documented(original, name):
 
 
 def test_of_two_names_that_become_one_neither_is_taken():
-    found = settle(
+    found = to_found(
         [Candidate("file 1", "", "a-b", "x"), Candidate("file 2", "", "A_B", "y"), Candidate("3", "", "c", "z")]
     )
     assert found.entries == (Entry("", "C", "z"),)
@@ -59,14 +59,14 @@ def test_of_two_names_that_become_one_neither_is_taken():
 
 
 def test_one_name_in_two_namespaces_is_two_secrets():
-    found = settle([Candidate("1", "", "a", "x"), Candidate("2", "github", "a", "y")])
+    found = to_found([Candidate("1", "", "a", "x"), Candidate("2", "github", "a", "y")])
     assert found.entries == (Entry("", "A", "x"), Entry("github", "A", "y"))
 
 
 @pytest.mark.parametrize(
     ("candidate", "reason"),
     [
-        (Candidate("1", "", "ключ", "x"), "its name can't be made"),
+        (Candidate("1", "", "ключ", "x"), "its name can't be that"),
         (Candidate("1", "Not One", "a", "x"), "namespace"),
         (Candidate("1", "", "a", ""), "is empty"),
         (Candidate("1", "", "a", "x\0"), "holds a NUL"),
@@ -75,14 +75,14 @@ def test_one_name_in_two_namespaces_is_two_secrets():
     ],
 )
 def test_what_the_vault_would_refuse_is_skipped_with_its_reason(candidate, reason):
-    found = settle([candidate])
+    found = to_found([candidate])
     assert found.entries == ()
     assert reason in found.skipped[0].reason
 
 
 def test_more_entries_than_are_allowed_are_refused_as_a_whole():
     with pytest.raises(SourceUnreadable, match="more than 100000"):
-        settle([], [Skipped("x", "y")] * (MAX_ENTRIES + 1))
+        to_found([], [Skipped("x", "y")] * (MAX_ENTRIES + 1))
 
 
 def test_a_file_is_read_whole(tmp_path):
@@ -122,9 +122,7 @@ def test_text_is_utf_8_or_refused(data):
 
 
 def test_importing_the_package_loads_nothing_heavy():
-    code = (
-        "import sys, silo_vault.transfer; print([m for m in ('cryptography', 'pyrage', 'keyring') if m in sys.modules])"
-    )
+    code = "import sys, silo_vault.transfer; print([m for m in ('cryptography', 'keyring') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -1,4 +1,4 @@
-"""Nothing that this package says, in whatever way it fails, holds a value or a key: all of it is searched for them."""
+"""No result, `repr` or error of this package shows a value or a key, however it fails."""
 
 import json
 import traceback
@@ -25,12 +25,19 @@ from silo_vault.transfer import (
 from silo_vault.transfer.entry import Candidate
 
 SALT = b"golden-salt-16-b"
-MARK = "hunter2Value"  # what stands in every place where a value or a passphrase can
-GOLDEN_VALUES = ("golden-0123456789", "golden_0123456789", "golden pässword", "мир", "golden-master", "correct horse")
+MARK = "hunter2Value"  # used in every place where a value or a passphrase can be
+GOLDEN_VALUES = (
+    "golden-0123456789",
+    "golden_0123456789",
+    "golden pässword",
+    "мир",
+    "golden-master",
+    "correct horse",
+)
 
 
 def said_by(run: Callable[[], object]) -> str:
-    """All that a caller could print of what came back: of a result its `repr`, of an error everything."""
+    """Return all that a caller could print: the `repr` and text of a result, or everything in an error."""
     try:
         result = run()
     except VaultError as error:
@@ -39,9 +46,27 @@ def said_by(run: Callable[[], object]) -> str:
 
 
 DOTENV = [
-    "KEY={}", "KEY='{}", 'KEY="{}', "KEY='{}'x", "KEY='x'{}", 'KEY="{}" {}', "{}", "export {}", "KEY: {}", "KEY=$A{}", 'KEY="${{A}}{}"',
-    "KEY=`{}`", "KEY=={}", "KEY=a\r{}", "KEY='{}\0'", "KEY={0}\nKEY={0}", "k-1={0}\nK_1={0}", "_K={}", "KEY='\n{}\n", "KEY=" + "{}" * 9000,
-]  # fmt: skip
+    "KEY={}",
+    "KEY='{}",
+    'KEY="{}',
+    "KEY='{}'x",
+    "KEY='x'{}",
+    'KEY="{}" {}',
+    "{}",
+    "export {}",
+    "KEY: {}",
+    "KEY=$A{}",
+    'KEY="${{A}}{}"',
+    "KEY=`{}`",
+    "KEY=={}",
+    "KEY=a\r{}",
+    "KEY='{}\0'",
+    "KEY={0}\nKEY={0}",
+    "k-1={0}\nK_1={0}",
+    "_K={}",
+    "KEY='\n{}\n",
+    "KEY=" + "{}" * 9000,
+]
 
 
 @pytest.mark.parametrize("text", DOTENV)
@@ -54,15 +79,24 @@ def test_what_is_said_of_an_env_file_holds_no_value(text):
     st.lists(st.sampled_from(["KEY", "=", "'", '"', "$", "\\", "\n", " ", "#", "export ", "`", "{", MARK]), max_size=20)
 )
 def test_what_is_said_of_any_env_file_holds_no_value(pieces):
-    # A key in front of each piece of a line, so that what looks like a value never stands where a name belongs.
+    # Each line gets a key first, so that the mark is never in the place of a name.
     text = "KEY=" + "".join(pieces).replace("\n", "\nKEY=")
     assert MARK not in said_by(lambda: read_dotenv(text))
 
 
 CONTENTS = [
-    {"A": MARK}, {"ключ": MARK}, {"a-b": MARK, "A_B": MARK}, {"A": [MARK]}, {"a": {"B": [MARK]}}, {"a": {"B": {"C": MARK}}},
-    {"A": MARK + "\0"}, {"A": MARK * 9000}, [MARK], MARK, {"N N": {"A": MARK}},
-]  # fmt: skip
+    {"A": MARK},
+    {"ключ": MARK},
+    {"a-b": MARK, "A_B": MARK},
+    {"A": [MARK]},
+    {"a": {"B": [MARK]}},
+    {"a": {"B": {"C": MARK}}},
+    {"A": MARK + "\0"},
+    {"A": MARK * 9000},
+    [MARK],
+    MARK,
+    {"N N": {"A": MARK}},
+]
 
 
 @pytest.mark.parametrize("content", CONTENTS)
@@ -78,7 +112,7 @@ def golden_runs(golden, maker) -> Iterator[Callable[[], object]]:
     identity = (golden / "v1-recipient.identity.txt").read_text()
     for path in sorted(golden.iterdir()):
         data = path.read_bytes()
-        if path.name in {"v1-passphrase.age", "make_golden.py"}:  # slow, and no data
+        if path.name in {"v1-passphrase.age", "make_golden.py"}:  # one is slow, the other is not data
             continue
         yield lambda data=data: open_sealed(data, passphrase=maker.PASSPHRASE, identities=[identity])
         yield lambda data=data: from_plain_text(data)

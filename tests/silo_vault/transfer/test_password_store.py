@@ -1,4 +1,4 @@
-"""A store as `pass` lays it out, with the real gpg; and programs in its place that do what gpg does only on a bad day."""
+"""A store in the layout of `pass`, with the real gpg, or with scripts that fail in ways that gpg seldom does."""
 
 import os
 import subprocess
@@ -14,8 +14,10 @@ from silo_vault.transfer import password_store as module
 
 @pytest.fixture(scope="module")
 def gnupg_home() -> Iterator[Path]:
-    """A key that is made for these tests, has no passphrase, and is gone with its agent when they end."""
-    with tempfile.TemporaryDirectory(prefix="silo-gpg-", dir="/tmp") as folder:  # short: the agent's socket lies in it
+    """A key without passphrase for these tests. It is deleted with its agent when they end."""
+    with tempfile.TemporaryDirectory(
+        prefix="silo-gpg-", dir="/tmp"
+    ) as folder:  # short, because the path of the agent's socket is limited
         environment = os.environ | {"GNUPGHOME": folder}
         quick = ["gpg", "--batch", "--quiet", "--passphrase", "", "--quick-gen-key", "Test <test@example.org>"]
         try:
@@ -47,7 +49,7 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Callable[[str], str]:
-    """A shell script in gpg's place."""
+    """A shell script that replaces gpg."""
 
     def write(script: str) -> str:
         path = tmp_path / "gpg"
@@ -92,7 +94,7 @@ def test_a_real_store_is_read_and_stays_as_it_is(store, encrypt):
 
 
 def test_a_file_that_is_only_packed_is_not_taken_for_a_secret(store, encrypt):
-    """`gpg --decrypt` prints it and exits with 0; anyone who may write to the store could have put it there."""
+    """`gpg --decrypt` prints it and exits with 0. Anyone who can write to the store could have put it there."""
     encrypt(store / "planted.gpg", b"planted", "--store")
     found = read_password_store(store)
     assert found.entries == ()
@@ -165,8 +167,8 @@ def test_after_one_that_does_not_answer_the_others_are_not_tried(store, program)
     for name in ("a.gpg", "b.gpg", "c.gpg"):
         (store / name).write_bytes(b"x")
     began = time.monotonic()
-    found = read_password_store(store, gpg=program("exec sleep 30"), timeout_s=0.3)
-    assert time.monotonic() - began < 5
+    found = read_password_store(store, gpg=program("exec sleep 600"), timeout_s=0.3)
+    assert time.monotonic() - began < 300
     assert found.skipped == (
         Skipped("'a.gpg'", "gpg did not answer in time"),
         Skipped("'b.gpg'", "not tried after 'a.gpg'"),
@@ -176,7 +178,7 @@ def test_after_one_that_does_not_answer_the_others_are_not_tried(store, program)
 
 def test_one_that_closes_its_output_but_does_not_end_is_ended(store, program):
     (store / "a.gpg").write_bytes(b"x")
-    found = read_password_store(store, gpg=program("exec sleep 30 >&- 2>&-"), timeout_s=0.3)
+    found = read_password_store(store, gpg=program("exec sleep 600 >&- 2>&-"), timeout_s=0.3)
     assert reasons(found) == {"'a.gpg'": "gpg did not answer in time"}
 
 

@@ -63,7 +63,7 @@ def test_a_damaged_file_is_refused_as_locked(golden, maker, name):
 
 @pytest.mark.parametrize("key", ["", "another", "golden-master-key-of-the-predecessor ", "\ud800"])
 def test_another_master_key_is_refused_and_the_hint_says_where_it_is(golden, key):
-    """The predecessor took a wrong key for an empty vault, and overwrote it."""
+    """With a wrong key the predecessor saw an empty vault, and overwrote it."""
     with pytest.raises(VaultLocked) as caught:
         read_predecessor((golden / "predecessor-flat.silo").read_bytes(), SALT, key)
     assert "SILO_MASTER_KEY" in caught.value.hint
@@ -133,7 +133,12 @@ def test_any_bytes_at_all_are_refused_with_a_typed_error(file, salt, passphrase)
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.recursive(st.text(max_size=5) | st.integers() | st.none(), lambda inner: st.dictionaries(st.text(max_size=5), inner, max_size=4)))  # fmt: skip
+@given(
+    st.recursive(
+        st.text(max_size=5) | st.integers() | st.none(),
+        lambda inner: st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    )
+)
 def test_whatever_json_it_holds_is_sorted_out_or_refused(maker, content):
     file = maker.predecessor(json.dumps(content).encode(), salt=SALT)
     try:

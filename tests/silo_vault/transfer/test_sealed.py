@@ -1,6 +1,7 @@
 import json
 import time
 
+import pyrage
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -35,16 +36,16 @@ EXPORT = Export(
 REFUSED: dict[str, tuple[type[VaultError], str]] = {
     "bad-age-v2": (VaultDamaged, "newer version"),
     "bad-armour": (VaultDamaged, "armour"),
-    "bad-armour-cut-short": (SourceUnreadable, "no age file"),
+    "bad-armour-cut-short": (SourceUnreadable, "not an age file"),
     "bad-changed": (VaultDamaged, "was changed"),
     "bad-cut-short": (VaultDamaged, "cut short"),
     "bad-header-cut-short": (VaultDamaged, "cut short"),
-    "bad-empty": (SourceUnreadable, "no age file"),
-    "bad-not-age": (SourceUnreadable, "no age file"),
+    "bad-empty": (SourceUnreadable, "not an age file"),
+    "bad-not-age": (SourceUnreadable, "not an age file"),
     "bad-scrypt-beside-another": (VaultDamaged, "header"),
     "bad-work-factor-23": (VaultDamaged, "work factor of 23"),
     "bad-version-2": (VaultDamaged, "newer program (format version 2)"),
-    "bad-version-true": (VaultDamaged, "version is no number"),
+    "bad-version-true": (VaultDamaged, "version is not a number"),
     "bad-unknown-field": (VaultDamaged, "field that this version does not know"),
     "bad-unknown-field-of-secret": (VaultDamaged, "field that this version does not know"),
     "bad-field-missing": (VaultDamaged, "not the JSON"),
@@ -75,7 +76,7 @@ def recipient(identity) -> str:
 
 
 def ssh_pair(key) -> tuple[str, str]:
-    """A public key as in `id.pub`, and the private one as `ssh-keygen` writes it."""
+    """A public key as in `id.pub`, and its private key as `ssh-keygen` writes it."""
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
@@ -85,7 +86,7 @@ def ssh_pair(key) -> tuple[str, str]:
 
 @pytest.mark.parametrize("name", ["v1-passphrase", "v1-passphrase-cheap", "v1-passphrase-armoured"])
 def test_a_golden_file_for_a_passphrase_opens(golden, name):
-    """One of them is by pyrage, two by the second implementation in `make_golden.py`."""
+    """pyrage made one of them; the second implementation in `make_golden.py` made two."""
     data = (golden / f"{name}.age").read_bytes()
     assert needs_passphrase(data)
     assert open_sealed(data, passphrase=PASSPHRASE) == EXPORT
@@ -114,13 +115,13 @@ def test_every_bad_golden_file_is_in_the_table(golden):
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_bad_golden_file_is_refused_quickly(golden, identity, name):
     kind, message = REFUSED[name]
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(kind) as caught:
         open_sealed((golden / f"{name}.age").read_bytes(), passphrase=PASSPHRASE, identities=[identity])
     assert type(caught.value) is kind
     assert message in caught.value.message
     assert caught.value.hint
-    assert time.perf_counter() - began < 2.0  # far from what a work factor of 23 takes
+    assert time.thread_time() - began < 20.0  # much less than what a work factor of 23 takes
 
 
 def test_an_export_sealed_to_a_passphrase_opens_with_it_and_is_hard_to_guess():
@@ -179,10 +180,19 @@ def test_a_passphrase_that_is_no_text_is_refused(golden):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "age1", "age1xx", "age1yubikey1qwt50d05nh5vutpdzmlg5wn80xq5negm4uj9ghv0snvdd3yysf5yw3rhl3t", "ssh-ed25519 AAAA", "ssh-rsa", "somebody@example.org", "age1\ud800"],
-)  # fmt: skip
+    [
+        "",
+        "age1",
+        "age1xx",
+        "age1yubikey1qwt50d05nh5vutpdzmlg5wn80xq5negm4uj9ghv0snvdd3yysf5yw3rhl3t",
+        "ssh-ed25519 AAAA",
+        "ssh-rsa",
+        "somebody@example.org",
+        "age1\ud800",
+    ],
+)
 def test_what_is_no_recipient_is_refused_by_its_number(recipient, text):
-    with pytest.raises(SecretInvalid, match="recipient 2 is none"):
+    with pytest.raises(SecretInvalid, match="recipient 2 is malformed"):
         seal_to_recipients(EXPORT, [recipient, text])
 
 
@@ -204,9 +214,20 @@ def test_no_recipient_at_all_is_refused():
         seal_to_recipients(EXPORT, [])
 
 
-@pytest.mark.parametrize("text", ["", "# only a comment", "AGE-SECRET-KEY-1X", "AGE-PLUGIN-YUBIKEY-1X", "-----BEGIN X", "\ud800", "-----BEGIN \ud800"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "# only a comment",
+        "AGE-SECRET-KEY-1X",
+        "AGE-PLUGIN-YUBIKEY-1X",
+        "-----BEGIN X",
+        "\ud800",
+        "-----BEGIN \ud800",
+    ],
+)
 def test_what_is_no_identity_is_refused(golden, text):
-    with pytest.raises(VaultLocked, match="identity 1 is none"):
+    with pytest.raises(VaultLocked, match="identity 1 can't be used"):
         open_sealed((golden / "v1-recipient.age").read_bytes(), identities=[text])
 
 
@@ -234,8 +255,6 @@ def test_what_could_not_be_read_again_is_not_written(document, recipient):
 
 
 def test_what_is_sealed_is_the_canonical_document(golden, identity, recipient):
-    import pyrage
-
     backwards = Export(EXPORT.vault_id, EXPORT.created, EXPORT.entries[::-1])
     plaintext = pyrage.decrypt(
         seal_to_recipients(backwards, [recipient]), [pyrage.x25519.Identity.from_str(identity.splitlines()[-1])]
@@ -288,7 +307,18 @@ def test_what_is_sealed_to_a_recipient_or_written_in_plain_is_read_back(identity
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.binary(max_size=200), st.sampled_from([b"", b"age-encryption.org/v1\n", b"age-encryption.org/v1\n-> scrypt ", b"age-encryption.org/v1\n-> X25519 ", b"-----BEGIN AGE ENCRYPTED FILE-----\n"]))  # fmt: skip
+@given(
+    st.binary(max_size=200),
+    st.sampled_from(
+        [
+            b"",
+            b"age-encryption.org/v1\n",
+            b"age-encryption.org/v1\n-> scrypt ",
+            b"age-encryption.org/v1\n-> X25519 ",
+            b"-----BEGIN AGE ENCRYPTED FILE-----\n",
+        ]
+    ),
+)
 def test_any_bytes_at_all_are_refused_with_a_typed_error(identity, data, start):
     with pytest.raises((VaultLocked, VaultDamaged, SourceUnreadable)):
         open_sealed(start + data, passphrase="x", identities=[identity])
@@ -308,7 +338,16 @@ def test_one_changed_byte_anywhere_is_noticed(golden, identity, data, name):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "namespace", "value", "x"]), inner, max_size=4)), st.sampled_from(["secrets", "version", "vault_id", "created", "format", "x"]))  # fmt: skip
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["name", "namespace", "value", "x"]), inner, max_size=4)
+        ),
+    ),
+    st.sampled_from(["secrets", "version", "vault_id", "created", "format", "x"]),
+)
 def test_any_json_in_any_place_is_read_or_refused_with_a_typed_error(maker, content, place):
     try:
         export = open_sealed(maker.age_file(maker.document(**{place: content}), "x", log_n=2), passphrase="x")

@@ -1,7 +1,8 @@
 """HashiCorp Vault and OpenBao: how to reach a server, log in to it and read its secrets.
 
-The two speak one protocol, and what is said of one here holds for the other. That a server may hold the key of a vault of ours is
-`silo_vault.keys.transit` and `silo_vault.keys.kv`. Importing this loads neither `hvac` nor `ssl`; the first request does.
+Both speak the same protocol, so statements here about one apply to the other. `silo_vault.keys.transit` and
+`silo_vault.keys.kv` use a server to keep the key of a vault. The first request loads `hvac` and `ssl`; importing this
+package does not.
 """
 
 from silo_vault.hashicorp.kv_secrets import KvSecrets, Reference, parse_reference

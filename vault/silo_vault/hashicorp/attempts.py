@@ -1,4 +1,4 @@
-"""How often a request is tried, and what it means when there is no useful answer. One try: `transport`; tokens: `server`."""
+"""Sends a request until there is a usable answer. `transport` makes one attempt; `tokens` provides the token."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from silo_vault.errors import KeyUnreachable
-from silo_vault.hashicorp.answers import Answer, Request
+from silo_vault.hashicorp.messages import NoAnswer, ServerAnswer, ServerRequest
 from silo_vault.hashicorp.settings import ServerSettings
 
 if TYPE_CHECKING:
     from silo_vault.hashicorp.transport import Transport
 
 FIRST_WAIT_S = 0.25
-"""Before the second try; doubled before each later one. A server that restarts or elects needs about a second."""
+"""Before the second attempt; doubled before each later one. A restart or an election takes about a second."""
 
 _PASSING = frozenset({412, 429, 500, 502, 503, 504})
-"""Statuses that may be another in a moment; 412 is a replica that has not yet seen what it was asked for."""
+"""Statuses of failures that may pass. 412: a replica doesn't have the requested data yet."""
 
 _STANDBY = frozenset({472, 473})
 
 
 class Attempts:
-    """Sends requests until there is an answer, for as long and as often as the settings allow."""
+    """Sends requests until there is an answer, within the limits of the settings."""
 
     def __init__(
         self,
@@ -35,12 +35,13 @@ class Attempts:
         pause: Callable[[float], object] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Take where time and chance come from.
+        """Take the settings, and sources of time and randomness.
 
         Args:
+            settings: of the server.
             clock: the monotonic clock, in seconds.
-            pause: waits for so many seconds.
-            jitter: a number between 0 and 1, so that many clients of one server don't come back at the same time.
+            pause: waits for a number of seconds.
+            jitter: returns a number between 0 and 1, so that clients don't all retry at the same time.
         """
         self._settings = settings
         self._clock = clock
@@ -49,14 +50,15 @@ class Attempts:
         self._lock = threading.Lock()
         self._transport: Transport | None = None
 
-    def send(self, request: Request, *, deadline: float) -> Answer:
-        """Return an answer in which the server says yes or no to this request: any but those that may pass.
+    def send(self, request: ServerRequest, *, deadline: float) -> ServerAnswer:
+        """Return the answer in which the server grants or refuses the request. Temporary failures are not returned.
 
         Args:
+            request: what is sent.
             deadline: a reading of the clock.
 
         Raises:
-            KeyUnreachable: there was none in time, or the server is sealed or a standby.
+            KeyUnreachable: there was no such answer in time, or the server is sealed or a standby.
         """
         settings = self._settings
         transport = self._open()
@@ -66,7 +68,7 @@ class Attempts:
             if left_s <= 0:
                 raise self._unreachable("there was no time left to ask it")
             problem, wait_s = self._try(transport, request, timeout_s=min(left_s, settings.timeout_s))
-            if isinstance(problem, Answer):
+            if isinstance(problem, ServerAnswer):
                 return problem
             wait_s = max(wait_s, FIRST_WAIT_S * 2**attempt * (0.5 + self._jitter() / 2))
             if attempt == settings.max_retries or self._clock() + wait_s >= deadline:
@@ -75,63 +77,60 @@ class Attempts:
             attempt += 1
 
     def _try(
-        self, transport: Transport, request: Request, *, timeout_s: float
-    ) -> tuple[Answer | KeyUnreachable, float]:
-        """Return the answer, or what stands in its way and how long it has asked to be left alone; raise what will not pass."""
-        from silo_vault.hashicorp.transport import Unreached
-
+        self, transport: Transport, request: ServerRequest, *, timeout_s: float
+    ) -> tuple[ServerAnswer | KeyUnreachable, float]:
+        """Return the answer, or a temporary failure and how long the server asks to wait; raise other failures."""
         try:
             answer = transport.exchange(request, timeout_s=timeout_s)
-        except Unreached as lost:
+        except NoAnswer as lost:
             problem = self._unreachable(lost.reason, hint=lost.hint)
-            if lost.is_final or (request.is_once and lost.was_sent):
+            if lost.is_final or (request.is_single_use and lost.was_sent):
                 raise problem from None
             return problem, 0.0
         if answer.says("past the max ttl"):
-            return answer, 0.0  # a no to a renewal, which OpenBao 2.7.2 gives as a failure of its own (HTTP 500)
+            return answer, 0.0  # a refused renewal, which OpenBao 2.7.2 reports as HTTP 500
         problem = self._problem(answer)
         if answer.status in _PASSING and not answer.says("sealed"):
-            if (
-                request.is_once and answer.status != 429
-            ):  # 429 comes before a server acts; what it did in another case is unknown
+            # 429 comes before a server acts. After another status, what it did is unknown.
+            if request.is_single_use and answer.status != 429:
                 raise problem
             return problem, answer.retry_after_s
         if 300 <= answer.status < 400 or answer.status >= 500 or answer.status in _STANDBY:
             raise problem
         return answer, 0.0
 
-    def _problem(self, answer: Answer) -> KeyUnreachable:
+    def _problem(self, answer: ServerAnswer) -> KeyUnreachable:
         address, status = self._settings.address, answer.status
         if status >= 500 and answer.says("sealed"):
             return KeyUnreachable(f"{address} is sealed", hint="have its operators unseal it: `bao operator unseal`")
         if status in _STANDBY:
             return KeyUnreachable(
                 f"{address} is a standby (HTTP {status}), and does not answer for the active server",
-                hint="set VAULT_ADDR to the active server, or to what stands before all of them",
+                hint="set VAULT_ADDR to the active server, or to the load balancer before all of them",
             )
         if 300 <= status < 400:
             return KeyUnreachable(
-                f"{address} sends elsewhere (HTTP {status}), and no redirect is followed: it could lead anywhere",
-                hint="set VAULT_ADDR to where the server itself is, with https://",
+                f"{address} redirects (HTTP {status}), and redirects are not followed, because they can lead anywhere",
+                hint="set VAULT_ADDR to the address of the server itself, with https://",
             )
         if status == 429:
             return KeyUnreachable(
-                f"{address} is asked too often (HTTP 429)", hint="try again later, or raise its rate limit"
+                f"{address} gets too many requests (HTTP 429)", hint="try again later, or raise its rate limit"
             )
         if status == 412:
             return KeyUnreachable(f"{address} is behind its active server (HTTP 412)", hint="try again in a moment")
-        return KeyUnreachable(f"{address} failed (HTTP {status})", hint="see the server's own log, then try again")
+        return KeyUnreachable(f"{address} failed (HTTP {status})", hint="read the server's log, then try again")
 
     def _unreachable(self, reason: str, *, hint: str = "") -> KeyUnreachable:
         return KeyUnreachable(
             f"{self._settings.address} can't be reached: {reason}",
-            hint=hint or "see whether the server runs, and whether VAULT_ADDR is right: `bao status`",
+            hint=hint or "check that the server runs and that VAULT_ADDR is right: `bao status`",
         )
 
     def _open(self) -> Transport:
         with self._lock:
             if self._transport is None:
-                # `hvac` and `requests` take a tenth of a second to load, and most runs need neither.
+                # Imported here because it loads `hvac` and `requests`: 300 ms, which most runs don't need.
                 from silo_vault.hashicorp.transport import Transport
 
                 self._transport = Transport(self._settings)

@@ -1,4 +1,4 @@
-"""Secrets in the KV engines of a server, version 1 and 2, and the references that name them: `vault://mount/path#field`."""
+"""Reads secrets from KV engines (version 1 and 2) of a server, named by references: `vault://mount/path#field`."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from types import MappingProxyType
 from typing import Any, final
 
 from silo_vault.errors import SecretInvalid
-from silo_vault.hashicorp.answers import Answer
-from silo_vault.hashicorp.server import HashicorpServer, Talk
+from silo_vault.hashicorp.messages import ServerAnswer
+from silo_vault.hashicorp.server import Conversation, HashicorpServer
 from silo_vault.hashicorp.settings import is_path
 from silo_vault.secret import Secret, check_value
 
 SCHEME = "vault://"
 
 MAX_CACHE_S = 300.0
-"""How long a value may be used without asking again: what is revoked is gone five minutes later."""
+"""How long a value may be used without asking again. Revoking access takes effect after at most five minutes."""
 
 _RESERVED = frozenset({"auth", "cubbyhole", "identity", "sys"})
-"""Where no KV engine can be mounted. `auth/token/lookup-self`, for one, would give away our own token as a secret."""
+"""Paths at which no KV engine can be mounted. `auth/token/lookup-self`, for example, would return our own token."""
 
 _FIELD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:=+~-]{0,127}")
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Where a secret is on a server.
+    """The place of a secret on a server.
 
     Attributes:
-        path: mount and path in one, e.g. `secret/app/github`, and without the `data/` of version 2.
-        field: the name in that entry.
+        path: mount and path, e.g. `secret/app/github`, without the `data/` of version 2.
+        field: the name of the value in that entry.
     """
 
     path: str
@@ -44,10 +44,10 @@ class Reference:
 
 
 def parse_reference(text: str) -> Reference:
-    """Return what `vault://mount/path#field` names.
+    """Parse `vault://mount/path#field`.
 
     Raises:
-        SecretInvalid: it does not have this form. It is not quoted: people paste the value where the reference belongs.
+        SecretInvalid: it does not have this form. The message doesn't quote it, because people sometimes paste a value.
     """
     path, _, name = text.removeprefix(SCHEME).partition("#")
     if not text.startswith(SCHEME):
@@ -57,7 +57,7 @@ def parse_reference(text: str) -> Reference:
 
 @final
 class KvSecrets:
-    """Reads fields of entries. Values are kept in memory for a while, and nowhere else."""
+    """Reads fields of entries, and keeps their values in memory for a limited time."""
 
     def __init__(
         self, server: HashicorpServer, *, max_cache_s: float = MAX_CACHE_S, clock: Callable[[], float] = time.monotonic
@@ -65,7 +65,8 @@ class KvSecrets:
         """Read from this server.
 
         Args:
-            max_cache_s: how long a value may be used without asking again; less where its lease is shorter, 0 for never.
+            server: that has the entries.
+            max_cache_s: how long a value may be used without asking again, unless its lease is shorter; 0 for never.
             clock: the monotonic clock, in seconds.
         """
         self._server = server
@@ -80,16 +81,17 @@ class KvSecrets:
         return f"KvSecrets({self._server!r})"
 
     def read(self, path: str, field: str) -> Secret | None:
-        """Return the value of a field, or None if there is no such entry, or no such field in it, or it was deleted.
+        """Return the value of a field, or None if the entry or the field doesn't exist or was deleted.
 
         Args:
-            path: mount and path, e.g. `secret/app/github`; which version the engine has is found out.
+            path: mount and path, e.g. `secret/app/github`. The version of the engine is detected.
+            field: the name of the value in that entry.
 
         Raises:
-            AccessRefused: the server said no; nothing that was read before is kept then.
-            KeyUnreachable: the server can't be asked.
-            VaultLocked: there is nothing to log in with.
-            SecretInvalid: path or field can't be one, the engine is none of secrets, or the value is not text.
+            AccessRefused: the server refused. All values in memory are dropped then.
+            KeyUnreachable: the server gave no usable answer.
+            VaultLocked: there are no credentials to log in with.
+            SecretInvalid: the path or the field is malformed, the engine isn't a KV engine, or the value is not text.
         """
         reference = _checked(path, field)
         with self._lock:
@@ -116,46 +118,46 @@ class KvSecrets:
             known = self._entries.get(path)
             return None if known is None else known[1]
 
-    def _keep(self, path: str, entry: _Entry, *, epoch: int) -> None:
-        # Version 2 has no leases and says 0; version 1 says how often to ask again.
+    def _keep(self, path: str, entry: _KvEntry, *, epoch: int) -> None:
+        # Version 2 has no leases, and says 0. Version 1 says how often to ask again.
         keep_s = min(entry.lease_s, self._max_cache_s) if entry.lease_s > 0 else self._max_cache_s
         with self._lock:
             if keep_s > 0 and epoch == self._epoch:
                 self._entries[path] = (self._clock() + keep_s, entry.values)
 
-    def _fetch(self, path: str) -> _Entry | None:
-        talk = self._server.talk()
-        # Some servers hide this, and answer 403; whether the entry may be read is asked below.
-        mount = _mount(talk.probe("GET", f"sys/internal/ui/mounts/{path}"), path)
+    def _fetch(self, path: str) -> _KvEntry | None:
+        conversation = self._server.conversation()
+        # Some servers hide this and answer 403. Reading the entry below shows whether it is allowed.
+        mount = _mount(conversation.probe("GET", f"sys/internal/ui/mounts/{path}"), path)
         if mount is None:
-            return _guess(talk, path)
+            return _guess(conversation, path)
         name, version = mount
         if version == 1:
-            return _entry_v1(talk.ask("GET", path))
-        answer = talk.ask("GET", _data_path(name, path))
+            return _entry_v1(conversation.ask("GET", path))
+        answer = conversation.ask("GET", _data_path(name, path))
         entry = _entry_v2(answer)
         if entry is None and answer.status == 200:
-            raise answer.senseless()
+            raise answer.unexpected()
         return entry
 
 
 @dataclass(frozen=True, repr=False)
-class _Entry:
+class _KvEntry:
     values: Mapping[str, Any]
     lease_s: int
 
 
-def _guess(talk: Talk, path: str) -> _Entry | None:
-    """Try version 2, then version 1. Refused by either is refused: that it is not there would be a guess."""
+def _guess(conversation: Conversation, path: str) -> _KvEntry | None:
+    """Try version 2, then version 1. If either refuses and neither has it, it is refused: absence would be a guess."""
     refused: str | None = None
     for place, read in ((_data_path(path.partition("/")[0], path), _entry_v2), (path, _entry_v1)):
-        answer = talk.probe("GET", place)
+        answer = conversation.probe("GET", place)
         if answer.status == 403:
             refused = refused or place
         elif (entry := read(answer)) is not None:
             return entry
     if refused is not None:
-        raise talk.refusal("GET", refused)
+        raise conversation.refusal("GET", refused)
     return None
 
 
@@ -179,15 +181,15 @@ def _data_path(mount: str, path: str) -> str:
     return f"{mount}/data/{path[len(mount) + 1 :]}"
 
 
-def _mount(answer: Answer, path: str) -> tuple[str, int] | None:
-    """Return where the engine of a path is mounted, and its version; None if the server does not tell."""
+def _mount(answer: ServerAnswer, path: str) -> tuple[str, int] | None:
+    """Return the mount of the engine of a path, and its version; None if the server does not tell."""
     if answer.status != 200:
         return None
     mount, kind = answer.take(str, "data", "path").rstrip("/"), answer.take(str, "data", "type")
     if not path.startswith(f"{mount}/"):
-        raise answer.senseless()
+        raise answer.unexpected()
     if kind not in ("kv", "generic"):
-        # Reading elsewhere may do something: a database engine makes a new user for it.
+        # Reading from other engines may have effects: a database engine creates a user.
         raise SecretInvalid(
             f"the engine at {mount} is of type {kind[:40]!a}, and secrets are read from KV engines only",
             hint="`bao secrets list` shows the engines and their types",
@@ -195,31 +197,31 @@ def _mount(answer: Answer, path: str) -> tuple[str, int] | None:
     return mount, 2 if answer.find("data", "options", "version") == "2" else 1
 
 
-def _entry_v1(answer: Answer) -> _Entry | None:
+def _entry_v1(answer: ServerAnswer) -> _KvEntry | None:
     if answer.status == 404:
         return None
     if answer.status != 200:
-        raise answer.senseless()
-    return _Entry(answer.take(dict, "data"), answer.take(int, "lease_duration"))
+        raise answer.unexpected()
+    return _KvEntry(answer.take(dict, "data"), answer.take(int, "lease_duration"))
 
 
-def _entry_v2(answer: Answer) -> _Entry | None:
-    """Return an entry of version 2; None also for an answer of version 1, whose `data` is the entry itself."""
-    if answer.status == 404:  # with a body too: a version that was deleted, and can be brought back
+def _entry_v2(answer: ServerAnswer) -> _KvEntry | None:
+    """Return an entry of version 2. None also for an answer of version 1, whose `data` is the entry itself."""
+    if answer.status == 404:  # also with a body: a deleted version that can be restored
         return None
     if answer.status != 200:
-        raise answer.senseless()
+        raise answer.unexpected()
     data = answer.take(dict, "data")
     if not isinstance(data.get("data"), dict) or not isinstance(data.get("metadata"), dict):
         return None
-    return _Entry(data["data"], answer.take(int, "lease_duration"))
+    return _KvEntry(data["data"], answer.take(int, "lease_duration"))
 
 
 def _secret(reference: Reference, value: object) -> Secret:
     if not isinstance(value, str):
         raise SecretInvalid(
-            f"{reference} is not text but of the JSON type {_JSON_TYPES[type(value)]}",
-            hint="write it as text, e.g. `bao kv put` does; a whole file can be encoded with base64",
+            f"{reference} has the JSON type {_JSON_TYPES[type(value)]}, and only text can be a secret",
+            hint="write it as text, as `bao kv put` does; a file can be encoded with base64",
         )
     check_value(str(reference), value)
     return Secret(str(reference), value)

@@ -1,4 +1,4 @@
-"""A server to ask, for what is one use at a time. How it comes by a token: `tokens`; what is asked for: `kv_secrets`, `silo_vault.keys`."""
+"""The entry point to a server: `tokens` logs in, and `kv_secrets` and `silo_vault.keys` send the requests."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from types import TracebackType
 from typing import Self, final
 
 from silo_vault.errors import AccessRefused
-from silo_vault.hashicorp.answers import Answer, Method, Request
 from silo_vault.hashicorp.attempts import Attempts
+from silo_vault.hashicorp.messages import Method, ServerAnswer, ServerRequest
 from silo_vault.hashicorp.settings import ServerSettings
 from silo_vault.hashicorp.tokens import Tokens, Use
 
 
 @final
 class HashicorpServer:
-    """One server, and a token for it. Safe to use from several threads: those that come together log in once."""
+    """One server, and a token for it. Safe to use from several threads, which share one login."""
 
     def __init__(
         self,
@@ -28,12 +28,13 @@ class HashicorpServer:
         pause: Callable[[float], object] = time.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Take the settings; nothing is read and nobody is asked before `talk`.
+        """Take the settings. No file is read and no request is sent before `conversation` is used.
 
         Args:
+            settings: of the server.
             clock: the monotonic clock, in seconds.
-            pause: waits for so many seconds, between two tries.
-            jitter: a number between 0 and 1, by which waits and renewals are spread.
+            pause: waits for a number of seconds between two attempts.
+            jitter: returns a number between 0 and 1, which spreads waits and renewals.
         """
         self.settings = settings
         self._clock = clock
@@ -55,80 +56,80 @@ class HashicorpServer:
 
     @property
     def address(self) -> str:
-        """Where it is, for messages."""
+        """The address, for messages."""
         return self.settings.address
 
-    def talk(self) -> Talk:
-        """Return a way to ask it for what belongs to one use, all of it within `deadline_s` from now."""
+    def conversation(self) -> Conversation:
+        """Begin the requests of one use. They all have to end within `deadline_s` from now."""
         deadline = self._clock() + self.settings.deadline_s
-        return Talk(self, self._tokens, Use(self._attempts, deadline=deadline))
+        return Conversation(self, self._tokens, Use(self._attempts, deadline=deadline))
 
     def on_drop(self, drop: Callable[[], None]) -> None:
-        """Have this called whenever answers from before may no longer be used: access was refused, or `forget` was called."""
+        """Register what drops earlier answers. It is called when access was refused, or by `forget`."""
         with self._lock:
             self._droppers.append(drop)
 
     def forget(self) -> None:
-        """Drop the token, what was given to log in with, and all answers that are kept; asks nobody."""
+        """Drop the token, the credentials and all answers in memory. Sends no request."""
         self._tokens.forget()
         self.drop_answers()
 
     def close(self) -> None:
-        """Give back the token if it was obtained here, then forget; never raises. A token that was given stays good."""
+        """Revoke the token if we logged in for it, then `forget`. Never raises. A token from settings stays valid."""
         self._tokens.give_back()
         self.forget()
 
     def drop_answers(self) -> None:
-        """Have what was read before dropped wherever it is kept."""
+        """Drop the answers in memory, wherever they are kept."""
         with self._lock:
             droppers = tuple(self._droppers)
         for drop in droppers:
             drop()
 
 
-class Talk:
-    """Requests that belong to one use of a server. For one thread."""
+class Conversation:
+    """The requests of one use of a server. For one thread."""
 
     def __init__(self, server: HashicorpServer, tokens: Tokens, use: Use) -> None:
         self._server = server
         self._tokens = tokens
         self._use = use
 
-    def ask(self, method: Method, path: str, body: Mapping[str, str] | None = None) -> Answer:
-        """Return the server's answer to a request with its token: a yes (200, 204), or a no other than 403.
+    def ask(self, method: Method, path: str, body: Mapping[str, str] | None = None) -> ServerAnswer:
+        """Send a request with the token. Return the answer, which is a success (200, 204) or a failure other than 403.
 
         Raises:
-            AccessRefused: 403, after a new login too; or the login was refused.
-            KeyUnreachable: there is no answer.
-            VaultLocked: there is nothing to log in with.
+            AccessRefused: 403 also after a new login; or the login was refused.
+            KeyUnreachable: there is no usable answer.
+            VaultLocked: there are no credentials to log in with.
         """
         answer = self.probe(method, path, body)
         if answer.status == 403:
             raise self.refusal(method, path)
         return answer
 
-    def probe(self, method: Method, path: str, body: Mapping[str, str] | None = None) -> Answer:
-        """As `ask`, but a 403 is an answer like any other; what it means is then for the caller to say.
+    def probe(self, method: Method, path: str, body: Mapping[str, str] | None = None) -> ServerAnswer:
+        """As `ask`, but return a 403 like any other answer. The caller decides what it means.
 
         Raises:
             AccessRefused: the login was refused.
-            KeyUnreachable: there is no answer.
-            VaultLocked: there is nothing to log in with.
+            KeyUnreachable: there is no usable answer.
+            VaultLocked: there are no credentials to log in with.
         """
         token = self._tokens.current(self._use)
-        request = Request(method, path, token.text, body)
+        request = ServerRequest(method, path, token.text, body)
         answer = self._use.send(request)
         if answer.status == 403 and not self._use.has_logged_in:
-            # The token may have ended before its time, or the rules for it have changed since. One more login shows which.
+            # The token may have expired early, or its policies may have changed. One more login shows which.
             self._use.has_logged_in = True
-            answer = self._tokens.again(self._use, request, refused=token) or answer
+            answer = self._tokens.retry(self._use, request, refused=token) or answer
         return answer
 
     def refusal(self, method: Method, path: str) -> AccessRefused:
-        """Return the error for a 403; what the server said before counts no more."""
+        """Return the error for a 403, and drop all earlier answers."""
         self._server.drop_answers()
         may = "read" if method == "GET" else "update"
         return AccessRefused(
             f"{self._server.address} refused access to {path} (HTTP 403)",
-            hint=f'give the policy of this login "{may}" on {path!r}, or log in anew if its token has ended',
+            hint=f'give the policy of this login "{may}" on {path!r}, or log in again if its token has expired',
         )

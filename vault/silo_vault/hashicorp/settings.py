@@ -1,6 +1,6 @@
-"""Which server, how to log in, and how long to wait: values only. Pure: files are named here and read elsewhere.
+"""Settings: which server, how to log in, how long to wait. Pure: it has the paths of files and doesn't read them.
 
-`settings_from` knows the variables that HashiCorp's own programs know. What `silo.toml` says comes in as arguments.
+`settings_from` reads the variables that HashiCorp's own programs use. Values from `silo.toml` are its other arguments.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from silo_vault.format import TRANSIT_NAME
 AuthMethod = Literal["token", "approle", "kubernetes", "jwt"]
 
 KUBERNETES_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-"""Where Kubernetes puts a pod's own token, unless the pod says otherwise."""
+"""Where Kubernetes puts a pod's own token by default."""
 
 VARIABLES: Mapping[str, str] = MappingProxyType(
     {
@@ -38,10 +38,10 @@ VARIABLES: Mapping[str, str] = MappingProxyType(
         "VAULT_MAX_RETRIES": "max_retries",
     }
 )
-"""Each variable that is honoured, and the field of `ServerSettings` that it sets."""
+"""Each supported variable, and the field of `ServerSettings` that it sets."""
 
-# One step of a path on the server: no percent sign, no '?' and no '#', so that a path can't become another one on its way. A step
-# of dots only would climb; `is_path` refuses it.
+# One step of a path on the server. It has no '%', '?' or '#', so that the server can't read another path from it. A
+# step of only dots could lead to a parent; `is_path` refuses it.
 _STEP = r"[A-Za-z0-9_.@:=+~-]+"
 _PATH = re.compile(f"{_STEP}(/{_STEP})*")
 _DOTS = re.compile(r"(^|/)\.+(/|$)")
@@ -56,33 +56,33 @@ _FALSE = frozenset({"0", "f", "F", "false", "False", "FALSE"})
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """One server and one way to log in to it. Checked when it is made, so that what holds one can trust it.
+    """One server and one way to log in to it. The constructor checks all values.
 
     Attributes:
         address: `https://host:port`, perhaps with a path before `/v1`; `http://` for this machine only.
         namespace: sent as `X-Vault-Namespace`; empty for the root namespace.
         auth: how to log in.
-        auth_mount: where the auth method is mounted; empty for the place of its own name.
+        auth_mount: where the auth method is mounted; empty for the mount of the same name.
         token: for `token`; never shown. Without it `token_file` is read at each login.
-        token_file: has to be the reader's own, mode 0600.
+        token_file: must belong to this user and have mode 0600.
         role: for `kubernetes` and `jwt`.
         role_id: for `approle`.
         secret_id_file: for `approle`; must not be open to all users.
-        secret_id_wrapping_path: if set, the file holds a response-wrapping token, and it must have been made by a request to this
-            path, e.g. `auth/approle/role/silo/secret-id`.
-        remove_secret_id_file: delete the file once it is read; the secret-id then stays in memory for later logins.
-        jwt: for `jwt`; never shown. Without it `jwt_file` is read at each login, since such tokens are replaced on disk.
+        secret_id_wrapping_path: if set, the file has a response-wrapping token, which a request to this path must have
+            made, e.g. `auth/approle/role/silo/secret-id`.
+        remove_secret_id_file: delete the file after reading it. The secret-id then stays in memory for later logins.
+        jwt: for `jwt`; never shown. Without it `jwt_file` is read at each login, because such files are replaced.
         jwt_file: for `jwt` and `kubernetes`.
         jwt_variable: the environment variable from which `settings_from` takes `jwt`.
-        ca_cert: a file of certificates in PEM to trust instead of the system's.
-        ca_path: a folder of them, likewise.
-        client_cert: shown to the server, in PEM.
-        client_key: of `client_cert`, if it is not in the same file; without a passphrase.
-        tls_server_name: the name that the server's certificate must have, if it is not the one in `address`.
-        skip_verify: do without checking the certificate; for this machine only.
-        timeout_s: how long one request may take, from the look-up of the name to the last byte.
-        deadline_s: how long all that belongs to one use may take together: login, renewal, and whatever is tried again.
-        max_retries: how often a request is tried again after a failure that may pass.
+        ca_cert: a file of PEM certificates to trust instead of the system's.
+        ca_path: a folder of such files.
+        client_cert: sent to the server, in PEM.
+        client_key: of `client_cert`, if it is in another file; without a passphrase.
+        tls_server_name: the name that the server's certificate must have, if it differs from that in `address`.
+        skip_verify: don't check the certificate; for this machine only.
+        timeout_s: how long one request may take, from resolving the name to the last byte.
+        deadline_s: how long one use may take in total: login, renewal, requests and repeated attempts.
+        max_retries: how often a request is sent again after a failure that may pass.
         transit_mount: where the transit engine is mounted.
         transit_key: the key in it that wraps the data key of a vault.
         kek_path: `mount/path#field` of a key of 32 bytes in a KV engine, in hex or base64; empty if there is none.
@@ -120,26 +120,24 @@ class ServerSettings:
         _check_transport(host, is_tls=is_tls, skip_verify=self.skip_verify)
         if self.auth not in get_args(AuthMethod):
             raise VaultLocked(
-                f"there is no auth method {self.auth!r}", hint=f"take one of {', '.join(get_args(AuthMethod))}"
+                f"there is no auth method {self.auth!r}", hint=f"use one of {', '.join(get_args(AuthMethod))}"
             )
         for name in ("namespace", "auth_mount", "secret_id_wrapping_path"):
             if (value := getattr(self, name)) and not is_path(value):
                 raise VaultLocked(
                     f"{name} is not a path on a server",
-                    hint="write steps of letters, digits and _.@:=+~- with '/' between them, without one at either end",
+                    hint="use steps of letters, digits and _.@:=+~- with '/' between them, but not at the start or end",
                 )
         for name in ("transit_mount", "transit_key"):
             if not is_path(value := getattr(self, name)) or not TRANSIT_NAME.fullmatch(value):
-                raise VaultLocked(
-                    f"{name} is not the name of one", hint="write letters, digits and _.- only, e.g. silo"
-                )
+                raise VaultLocked(f"{name} is malformed", hint="use letters, digits and _.- only, e.g. silo")
         for name in ("timeout_s", "deadline_s"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise VaultLocked(f"{name} is not a positive number of seconds", hint=f"e.g. {name} = 10")
         if not 0 <= self.max_retries <= 100:
             raise VaultLocked("max_retries is not between 0 and 100", hint="e.g. max_retries = 2")
         if self.client_key and not self.client_cert:
-            raise VaultLocked("there is a client_key and no client_cert", hint="name both, or neither")
+            raise VaultLocked("there is a client_key but no client_cert", hint="set both or neither")
         _check_auth(self)
 
     @property
@@ -148,18 +146,18 @@ class ServerSettings:
         return self.auth_mount or self.auth
 
 
-def settings_from(environ: Mapping[str, str], **overrides: Any) -> ServerSettings:  # noqa: ANN401 - each field has its own type
-    """Return the settings that the environment and these fields give; a field that is not None wins over its variable.
+def settings_from(environ: Mapping[str, str], **overrides: Any) -> ServerSettings:  # noqa: ANN401 - they differ
+    """Return the settings from the environment and these fields. A field that is not None overrides its variable.
 
-    An empty variable counts as one that is not set, as HashiCorp's programs have it.
+    An empty variable counts as not set, as in HashiCorp's programs.
 
     Args:
         environ: `VARIABLES`, and `HOME` for `~/.vault-token`.
-        overrides: fields of `ServerSettings`; a path may be text.
+        overrides: fields of `ServerSettings`. A path may be text.
 
     Raises:
         KeyUnavailable: no address is given.
-        VaultLocked: a setting is malformed, or opens what must stay shut.
+        VaultLocked: a setting is malformed or unsafe.
     """
     chosen = {name: value for name, value in overrides.items() if value is not None}
     values: dict[str, Any] = {}
@@ -173,7 +171,7 @@ def settings_from(environ: Mapping[str, str], **overrides: Any) -> ServerSetting
         )
     auth = values.get("auth", "token")
     if auth != "token":
-        values["token"] = None  # of no use, so it is not kept
+        values["token"] = None  # not needed, so it is not kept in memory
     elif not values.get("token") and not values.get("token_file") and (home := environ.get("HOME")):
         values["token_file"] = Path(home, ".vault-token")
     if auth == "kubernetes":
@@ -187,7 +185,7 @@ def settings_from(environ: Mapping[str, str], **overrides: Any) -> ServerSetting
 
 
 def is_path(text: object) -> TypeGuard[str]:
-    """Whether this is a path below `/v1/` that reaches the server as it is written."""
+    """Whether this is a path below `/v1/` that the server receives unchanged."""
     return (
         isinstance(text, str)
         and len(text) <= _MAX_PATH_CHARS
@@ -197,7 +195,7 @@ def is_path(text: object) -> TypeGuard[str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what is sent to this host stays on this machine."""
+    """Whether the host is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -205,7 +203,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _check_address(address: str) -> tuple[str, bool]:
-    """Return the host, and whether it is spoken to over TLS."""
+    """Return the host, and whether the address uses TLS."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port
@@ -221,9 +219,9 @@ def _check_address(address: str) -> tuple[str, bool]:
         or not is_plain_url
         or (path and not is_path(path))
     ):
-        # The address is not quoted: it may hold a password.
+        # The address is not quoted, because it may contain a password.
         raise VaultLocked(
-            "the address of the server is not one", hint="write it as https://HOST:PORT, e.g. https://vault:8200"
+            "the address of the server is malformed", hint="write it as https://HOST:PORT, e.g. https://vault:8200"
         )
     return host, parts.scheme == "https"
 
@@ -233,13 +231,13 @@ def _check_transport(host: str, *, is_tls: bool, skip_verify: bool) -> None:
         return
     if not is_tls:
         raise VaultLocked(
-            f"http://{host} would carry keys and tokens in the clear",
-            hint="use https://, and VAULT_CACERT if its CA is your own",
+            f"http://{host} would send keys and tokens unencrypted",
+            hint="use https://, and VAULT_CACERT for a CA of your own",
         )
     if skip_verify:
         raise VaultLocked(
-            f"VAULT_SKIP_VERIFY would let anybody answer for {host}",
-            hint="unset it, and name the server's CA with VAULT_CACERT",
+            f"VAULT_SKIP_VERIFY would let anyone impersonate {host}",
+            hint="unset it, and set VAULT_CACERT to the server's CA",
         )
 
 
@@ -253,7 +251,7 @@ def _check_auth(settings: ServerSettings) -> None:
         "jwt": None if settings.role and (settings.jwt or settings.jwt_file) else "role, and jwt_file or jwt_variable",
     }[settings.auth]
     if missing:
-        raise VaultLocked(f"logging in by {settings.auth} lacks something", hint=f"give it {missing}")
+        raise VaultLocked(f"settings for the login by {settings.auth} are missing", hint=f"give {missing}")
 
 
 def _parsed(variable: str, name: str, text: str) -> object:
@@ -265,15 +263,15 @@ def _parsed(variable: str, name: str, text: str) -> object:
         return int(text)
     if name == "skip_verify":
         if text not in _TRUE | _FALSE:
-            raise VaultLocked(f"{variable} is neither true nor false", hint=f"take it away with `unset {variable}`")
+            raise VaultLocked(f"{variable} is neither true nor false", hint=f"remove it with `unset {variable}`")
         return text in _TRUE
     return text.strip("/") if name == "namespace" else text
 
 
 def _duration(variable: str, text: str) -> float:
-    """Read `60`, `60s` or `1m30s`, as Go's time.ParseDuration and HashiCorp's parseutil have it."""
+    """Read `60`, `60s` or `1m30s`, like Go's time.ParseDuration and HashiCorp's parseutil."""
     if re.fullmatch("[0-9]{1,9}", text):
         return float(text)
     if not _DURATION.fullmatch(text):
-        raise VaultLocked(f"{variable} is not a time", hint=f"e.g. `export {variable}=30s`")
+        raise VaultLocked(f"{variable} is not a duration", hint=f"e.g. `export {variable}=30s`")
     return sum(float(number) * _UNIT_S[unit] for number, unit in _DURATION_PART.findall(text))

@@ -1,6 +1,6 @@
-"""Tokens of one server: logging in for one, renewing it, and another when it ends. What is asked with it: `server`.
+"""The token of one server: logs in, renews the token, and replaces an expired one. `server` uses the token.
 
-Nothing runs in the background: a token is seen to when it is used.
+Nothing runs in the background: a token is renewed or replaced when it is used.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from functools import partial
 from types import MappingProxyType
 
 from silo_vault.errors import AccessRefused, KeyUnreachable, VaultLocked
-from silo_vault.hashicorp.answers import Answer, Request
 from silo_vault.hashicorp.attempts import Attempts
 from silo_vault.hashicorp.credentials import Credentials
+from silo_vault.hashicorp.messages import ServerAnswer, ServerRequest
 from silo_vault.hashicorp.settings import ServerSettings
 
 CLOSE_TIMEOUT_S = 2.0
-"""For giving a token back. It ends by itself soon, and whoever closes wants to leave."""
+"""For revoking a token. It expires soon anyway, and closing should be quick."""
 
 _ROUNDING_S = 1.0
-"""Servers tell the time that is left in whole seconds, rounded down."""
+"""Servers give the remaining time in whole seconds, rounded down."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,10 +30,10 @@ class Token:
     """A token and its times, as readings of the clock.
 
     Attributes:
-        is_ours: we logged in for it, so we may give it back.
-        first_ttl_s: how long it was good for when it was issued.
+        is_ours: we logged in for it, so we may revoke it.
+        first_ttl_s: how long it was valid when it was issued.
         renew_at: None for never.
-        expires_at: None for never, or for a token that we were given: that one is used until the server refuses it.
+        expires_at: None for never, or for a token that we were given, which is used until the server refuses it.
     """
 
     text: str
@@ -44,20 +44,20 @@ class Token:
 
 
 class Use:
-    """One use of a server: all its requests share one deadline, and one new login. For one thread."""
+    """One use of a server. All its requests share one deadline and at most one new login. For one thread."""
 
     def __init__(self, attempts: Attempts, *, deadline: float) -> None:
         self.deadline = deadline
         self.has_logged_in = False
         self._attempts = attempts
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: ServerRequest) -> ServerAnswer:
         """As `Attempts.send`, within the deadline of this use."""
         return self._attempts.send(request, deadline=self.deadline)
 
 
 class Tokens:
-    """Keeps one token at a time. Safe to use from several threads: those that come together log in once."""
+    """Keeps one token at a time. Safe to use from several threads, which share one login."""
 
     def __init__(
         self,
@@ -68,40 +68,40 @@ class Tokens:
         jitter: Callable[[], float],
         on_refusal: Callable[[], None],
     ) -> None:
-        """Take where time and chance come from, and what to call when the server refuses a login."""
+        """Take sources of time and randomness, and what to call when the server refuses a login."""
         self._settings = settings
         self._attempts = attempts
         self._clock = clock
         self._jitter = jitter
         self._on_refusal = on_refusal
         self._credentials = Credentials(settings)
-        self._obtaining = threading.Lock()  # held for as long as a login takes; `_state` only for what is below
+        self._obtaining = threading.Lock()  # held during a login; `_state` is only held to access the next two
         self._state = threading.Lock()
         self._token: Token | None = None
         self._epoch = 0
 
     def current(self, use: Use) -> Token:
-        """Return a token that should be good: the one at hand, or that one renewed, or another."""
-        with self._alone(use):
+        """Return a token that should be valid: the present one, which may be renewed first, or a new one."""
+        with self._exclusive(use):
             with self._state:
                 token, epoch = self._token, self._epoch
             now = self._clock()
             if token is None or (token.expires_at is not None and now >= token.expires_at):
                 found = self._log_in(use)
             elif token.renew_at is not None and now >= token.renew_at:
-                found = self._renewed(use, token)
+                found = self._renew(use, token)
             else:
                 return token
             self._keep(found, epoch)
             return found
 
-    def again(self, use: Use, request: Request, *, refused: Token) -> Answer | None:
-        """Return the answer to the request with another token than the one that was refused; None if there is no other.
+    def retry(self, use: Use, request: ServerRequest, *, refused: Token) -> ServerAnswer | None:
+        """Send the request with another token than the refused one. Return None if there is no other.
 
-        A token that we log in for just for this, and that is refused as well, is given back: whoever asks again and again for
-        what is forbidden must not fill the server with tokens.
+        If a token from a new login is refused too, it is revoked. Repeated requests for something forbidden must not
+        fill the server with tokens.
         """
-        with self._alone(use):
+        with self._exclusive(use):
             with self._state:
                 token, epoch = self._token, self._epoch
             if token is not None and token is not refused:  # another thread was here first
@@ -117,22 +117,22 @@ class Tokens:
             return answer
 
     def forget(self) -> None:
-        """Drop the token, and what was given to log in with; asks nobody."""
+        """Drop the token and the credentials. Sends no request."""
         with self._state:
             self._token = None
             self._epoch += 1
         self._credentials.forget()
 
     def give_back(self) -> None:
-        """Have the server end the token, if we logged in for it; never raises. One that was given stays good."""
+        """Revoke the token if we logged in for it. Never raises. A token that we were given stays valid."""
         with self._state:
             token, self._token = self._token, None
         if token is not None:
             self._revoke(token)
 
     @contextmanager
-    def _alone(self, use: Use) -> Iterator[None]:
-        """For one thread at a time. A refusal in it is told to whoever keeps answers."""
+    def _exclusive(self, use: Use) -> Iterator[None]:
+        """Admit one thread at a time, and report a refusal of the login to `on_refusal`."""
         if not self._obtaining.acquire(timeout=max(use.deadline - self._clock(), 0.0)):
             raise KeyUnreachable(
                 f"{self._settings.address} can't be reached: another thread is still waiting for its login",
@@ -150,19 +150,19 @@ class Tokens:
 
     def _keep(self, token: Token, epoch: int) -> None:
         with self._state:
-            if epoch == self._epoch:  # else forgotten meanwhile: good for this one use, and not kept
+            if epoch == self._epoch:  # else `forget` was called meanwhile: the token is used once and not kept
                 self._token = token
 
     def _revoke(self, token: Token) -> None:
         if token.is_ours:
-            # Whatever comes of it, the token ends with its TTL.
-            request = Request("POST", "auth/token/revoke-self", token.text, is_once=True)
+            # If this fails, the token expires with its TTL.
+            request = ServerRequest("POST", "auth/token/revoke-self", token.text, is_single_use=True)
             with suppress(VaultLocked):
                 self._attempts.send(request, deadline=self._clock() + CLOSE_TIMEOUT_S)
 
-    def _renewed(self, use: Use, token: Token) -> Token:
-        answer = use.send(Request("POST", "auth/token/renew-self", token.text))
-        if answer.status != 200:  # it has met its end early
+    def _renew(self, use: Use, token: Token) -> Token:
+        answer = use.send(ServerRequest("POST", "auth/token/renew-self", token.text))
+        if answer.status != 200:  # it has expired early
             return self._log_in(use)
         return self._dated(
             token.text,
@@ -179,84 +179,88 @@ class Tokens:
             return self._adopted(use, self._credentials.token())
         path = f"auth/{settings.login_mount}/login"
         body = self._credentials.login(partial(self._unwrap, use))
-        # A secret-id may be good for one use, and a second try would find it used.
-        request = Request("POST", path, None, body, is_once=settings.auth == "approle")
+        # A secret-id may be valid for one use only, which a failed attempt may have consumed.
+        request = ServerRequest("POST", path, None, body, is_single_use=settings.auth == "approle")
         answer = use.send(request)
         if answer.status in (400, 401, 403):
-            self._credentials.refused()
+            self._credentials.note_refusal()
             raise AccessRefused(
-                f"{self._settings.address} refused the login by {settings.auth} at {path}{answer.said(request.hidden)}",
+                f"{self._settings.address} refused the login by {settings.auth} at {path}"
+                f"{answer.error_text(request.hidden)}",
                 hint=f"{_LOGIN_HINTS[settings.auth]}; and whether auth_mount and namespace are right",
             )
-        if answer.status == 404:  # OpenBao says 403 here, to whoever is not logged in
+        if answer.status == 404:  # OpenBao answers 403 here, because nobody is logged in yet
             raise VaultLocked(
                 f"{self._settings.address} has no auth method at {path}",
-                hint=f"enable it (`bao auth enable {settings.auth}`), or set auth_mount and namespace to where it is",
+                hint=f"enable it (`bao auth enable {settings.auth}`), or set auth_mount and namespace to its place",
             )
         if answer.status != 200:
-            raise answer.senseless()
+            raise answer.unexpected()
         text = answer.take(str, "auth", "client_token")
         if not text.isascii() or not text.isprintable() or not text or " " in text:
-            raise answer.senseless()
+            raise answer.unexpected()
         ttl_s = answer.take(int, "auth", "lease_duration")
         return self._dated(
             text, ttl_s=ttl_s, is_renewable=answer.take(bool, "auth", "renewable"), is_ours=True, first_ttl_s=ttl_s
         )
 
     def _adopted(self, use: Use, text: str) -> Token:
-        """Return a given token with its times, if it may be asked for them."""
-        answer = use.send(Request("GET", "auth/token/lookup-self", text))
-        if answer.status == 403:  # its policy may forbid just this; the request that it is for will show
+        """Return a token that we were given, with its times if the server tells them."""
+        answer = use.send(ServerRequest("GET", "auth/token/lookup-self", text))
+        if answer.status == 403:  # its policy may forbid only this request; the next one shows
             return Token(text, is_ours=False, first_ttl_s=0, renew_at=None, expires_at=None)
         if answer.status != 200:
-            raise answer.senseless()
+            raise answer.unexpected()
         ttl_s = answer.take(int, "data", "ttl")
-        is_renewable = answer.find("data", "renewable") is True  # not there for a batch token
+        is_renewable = answer.find("data", "renewable") is True  # missing for a batch token
         return self._dated(text, ttl_s=ttl_s, is_renewable=is_renewable, is_ours=False, first_ttl_s=ttl_s)
 
     def _dated(self, text: str, *, ttl_s: float, is_renewable: bool, is_ours: bool, first_ttl_s: float) -> Token:
         if ttl_s <= 0:  # never ends, e.g. a root token
             return Token(text, is_ours, first_ttl_s, renew_at=None, expires_at=None)
         now = self._clock()
-        # A renewal that gives less than there was at first has met max_ttl: the next would give less still. The token is used to its
-        # end, and then a new one is got.
+        # A renewal that gives less time than the first TTL has reached max_ttl, and the next would give even less. The
+        # token is then used until it expires, and replaced.
         has_more = is_renewable and ttl_s >= first_ttl_s - _ROUNDING_S
-        # At two thirds, as HashiCorp's own agent does; up to a tenth earlier, so that many clients don't come at once.
+        # At two thirds, like HashiCorp's own agent, or up to a tenth earlier, so that clients don't all renew at once.
         renew_at = now + ttl_s * (2 / 3 - self._jitter() / 10) if has_more else None
         return Token(text, is_ours, first_ttl_s, renew_at, now + ttl_s if is_ours else None)
 
     def _unwrap(self, use: Use, wrapping_token: str) -> str:
-        """Return the secret-id in a wrapping token, after a look at where that came from (it can be used once only)."""
+        """Return the secret-id in a wrapping token, which works once. First check the path that made the token."""
         settings = self._settings
         path, wanted = settings.secret_id_file, settings.secret_id_wrapping_path
-        looked_up = use.send(Request("POST", "sys/wrapping/lookup", None, {"token": wrapping_token}))
+        looked_up = use.send(ServerRequest("POST", "sys/wrapping/lookup", None, {"token": wrapping_token}))
         if looked_up.status in (400, 403, 404):
             raise self._taken()
         if looked_up.status != 200:
-            raise looked_up.senseless()
+            raise looked_up.unexpected()
         if looked_up.take(str, "data", "creation_path") != wanted:
             raise AccessRefused(
                 f"the wrapped secret-id in {path} was not made at {wanted}: somebody may have put another one there",
                 hint="find out who wrote that file; if the path has changed, set secret_id_wrapping_path",
             )
-        unwrapped = use.send(Request("POST", "sys/wrapping/unwrap", wrapping_token, is_once=True))
+        unwrapped = use.send(ServerRequest("POST", "sys/wrapping/unwrap", wrapping_token, is_single_use=True))
         if unwrapped.status in (400, 403, 404):
             raise self._taken()
         if unwrapped.status != 200:
-            raise unwrapped.senseless()
+            raise unwrapped.unexpected()
         return unwrapped.take(str, "data", "secret_id")
 
     def _taken(self) -> AccessRefused:
         return AccessRefused(
-            f"the wrapped secret-id in {self._settings.secret_id_file} is used up: somebody else unwrapped it, or it is too old",
-            hint="unless it was too old, treat it as stolen: destroy that secret-id, see the server's audit log, then put a new one there",
+            f"the wrapped secret-id in {self._settings.secret_id_file} is used up: "
+            "somebody else unwrapped it, or it is too old",
+            hint="unless it was too old, treat it as stolen: "
+            "destroy that secret-id, read the server's audit log, then write a new one to the file",
         )
 
 
 _LOGIN_HINTS: Mapping[str, str] = MappingProxyType(
     {
-        "approle": "make a new secret-id (`bao write -f auth/approle/role/ROLE/secret-id`), and see whether role_id is right",
-        "kubernetes": "see whether the role allows this service account, its namespace and the audience of its token",
-        "jwt": "see whether the role allows this issuer, audience and subject, and whether the JWT has expired",
+        "approle": "make a new secret-id (`bao write -f auth/approle/role/ROLE/secret-id`), "
+        "and check whether role_id is right",
+        "kubernetes": "check whether the role allows this service account, its namespace and the audience of its token",
+        "jwt": "check whether the role allows this issuer, audience and subject, and whether the JWT has expired",
     }
 )

@@ -1,8 +1,8 @@
-"""One HTTP exchange through `hvac`, bounded in time and size. What answers mean: `answers`; trying again: `attempts`.
+"""One HTTP exchange through `hvac`, limited in time and size. `messages` parses the answer; `attempts` tries again.
 
-This is the one module that imports `hvac`, and it is loaded with the first request. `hvac` has no type hints; its part is to put a
-request together. The sockets are ours, because those of `requests` can't keep what is promised here: a read timeout there starts
-anew with each byte, so that a server which sends one byte a second is never given up.
+Only this module imports `hvac`, and the first request loads it. `hvac` builds the request. The sockets are our own,
+because those of `requests` can't limit the total time: their read timeout starts again with each byte, so a server that
+sends one byte a second would never time out.
 """
 
 from __future__ import annotations
@@ -23,50 +23,34 @@ from requests import PreparedRequest, Response, Session
 from requests.adapters import BaseAdapter
 
 from silo_vault.errors import VaultLocked
-from silo_vault.hashicorp.answers import MAX_BODY_BYTES, Answer, Request
+from silo_vault.hashicorp.messages import MAX_BODY_BYTES, NoAnswer, ServerAnswer, ServerRequest
 from silo_vault.hashicorp.settings import ServerSettings
 
 
-class Unreached(Exception):
-    """There is no whole answer. The text goes on after the server's address: `can't be reached: …`.
-
-    Attributes:
-        was_sent: the server may have acted on the request.
-        is_final: trying again gives the same.
-        hint: what to do about it.
-    """
-
-    def __init__(self, reason: str, *, hint: str = "", was_sent: bool = False, is_final: bool = False) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.hint = hint
-        self.was_sent = was_sent
-        self.is_final = is_final
-
-
 class Transport:
-    """Sends requests to one server. Each has a connection of its own, so nothing is left open and threads share nothing."""
+    """Sends requests to one server. Each has its own connection: nothing stays open, and threads share nothing."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
 
-    def exchange(self, request: Request, *, timeout_s: float) -> Answer:
-        """Return the server's answer, whatever its status; redirects are not followed.
+    def exchange(self, request: ServerRequest, *, timeout_s: float) -> ServerAnswer:
+        """Return the server's answer, whatever its status. Redirects are not followed.
 
         Args:
-            timeout_s: for all of it.
+            request: what is sent.
+            timeout_s: for the whole exchange.
 
         Raises:
-            Unreached: there is no answer in time, or it is larger than `MAX_BODY_BYTES`.
+            NoAnswer: there is no complete answer in time, or it is larger than `MAX_BODY_BYTES`.
             VaultLocked: a certificate named in the settings can't be read.
         """
         settings = self._settings
         with Session() as session:
-            session.trust_env = False  # else ~/.netrc, proxies and CAs from the environment would have a say
+            session.trust_env = False  # else ~/.netrc, and proxies and CAs from the environment, would be used
             session.headers.clear()
             session.headers.update({"User-Agent": "silo-vault", "Accept-Encoding": "identity", "Connection": "close"})
             session.adapters.clear()
-            bounded = _Bounded(settings)  # which connects to the server of the settings, whatever the request says
+            bounded = _Bounded(settings)  # it always connects to the server of the settings
             session.mount("https://", bounded)
             session.mount("http://", bounded)
             adapter = RawAdapter(
@@ -81,7 +65,7 @@ class Transport:
                 "Response",
                 adapter.request(request.method, f"/v1/{request.path}", raise_exception=False, json=request.body),
             )
-        return Answer.parse(
+        return ServerAnswer.parse(
             settings.address,
             response.status_code,
             response.content,
@@ -90,7 +74,7 @@ class Transport:
 
 
 class _Bounded(BaseAdapter):
-    """Carries one request of `requests` over a socket whose deadline is one for all."""
+    """An adapter of `requests` that applies one deadline to the whole exchange."""
 
     def __init__(self, settings: ServerSettings) -> None:
         super().__init__()
@@ -105,7 +89,7 @@ class _Bounded(BaseAdapter):
         cert: Any = None,  # noqa: ANN401 - as in `requests`; certificates come from the settings
         proxies: Mapping[str, str] | None = None,
     ) -> Response:
-        """As `BaseAdapter.send`; `stream`, `verify`, `cert` and `proxies` change nothing."""
+        """As `BaseAdapter.send`, but ignores `stream`, `verify`, `cert` and `proxies`."""
         assert request.method is not None
         body = request.body
         assert body is None or isinstance(body, bytes)
@@ -119,7 +103,7 @@ class _Bounded(BaseAdapter):
         try:
             if context is not None:
                 sock.settimeout(_remaining(deadline))
-                # OpenSSL's calls each keep the timeout as a deadline of their own, so a slow handshake ends too.
+                # OpenSSL treats the timeout as a deadline for each call, so a slow handshake ends too.
                 sock = context.wrap_socket(sock, server_hostname=self._settings.tls_server_name or parts.hostname)
             connection = http.client.HTTPConnection(parts.hostname, port)
             connection.sock = cast("socket.socket", _Deadlined(sock, deadline))
@@ -128,36 +112,37 @@ class _Bounded(BaseAdapter):
             with connection.getresponse() as answer:
                 return _response(answer, _read(answer))
         except ssl.SSLCertVerificationError as error:
-            raise Unreached(
+            raise NoAnswer(
                 f"its certificate was not accepted: {error.verify_message}",
-                hint="name the CA that signed it with VAULT_CACERT, and its own name with VAULT_TLS_SERVER_NAME if it has another",
+                hint="set VAULT_CACERT to the CA that signed it, "
+                "and VAULT_TLS_SERVER_NAME to the name in it if that differs from the host",
                 is_final=True,
             ) from None
         except ssl.SSLError as error:
-            raise Unreached(
+            raise NoAnswer(
                 f"TLS failed ({error.reason})",
-                hint="see whether it speaks TLS there, and whether it wants VAULT_CLIENT_CERT",
+                hint="check whether the server speaks TLS on this port, and whether it needs VAULT_CLIENT_CERT",
                 was_sent=was_sent,
                 is_final=True,
             ) from None
         except TimeoutError:
             raise _late(was_sent=was_sent) from None
         except OSError as error:
-            raise Unreached(
+            raise NoAnswer(
                 f"the connection broke ({error.strerror or type(error).__name__})", was_sent=was_sent
             ) from None
         except http.client.HTTPException as error:
-            # `from None` and no text: the message may quote what came.
-            raise Unreached(f"it did not speak HTTP ({type(error).__name__})", was_sent=was_sent) from None
+            # `from None` and no text: the message may quote what was received.
+            raise NoAnswer(f"it did not speak HTTP ({type(error).__name__})", was_sent=was_sent) from None
         finally:
             sock.close()
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no connection stays open."""
 
 
 class _Deadlined:
-    """As much of a socket as `http.client` uses, each of whose waits ends at one deadline."""
+    """The part of a socket that `http.client` uses, with one deadline for all waits."""
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
         self._sock = sock
@@ -174,7 +159,7 @@ class _Deadlined:
         return io.BufferedReader(_Reader(self._sock, self._deadline))
 
     def close(self) -> None:
-        """The socket is closed by whoever opened it."""
+        """Do nothing: `_Bounded.send` closes the socket."""
 
 
 class _Reader(io.RawIOBase):
@@ -197,8 +182,8 @@ def _remaining(deadline: float) -> float:
     return left
 
 
-def _late(*, was_sent: bool) -> Unreached:
-    return Unreached("it did not answer in time", was_sent=was_sent)
+def _late(*, was_sent: bool) -> NoAnswer:
+    return NoAnswer("it did not answer in time", was_sent=was_sent)
 
 
 def _connect(host: str, port: int, deadline: float) -> socket.socket:
@@ -215,11 +200,14 @@ def _connect(host: str, port: int, deadline: float) -> socket.socket:
             return sock
     if isinstance(problem, TimeoutError):
         raise _late(was_sent=False)
-    raise Unreached(f"the connection failed ({problem.strerror or type(problem).__name__})")
+    raise NoAnswer(f"the connection failed ({problem.strerror or type(problem).__name__})")
 
 
 def _resolve(host: str, port: int, deadline: float) -> list[Any]:
-    """Return the addresses of a host. In a thread of its own, which is left behind at the deadline: the call can't be ended."""
+    """Return the addresses of a host.
+
+    The look-up can't be interrupted, so it runs in its own thread, which is abandoned at the deadline.
+    """
     results: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
 
     def look_up() -> None:
@@ -232,14 +220,14 @@ def _resolve(host: str, port: int, deadline: float) -> list[Any]:
     try:
         found = results.get(timeout=max(deadline - time.monotonic(), 0.001))
     except queue.Empty:
-        raise Unreached("its name was not resolved in time") from None
+        raise NoAnswer("its name was not resolved in time") from None
     if isinstance(found, Exception):
-        raise Unreached("its name can't be resolved") from None
+        raise NoAnswer("its name can't be resolved") from None
     return found
 
 
 def _context(settings: ServerSettings) -> ssl.SSLContext:
-    # Made anew for each connection, so that a certificate that was replaced on disk is used.
+    # Made for each connection, so that certificates that were replaced on disk are used.
     cafile, capath = settings.ca_cert, settings.ca_path
     try:
         context = ssl.create_default_context(
@@ -248,12 +236,13 @@ def _context(settings: ServerSettings) -> ssl.SSLContext:
         if settings.client_cert:
             # Without a password function OpenSSL would ask on the terminal.
             context.load_cert_chain(settings.client_cert, settings.client_key, password=lambda: "")
-    except OSError as error:  # SSLError is one
+    except OSError as error:  # SSLError is a subclass
         raise VaultLocked(
             f"a certificate or its key can't be used: {error.strerror or type(error).__name__}",
-            hint="see whether VAULT_CACERT, VAULT_CAPATH, VAULT_CLIENT_CERT and VAULT_CLIENT_KEY name files in PEM, without a passphrase",
+            hint="check that VAULT_CACERT, VAULT_CAPATH, VAULT_CLIENT_CERT and VAULT_CLIENT_KEY name PEM files "
+            "without a passphrase",
         ) from None
-    if settings.skip_verify:  # on this machine only, which `ServerSettings` sees to
+    if settings.skip_verify:  # on this machine only, which `ServerSettings` checks
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
@@ -261,27 +250,27 @@ def _context(settings: ServerSettings) -> ssl.SSLContext:
 
 def _read(answer: http.client.HTTPResponse) -> bytes:
     if answer.length is None and not answer.chunked:
-        # Then the end of the connection would be the end of the answer, and whoever can cut it could shorten what was said.
-        raise Unreached("it did not speak HTTP (no length)", was_sent=True)
+        # The answer would then end with the connection, and anyone who can cut that could truncate the answer.
+        raise NoAnswer("it did not speak HTTP (no length)", was_sent=True)
     body = answer.read(MAX_BODY_BYTES + 1)
     if len(body) > MAX_BODY_BYTES:
-        raise Unreached(
+        raise NoAnswer(
             f"its answer is larger than {MAX_BODY_BYTES} bytes",
-            hint="see whether VAULT_ADDR is right",
+            hint="check whether VAULT_ADDR is right",
             was_sent=True,
             is_final=True,
         )
-    if answer.length:  # `read` with a size takes an early end for the end
-        raise Unreached("the connection broke within the answer", was_sent=True)
+    if answer.length:  # `read` with a size doesn't report an early end
+        raise NoAnswer("the connection broke within the answer", was_sent=True)
     return body
 
 
 def _response(answer: http.client.HTTPResponse, body: bytes) -> Response:
     response = Response()
     response.status_code = answer.status
-    response._content = body  # the way in that `requests` has for adapters without urllib3
+    response._content = body  # how an adapter without urllib3 passes a body to `requests`
     response._content_consumed = True
-    # No other header is passed on: `requests` acts on some, even where redirects are off.
+    # No other header is passed on, because `requests` acts on some even without redirects.
     if retry_after := answer.getheader("Retry-After"):
         response.headers["Retry-After"] = retry_after
     return response

@@ -1,1 +1,1 @@
-"""Where the key that opens a vault may lie: one module for each place. The vault tries them in the order it is given."""
+"""Providers of the keys that open a vault, one module for each place that keeps keys."""

@@ -1,4 +1,4 @@
-"""What a place for keys must do, and how a key of 32 bytes wraps the data key. Which places there are: the modules beside."""
+"""The protocol of key providers, and how a key of 32 bytes wraps the data key. The providers are the other modules."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from silo_vault.errors import VaultLocked
 from silo_vault.format import KEY_ID_BYTES, Argon2, TransitWrap, Wrap, wrap_context
 
 RandomBytes = Callable[[int], bytes]
-"""Where randomness comes from: `os.urandom` everywhere but in tests."""
+"""Returns random bytes: `os.urandom`, except in tests."""
 
 
 class KeyProvider(Protocol):
-    """One place where a key-encryption key (KEK) may lie. It never gives the key away, it only wraps and unwraps."""
+    """A place that keeps a key-encryption key (KEK). It never returns the key; it only wraps and unwraps."""
 
     @property
     def kind(self) -> str:
-        """The kind of wrap that it makes and opens, as it stands in the file."""
+        """The kind of wrap that it makes and opens, as written in the vault file."""
 
     @property
     def label(self) -> str:
-        """What a person calls this place, e.g. `SILO_MASTER_KEY`."""
+        """The name of this place in messages, e.g. `SILO_MASTER_KEY`."""
 
     @property
     def recheck_s(self) -> float | None:
-        """After how many seconds an open vault asks it again, so that access which was revoked ends; None for never."""
+        """After how many seconds an open vault asks it again, so that revoking access has an effect. None for never."""
 
     def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes) -> Wrap | TransitWrap:
-        """Return a data key, sealed; a key may be made for it, which `retire` takes back.
+        """Return a data key, sealed. This may make a new KEK, which `retire` removes.
 
         Raises:
-            KeyUnavailable: this place has no key here; another may.
-            VaultLocked: it should have one, and something is wrong with it.
+            KeyUnavailable: this place has no key; another place may have one.
+            VaultLocked: something is wrong with the key that it should have.
         """
 
     def unwrap(self, wrap: Wrap | TransitWrap, *, vault_id: bytes) -> bytes:
-        """Return the data key; never makes a key.
+        """Return the data key. This never makes a KEK.
 
         Raises:
-            KeyUnreachable: the place can't be asked now.
-            KeyUnavailable: this place has no key here; another may.
+            KeyUnreachable: the place gives no usable answer now.
+            KeyUnavailable: this place has no key; another place may have one.
             VaultLocked: the key does not open the wrap, or the place refuses to use it.
         """
 
     def retire(self, wrap: Wrap | TransitWrap, *, vault_id: bytes) -> None:
-        """Give up what was made for a wrap that is in no file any more (an entry in a keyring). Never raises."""
+        """Remove what was made for a wrap that no file contains any more, e.g. an entry in a keyring. Never raises."""
 
     def forget(self) -> None:
-        """Forget what this object holds of keys, tokens and answers; what asks for a key later asks the place again, or fails."""
+        """Forget keys, tokens and answers in memory. Later calls have to ask the place again, or fail."""
 
 
 def wrap_under(kek: bytes, dek: bytes, *, kind: str, kdf: Argon2 | None, vault_id: bytes, random: RandomBytes) -> Wrap:
@@ -63,16 +63,17 @@ def unwrap_under(kek: bytes, wrap: Wrap, *, vault_id: bytes, label: str) -> byte
     """Return the data key that `wrap_under` sealed.
 
     Raises:
-        VaultLocked: another KEK, or a changed wrap.
+        VaultLocked: it was sealed under another KEK, or was changed.
     """
     context = wrap_context(vault_id, wrap.kind, wrap.key_id, wrap.kdf)
     try:
         dek = unseal(_wrapping_key(kek, vault_id), wrap.nonce, wrap.wrapped_dek, context)
     except Unauthentic:
-        # The id is safe to show: it comes out of HKDF, and for a passphrase out of Argon2id before that.
+        # The id is safe to show: it is derived with HKDF, and before that a passphrase goes through Argon2id.
         tried = _key_id(kek, vault_id).hex()
         raise VaultLocked(
-            f"{label} does not open it", hint=f"the vault wants key {wrap.key_id.hex()}, and {label} holds key {tried}"
+            f"{label} does not open it",
+            hint=f"the vault needs key {wrap.key_id.hex()}, but {label} has key {tried}",
         ) from None
     assert len(dek) == KEY_BYTES
     return dek

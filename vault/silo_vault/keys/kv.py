@@ -1,6 +1,7 @@
-"""The key as an entry in a KV engine of HashiCorp Vault or OpenBao: 32 bytes in hex or base64, read whenever they are needed.
+"""A key that is an entry in a KV engine of HashiCorp Vault or OpenBao: 32 bytes in hex or base64, read at each use.
 
-Unlike `silo_vault.keys.transit`, the key comes to this machine, so whoever could read this process once has it for good.
+Unlike with `silo_vault.keys.transit`, the key comes to this machine. Anyone who reads this process's memory once has it
+for good.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from silo_vault.keys.environment import raw_key
 
 @final
 class KvKey:
-    """Wraps under a key of 32 bytes that lies in one field of one entry."""
+    """Wraps under a key of 32 bytes in one field of one entry."""
 
     kind = "kv"
     recheck_s = 900.0
@@ -27,14 +28,14 @@ class KvKey:
         """Use the entry that the server's settings name.
 
         Raises:
-            VaultLocked: they name none.
-            SecretInvalid: what they name can't be one.
+            VaultLocked: they name no entry.
+            SecretInvalid: they name an entry that can't exist.
         """
         path = server.settings.kek_path
         if not path:
             raise VaultLocked("kek_path is not set", hint='name the entry, e.g. kek_path = "secret/silo#kek"')
         self._reference = parse_reference(SCHEME + path.removeprefix(SCHEME))
-        self._secrets = KvSecrets(server, max_cache_s=0)  # asked for rarely, and better nowhere in memory
+        self._secrets = KvSecrets(server, max_cache_s=0)  # it is needed rarely, and is safer outside memory
         self._server = server
         self.label = f"the key {self._reference} of {server.address}"
 
@@ -45,12 +46,12 @@ class KvKey:
         """As `KeyProvider.wrap`; never makes the entry.
 
         Raises:
-            AccessRefused: the server said no.
-            KeyUnreachable: the server can't be asked.
-            VaultLocked: there is no such entry, or it is no key.
+            AccessRefused: the server refused.
+            KeyUnreachable: the server gave no usable answer.
+            VaultLocked: the entry does not exist or isn't a key.
         """
         if (kek := self._read()) is None:
-            # Not `KeyUnavailable`: then another key would be taken in its place.
+            # Not `KeyUnavailable`, after which another key would be used instead.
             raise VaultLocked(f"{self.label} does not exist", hint=self._how_to_make())
         return wrap_under(kek, dek, kind=self.kind, kdf=None, vault_id=vault_id, random=random)
 
@@ -58,10 +59,10 @@ class KvKey:
         """As `KeyProvider.unwrap`.
 
         Raises:
-            AccessRefused: the server said no.
-            KeyUnreachable: the server can't be asked.
-            KeyUnavailable: there is no such entry.
-            VaultLocked: it is no key, or another one.
+            AccessRefused: the server refused.
+            KeyUnreachable: the server gave no usable answer.
+            KeyUnavailable: the entry does not exist.
+            VaultLocked: the entry isn't a key, or is another key.
         """
         assert isinstance(wrap, Wrap)
         if (kek := self._read()) is None:
@@ -71,10 +72,10 @@ class KvKey:
         return unwrap_under(kek, wrap, vault_id=vault_id, label=self.label)
 
     def retire(self, wrap: Wrap | TransitWrap, *, vault_id: bytes) -> None:
-        """Nothing was made for a wrap."""
+        """Do nothing: no server state belongs to a wrap."""
 
     def forget(self) -> None:
-        """Have the server object forget its token."""
+        """Make the server object forget its token."""
         self._server.forget()
 
     def _read(self) -> bytes | None:
@@ -82,10 +83,11 @@ class KvKey:
         if secret is None:
             return None
         if (kek := raw_key(secret.reveal())) is None:
-            # A passphrase will not do here: nobody has to remember it, so it can as well be random.
+            # A passphrase is not accepted: nobody has to remember this key, so it can be random.
             raise VaultLocked(f"{self.label} is not 32 bytes in hex or base64", hint=self._how_to_make())
         return kek
 
     def _how_to_make(self) -> str:
         mount, _, rest = self._reference.path.partition("/")
-        return f"make it: `openssl rand -hex 32 | tr -d '\\n' | bao kv put -mount={mount} {rest} {self._reference.field}=-`"
+        put = f"bao kv put -mount={mount} {rest} {self._reference.field}=-"
+        return f"make it: `openssl rand -hex 32 | tr -d '\\n' | {put}`"

@@ -1,6 +1,7 @@
-"""The key in the keyring of the operating system, through `keyring`: Secret Service, KWallet, Keychain, Credential Locker.
+"""Keys in the keyring of the operating system: Secret Service, KWallet, Keychain, Credential Locker.
 
-There is one entry for each key of each vault, made with the key. `keyring` is imported at the first use, because it is slow to load.
+There is one entry for each key of each vault. `keyring` is imported inside the functions because it takes 200 ms to
+load.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from silo_vault.secret import Secret, check_value
 
 SERVICE = "silo"
 SECRETS_SERVICE = "silo-secrets"
-"""Keys and secrets are kept apart, so that whoever tidies up the one does not lose the other."""
+"""Secrets have a service of their own, so that cleaning them up can't delete a key."""
 
 _KEY = re.compile(f"[0-9a-f]{{{2 * KEY_BYTES}}}")
 
@@ -28,11 +29,11 @@ _TRUSTED_MODULES = (
     "keyring.backends.macOS",
     "keyring.backends.Windows",
 )
-"""Backends of `keyring` that ask the operating system. Others keep passwords in a plain file, or nowhere."""
+"""Backends of `keyring` that ask the operating system. Others keep passwords in a plain file or nowhere."""
 
 
 class PasswordStore(Protocol):
-    """The three calls of a keyring that are needed; `keyring.backend.KeyringBackend` fits."""
+    """The methods of `keyring.backend.KeyringBackend` that are used here."""
 
     def get_password(self, service: str, username: str) -> str | None:
         """Return the entry, or None if there is none."""
@@ -46,18 +47,18 @@ class PasswordStore(Protocol):
 
 @final
 class KeyringKey:
-    """Wraps under 32 random bytes that the OS keyring keeps, one entry for each key of each vault."""
+    """Wraps under 32 random bytes that the OS keyring keeps, in one entry for each key of each vault."""
 
     kind = "keyring"
     label = "the OS keyring"
     recheck_s = None
 
     def __init__(self, store: PasswordStore | None = None) -> None:
-        """Use this store, or find the operating system's when a key is needed."""
+        """Use this store, or by default the operating system's, which is looked up when a key is needed."""
         self._store = store
 
     def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes) -> Wrap:
-        """As `KeyProvider.wrap`; makes the entry, and reads it back before anything that is sealed under it is given out."""
+        """As `KeyProvider.wrap`. Makes the entry, and reads it back before it returns a wrap that depends on it."""
         store, key = self._open(), random(KEY_BYTES)
         wrap = wrap_under(key, dek, kind=self.kind, kdf=None, vault_id=vault_id, random=random)
         entry = _entry(vault_id, wrap)
@@ -69,7 +70,7 @@ class KeyringKey:
         if kept != key.hex():
             raise VaultLocked(
                 "the OS keyring did not keep the key that it was given",
-                hint="see whether it is in order (e.g. with `keyring diagnose`), or use SILO_MASTER_KEY instead",
+                hint="check that it works (e.g. with `keyring diagnose`), or use SILO_MASTER_KEY instead",
             )
         return wrap
 
@@ -84,22 +85,22 @@ class KeyringKey:
         if text is None:
             raise KeyUnavailable(
                 f"the OS keyring has no entry {SERVICE!r} / {entry!r}",
-                hint="log in as the user who made the vault, or bring that keyring back from its backup",
+                hint="log in as the user who made the vault, or restore that keyring from its backup",
             )
         if not _KEY.fullmatch(text):
             raise VaultLocked(
                 f"the entry {SERVICE!r} / {entry!r} of the OS keyring is not a key",
-                hint="bring it back from its backup",
+                hint="restore it from its backup",
             )
         return unwrap_under(bytes.fromhex(text), wrap, vault_id=vault_id, label=self.label)
 
     def retire(self, wrap: Wrap | TransitWrap, *, vault_id: bytes) -> None:
-        """Remove the entry; one that stays behind opens nothing any more."""
-        with suppress(Exception):  # whatever a keyring raises: the vault is written, and this is tidying up
+        """Remove the entry. One that is left behind is harmless, because it opens nothing."""
+        with suppress(Exception):  # the vault is already written, so no error of the keyring matters
             self._open().delete_password(SERVICE, _entry(vault_id, wrap))
 
     def forget(self) -> None:
-        """Nothing is kept in memory."""
+        """Do nothing: no key is kept in memory."""
 
     def _open(self) -> PasswordStore:
         if self._store is None:
@@ -109,22 +110,22 @@ class KeyringKey:
 
 @final
 class KeyringSecrets:
-    """Secrets that the OS keyring keeps by itself, put there with its own programs (`secret-tool`, `keyring set`). Read only."""
+    """Reads secrets that people put into the OS keyring with its own programs (`secret-tool`, `keyring set`)."""
 
     def __init__(self, store: PasswordStore | None = None) -> None:
-        """Use this store, or find the operating system's when a secret is needed."""
+        """Use this store, or by default the operating system's, which is looked up when a secret is needed."""
         self._store = store
 
     def read(self, username: str, *, service: str | None = None) -> Secret | None:
-        """Return an entry, or None if there is none.
+        """Return an entry, or None if it doesn't exist.
 
         Args:
-            username: in the service, e.g. `GITHUB_TOKEN`.
-            service: `silo-secrets` if it is not given.
+            username: of the entry in the service, e.g. `GITHUB_TOKEN`.
+            service: by default `silo-secrets`.
 
         Raises:
             KeyUnavailable: the keyring is locked, or there is none.
-            SecretInvalid: what it holds can't be a secret.
+            SecretInvalid: the entry can't be a secret.
         """
         if self._store is None:
             self._store = _system_store()
@@ -138,8 +139,8 @@ class KeyringSecrets:
 
 
 def _entry(vault_id: bytes, wrap: Wrap | TransitWrap) -> str:
-    # By vault and not one for all: two vaults made at once, or a folder thrown away, can't cost another vault its key. And by
-    # key: a new one must not take the place of the old one before the vault's file is written.
+    # One entry per vault, so that making two vaults at once, or deleting one, can't cost another vault its key. And one
+    # per key, because a new key must not replace the old one before the vault file is written.
     return f"vault {vault_id.hex()} key {wrap.key_id.hex()}"
 
 
@@ -162,12 +163,12 @@ def _system_store() -> PasswordStore:
         )
     raise KeyUnavailable(
         f"the keyring {named} is not the operating system's",
-        hint="name one that is in `keyringrc.cfg` (`keyring diagnose` says where it lies), or set SILO_MASTER_KEY",
+        hint="name an OS keyring in `keyringrc.cfg` (`keyring diagnose` shows its path), or set SILO_MASTER_KEY",
     )
 
 
 def _explain(error: Exception) -> NoReturn:
-    """Turn what a keyring raised into our error; its backends are plug-ins and raise whatever their libraries do."""
+    """Raise our error for one of a keyring. Its backends are plug-ins, and raise whatever their libraries raise."""
     from keyring.errors import KeyringLocked, NoKeyringError
 
     if isinstance(error, NoKeyringError):
@@ -180,5 +181,5 @@ def _explain(error: Exception) -> NoReturn:
         ) from error
     raise KeyUnavailable(
         f"the OS keyring failed: {type(error).__name__}",
-        hint="see whether it is in order (e.g. with `keyring diagnose`), or set SILO_MASTER_KEY",
+        hint="check that it works (e.g. with `keyring diagnose`), or set SILO_MASTER_KEY",
     ) from error

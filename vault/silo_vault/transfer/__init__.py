@@ -1,4 +1,4 @@
-"""Secrets on their way into a vault or out of it: other programs' files read, and an export sealed with age.
+"""Imports secrets from files of other programs, and exports a vault as a file encrypted with age.
 
     from silo_vault.transfer import read_dotenv, to_text
 
@@ -6,8 +6,8 @@
     for entry in found.entries: ...
     for skipped in found.skipped: ...
 
-Nothing here opens a vault, writes a file, or changes what it reads; whoever calls decides what becomes of the entries.
-Importing `silo_vault` does not import this package, and importing this one loads neither `cryptography` nor `pyrage`.
+Nothing here opens a vault, writes a file, or changes what it reads. The caller decides what to do with the entries.
+Importing `silo_vault` does not import this package, and importing this package does not load `cryptography`.
 """
 
 from silo_vault.errors import SourceUnreadable

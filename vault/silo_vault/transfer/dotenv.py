@@ -1,8 +1,9 @@
-"""Read `.env` files. Pure: text to entries; nothing is expanded, run, or taken from the environment.
+"""Reads `.env` files. Pure: nothing is expanded, run, or taken from the environment.
 
-There is no standard for these files, and programs differ in what they make of one. Taken is what they agree on; where a value
-could be read in two ways it is skipped with a reason, because a wrong secret is worse than a missing one. Reasons name lines,
-never a name or a piece of one: after a slip in a multi-line value, what looks like a name may be part of a key.
+There is no standard for these files, and programs parse them differently. This reader accepts what they agree on. It
+skips a value that could be read in two ways and gives a reason, because a wrong secret is worse than a missing one.
+Reasons give the line and never a name: after a mistake in a multi-line value, what looks like a name may be part of a
+key.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from silo_vault.transfer.entry import (
     Found,
     Skipped,
     check_count,
-    settle,
+    to_found,
 )
 
 _NOTHING = re.compile(r"[ \t]*(?:#[^\n]*)?(?=\n|\Z)")
@@ -26,19 +27,20 @@ _BLANKS = re.compile(r"[ \t]*")
 _COMMENT = re.compile(r"[ \t]#")
 _BEHIND_QUOTE = re.compile(r"(?:[ \t]+#[^\n]*|[ \t]*)(?=\n|\Z)")
 _REFERENCE = re.compile(r"\$[A-Za-z_{(]")
-# Behind exactly one backslash it is escaped; what two mean, programs disagree on. Lookbehinds, as `\\*` would cost the square of a run.
+# After exactly one backslash it is escaped; programs disagree about two. These are lookbehinds because the time that
+# `\\*` takes grows with the square of the number of backslashes.
 _UNESCAPED_REFERENCE = re.compile(r"(?:(?<!\\)|(?<=\\\\))\$[A-Za-z_{(]")
 _SPECIAL = re.compile(r'["\\$]')
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\", "$": "$"}
 
 _EXPANDS = (
-    "it refers to another variable or command, and those are not expanded here; put in what it stands for, or use single "
-    "quotes if the '$' is meant as it is"
+    "it refers to another variable or command, and those are not expanded here; write the value itself, or use single "
+    "quotes if the '$' is part of it"
 )
 
 
 class _Read(NamedTuple):
-    """What follows a `=`: a value or the reason why there is none, and where its last line ends."""
+    """What follows a `=`: a value, or why it is skipped in `flaw`, and the position where its last line ends."""
 
     value: str
     flaw: str | None
@@ -46,18 +48,20 @@ class _Read(NamedTuple):
 
 
 class _Unclosed(Exception):
-    """A quote has no end."""
+    """A quote is not closed."""
 
 
 def read_dotenv(text: str) -> Found:
-    r"""Return the assignments of a `.env` file, each as an entry of no namespace.
+    r"""Return the assignments of a `.env` file as entries without a namespace.
 
-    - `KEY=value`, with `export` before it or not, and blanks around `=`; comments are lines that start with `#`.
-    - Unquoted, a value ends with its line, or at a blank followed by `#`; a `\$` is a `$`, any other backslash itself.
-    - In single quotes everything is itself; in double quotes `\n`, `\r`, `\t`, `\"`, `\\` and `\$` are escapes, and a backslash
-      before anything else is itself. Both may go over several lines.
-    - A value with `$NAME`, `${…}` or `$(…)` is skipped, and so are empty ones; a key that is set twice has its last value.
-    - A line that is none of these is skipped. After a quote that is never closed nothing is read: what follows may be the secret.
+    - An assignment is `KEY=value`, with or without `export` before it and blanks around `=`. A comment is a line that
+      starts with `#`.
+    - An unquoted value ends with its line, or at a blank followed by `#`. In it `\$` is a `$`; any other backslash is
+      literal.
+    - In single quotes everything is literal. In double quotes `\n`, `\r`, `\t`, `\"`, `\\` and `\$` are escapes; any
+      other backslash is literal. Both may span several lines.
+    - A value with `$NAME`, `${…}` or `$(…)` and an empty value are skipped. The last value of a key counts.
+    - Any other line is skipped. After a quote that is never closed nothing is read, because the rest may be the secret.
 
     Raises:
         SourceUnreadable: the text is longer than 64 MiB, or has more than 100,000 entries.
@@ -84,14 +88,14 @@ def read_dotenv(text: str) -> Found:
             assignments.append((line, assignment[1], read))
             position = read.end
         else:
-            skipped.append(Skipped(f"line {line}", "it is no assignment like KEY=value"))
+            skipped.append(Skipped(f"line {line}", "it is not an assignment like KEY=value"))
             position = _end_of_line(text, position)
         position += 1
         line += text.count("\n", begin, position)
-    return _settle(assignments, skipped)
+    return _to_found(assignments, skipped)
 
 
-def _settle(assignments: list[tuple[int, str, _Read]], skipped: list[Skipped]) -> Found:
+def _to_found(assignments: list[tuple[int, str, _Read]], skipped: list[Skipped]) -> Found:
     last = {key: line for line, key, _ in assignments}
     candidates = []
     for line, key, read in assignments:
@@ -102,13 +106,13 @@ def _settle(assignments: list[tuple[int, str, _Read]], skipped: list[Skipped]) -
             skipped.append(Skipped(where, read.flaw))
         else:
             candidates.append(Candidate(where, "", key, read.value))
-    found = settle(candidates, skipped)
+    found = to_found(candidates, skipped)
     return Found(found.entries, tuple(sorted(found.skipped, key=lambda each: int(each.where.removeprefix("line ")))))
 
 
 def _read_value(text: str, after_equals: int) -> _Read:
     blanks = _BLANKS.match(text, after_equals)
-    assert blanks is not None  # it matches nothing, too
+    assert blanks is not None  # it also matches an empty text
     start = blanks.end()
     quote = text[start : start + 1]
     if quote == "'":
@@ -118,7 +122,7 @@ def _read_value(text: str, after_equals: int) -> _Read:
         return _after_quote(text, _Read(text[start + 1 : close], None, close + 1))
     if quote == '"':
         return _after_quote(text, _read_double_quoted(text, start + 1))
-    # From the `=`, not from the first character: a `#` right behind it belongs to the value, one behind a blank does not.
+    # From the `=`, not from the first character: a `#` right after it belongs to the value, one after a blank doesn't.
     return _read_unquoted(text, after_equals)
 
 
@@ -131,7 +135,7 @@ def _read_unquoted(text: str, start: int) -> _Read:
     if "\r" in value:
         return _Read("", "it holds a carriage return; put it in double quotes, as \\r", end)
     if value.startswith(("=", "`")):
-        # `abc==` is how base64 ends: most likely the last line of a value that lacks its quotes.
+        # Base64 ends like `abc==`: this is probably the last line of a value that needs quotes.
         return _Read("", "an unquoted value that starts with '=' or '`' may be something else; put it in quotes", end)
     if _UNESCAPED_REFERENCE.search(value):
         return _Read("", _EXPANDS, end)
@@ -161,7 +165,7 @@ def _read_double_quoted(text: str, start: int) -> _Read:
 def _after_quote(text: str, read: _Read) -> _Read:
     if rest := _BEHIND_QUOTE.match(text, read.end):
         return read._replace(end=rest.end())
-    flaw = read.flaw or "there is more text behind its closing quote; check its quotes"
+    flaw = read.flaw or "there is more text after its closing quote; check its quotes"
     return _Read("", flaw, _end_of_line(text, read.end))
 
 

@@ -1,6 +1,6 @@
-"""What every reader of this package returns, and the one rule for names from elsewhere. Pure; where they come from is the readers'.
+"""What the readers of this package return, and how names from other programs become names of secrets. Pure.
 
-No `repr` and no reason here ever shows a value. Names may appear, written so that a terminal shows nothing but their characters.
+No `repr` or reason here shows a value. Names may appear, quoted so that they can't control a terminal.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from silo_vault.errors import SecretInvalid, SourceUnreadable
 from silo_vault.secret import NAME_PATTERN, check_namespace, check_value
 
 MAX_SOURCE_BYTES = 64 * 1024 * 1024
-"""Longest file that is read; the largest vault (`silo_vault.format.MAX_FILE_BYTES`), so that no more can come than fits."""
+"""Longest file that is read. It is the size of the largest vault (`silo_vault.format.MAX_FILE_BYTES`)."""
 
 MAX_ENTRIES = 100_000
-"""Most entries, taken and skipped together. Ten times a very large vault; an edited file must not hang whoever imports it."""
+"""Most entries, including skipped ones: ten times a very large vault. A malicious file must not hang the importer."""
 
 _SEPARATORS = str.maketrans("-./:@+ ", "_______")
 _NAME = re.compile(NAME_PATTERN)
@@ -26,7 +26,7 @@ _SHOWN_CHARACTERS = 256
 
 @dataclass(frozen=True)
 class Entry:
-    """One secret on its way: it has a name and a value that the vault takes."""
+    """One secret to import or export, with a name and a value that the vault accepts."""
 
     namespace: str
     name: str
@@ -35,11 +35,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Skipped:
-    """What was not taken.
+    """Something in a source that was not imported.
 
     Attributes:
         where: a line, an entry or a file, e.g. `line 3`.
-        reason: why not, and where possible what to do; never a value.
+        reason: why it was skipped, and if possible what to do; never a value.
     """
 
     where: str
@@ -48,7 +48,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Found:
-    """What a source holds, in its order. Each namespace and name occurs once in `entries`."""
+    """The contents of a source, in its order. Each pair of namespace and name occurs once in `entries`."""
 
     entries: tuple[Entry, ...]
     skipped: tuple[Skipped, ...]
@@ -56,10 +56,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What a reader found, before it is known whether the vault takes it.
+    """A secret that a reader found, before its name and value are checked.
 
     Attributes:
-        original: the name as it stands in the source; `to_name` is applied to it.
+        original: the name in the source, before `to_name`.
     """
 
     where: str
@@ -69,11 +69,11 @@ class Candidate:
 
 
 def to_name(original: str) -> str | None:
-    """Return the name of a secret for a name from elsewhere, or None if it has too little in common with one.
+    """Return the name of a secret for a name from another program, or None if it can't be converted.
 
-    Letters become capitals, and each of `-`, `.`, `/`, `:`, `@`, `+` and blank becomes one `_`: `db/password-1` is
-    `DB_PASSWORD_1`. Nothing is dropped or added, so a name that starts with a digit, is longer than 128 characters, or has any
-    other character stays without. A name that is one already is returned as it is.
+    Letters become capitals, and each `-`, `.`, `/`, `:`, `@`, `+` and blank becomes one `_`: `db/password-1` is
+    `DB_PASSWORD_1`. Nothing is dropped or added. So a name that starts with a digit, is longer than 128 characters or
+    has any other character can't be converted. A valid name is returned unchanged.
     """
     if not original.isascii():  # "ß".upper() is two letters, and "ı".upper() is an ASCII one
         return None
@@ -81,18 +81,18 @@ def to_name(original: str) -> str | None:
     return name if _NAME.fullmatch(name) else None
 
 
-def shown(text: str) -> str:
-    """Return a name or path for a message: quoted, without control characters, and not endless."""
+def quoted(text: str) -> str:
+    """Return a name or path for a message: quoted, without control characters, and shortened."""
     return repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…")
 
 
-def settle(candidates: Iterable[Candidate], skipped: Iterable[Skipped] = ()) -> Found:
-    """Return what the vault takes of `candidates`; the rest joins `skipped`.
+def to_found(candidates: Iterable[Candidate], skipped: Iterable[Skipped] = ()) -> Found:
+    """Return the candidates that the vault accepts as entries, and add the rest to `skipped`.
 
-    Of two candidates that come to one name neither is taken: which of them was meant, only a person can say.
+    If several candidates get the same name, all of them are skipped, because only a person knows which one is right.
 
     Raises:
-        SourceUnreadable: there are more than `MAX_ENTRIES` of both.
+        SourceUnreadable: both together are more than `MAX_ENTRIES`.
     """
     candidates, refused = list(candidates), list(skipped)
     check_count(len(candidates) + len(refused))
@@ -121,13 +121,13 @@ def check_count(count: int) -> None:
     """
     if count > MAX_ENTRIES:
         raise SourceUnreadable(
-            f"there are more than {MAX_ENTRIES} entries", hint="check that it is the right file, or take it in parts"
+            f"there are more than {MAX_ENTRIES} entries", hint="check that it is the right file, or import it in parts"
         )
 
 
 def _flaw(candidate: Candidate, name: str | None) -> str | None:
     if name is None:
-        return "its name can't be made a secret's: letters, digits and '_', a letter first, at most 128 characters"
+        return "its name can't be that of a secret: letters, digits and '_', a letter first, at most 128 characters"
     try:
         check_namespace(candidate.namespace)
         check_value("it", candidate.value)

@@ -1,7 +1,6 @@
-"""Read a store of `pass`, the standard Unix password manager: a folder of files, each encrypted with GnuPG.
+"""Reads a store of `pass`, the standard Unix password manager: a folder of files, each encrypted with GnuPG.
 
-Which key opens them, and whether somebody is asked for its passphrase, is between `gpg` and its agent; neither is seen here. The
-store is only read.
+`gpg` and its agent find the key and ask for its passphrase; this module gets neither. The store is never changed.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from silo_vault.errors import SourceUnreadable
-from silo_vault.transfer.entry import Candidate, Found, Skipped, check_count, settle, shown
+from silo_vault.transfer.entry import Candidate, Found, Skipped, check_count, quoted, to_found
 
 TIMEOUT_S = 60.0
-"""For one file. Decrypting takes milliseconds; this is for a person who types the passphrase of the key, once."""
+"""For one file. Decrypting takes milliseconds, but a person may have to type the passphrase of the key."""
 
 MAX_DECRYPTED_BYTES = 1024 * 1024
-"""Most that one file may hold. Sixteen of the largest values, as notes may follow the first line; GnuPG unpacks what it decrypts."""
+"""Largest decrypted file. Notes may follow the value on the first line, and GnuPG decompresses what it decrypts."""
 
 _MAX_STATUS_BYTES = 64 * 1024
 _CANCELLED = frozenset({99, 198})
@@ -30,7 +29,7 @@ _CANCELLED = frozenset({99, 198})
 
 
 class _Decrypted(NamedTuple):
-    """What came of one file: what it holds, or why nothing, and then whether to leave the others alone."""
+    """The result for one file: its content, or why there is none and whether to skip the files after it."""
 
     content: bytes | None
     reason: str = ""
@@ -40,11 +39,11 @@ class _Decrypted(NamedTuple):
 def read_password_store(folder: Path, *, gpg: str = "gpg", timeout_s: float = TIMEOUT_S) -> Found:
     """Return the first line of each `*.gpg` file below `folder`, which is the password by the convention of `pass`.
 
-    `web/site-1.gpg` becomes `WEB_SITE_1`, of no namespace. Further lines (`user: me`, notes) are not taken; they stay where they
-    are. Links to folders are not followed, links to files only inside the store; `.git` is left out.
+    `web/site-1.gpg` becomes `WEB_SITE_1`, without a namespace. Further lines (`user: me`, notes) are not imported.
+    Links to folders are not followed, and links to files only within the store. `.git` is ignored.
 
-    Each file costs one run of `gpg`. What it can't decrypt is skipped. If it does not answer in time, or the person who was asked
-    for a passphrase said no, the files after that are skipped too, so that nobody is asked again for each of them.
+    `gpg` runs once for each file. A file that it can't decrypt is skipped. If it doesn't answer in time, or the person
+    refuses to give the passphrase, all further files are skipped too, so that nobody is asked again for each of them.
 
     Args:
         folder: the store, usually `~/.password-store`.
@@ -52,24 +51,24 @@ def read_password_store(folder: Path, *, gpg: str = "gpg", timeout_s: float = TI
         timeout_s: how long one file may take.
 
     Raises:
-        SourceUnreadable: `folder` is no folder, `gpg` is not installed, or there are more than 100,000 files.
+        SourceUnreadable: `folder` is not a folder, `gpg` is not installed, or there are more than 100,000 files.
     """
     if not folder.is_dir():
         raise SourceUnreadable(
-            f"{shown(str(folder))} is not a folder", hint="give the folder of the store, usually ~/.password-store"
+            f"{quoted(str(folder))} is not a folder", hint="give the folder of the store, usually ~/.password-store"
         )
     program = shutil.which(gpg)
     if program is None:
         raise SourceUnreadable(
-            f"the program {shown(gpg)}, which opens a password store, is not installed",
-            hint="install it, e.g. with `apt install gnupg`, where the key of the store is",
+            f"the program {quoted(gpg)}, which opens a password store, is not installed",
+            hint="install it, e.g. with `apt install gnupg`, on the machine that has the key of the store",
         )
     root = folder.resolve()
     candidates: list[Candidate] = []
     skipped: list[Skipped] = []
     stopped_at = None
     for path, flaw in sorted(_files(root)):
-        where = shown(path.relative_to(root).as_posix())
+        where = quoted(path.relative_to(root).as_posix())
         if flaw or stopped_at:
             skipped.append(Skipped(where, flaw or f"not tried after {stopped_at}"))
             continue
@@ -85,11 +84,11 @@ def read_password_store(folder: Path, *, gpg: str = "gpg", timeout_s: float = TI
             skipped.append(Skipped(where, "its first line is not text in UTF-8"))
             continue
         candidates.append(Candidate(where, "", path.relative_to(root).with_suffix("").as_posix(), value))
-    return settle(candidates, skipped)
+    return to_found(candidates, skipped)
 
 
 def _files(root: Path) -> Iterator[tuple[Path, str]]:
-    """Yield each file of the store, or link, with the reason to skip it or an empty text."""
+    """Yield each file or link of the store, with the reason to skip it or an empty text."""
     count = 0
     unlisted: list[OSError] = []
     for parent, folders, files in os.walk(root, onerror=unlisted.append):
@@ -115,7 +114,7 @@ def _files(root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _decrypt(program: str, path: Path, deadline: float) -> _Decrypted:
-    # --status-fd gives the reason in words that no language setting changes; those for people may be anything.
+    # The messages of --status-fd don't depend on the language.
     command = [program, "--batch", "--quiet", "--status-fd", "2", "--decrypt", str(path)]
     try:
         process = subprocess.Popen(
@@ -132,13 +131,16 @@ def _decrypt(program: str, path: Path, deadline: float) -> _Decrypted:
         except _TooMuch:
             return _Decrypted(None, f"it holds more than {MAX_DECRYPTED_BYTES} bytes")
         finally:
-            # The agent that gpg may have started is a daemon of its own and stays, as after any other use of gpg.
+            # An agent that gpg started is a separate daemon and keeps running, as after any use of gpg.
             process.kill()
     return _judge(content, status, exit_status)
 
 
 def _judge(content: bytes, status: bytes, exit_status: int) -> _Decrypted:
-    """Believe `content` only if gpg says in full that it decrypted it: it prints what isn't encrypted or was changed, too."""
+    """Accept `content` only if gpg reports that it decrypted it.
+
+    It also prints content that isn't encrypted or was changed.
+    """
     words = [line.split()[1:] for line in status.splitlines() if line.startswith(b"[GNUPG:] ")]
     said = {line[0] for line in words if line}
     if exit_status == 0 and b"DECRYPTION_OKAY" in said:
@@ -146,9 +148,8 @@ def _judge(content: bytes, status: bytes, exit_status: int) -> _Decrypted:
     codes = [int(line[2]) & 0xFFFF for line in words if line[:1] == [b"ERROR"] and len(line) > 2 and line[2].isdigit()]
     if _CANCELLED.intersection(codes):
         return _Decrypted(None, "the passphrase of its key was not given", stop=True)
-    if (
-        b"NO_SECKEY" in said or b": No secret key" in status
-    ):  # GnuPG 2.2 has it in words only; in another language the last line below stands
+    # GnuPG 2.2 only has the text for people. If that is in another language, the last line of this function applies.
+    if b"NO_SECKEY" in said or b": No secret key" in status:
         return _Decrypted(None, "gpg has no secret key for it here")
     if exit_status == 0:
         return _Decrypted(None, "it is not encrypted")
@@ -156,11 +157,11 @@ def _judge(content: bytes, status: bytes, exit_status: int) -> _Decrypted:
 
 
 class _TooMuch(Exception):
-    """A program wrote more than it may."""
+    """The program wrote more than the limit."""
 
 
 def _read_both(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bytes]:
-    """Return all that the process writes to stdout and stderr, bounded. Of stderr, what is beyond the bound is dropped."""
+    """Return what the process writes to stdout and stderr. The part of stderr above its limit is dropped."""
     assert process.stdout is not None
     assert process.stderr is not None
     content, status = bytearray(), bytearray()

@@ -1,8 +1,8 @@
-"""Read the vault of SILO V2, this program's predecessor: `credentials.silo`, and beside it `.salt`. Neither is ever written.
+"""Reads the vault of SILO V2, this program's predecessor: `credentials.silo` and `.salt` beside it. It writes neither.
 
-The file is base64 of a nonce of 12 bytes and AES-256-GCM ciphertext, the plaintext a JSON object. Its key is stretched from the
-master key, a text out of `SILO_MASTER_KEY` or the OS keyring (service `silo`, user `master_key`); getting hold of that is the
-caller's business. Our own vault has the same name, and starts with its magic.
+The file is base64 of a nonce of 12 bytes and AES-256-GCM ciphertext; the plaintext is a JSON object. The key is
+stretched from the master key, a text in `SILO_MASTER_KEY` or the OS keyring (service `silo`, user `master_key`), which
+the caller has to get. Our own vault has the same file name, but starts with its magic bytes.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from silo_vault.transfer.entry import (
     Found,
     Skipped,
     check_count,
-    settle,
-    shown,
+    quoted,
+    to_found,
 )
 from silo_vault.transfer.source import read_source
 
@@ -33,13 +33,13 @@ FILE_NAME = "credentials.silo"
 SALT_NAME = ".salt"
 SALT_BYTES = 16
 PBKDF2_ROUNDS = 100_000
-"""As the predecessor has it. Few by today's measure, but its generated master keys have 256 bits."""
+"""As in the predecessor. That is few today, but its generated master keys have 256 bits."""
 
-_HINT = "give the master key that the predecessor used: SILO_MASTER_KEY, or what its keyring entry 'silo' / 'master_key' holds"
+_HINT = "give the predecessor's master key: SILO_MASTER_KEY, or the value of its keyring entry 'silo' / 'master_key'"
 
 
 def find_predecessor(folder: Path) -> tuple[bytes, bytes]:
-    """Return the two files of the predecessor's folder, usually `~/.silo`: vault and salt, for `read_predecessor`.
+    """Return vault and salt from the predecessor's folder, usually `~/.silo`, for `read_predecessor`.
 
     Args:
         folder: that folder, or the path of `credentials.silo` in it.
@@ -51,7 +51,7 @@ def find_predecessor(folder: Path) -> tuple[bytes, bytes]:
         folder = folder.parent
     if not folder.is_dir():
         raise SourceUnreadable(
-            f"{shown(str(folder))} is not a folder",
+            f"{quoted(str(folder))} is not a folder",
             hint=f"give the folder that holds {FILE_NAME} and {SALT_NAME}, usually ~/.silo",
         )
     file = read_source(folder / FILE_NAME)
@@ -60,10 +60,10 @@ def find_predecessor(folder: Path) -> tuple[bytes, bytes]:
 
 
 def read_predecessor(file: bytes, salt: bytes, passphrase: str) -> Found:
-    """Return what the predecessor's vault holds.
+    """Return the secrets of the predecessor's vault.
 
-    An entry `NAME` goes into no namespace. `ns:NAME`, `ns.NAME` and an object `{"ns": {"NAME": …}}` go into `ns`, if that could
-    be a namespace; after a `.`, only if what follows is a name already, so that `db.password` is `DB_PASSWORD`.
+    An entry `NAME` gets no namespace. `ns:NAME`, `ns.NAME` and an object `{"ns": {"NAME": …}}` get the namespace `ns`
+    if that is valid. For `ns.NAME`, `NAME` must be valid too, so that `db.password` becomes `DB_PASSWORD`.
 
     Args:
         file: `credentials.silo`.
@@ -71,12 +71,14 @@ def read_predecessor(file: bytes, salt: bytes, passphrase: str) -> Found:
         passphrase: the predecessor's master key, as text.
 
     Raises:
-        VaultLocked: the passphrase is another, or one of the files is damaged; which of the two can't be told.
-        SourceUnreadable: it is a vault of ours, larger than 64 MiB, or has more than 100,000 entries.
+        VaultLocked: the passphrase is wrong or one of the files is damaged, which can't be distinguished.
+        SourceUnreadable: it is a vault of this program, larger than 64 MiB, or has more than 100,000 entries.
     """
     _refuse_ours(file)
     if len(file) > MAX_SOURCE_BYTES:
-        raise SourceUnreadable(f"{FILE_NAME} is larger than {MAX_SOURCE_BYTES} bytes", hint="check that it is the one")
+        raise SourceUnreadable(
+            f"{FILE_NAME} is larger than {MAX_SOURCE_BYTES} bytes", hint="check that it is the right file"
+        )
     if len(salt) != SALT_BYTES:
         raise VaultLocked(
             f"{SALT_NAME} has {len(salt)} bytes instead of {SALT_BYTES}",
@@ -97,10 +99,10 @@ def read_predecessor(file: bytes, salt: bytes, passphrase: str) -> Found:
         ) from None
     try:
         content = json.loads(plaintext)
-    except (ValueError, RecursionError):  # `from None`: the error of the JSON parser holds the whole text
+    except (ValueError, RecursionError):  # caught here: the error of the JSON parser contains the whole text
         content = None
     if not isinstance(content, dict):
-        raise VaultLocked(f"{FILE_NAME} opened, but holds no map of secrets", hint="take it from a backup")
+        raise VaultLocked(f"{FILE_NAME} opens, but contains no map of secrets", hint="take it from a backup")
     candidates: list[Candidate] = []
     skipped: list[Skipped] = []
     for each in _entries(content):
@@ -109,19 +111,19 @@ def read_predecessor(file: bytes, salt: bytes, passphrase: str) -> Found:
         else:
             skipped.append(each)
         check_count(len(candidates) + len(skipped))
-    return settle(candidates, skipped)
+    return to_found(candidates, skipped)
 
 
 def _entries(content: dict[str, object]) -> Iterator[Candidate | Skipped]:
     for key, value in content.items():
         if isinstance(value, str):
-            yield Candidate(f"entry {shown(key)}", *_split(key), value)
+            yield Candidate(f"entry {quoted(key)}", *_split(key), value)
         elif isinstance(value, dict) and _is_namespace(key):
             for name, inner in value.items():
-                where = f"entry {shown(name)} of {shown(key)}"
+                where = f"entry {quoted(name)} of {quoted(key)}"
                 yield Candidate(where, key, name, inner) if isinstance(inner, str) else _not_text(where)
         else:
-            yield _not_text(f"entry {shown(key)}")
+            yield _not_text(f"entry {quoted(key)}")
 
 
 def _split(key: str) -> tuple[str, str]:
@@ -156,5 +158,5 @@ def _refuse_ours(file: bytes) -> None:
     if file.startswith(MAGIC):
         raise SourceUnreadable(
             f"this {FILE_NAME} is a vault of this silo, not its predecessor's",
-            hint="there is nothing to import; `silo vault status` tells about it",
+            hint="there is nothing to import; `silo vault status` describes it",
         )

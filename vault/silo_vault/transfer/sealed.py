@@ -1,11 +1,10 @@
-"""The export of a vault: a JSON document, sealed as an age file (https://age-encryption.org/v1). Pure but for the sealing's randomness.
+"""The export of a vault: a JSON document in an age file (https://age-encryption.org/v1). Pure, except for random bytes.
 
-    {"created":"2026-11-25T10:00:00Z","format":"silo-export","secrets":[{"name":…,"namespace":…,"value":…},…],"vault_id":…,"version":1}
+    {"created":"2026-11-25T10:00:00Z","format":"silo-export","secrets":[{"name":…,"namespace":…,"value":…},…],
+     "vault_id":…,"version":1}
 
-The format is age's and not ours, so that whoever has the key can open an export without silo. An age file tells nothing about who
-sealed it: whoever knows a recipient can seal to it.
-
-`pyrage` is imported inside the functions: it costs time to load, and most runs export nothing.
+The age format makes it possible to open an export without silo. An age file doesn't prove who made it: anyone who knows
+a recipient can seal to it.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+import pyrage  # type: ignore[import-untyped]
+
 from silo_vault.errors import SecretInvalid, SourceUnreadable, VaultDamaged, VaultLocked, VaultNotWritten
 from silo_vault.secret import check_name, check_namespace, check_value
 from silo_vault.transfer.entry import MAX_ENTRIES, MAX_SOURCE_BYTES, Entry
@@ -26,13 +27,13 @@ FORMAT = "silo-export"
 VERSION = 1
 
 MIN_PASSPHRASE_CHARACTERS = 8
-"""NIST SP 800-63B-3 §5.1.1.1 asks for no fewer of a chosen password. An export can be guessed at for ever, so more is better."""
+"""The minimum of NIST SP 800-63B-3 §5.1.1.1. Guesses at an export are not limited, so a longer one is better."""
 
 MAX_WORK_FACTOR = 22
-"""Largest log2(N) of scrypt that is tried, as in the reference implementation of age; one more takes 8 GiB of memory and a minute."""
+"""Largest accepted log2(N) of scrypt, as in the reference implementation of age. 23 needs 8 GiB and a minute."""
 
 MIN_WORK_FACTOR = 15
-"""Smallest log2(N) that is written: N = 32768 is scrypt's own advice of 2009 for logins (2^14), doubled; usual here is 17 to 20."""
+"""Smallest log2(N) that is written: twice the N that scrypt's paper of 2009 advises for logins. 17 to 20 is usual."""
 
 _ATTEMPTS = 5
 
@@ -53,12 +54,12 @@ _COPY_HINT = "copy the export again from where it came"
 
 @dataclass(frozen=True)
 class Export:
-    """What an export says.
+    """The contents of an export.
 
     Attributes:
-        vault_id: of the vault that it came from, 32 hex digits.
+        vault_id: of the exported vault, 32 hex digits.
         created: when it was made; UTC, `YYYY-MM-DDTHH:MM:SSZ`.
-        entries: each namespace and name once. Written, and read back, by namespace and name, ascending.
+        entries: each namespace and name once. A reader returns them in ascending order of both.
     """
 
     vault_id: str
@@ -67,23 +68,21 @@ class Export:
 
 
 def seal_to_passphrase(document: Export, passphrase: str) -> bytes:
-    """Return an age file that the passphrase opens. Takes a second or a few, as does each guess at it (scrypt).
+    """Return an age file that the passphrase opens. This takes a second or a few, and so does a guess (scrypt).
 
     Raises:
-        SecretInvalid: the passphrase has fewer than 8 characters, or the document breaks a rule of the vault's.
-        VaultNotWritten: it would be larger than what can be read again, or this machine is too busy to seal it well.
+        SecretInvalid: the passphrase has fewer than 8 characters, or the document breaks a rule of the vault.
+        VaultNotWritten: it would be too large to read again, or this machine is too busy to seal it well.
     """
     if len(passphrase) < MIN_PASSPHRASE_CHARACTERS:
         raise SecretInvalid(
             f"the passphrase for an export needs at least {MIN_PASSPHRASE_CHARACTERS} characters",
-            hint="take several words that nobody chose, or seal it to a recipient with --to",
+            hint="use several random words, or seal it to a recipient with --to",
         )
     _check_text(passphrase)
     plaintext = _encode(document)
-    import pyrage  # type: ignore[import-untyped]
-
-    # pyrage takes the work factor that it finds this machine to manage in a second, and no argument changes that. Whatever held it
-    # up while it tried makes an export that is easier to guess at, so a poor one is thrown away.
+    # pyrage measures which work factor this machine manages in a second, and no argument changes that. On a busy
+    # machine the factor can be too small to protect the passphrase, so such a result is discarded.
     for _ in range(_ATTEMPTS):
         sealed: bytes = pyrage.passphrase.encrypt(plaintext, passphrase)
         if MIN_WORK_FACTOR <= _work_factor(sealed) <= MAX_WORK_FACTOR:
@@ -95,90 +94,84 @@ def seal_to_passphrase(document: Export, passphrase: str) -> bytes:
 
 
 def seal_to_recipients(document: Export, recipients: Sequence[str]) -> bytes:
-    """Return an age file that the identity of any one of the recipients opens.
+    """Return an age file that the identity of any recipient opens.
 
     Args:
-        document: what is sealed.
+        document: the export.
         recipients: `age1…` (X25519), `ssh-ed25519 …` or `ssh-rsa …`, at least one.
 
     Raises:
-        SecretInvalid: there is none, one of them is something else, or the document breaks a rule of the vault's.
-        VaultNotWritten: it would be larger than what can be read again.
+        SecretInvalid: there is no recipient, one is malformed, or the document breaks a rule of the vault.
+        VaultNotWritten: it would be too large to read again.
     """
     if not recipients:
         raise SecretInvalid("an export needs a recipient", hint="name one with --to, or seal it to a passphrase")
     parsed = [_recipient(number, text) for number, text in enumerate(recipients, start=1)]
     plaintext = _encode(document)
-    import pyrage
-
     return _fitting(pyrage.encrypt(plaintext, parsed))
 
 
 def needs_passphrase(data: bytes) -> bool:
-    """Whether the age file is sealed to a passphrase; if not, an identity opens it.
+    """Whether the age file is sealed to a passphrase. If not, an identity opens it.
 
     Raises:
-        SourceUnreadable: it is no age file, or larger than 64 MiB.
-        VaultDamaged: its armour or header is malformed, or it asks for more work than is reasonable.
+        SourceUnreadable: it is not an age file, or larger than 64 MiB.
+        VaultDamaged: its armour or header is malformed, or it needs more work than is accepted.
     """
     return _is_scrypt(_to_binary(data))
 
 
 def open_sealed(data: bytes, *, passphrase: str | None = None, identities: Sequence[str] = ()) -> Export:
-    """Return what was sealed; the age file may be binary or in ASCII armour.
+    """Open an age file, which may be binary or in ASCII armour.
 
     Args:
         data: the file.
-        passphrase: for a file that is sealed to one.
-        identities: for any other. Each is the text of an identity file (`AGE-SECRET-KEY-1…`, with comments) or an SSH private key
-            that has no passphrase of its own.
+        passphrase: for a file that is sealed to a passphrase.
+        identities: for any other file. Each is the text of an identity file (`AGE-SECRET-KEY-1…`, with comments) or
+            an SSH private key without a passphrase of its own.
 
     Raises:
-        SourceUnreadable: it is no age file, or larger than 64 MiB.
-        VaultLocked: the passphrase or the identities are missing, or others.
-        VaultDamaged: the file is malformed or was changed, or is no export of this version.
+        SourceUnreadable: it is not an age file, or larger than 64 MiB.
+        VaultLocked: the passphrase or the identities are missing or wrong.
+        VaultDamaged: the file is malformed or was changed, or is not an export of this version.
     """
     data = _to_binary(data)
     if _is_scrypt(data):
         if passphrase is None:
             raise VaultLocked("the export is sealed to a passphrase", hint="give the passphrase it was made with")
         _check_text(passphrase)
-        import pyrage
-
         return _parse(_opened(lambda: pyrage.passphrase.decrypt(data, passphrase)))
     if not identities:
         raise VaultLocked(
             "the export is sealed to a recipient, and no identity was given",
-            hint="give the file that holds the identity (AGE-SECRET-KEY-1…) or the SSH private key of one of its recipients",
+            hint="give the file with the identity (AGE-SECRET-KEY-1…) or SSH private key of one of its recipients",
         )
     parsed = [identity for number, text in enumerate(identities, start=1) for identity in _identities(number, text)]
-    import pyrage
-
     return _parse(_opened(lambda: pyrage.decrypt(data, parsed)))
 
 
 def to_plain_text(document: Export) -> str:
-    """Return the document as it is, every value readable, for whoever asks for that in so many words.
+    """Return the document unencrypted, with every value readable. Use it only on an explicit request.
 
     Raises:
-        SecretInvalid: the document breaks a rule of the vault's.
+        SecretInvalid: the document breaks a rule of the vault.
     """
     return json.dumps(_to_json(document), sort_keys=True, indent=2) + "\n"
 
 
 def from_plain_text(data: bytes) -> Export:
-    """Return what `to_plain_text` was given.
+    """Parse the text that `to_plain_text` returned.
 
     Raises:
         SourceUnreadable: it is larger than 64 MiB.
-        VaultDamaged: it is no export of this version.
+        VaultDamaged: it is not an export of this version.
     """
     _check_size(data)
     return _parse(data)
 
 
 def _to_json(document: Export) -> dict[str, object]:
-    """Check the document as a reader would, so that nothing is written that can't be read again."""
+    """Check the document like a reader does, so that everything written can be read again."""
     if not _VAULT_ID.fullmatch(document.vault_id) or not _CREATED.fullmatch(document.created):
         raise SecretInvalid(
             "the id or the time of an export is malformed",
@@ -190,7 +183,7 @@ def _to_json(document: Export) -> dict[str, object]:
     ordered = sorted(document.entries, key=lambda entry: (entry.namespace, entry.name))
     if len({(entry.namespace, entry.name) for entry in ordered}) < len(ordered) or len(ordered) > MAX_ENTRIES:
         raise SecretInvalid(
-            f"an export holds each name once, and at most {MAX_ENTRIES}", hint="export namespace by namespace"
+            f"an export has each name once, and at most {MAX_ENTRIES} of them", hint="export namespace by namespace"
         )
     secrets = [{"namespace": entry.namespace, "name": entry.name, "value": entry.value} for entry in ordered]
     return {
@@ -215,7 +208,7 @@ def _fitting(sealed: bytes) -> bytes:
 
 
 def _parse(plaintext: bytes) -> Export:
-    # No message quotes a value or an unknown field, and each parser's own error is cut off: they hold the text they failed on.
+    # No message quotes a value or an unknown field. The parsers' own errors are dropped, because they contain the text.
     try:
         content = json.loads(plaintext, object_pairs_hook=_without_repetition)
     except (ValueError, RecursionError):
@@ -224,7 +217,7 @@ def _parse(plaintext: bytes) -> Export:
         _damaged("it does not say that it is one")
     version = content.get("version")
     if type(version) is not int or version < 1:
-        _damaged("its version is no number")
+        _damaged("its version is not a number")
     if version > VERSION:
         raise VaultDamaged(f"the export was made by a newer program (format version {version})", hint=_NEWER_HINT)
     _check_fields(content, _DOCUMENT_FIELDS)
@@ -234,11 +227,11 @@ def _parse(plaintext: bytes) -> Export:
     if not isinstance(created, str) or not _CREATED.fullmatch(created):
         _damaged("its 'created' is malformed")
     if not isinstance(secrets, list) or len(secrets) > MAX_ENTRIES:
-        _damaged(f"its 'secrets' is no list of at most {MAX_ENTRIES}")
+        _damaged(f"its 'secrets' is not a list of at most {MAX_ENTRIES}")
     entries = [_parse_secret(number, secret) for number, secret in enumerate(secrets, start=1)]
     entries.sort(key=lambda entry: (entry.namespace, entry.name))
     if len({(entry.namespace, entry.name) for entry in entries}) < len(entries):
-        _damaged("it holds two secrets of one name")
+        _damaged("it has two secrets of one name")
     return Export(vault_id, created, tuple(entries))
 
 
@@ -268,12 +261,12 @@ def _check_fields(content: dict[str, Any], known: frozenset[str]) -> None:
     if missing := known - content.keys():
         _damaged(f"{min(missing)!r} is missing")
     if content.keys() - known:
-        # As in the vault's header: what this version would drop may be what restricts a secret.
+        # As in the vault's header: a field that this version would drop may restrict a secret.
         raise VaultDamaged("the export has a field that this version does not know", hint=_NEWER_HINT)
 
 
 def _damaged(what: str) -> NoReturn:
-    raise VaultDamaged(f"this is no export of a vault, or a damaged one: {what}", hint=_COPY_HINT) from None
+    raise VaultDamaged(f"this is not an export of a vault, or a damaged one: {what}", hint=_COPY_HINT) from None
 
 
 def _check_size(data: bytes) -> None:
@@ -291,7 +284,7 @@ def _check_text(passphrase: str) -> None:
 
 
 def _to_binary(data: bytes) -> bytes:
-    """Return the age file without its armour, if it has one."""
+    """Return the binary age file, without armour."""
     _check_size(data)
     if armour := _ARMOUR.fullmatch(data):
         try:
@@ -303,8 +296,9 @@ def _to_binary(data: bytes) -> bytes:
     if _ANY_AGE.match(data):
         raise VaultDamaged("the export is an age file of a newer version", hint=_NEWER_HINT)
     raise SourceUnreadable(
-        "this is no age file, which a sealed export is",
-        hint="check that it is the right file, and whole; ASCII armour starts with -----BEGIN AGE ENCRYPTED FILE-----",
+        "this is not an age file, and a sealed export is one",
+        hint="check that it is the right file and complete; "
+        "ASCII armour starts with -----BEGIN AGE ENCRYPTED FILE-----",
     )
 
 
@@ -314,14 +308,14 @@ def _is_scrypt(data: bytes) -> bool:
     factor = _work_factor(data)
     if factor > MAX_WORK_FACTOR:
         raise VaultDamaged(
-            f"the export asks for a work factor of {factor}; at most {MAX_WORK_FACTOR} is tried",
+            f"the export needs a work factor of {factor}; at most {MAX_WORK_FACTOR} is accepted",
             hint="seal it again with silo or age, which choose a smaller one",
         )
     return True
 
 
 def _work_factor(data: bytes) -> int:
-    # The specification of age: such a stanza is the only one of its file, so this is all of the header up to its code.
+    # By the specification of age such a stanza is the only one, so this is the whole header up to its MAC.
     stanza = _SCRYPT.match(data, len(_AGE))
     if stanza is None:
         raise VaultDamaged("the header of the export is malformed", hint=_COPY_HINT)
@@ -329,8 +323,6 @@ def _work_factor(data: bytes) -> int:
 
 
 def _recipient(number: int, text: str) -> object:
-    import pyrage
-
     text = text.strip()
     try:
         if text.startswith("age1"):
@@ -338,17 +330,16 @@ def _recipient(number: int, text: str) -> object:
         if text.startswith(("ssh-ed25519 ", "ssh-rsa ")):
             return pyrage.ssh.Recipient.from_str(text)
     except (pyrage.RecipientError, UnicodeEncodeError):
-        pass  # said below, without the text: somebody may have given a secret key instead
+        pass  # reported below without the text, which may be a secret key
     secret = "that is a secret key; " if "SECRET-KEY-" in text.upper() or "PRIVATE KEY" in text.upper() else ""
     raise SecretInvalid(
-        f"recipient {number} is none: {secret}not an age recipient (age1…, X25519) and not an ssh-ed25519 or ssh-rsa public key",
+        f"recipient {number} is malformed: {secret}"
+        "not an age recipient (age1…, X25519) and not an ssh-ed25519 or ssh-rsa public key",
         hint="`age-keygen -y FILE` prints the recipient of an identity; for SSH, give the whole line of the .pub file",
     ) from None
 
 
 def _identities(number: int, text: str) -> list[object]:
-    import pyrage
-
     try:
         if "-----BEGIN " in text:
             return [pyrage.ssh.Identity.from_buffer(text.encode())]
@@ -358,24 +349,22 @@ def _identities(number: int, text: str) -> list[object]:
         found = []
     if not found:
         raise VaultLocked(
-            f"identity {number} is none that can be used here: not AGE-SECRET-KEY-1… and not an SSH private key without passphrase",
-            hint="give the text of an age identity file, or a copy of the SSH key whose passphrase `ssh-keygen -p` took off",
+            f"identity {number} can't be used: not AGE-SECRET-KEY-1… and not an SSH private key without passphrase",
+            hint="give an age identity file, or a copy of the SSH key without passphrase (`ssh-keygen -p` removes it)",
         ) from None
     return found
 
 
 def _opened(decrypt: Callable[[], bytes]) -> bytes:
-    import pyrage
-
     try:
         return decrypt()
     except pyrage.DecryptError as error:
-        # `pyrage` has one class for everything; `test_sealed.py` notices when these two texts change.
+        # `pyrage` has one class for all failures. `test_sealed.py` fails when these two texts change.
         if str(error) == "Decryption failed":
             raise VaultLocked("the passphrase does not open the export", hint="check it, and type it again") from None
         if str(error) == "No matching keys found":
             raise VaultLocked(
                 "no identity that was given opens the export",
-                hint="it opens with the one of a recipient it was sealed to",
+                hint="give the identity of a recipient that it was sealed to",
             ) from None
     raise VaultDamaged("the export was changed, or is cut short", hint=_COPY_HINT) from None

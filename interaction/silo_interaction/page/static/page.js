@@ -1,99 +1,103 @@
-/* What the page does beyond links and forms: it stays current, finds text, takes keys, and guards its buttons against accidents.
-   Without this script everything can still be read and decided. It makes no markup of its own from anybody's text. */
+/* What the page does beyond links and forms: it stays up to date, searches long values, handles keys, and guards its
+   buttons against accidental clicks. Without this script, everything can still be read and decided. The script never
+   turns untrusted text into markup. */
 
 "use strict";
 
 (() => {
-  const KEY = "place"; // in localStorage, which is for this origin only: not for other ports, unlike a cookie
-  const PLACE = /^[A-Za-z0-9_-]{16,64}$/;
-  const ARMED_AFTER_MS = 500; // nobody has read anything sooner; what comes before was meant for something else
-  const AGAIN_MS = 3000;
-  const MOST_FOUND = 2000;
+  const KEY = "path-secret"; // in localStorage, which belongs to this origin alone: other ports can't read it
+  const PATH_SECRET = /^[A-Za-z0-9_-]{16,64}$/;
+  const ARMED_AFTER_MS = 500; // nobody reads a question faster; an earlier click was meant for something else
+  const RECONNECT_MS = 3000;
+  const MAX_FOUND = 2000;
   const YES = "button.approve";
 
-  const { place, unpaired } = document.body.dataset;
+  const { pathSecret, unpaired } = document.body.dataset;
   const main = () => document.querySelector("main");
-  const button = (event) => event.target instanceof Element && event.target.closest(YES);
+  const yesButton = (event) => event.target instanceof Element && event.target.closest(YES);
 
-  // --- pairing ----------------------------------------------------------------------------------------------------
+  // --- pairing ---------------------------------------------------------------------------------------------------
 
   const kept = localStorage.getItem(KEY);
-  if (place) {
-    localStorage.setItem(KEY, place);
+  if (pathSecret) {
+    localStorage.setItem(KEY, pathSecret);
   } else if (unpaired && kept === unpaired) {
     localStorage.removeItem(KEY);
-  } else if (kept && PLACE.test(kept) && !unpaired && !document.querySelector("[role=alert]")) {
+  } else if (kept && PATH_SECRET.test(kept) && !unpaired && !document.querySelector("[role=alert]")) {
     const link = location.pathname.match(/^\/q\/([A-Za-z0-9_-]+)$/);
     if (link) location.replace(`/s/${kept}/follow/${link[1]}`);
     else if (location.pathname === "/") location.replace(`/s/${kept}/`);
   }
-  if (!place) return;
+  if (!pathSecret) return;
 
-  if (location.search) history.replaceState(null, "", location.pathname); // `?done=` was for this once
+  if (location.search) history.replaceState(null, "", location.pathname); // show the notice of `?done=` only once
 
-  // --- saying things --------------------------------------------------------------------------------------------------
+  // --- messages ------------------------------------------------------------------------------------------------------
 
-  const say = (text) => {
+  const announce = (text) => {
     document.getElementById("news").textContent = text;
   };
-  const connection = (text) => {
+  const showConnection = (text) => {
     const line = document.getElementById("connection");
     line.textContent = text;
     line.hidden = !text;
   };
-  const LOST = "Not connected, so nothing can be decided here. The page pauses when nothing waits, and comes back by itself. " +
-    "After a restart it has a new address: follow a new link.";
+  const LOST = "Not connected: nothing can be decided here. The page pauses while no question waits, and reconnects " +
+    "by itself. After a restart it has a new address, so follow a new link.";
+  const TOO_QUICK = "That was too quick and did not count. Read the question, then press again.";
 
-  // --- guarding "approve" against accidents ---------------------------------------------------------------------------
+  // --- guarding "approve" against accidents --------------------------------------------------------------------------
 
   let shownAt = 0;
   let isSent = false;
-  let isShown = false; // for long enough to be read
-  let isGone = false;
+  let wasReadable = false; // the question has been on the screen for long enough to be read
+  let isEnded = false;
   let isLost = false;
 
-  // While nobody is known to listen nothing is sent: a secret could reach another program that has the port by now.
-  const lock = () => {
+  // Without a connection nothing is sent: another program may have the port by now, and would get a typed secret.
+  const updateControls = () => {
     for (const element of document.querySelectorAll(".decide button, .decide input, .decide textarea")) {
-      element.disabled = isGone || isLost || (element.matches(YES) && !isShown);
+      element.disabled = isEnded || isLost || (element.matches(YES) && !wasReadable);
     }
   };
 
   const isArmed = () => !document.hidden && performance.now() - shownAt >= ARMED_AFTER_MS;
-  // Also when a window that lay over this one goes away: a second click can be lured onto what comes to light.
+  // Also when a window that covered this one goes away: a person may be lured into a double click that ends here.
   const disarm = () => {
     shownAt = performance.now();
   };
   disarm();
-  lock();
-  const arm = () => {
-    if (!isArmed()) return void setTimeout(arm, 50);
-    isShown = true;
-    lock();
+  updateControls();
+  const armWhenReadable = () => {
+    if (!isArmed()) return void setTimeout(armWhenReadable, 50);
+    wasReadable = true;
+    updateControls();
   };
-  arm();
+  armWhenReadable();
   addEventListener("focus", disarm);
   document.addEventListener("visibilitychange", disarm);
   addEventListener("pageshow", (event) => {
     disarm();
-    if (event.persisted) location.reload(); // a page from the browser's memory may show what was decided long ago
+    if (event.persisted) location.reload(); // a page from the browser's cache may show a question that has ended
   });
   document.addEventListener("click", (event) => {
-    if (button(event) && !isArmed()) {
+    if (yesButton(event) && !isArmed()) {
       event.preventDefault();
-      say("That was too quick to count. Look at it, then press again.");
+      announce(TOO_QUICK);
     }
   }, true);
   document.addEventListener("submit", (event) => {
     const isYes = event.submitter?.matches(YES) ?? false;
     if (isSent || isLost || (isYes && !isArmed())) return event.preventDefault();
-    isSent = true; // a double click is one answer
+    isSent = true; // a double click sends one answer
   });
 
-  // --- time left ------------------------------------------------------------------------------------------------------
+  // --- time left -----------------------------------------------------------------------------------------------------
 
   const inWords = (seconds) => {
-    const hours = Math.floor(seconds / 3600), minutes = Math.floor((seconds % 3600) / 60), rest = hours ? 0 : seconds % 60;
+    const hours = Math.floor(seconds / 3600);
+    const minutes = Math.floor((seconds % 3600) / 60);
+    const rest = hours ? 0 : seconds % 60;
     const words = [[hours, "hour"], [minutes, "minute"], [rest, "second"]].filter(([n]) => n);
     return words.map(([n, unit]) => `${n} ${unit}${n === 1 ? "" : "s"}`).join(" ") || "0 seconds";
   };
@@ -106,22 +110,22 @@
   tick();
   setInterval(tick, 1000);
 
-  // --- news of the board ----------------------------------------------------------------------------------------------
+  // --- changes of the board ------------------------------------------------------------------------------------------
 
-  let waiting = null;
+  let waiting = null; // the ids of the waiting questions, once they are known
 
-  const count = (ids) => {
+  const showCount = (ids) => {
     document.getElementById("waiting-count").textContent = String(ids.length);
   };
 
   const refreshQueue = async () => {
-    const answer = await fetch(location.pathname, { redirect: "error" });
-    if (!answer.ok) return location.reload();
-    const next = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const response = await fetch(location.pathname, { redirect: "error" });
+    if (!response.ok) return location.reload();
+    const next = new DOMParser().parseFromString(await response.text(), "text/html");
     const before = main();
     const focused = document.activeElement?.closest("[data-question]")?.dataset.question;
     const scroll = [scrollX, scrollY];
-    const done = before.querySelector(".done"); // stays until the person goes on
+    const done = before.querySelector(".done"); // keep this notice until the person leaves the page
     before.replaceChildren(...(done ? [done] : []), ...next.querySelector("main").childNodes);
     before.dataset.queue = next.querySelector("main").dataset.queue;
     document.title = next.title;
@@ -130,17 +134,18 @@
     tick();
   };
 
-  const retire = async () => {
-    const gone = document.getElementById("gone");
-    if (!gone || isGone || isSent) return;
-    // Another tab's list can be older than this page; the page itself is asked before anything is taken from the person.
+  const endQuestion = async () => {
+    const notice = document.getElementById("gone");
+    if (!notice || isEnded || isSent) return;
+    // Another tab's list can be older than this page, so ask the server before disabling anything.
     const { status } = await fetch(location.pathname, { method: "HEAD" });
     if (status !== 410) return;
-    gone.textContent = "This question is not waiting any more: it was answered elsewhere, or its time is over. Nothing below can be pressed.";
-    gone.hidden = false;
-    isGone = true;
-    lock();
-    document.querySelector(".head .left").hidden = true; // it has no time left, whatever was left
+    notice.textContent = "This question no longer waits: it was answered elsewhere, or it expired. " +
+      "The buttons below are disabled.";
+    notice.hidden = false;
+    isEnded = true;
+    updateControls();
+    document.querySelector(".head .left").hidden = true; // the time left means nothing now
   };
 
   const onBoard = async (ids) => {
@@ -148,51 +153,54 @@
     const came = isFirst ? 0 : ids.filter((id) => !waiting.includes(id)).length;
     const isSame = !isFirst && waiting.length === ids.length && came === 0;
     waiting = ids;
-    count(ids);
-    lose(false);
+    showCount(ids);
+    setLost(false);
     const id = main().dataset.question;
     if (id !== undefined) {
-      if (!ids.includes(id)) await retire();
+      if (!ids.includes(id)) await endQuestion();
     } else if ("queue" in main().dataset) {
       const shown = [...document.querySelectorAll("main [data-question]")].map((element) => element.dataset.question);
       if (!isFirst || shown.length !== ids.length || ids.some((one) => !shown.includes(one))) await refreshQueue();
     }
-    if (came) say(came === 1 ? "One more question waits." : `${came} more questions wait.`);
-    else if (!isFirst && !isSame && id === undefined) say(ids.length ? `${ids.length} waiting.` : "Nothing is waiting.");
+    if (came) announce(came === 1 ? "One more question waits." : `${came} more questions wait.`);
+    else if (!isFirst && !isSame && id === undefined) {
+      announce(ids.length ? `${ids.length} waiting.` : "Nothing is waiting.");
+    }
   };
 
-  const lose = (lost) => {
-    connection(lost ? LOST : "");
+  const setLost = (lost) => {
+    showConnection(lost ? LOST : "");
     isLost = lost;
-    lock();
+    updateControls();
   };
 
-  // A browser opens six connections to a server, and each stream takes one for good. So one tab listens, and tells the others.
+  // A browser opens only six connections to a server, and each stream occupies one. So one tab listens and tells the
+  // others.
   const channel = new BroadcastChannel("board");
-  const tell = (ids) => {
-    onBoard(ids).catch(() => connection("The list could not be loaded."));
+  const update = (ids) => {
+    onBoard(ids).catch(() => showConnection("The list could not be loaded."));
   };
   channel.onmessage = ({ data }) => {
     if (data.ask && waiting) channel.postMessage({ waiting });
-    else if (data.waiting) tell(data.waiting);
-    else if (data.lost) lose(true);
+    else if (data.waiting) update(data.waiting);
+    else if (data.lost) setLost(true);
   };
   const listen = () => new Promise(() => {
     const open = () => {
-      const stream = new EventSource(`/s/${place}/events`);
+      const stream = new EventSource(`/s/${pathSecret}/events`);
       stream.addEventListener("board", (event) => {
         const ids = JSON.parse(event.data).waiting;
         channel.postMessage({ waiting: ids });
-        tell(ids);
+        update(ids);
       });
       stream.onerror = () => {
-        lose(true);
+        setLost(true);
         channel.postMessage({ lost: true });
         stream.close();
-        setTimeout(open, AGAIN_MS);
-        fetch(`/s/${place}/`, { method: "HEAD" }).then(
-          ({ status }) => status === 404 && location.reload(), // not paired any more, and that page says so
-          () => {}, // nobody listens
+        setTimeout(open, RECONNECT_MS);
+        fetch(`/s/${pathSecret}/`, { method: "HEAD" }).then(
+          ({ status }) => status === 404 && location.reload(), // no longer paired, and the reloaded page says so
+          () => {}, // the server doesn't listen
         );
       };
       addEventListener("pagehide", () => stream.close(), { once: true });
@@ -203,7 +211,7 @@
   if (navigator.locks) navigator.locks.request("board", listen);
   else listen();
 
-  // --- finding text in long values --------------------------------------------------------------------------------------
+  // --- finding text in long values --------------------------------------------------------------------------------
 
   const find = (value, wanted) => {
     const nodes = [];
@@ -213,9 +221,9 @@
       nodes.push([text.length, walker.currentNode]);
       text += walker.currentNode.data;
     }
-    // Some letters change their length in lower case; then positions would be off, and case counts instead.
-    const folded = text.toLowerCase().length === text.length && wanted.toLowerCase().length === wanted.length;
-    const [hay, needle] = folded ? [text.toLowerCase(), wanted.toLowerCase()] : [text, wanted];
+    // In lower case, some letters have another length, and positions would be wrong. Then the search respects case.
+    const ignoresCase = text.toLowerCase().length === text.length && wanted.toLowerCase().length === wanted.length;
+    const [hay, needle] = ignoresCase ? [text.toLowerCase(), wanted.toLowerCase()] : [text, wanted];
     const spot = (position) => {
       let low = 0, high = nodes.length - 1;
       while (low < high) {
@@ -226,7 +234,8 @@
       return [nodes[low][1], position - nodes[low][0]];
     };
     const found = [];
-    for (let at = hay.indexOf(needle); at >= 0 && found.length < MOST_FOUND; at = hay.indexOf(needle, at + needle.length)) {
+    let at = hay.indexOf(needle);
+    for (; at >= 0 && found.length < MAX_FOUND; at = hay.indexOf(needle, at + needle.length)) {
       const range = document.createRange();
       range.setStart(...spot(at));
       const [node, offset] = spot(at + needle.length - 1);
@@ -249,8 +258,8 @@
     const show = () => {
       const now = found[at];
       paint(found, now);
-      const more = found.length === MOST_FOUND ? "+" : "";
-      output.textContent = !input.value ? "" : found.length ? `${at + 1} of ${found.length}${more}` : "not in it";
+      const more = found.length === MAX_FOUND ? "+" : "";
+      output.textContent = !input.value ? "" : found.length ? `${at + 1} of ${found.length}${more}` : "not found";
       if (!now) return;
       const box = now.getBoundingClientRect(), frame = value.getBoundingClientRect();
       value.scrollTop += box.top - frame.top - frame.height / 3;
@@ -269,7 +278,7 @@
     });
   }
 
-  // --- keys -----------------------------------------------------------------------------------------------------------
+  // --- keys ----------------------------------------------------------------------------------------------------------
 
   const step = (by) => {
     const { before, after } = main().dataset;
@@ -285,9 +294,7 @@
 
   const press = (choice) => {
     const target = document.querySelector(`.buttons button[value="${choice}"]`);
-    if (target && choice === "approve" && (target.disabled || !isArmed())) {
-      return say("That was too quick to count. Look at it, then press again.");
-    }
+    if (target && choice === "approve" && (target.disabled || !isArmed())) return announce(TOO_QUICK);
     target?.click();
   };
 
@@ -296,7 +303,7 @@
     const target = event.target instanceof Element ? event.target : document.body;
     if (target.closest("input, textarea, select, [contenteditable]")) return;
     const isArrow = event.key === "ArrowDown" || event.key === "ArrowUp";
-    // The arrows scroll what one reads; they walk the list only where there is nothing else to do with them.
+    // On a question the arrow keys scroll; only in the list do they move from question to question.
     if (isArrow && main().dataset.question !== undefined) return;
     const action = {
       j: () => step(1), ArrowDown: () => step(1), k: () => step(-1), ArrowUp: () => step(-1),

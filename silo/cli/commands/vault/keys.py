@@ -18,13 +18,14 @@ def rekey(
     ctx: typer.Context,
     add: Annotated[
         list[str] | None,
-        typer.Option("--add", metavar="KIND", help="Another key: env, keyring, passphrase, transit or kv."),
+        typer.Option("--add", metavar="KIND", help="Add a key of this kind: env, keyring, passphrase, transit or kv."),
     ] = None,
     replace: Annotated[
-        str | None, typer.Option("--replace", metavar="KIND", help="A new key in place of all of this kind.")
+        str | None, typer.Option("--replace", metavar="KIND", help="Replace all keys of this kind with a new one.")
     ] = None,
     remove: Annotated[
-        list[str] | None, typer.Option("--remove", metavar="ID", help="Of a key that is not to open it any more.")
+        list[str] | None,
+        typer.Option("--remove", metavar="ID", help="Remove the key with this id; it no longer opens the vault."),
     ] = None,
     from_env: Annotated[
         str | None, typer.Option(metavar="VARIABLE", help="Take the new key or passphrase from this variable.")
@@ -33,16 +34,16 @@ def rekey(
         Path | None, typer.Option(metavar="PATH", help="Take the new key or passphrase from this file.")
     ] = None,
 ) -> None:
-    """Change which keys open the vault. No secret is sealed again; `silo vault status` shows the keys and their ids.
+    """Change which keys open the vault. Secrets stay as they are. `silo vault status` shows the keys and their ids.
 
         silo vault rekey --add passphrase
         silo vault rekey --replace env --from-file new-key.txt
         silo vault rekey --add keyring --remove 5d0c1f9a20b3c4e7
 
-    The vault has to open with a key that it has. A passphrase for recovery is typed twice; keep it where the machine is not. A new
-    key in `SILO_MASTER_KEY` counts from the next start of whatever uses it.
+    One of the present keys must open the vault. A recovery passphrase is typed twice; keep it away from this machine. A
+    process that uses `SILO_MASTER_KEY` takes a new key at its next start.
     """
-    from silo.cli.render import say
+    from silo.cli.render import Steps, say
     from silo.cli.values import read_value
     from silo.errors import UsageError
 
@@ -55,10 +56,11 @@ def rekey(
         raise UsageError("two keys can't be typed at once", hint="add one after the other")
 
     def ask(kind: str) -> str:
-        value = read_value(session, _TYPED[kind], from_env=from_env, from_file=from_file)
+        with steps.paused():
+            value = read_value(session, _TYPED[kind], from_env=from_env, from_file=from_file)
         return value if isinstance(value, str) else _text(value)
 
-    with session.vault_setup() as setup:
+    with Steps() as steps, session.vault_setup(steps) as setup:
         before = setup.vault.status()
         if replace is not None:
             gone += [slot.key_id for slot in before.keys if slot.kind == replace]
@@ -73,15 +75,16 @@ def rekey(
 def rotate(
     ctx: typer.Context,
     drop: Annotated[
-        list[str] | None, typer.Option("--drop", metavar="ID", help="Of a key that is not to open it any more.")
+        list[str] | None,
+        typer.Option("--drop", metavar="ID", help="Remove the key with this id; it no longer opens the vault."),
     ] = None,
 ) -> None:
-    """Make a new data key and seal every secret under it. Whoever has the old data key can open nothing that comes from then on.
+    """Make a new data key and encrypt every secret under it. The old data key opens nothing that is saved later.
 
         silo vault rotate
 
-    Every key that opens the vault has to be there; a passphrase is asked for. A key that is lost is dropped by its id. Secrets that
-    somebody has read are read: change them where they were issued.
+    Every key that opens the vault must be available; a passphrase is asked for. Drop a lost key by its id. If somebody
+    has read a secret, change it where it was issued.
     """
     session: Session = ctx.obj
     with session.vault_setup() as setup:
@@ -92,11 +95,11 @@ def rotate(
 
 
 def lock(ctx: typer.Context) -> None:
-    """Have every process forget the vault's keys: each notices at its next use of the vault.
+    """Make every process forget the vault's keys. Each process notices at its next use of the vault.
 
         silo vault lock
 
-    What was started with SILO_MASTER_KEY has to be started again; the keyring, HashiCorp Vault and a person are asked again.
+    Restart what was started with SILO_MASTER_KEY. The keyring, HashiCorp Vault and a person are asked again.
     """
     session: Session = ctx.obj
     with session.vault_setup() as setup:
@@ -107,10 +110,10 @@ def lock(ctx: typer.Context) -> None:
 def restore(
     ctx: typer.Context,
     source: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="What to bring back; the backup if it is left out.")
+        Path | None, typer.Argument(metavar="[FILE]", help="The file to bring back; without it, the backup.")
     ] = None,
     accept_rollback: Annotated[
-        bool, typer.Option("--accept-rollback", help="Go on with the file that is in place, though it is older.")
+        bool, typer.Option("--accept-rollback", help="Accept the file that is in place, although it is older.")
     ] = False,
 ) -> None:
     """Bring an older file of the vault back, as its newest generation.
@@ -118,8 +121,8 @@ def restore(
         silo vault restore
         silo vault restore /media/backup/credentials.silo
 
-    The file that it replaces becomes the backup; one that does not open is kept under another name. Secrets that were added since
-    are not in it. The audit log says that it was done.
+    The replaced file becomes the backup; if it does not open, it is kept under another name. Secrets that were added
+    since then are missing. The audit log records the restore.
     """
     from silo.cli.render import say
     from silo.errors import UsageError

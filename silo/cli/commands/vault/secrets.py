@@ -16,7 +16,9 @@ SHORT_BYTES = 8
 """A shorter value is likely to stand in a result by chance, and easy to guess; the person who adds it should know."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Capital letters, digits and underscores.")]
-SkillName = Annotated[str, typer.Option("--skill", metavar="NS", help="Only for this skill, before a global one.")]
+SkillName = Annotated[
+    str, typer.Option("--skill", metavar="NS", help="Only for this skill; comes before a global one.")
+]
 FromEnv = Annotated[str | None, typer.Option(metavar="VARIABLE", help="Take the value of this variable.")]
 FromFile = Annotated[Path | None, typer.Option(metavar="PATH", help="Take the content of this file.")]
 
@@ -27,7 +29,7 @@ def add(
     skill: SkillName = "",
     from_env: FromEnv = None,
     from_file: FromFile = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Put it in place of an earlier value.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an earlier value.")] = False,
 ) -> None:
     """Add a secret. Asks for its value twice on a terminal, and reads standard input otherwise.
 
@@ -35,11 +37,11 @@ def add(
         openssl rand -hex 32 | silo vault add JWT_KEY --skill jwt
         silo vault add DEPLOY_KEY --from-file ~/.ssh/deploy
 
-    One line break at the end of standard input or of a file is left out.
+    Removes one line break at the end of standard input or of a file.
     """
     from silo_vault.secret import check_name, check_namespace
 
-    from silo.cli.render import say
+    from silo.cli.render import Steps, say
     from silo.cli.values import read_value
     from silo.errors import UsageError
 
@@ -51,7 +53,7 @@ def add(
         )
     if from_env is not None and from_file is not None:
         raise UsageError("--from-env and --from-file are two values", hint="give one of them")
-    with session.vault() as vault:
+    with Steps() as steps, session.vault(steps) as vault:
         check_name(name)
         check_namespace(skill)
         if not replace and name in vault.names(namespace=skill):
@@ -59,7 +61,8 @@ def add(
                 f"{_place(skill, name)} is in the vault already",
                 hint=f"`silo vault add {name}{f' --skill {skill}' if skill else ''} --replace` replaces it",
             )
-        value = read_value(session, f"value of {_place(skill, name)}", from_env=from_env, from_file=from_file)
+        with steps.paused():
+            value = read_value(session, f"value of {_place(skill, name)}", from_env=from_env, from_file=from_file)
         vault.put(name, value, namespace=skill)
         size = len(value.encode() if isinstance(value, str) else value)
     if size < SHORT_BYTES:
@@ -69,7 +72,7 @@ def add(
 
 
 def list_names(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List the names of the secrets. Values are never shown, and never opened.
+    """List the names of the secrets. Never shows or decrypts a value.
 
         silo vault list
 
@@ -90,10 +93,10 @@ def list_names(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 def remove(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the secret.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The secret's name.")],
     skill: SkillName = "",
 ) -> None:
-    """Remove a secret. The file's last generation, which still holds it, stays beside it until the next change.
+    """Remove a secret. The previous generation of the file still has it, and stays until the next change.
 
     silo vault remove GITHUB_TOKEN
     """
@@ -132,21 +135,23 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 def add_canary(ctx: typer.Context, name: Name, from_env: FromEnv = None, from_file: FromFile = None) -> None:
-    """Add a decoy: 40 random letters and digits, or a value of yours. From then on each call opens the vault to look for it.
+    """Add a decoy: 40 random letters and digits, or your own value. Each call then opens the vault to look for it.
 
         silo vault canary add PROD_ADMIN_KEY
 
-    Give it a name that a thief would like. One that turns up in what a call is given or sends back ends the call; `silo audit show`
-    has the alert.
+    Give it a name that a thief would like. If a decoy appears in what a call is given or sends back, the call ends;
+    `silo audit show` has the alert.
     """
+    from silo.cli.render import Steps
     from silo.cli.values import read_value
 
     session: Session = ctx.obj
-    with session.vault() as vault:
+    with Steps() as steps, session.vault(steps) as vault:
         if from_env is None and from_file is None:
             vault.add_canary(name)
             return
-        value = read_value(session, f"value of {name}", from_env=from_env, from_file=from_file)
+        with steps.paused():
+            value = read_value(session, f"value of {name}", from_env=from_env, from_file=from_file)
         vault.add_canary(name, value)
 
 
@@ -169,7 +174,7 @@ def list_canaries(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 def remove_canary(
-    ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME", help="Of the decoy.")]
+    ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME", help="The decoy's name.")]
 ) -> None:
     """Remove a decoy.
 

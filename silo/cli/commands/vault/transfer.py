@@ -27,10 +27,10 @@ def import_secrets(
     ctx: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="FILE", help="A file, or the folder of a password store.")],
     kind: Annotated[
-        Source | None, typer.Option("--from", help="What it is, where that can't be told from the file itself.")
+        Source | None, typer.Option("--from", help="The kind of file, if silo can't tell it from the file itself.")
     ] = None,
-    skill: Annotated[str, typer.Option("--skill", metavar="NS", help="Add all of it for this skill only.")] = "",
-    replace: Annotated[bool, typer.Option("--replace", help="Put values in place of earlier ones.")] = False,
+    skill: Annotated[str, typer.Option("--skill", metavar="NS", help="Add all secrets for this skill only.")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Replace earlier values.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be added.")] = False,
     passphrase_from_env: Annotated[
         str | None, typer.Option(metavar="VARIABLE", help="Take the passphrase from this variable.")
@@ -46,15 +46,19 @@ def import_secrets(
         silo vault import ~/.password-store --from pass
         silo vault import secrets.age
 
-    Secrets that are in the vault already stay as they are, unless you say --replace. The file is left alone; remove it yourself.
+    Secrets that are already in the vault keep their values, unless you add --replace. The file stays; delete it
+    yourself.
     """
-    from silo.cli.render import emit_json, say
+    from silo.cli.render import Steps, emit_json, say
     from silo.errors import UsageError
 
     session: Session = ctx.obj
-    with session.vault() as vault:
+    with Steps() as steps, session.vault(steps) as vault:
         kind = kind or _guess(source)
-        found = _read(session, source, kind, passphrase_from_env, identity or [])
+        with steps.paused():  # a passphrase may be asked for, by gpg too
+            if kind == "pass":
+                say(f"silo: reading {source} with gpg ...")
+            found = _read(session, source, kind, passphrase_from_env, identity or [])
         values = {(skill or entry.namespace, entry.name): entry.value for entry in found.entries}
         if len(values) < len(found.entries):
             raise UsageError(
@@ -93,7 +97,7 @@ def export_secrets(
     target: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, or `-` for standard output.")],
     recipients: Annotated[
         list[str] | None,
-        typer.Option("--to", metavar="RECIPIENT", help="Seal it to an age recipient (age1…) or an SSH public key."),
+        typer.Option("--to", metavar="RECIPIENT", help="Encrypt it to an age recipient (age1…) or an SSH public key."),
     ] = None,
     passphrase_from_env: Annotated[
         str | None, typer.Option(metavar="VARIABLE", help="Take the passphrase from this variable.")
@@ -102,16 +106,17 @@ def export_secrets(
         bool, typer.Option("--plain-text", help="Show every secret in clear text, on a terminal only.")
     ] = False,
 ) -> None:
-    """Write every secret into one file, sealed to a passphrase or to recipients with age; decoys are left out.
+    """Write every secret into one encrypted file. Leaves decoys out.
 
         silo vault export secrets.age
         silo vault export secrets.age --to age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p
 
-    `silo vault import` reads it, and so does `age --decrypt`. Without --to a passphrase is asked for twice.
+    Encrypts it to recipients with age, or, without --to, with a passphrase that it asks for twice. `silo vault import`
+    reads the file, and so does `age --decrypt`.
     """
     from silo_vault.transfer import seal_to_passphrase, seal_to_recipients, to_plain_text
 
-    from silo.cli.render import emit, say
+    from silo.cli.render import Steps, emit, say
     from silo.cli.values import read_variable, type_twice
     from silo.errors import UsageError
 
@@ -134,7 +139,7 @@ def export_secrets(
         raise UsageError(
             "it is sealed to recipients or to a passphrase", hint="leave out --to or --passphrase-from-env"
         )
-    with session.vault() as vault:
+    with Steps() as steps, session.vault(steps) as vault:
         document = _to_export(vault.get_all(), vault.status().vault_id)
         if plain_text:
             session.record("vault", action="export", sealed_to="nobody", secrets=len(document.entries))
@@ -145,7 +150,10 @@ def export_secrets(
         elif passphrase_from_env is not None:
             sealed = seal_to_passphrase(document, read_variable(session, passphrase_from_env))
         elif sys.stdin.isatty():
-            sealed = seal_to_passphrase(document, type_twice("passphrase for the export"))
+            with steps.paused():
+                passphrase = type_twice("passphrase for the export")
+            steps.step("sealing the export")
+            sealed = seal_to_passphrase(document, passphrase)
         else:
             raise UsageError("there is nobody to type a passphrase", hint="use --passphrase-from-env or --to RECIPIENT")
         session.record(

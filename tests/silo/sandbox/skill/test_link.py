@@ -11,7 +11,7 @@ from silo.wire.messages import Progress, encode_message
 
 pytestmark = pytest.mark.anyio
 
-PATIENCE_S = 20.0
+PATIENCE_S = 300.0
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from silo.errors import ConfigInvalid
 from silo.remedies import LIST_TOOLS
 from silo.server.engine import ServerOptions
 from silo.server.protocol.app import build_server
+from silo.testing import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -285,7 +286,7 @@ async def test_progress_arrives_in_order_and_only_grows(engine, mode):
 
     async with connect(engine, mode) as client:
         result = await client.call_tool("demo__steps", progress_callback=on_progress)
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE_S):
             while len(seen) < 4:
                 await anyio.lowlevel.checkpoint()
     assert text_of(result) == "done"
@@ -295,7 +296,7 @@ async def test_progress_arrives_in_order_and_only_grows(engine, mode):
 
 async def test_cancelled_call_cancels_the_engine_and_leaves_the_server_working(engine, mode):
     async with connect(engine, mode) as client:
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE_S):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(client.call_tool, "demo__hang")
                 await engine.running.wait()
@@ -308,7 +309,7 @@ async def test_client_that_gives_up_waiting_cancels_the_engine(engine, mode):
     async with connect(engine, mode) as client:
         with pytest.raises(MCPError):
             await client.call_tool("demo__hang", read_timeout_seconds=0.05)
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE_S):
             await engine.cancelled.wait()
 
 
@@ -353,7 +354,7 @@ async def test_handshake_session_is_notified_when_a_skill_is_installed(engine, f
     async with connect(engine, "legacy", message_handler=on_message) as client:
         await client.list_tools()
         engine.install(fakes.make_skill("late", fakes.make_tool("late.echo")), echo=fakes.echo)
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE_S):
             names = [tool.name for tool in (await client.list_tools()).tools]
             await news.wait()
     assert "late__echo" in names
@@ -366,7 +367,7 @@ async def test_modern_listener_is_notified_when_a_skill_is_removed(engine):
         async with client.listen(tools_list_changed=True) as events:
             engine.remove("demo")
             await client.list_tools()
-            with anyio.fail_after(5):
+            with anyio.fail_after(PATIENCE_S):
                 event = await anext(aiter(events))
         names = [tool.name for tool in (await client.list_tools()).tools]
     assert type(event).__name__ == "ToolsListChanged"
@@ -396,7 +397,7 @@ async def test_idle_server_notices_a_new_skill_in_the_watched_folder(engine, fak
             engine.install(fakes.make_skill("late", fakes.make_tool("late.echo")))
             (tmp_path / "late").mkdir()
             (tmp_path / "late" / "current").symlink_to("0123")
-            with anyio.fail_after(5):
+            with anyio.fail_after(PATIENCE_S):
                 await news.wait()
             tasks.cancel_scope.cancel()
         assert "late__echo" in [tool.name for tool in (await client.list_tools()).tools]
@@ -429,7 +430,7 @@ async def test_failing_look_at_the_folder_does_not_end_the_server(engine, fakes,
         engine.install(fakes.make_skill("late", fakes.make_tool("late.echo")), echo=fakes.echo)
         (tmp_path / "late").mkdir()
         (tmp_path / "late" / "current").symlink_to("0123")
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE_S):
             while "looking for" not in caplog.text and "cannot look" not in caplog.text:
                 await anyio.lowlevel.checkpoint()
         engine.failure = None

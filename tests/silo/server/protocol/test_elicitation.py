@@ -27,6 +27,7 @@ from mcp.types import (
 from silo.server.engine import ServerOptions
 from silo.server.protocol.app import build_server
 from silo.server.protocol.elicitation import MAX_ROUNDS, Round, StateForeign
+from silo.testing import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -134,7 +135,7 @@ async def test_link_is_shown_as_the_client_can_and_the_call_runs_once_a_person_a
         (NAME, ARGUMENTS) if through == "direct" else ("silo_execute", {"tool": "demo.echo", "arguments": ARGUMENTS})
     )
     async with connect(asking, era, user, declares) as client:
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE_S):
             async with anyio.create_task_group() as tasks:
                 if shown is None:
                     tasks.start_soon(approve_when_asked, asking)
@@ -208,7 +209,7 @@ async def test_prompt_that_nobody_answers_does_not_hold_the_call_for_ever(asking
         await anyio.sleep_forever()
 
     user.on_prompt = on_prompt
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(asking, "legacy", user, options=options) as client:
             assert is_pending(await client.call_tool(NAME, ARGUMENTS), asking)
     assert asking.waits == [(0, True), (0.01, False)]
@@ -221,7 +222,7 @@ async def test_prompt_that_nobody_answers_does_not_hold_the_call_for_ever(asking
 async def test_refusal_tells_its_reason_and_not_to_call_again(asking, mode, declares):
     user = User(asking, answers=False, reason="not on a Friday")
     async with connect(asking, mode, user, declares) as client:
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE_S):
             async with anyio.create_task_group() as tasks:
 
                 async def refuse():
@@ -327,7 +328,7 @@ async def test_two_calls_at_once_each_follow_their_own_answer(asking, mode):
         async def call(text):
             results[text] = await client.call_tool(NAME, {"text": text})
 
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE_S):
             async with anyio.create_task_group() as tasks:
                 for text in ("yes", "no"):
                     tasks.start_soon(call, text)
@@ -357,7 +358,7 @@ async def test_cancelled_call_that_waits_starts_no_guest(asking, mode, declares,
 
     user.on_prompt = on_prompt
     async with connect(asking, mode, user, declares) as client:
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE_S):
             async with anyio.create_task_group() as tasks:
 
                 async def call():
@@ -387,7 +388,7 @@ async def test_prompt_of_a_cancelled_call_comes_again(asking):
 
     user.on_prompt = on_prompt
     async with connect(asking, "legacy", user) as client:
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE_S):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(client.call_tool, NAME, ARGUMENTS)
                 await open_.wait()
@@ -400,7 +401,7 @@ async def test_progress_grows_over_asking_waiting_and_running(asking, mode, fake
     asking.asks["demo.steps"] = ("Run demo.steps",)
     user = User(asking, answers=True)
     async with connect(asking, mode, user, FORM if mode == "legacy" else None) as client:
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE_S):
             async with anyio.create_task_group() as tasks:
                 if mode == "auto":
                     tasks.start_soon(approve_when_asked, asking)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from silo.model import ProgressReport
 from silo.server.protocol.progress import MAX_WAITING, ProgressRelay, grown, relayed
+from silo.testing import PATIENCE_S
 
 numbers = st.floats() | st.integers(-(10**6), 10**6)
 reports = st.builds(ProgressReport, numbers, st.none() | numbers, st.none() | st.text(alphabet=st.characters()))
@@ -47,7 +48,7 @@ async def test_everything_waiting_is_sent_before_the_result():
         sent.append(message)
 
     relay = ProgressRelay(send)
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(relay.forward)
             for number in range(3):
@@ -67,7 +68,7 @@ async def test_flood_of_reports_keeps_the_latest_and_stays_bounded():
     for number in range(10_000):
         relay.add(ProgressReport(number))
     relay.finish()
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE_S):
         await relay.forward()
     assert len(sent) == MAX_WAITING
     assert sent[-1] == 9999

@@ -37,12 +37,12 @@ from silo.server.protocol.results import (
     LOG_CHARS,
     MAX_FILE_BYTES,
     MAX_FILES_BYTES,
-    MIB,
     call_result,
     error_result,
     internal_error,
     pending_result,
 )
+from silo.sizes import MIB
 
 
 def blocks_of(fakes, *files):

@@ -3,9 +3,13 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from silo.testing import PATIENCE_S
+
 
 def run(program: str) -> list[str]:
-    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 

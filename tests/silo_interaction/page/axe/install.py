@@ -1,7 +1,8 @@
-"""Install axe-core into a cache folder, from the lock file beside this script, and print where its script is.
+"""Install axe-core into a cache folder, from the lock file beside this script, and print the path of its script.
 
-Usage: `python tests/silo_interaction/page/axe/install.py [CACHE]`; the default cache is `.cache/npm` of the checkout, which git
-ignores. The lock file names no registry, so npm asks the user's own. Once installed, nothing is downloaded until a file here changes.
+Usage: `python tests/silo_interaction/page/axe/install.py [CACHE]`; the default cache is `.cache/npm` of the checkout,
+which git ignores. The lock file names no registry, so npm asks the user's own. Once installed, nothing is downloaded
+until a file here changes.
 """
 
 from __future__ import annotations

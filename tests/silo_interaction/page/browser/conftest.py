@@ -1,7 +1,7 @@
-"""Chromium, and profiles in it: what a person does with the page there, and all that went wrong meanwhile.
+"""Chromium, and profiles in it: what a person does with the page, and everything that went wrong meanwhile.
 
-The browser is one of a module and not of the session: as long as Playwright's synchronous API is up, its event loop counts as running
-in the main thread, and no test with a loop of its own could run.
+The browser lives for a module, not for the session: while Playwright's synchronous API is up, its event loop counts as
+running in the main thread, and no test with its own loop could run.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-PATIENCE_MS = 15_000
-"""For one step of a browser on a busy machine; a step that works takes some milliseconds."""
+PATIENCE_MS = 300_000
+"""How long one step of a browser may take on a busy machine; a step that works takes some milliseconds."""
 
 REFUSED = re.compile(r"Failed to load resource: the server responded with a status of 4\d\d")
-"""Chromium writes so about every page that isn't a 200. Most tests that meet one look at what it says."""
+"""Chromium logs this for every page whose status isn't 200. Most tests that get such a page check its text."""
 
-TELL_VIOLATIONS = """
-addEventListener("securitypolicyviolation", (event) => console.error(`CSP: ${event.violatedDirective} ${event.blockedURI}`));
+REPORT_VIOLATIONS = """
+addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) => {
+    console.error(`CSP: ${violatedDirective} ${blockedURI}`);
+});
 """
 
 
 class Profile:
-    """A profile of a browser, with what its tabs did. Not paired at first."""
+    """A browser profile, with a record of what its tabs did. Not paired at first."""
 
     def __init__(self, context: BrowserContext, base: str) -> None:
         self.context = context
@@ -49,7 +51,7 @@ class Profile:
         return tab
 
     def pair(self, code: str, path: str = "/") -> Page:
-        """Type a code in, and return the tab when it shows the list, or the question of the link."""
+        """Type a code in; return the tab once it shows the list, or the question of the link."""
         tab = self.tab(path)
         tab.get_by_label("Code").fill(code)
         tab.get_by_role("button", name="Pair").click()
@@ -58,7 +60,7 @@ class Profile:
         return tab
 
     def pair_at_once(self, code: str) -> None:
-        """Pair without a tab: what a test starts with, if pairing isn't what it is about."""
+        """Pair without a tab, for tests that aren't about pairing."""
         request = self.context.request
         form = re.search(r'name="form" value="([^"]+)"', request.get(f"{self.base}/").text())[1]
         sent = {"form": form, "code": code}
@@ -70,16 +72,16 @@ class Profile:
         return self.tab(f"{self.home}q/{posted.id}")
 
     def moves_to(self, base: str) -> None:
-        """Go on with the page at another address."""
+        """Use the page at another address from now on."""
         self.base = base
         self.bases.append(base)
 
     def expects(self, problem: str) -> None:
-        """Let this in the console be right."""
+        """Accept this text in the console."""
         self._expected.append(re.compile(problem))
 
     def check(self) -> None:
-        """Nothing went wrong, and nobody else was asked for anything."""
+        """Check that nothing went wrong, and that no other server got a request."""
         assert self.problems == []
         ours = (*(f"{base}/" for base in self.bases), "data:")
         assert [url for url in self.asked_for if not url.startswith(ours)] == []
@@ -101,7 +103,7 @@ def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=program,
-            chromium_sandbox=False,  # containers and root have none; it shows our own pages only
+            chromium_sandbox=False,  # it doesn't work in containers or as root, and only our own pages are shown
             args=["--disable-gpu", "--disable-background-networking"],
         )
         yield browser
@@ -110,7 +112,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def clock(_shown):
-    """The page's clock as it is: that of the browser can't be put forward with it."""
+    """The page's clock, unchanged: the browser's clock couldn't follow a change."""
     return _shown[1]
 
 
@@ -122,7 +124,7 @@ def profiles(chromium, page) -> Iterator[Callable[..., Profile]]:
     def make(*, base: str = "", **options) -> Profile:
         context = chromium.new_context(**options)
         if options.get("java_script_enabled", True):
-            context.add_init_script(TELL_VIOLATIONS)
+            context.add_init_script(REPORT_VIOLATIONS)
         made.append(Profile(context, base or page.start()))
         return made[-1]
 

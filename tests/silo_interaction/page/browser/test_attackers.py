@@ -1,6 +1,6 @@
-"""Attacks that need a browser: an agent's own one, and pages of other servers on this machine that a person's paired browser opens.
+"""Attacks that need a browser: an agent's own browser, and pages of an agent's server in a person's paired browser.
 
-What programs that are no browsers can send is in `tests/silo_interaction/page/test_attacks.py`.
+`tests/silo_interaction/page/test_attacks.py` tests what other programs can send.
 """
 
 from __future__ import annotations
@@ -21,18 +21,24 @@ WANTED = Question(f"Type in {SECRET_WORDS}", "an agent", wanted=WantedSecret(SEC
 
 PROBE = """async (url) => {
     const tried = {};
-    for (const mode of ["cors", "no-cors"]) for (const credentials of ["include", "omit"]) for (const method of ["GET", "POST"]) {
-        try {
-            const answer = await fetch(url, { mode, credentials, method, body: method === "POST" ? new URLSearchParams({ choice: "approve" }) : null });
-            tried[`${mode} ${credentials} ${method}`] = answer.type + (await answer.text());
-        } catch { }
+    const form = new URLSearchParams({ choice: "approve" });
+    for (const mode of ["cors", "no-cors"]) {
+        for (const credentials of ["include", "omit"]) {
+            for (const method of ["GET", "POST"]) {
+                try {
+                    const body = method === "POST" ? form : null;
+                    const response = await fetch(url, { mode, credentials, method, body });
+                    tried[`${mode} ${credentials} ${method}`] = response.type + (await response.text());
+                } catch { }
+            }
+        }
     }
     return tried;
 }"""
 
 
 class Elsewhere:
-    """A server of an agent on another port of 127.0.0.1: it serves pages, and keeps what it was asked."""
+    """An agent's server on another port of 127.0.0.1: it serves pages, and records its requests."""
 
     def __init__(self) -> None:
         self.pages: dict[str, str] = {}
@@ -80,7 +86,7 @@ def elsewhere() -> Iterator[Elsewhere]:
 
 @pytest.fixture
 def lured(ready, elsewhere):
-    """The paired browser of a person who lets themselves be led to the agent's server; its console may complain."""
+    """The paired browser of a person who visits the agent's server. Its console may contain errors."""
     ready.bases.append(elsewhere.base)
     for noise in (
         "favicon",
@@ -96,7 +102,7 @@ def lured(ready, elsewhere):
     return ready
 
 
-# --- the agent's own browser --------------------------------------------------------------------------------------------
+# --- the agent's own browser ------------------------------------------------------------------------------------------
 
 
 def test_an_agents_browser_with_every_link_sees_nothing_and_decides_nothing(ready, profiles, board, page):
@@ -110,10 +116,12 @@ def test_an_agents_browser_with_every_link_sees_nothing_and_decides_nothing(read
     addresses += [f"{ready.home}follow/{token}" for token in tokens] + [f"{ready.home}q/{one.id}" for one in questions]
     for address in addresses:
         tab.goto(page.start() + address)
-        tab.evaluate("place => localStorage.setItem('place', place)", ready.home.split("/")[2])  # copied, too
+        tab.evaluate("secret => localStorage.setItem('path-secret', secret)", ready.home.split("/")[2])  # copied, too
         expect(tab.get_by_role("heading", level=1)).to_have_text("Pair this browser")
         assert SECRET_WORDS not in tab.content()
-    send = """async ([path, fields]) => (await fetch(path, { method: "POST", body: new URLSearchParams(fields) })).status"""
+    send = """async ([path, fields]) => {
+        return (await fetch(path, { method: "POST", body: new URLSearchParams(fields) })).status;
+    }"""
     for posted in questions:
         for choice in ("approve", "deny", "give"):
             form = {**fields, "digest": posted.digest, "choice": choice, "value": "planted"}
@@ -125,7 +133,7 @@ def test_an_agents_browser_with_every_link_sees_nothing_and_decides_nothing(read
         assert board.bound_to(token) is None
 
 
-# --- the person's browser, led elsewhere --------------------------------------------------------------------------------
+# --- the person's browser, led elsewhere ------------------------------------------------------------------------------
 
 
 def test_a_server_on_another_port_is_sent_no_cookie_of_the_page(lured, elsewhere, board):
@@ -178,18 +186,16 @@ def test_another_page_reads_nothing_and_decides_nothing_with_scripts(lured, else
 
 @pytest.mark.parametrize("target", ["_self", "_blank"])
 def test_a_form_of_another_page_decides_nothing(lured, elsewhere, board, target):
-    """With all that the form of the page holds: what stops it is where it comes from."""
+    """The form has all that the page's own form has; it is refused because of its origin."""
     posted = board.post(QUESTION)
     mine = lured.see(posted)
     csrf = mine.locator(".decide [name=csrf]").get_attribute("value")
     fields = {"csrf": csrf, "digest": posted.digest, "choice": "approve"}
     inputs = "".join(f"<input name='{name}' value='{value}'>" for name, value in fields.items())
     tab = lured.tab()
-    tab.goto(
-        elsewhere.serve(
-            f"<form method=post target={target} action='{lured.base}{lured.home}q/{posted.id}'>{inputs}<button>A gift</button></form>"
-        )
-    )
+    address = f"{lured.base}{lured.home}q/{posted.id}"
+    form = f"<form method=post target={target} action='{address}'>{inputs}<button>A gift</button></form>"
+    tab.goto(elsewhere.serve(form))
     if target == "_blank":
         with lured.context.expect_page() as opened:
             tab.get_by_role("button").click()
@@ -206,8 +212,8 @@ def test_a_form_of_another_page_decides_nothing(lured, elsewhere, board, target)
 def test_a_form_that_sends_itself_from_a_page_of_no_server_decides_nothing(lured, elsewhere, board, tmp_path, scheme):
     posted = board.post(QUESTION)
     html = (
-        f"<form id=f method=post action='{lured.base}{lured.home}q/{posted.id}'><input name=digest value={posted.digest}>"
-        "<input name=choice value=approve></form>"
+        f"<form id=f method=post action='{lured.base}{lured.home}q/{posted.id}'>"
+        f"<input name=digest value={posted.digest}><input name=choice value=approve></form>"
         f"<script>{'onmessage = () => f.submit()' if scheme == 'srcdoc' else 'f.submit()'}</script>"
     )
     tab = lured.tab()
@@ -236,7 +242,7 @@ def test_a_window_that_another_page_opened_is_out_of_its_reach(lured, elsewhere,
     tab.goto(elsewhere.serve("<button onclick='w = window.open(`" + f"{lured.base}/q/{token}" + "`)'>A gift</button>"))
     with lured.context.expect_page() as opened:
         tab.get_by_role("button").click()
-    # The link does lead a paired person to the question: that is what links are for. But whoever opened it holds nothing of it.
+    # The link leads a paired person to the question, as it should. But the page that opened it can't reach the window.
     expect(opened.value.get_by_role("heading", level=1)).to_have_text(QUESTION.title)
     tab.wait_for_function("() => w.closed")
     assert opened.value.evaluate("window.opener") is None

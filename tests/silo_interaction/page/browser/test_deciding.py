@@ -1,11 +1,11 @@
-"""A person pairs a browser and decides, in Chromium: one tab, and nothing in the way. What happens meanwhile: `test_live`."""
+"""A person pairs a browser and decides, in one tab of Chromium. `test_live` tests what changes while a page is open."""
 
 import re
 
 import pytest
 from playwright.sync_api import expect
 from silo_interaction import Answer, Question, WantedSecret
-from silo_interaction.page.forms import BY
+from silo_interaction.page.forms import DECIDED_BY
 
 CLOSE = Question(
     "Run github.close_issue",
@@ -32,7 +32,7 @@ def said(board):
     return [answer for _, answer, _ in board.answers]
 
 
-# --- pairing ------------------------------------------------------------------------------------------------------------
+# --- pairing ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_code_typed_in_lower_case_and_with_spaces_pairs_the_browser(profile, board):
@@ -47,7 +47,7 @@ def test_a_wrong_code_pairs_nothing_and_says_so(profile, board):
     tab = profile.tab("/")
     tab.get_by_label("Code").fill("0000-0000")
     press(tab, "Pair")
-    expect(tab.get_by_role("alert")).to_contain_text("This code is wrong, used up or too old. Get a new one.")
+    expect(tab.get_by_role("alert")).to_contain_text("This code is wrong, used or expired. Get a new one.")
     expect(tab.get_by_label("Code")).to_be_focused()
     expect(tab.locator("body")).not_to_contain_text("github")
     assert profile.context.cookies() == []
@@ -57,7 +57,7 @@ def test_a_browser_that_signed_out_sees_the_pairing_form_and_a_new_code_pairs_it
     board.post(CLOSE)
     tab = ready.tab(ready.home)
     press(tab, "Sign out")
-    expect(tab.get_by_role("alert")).to_contain_text("This browser is not paired any more.")
+    expect(tab.get_by_role("alert")).to_contain_text("This browser is no longer paired.")
     assert ready.context.cookies() == []
     again = ready.tab("/")
     expect(again.get_by_label("Code")).to_be_focused()
@@ -93,24 +93,24 @@ def test_a_link_that_one_browser_followed_is_dead_in_another_one(ready, profiles
     other.pair(board.new_code())
     tab = other.tab()
     tab.goto(link)
-    expect(tab.get_by_role("heading", level=1)).to_have_text("This link leads nowhere")
-    tab.get_by_role("link", name="See what waits").click()
+    expect(tab.get_by_role("heading", level=1)).to_have_text("This link does not work")
+    tab.get_by_role("link", name="See waiting questions").click()
     expect(tab.get_by_role("link", name="Run github.close_issue")).to_be_visible()
 
 
-# --- deciding -----------------------------------------------------------------------------------------------------------
+# --- deciding ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("button", "answer", "notice"),
     [
-        ("Approve once", Answer(True, f"approved on {BY}"), "was approved once"),
+        ("Approve once", Answer(True, f"approved on {DECIDED_BY}"), "was approved once"),
         (
             "Approve, and the same call for 15 minutes",
-            Answer(True, f"approved on {BY} for 15 minutes", grace=True),
+            Answer(True, f"approved on {DECIDED_BY} for 15 minutes", grace=True),
             "was approved for a while",
         ),
-        ("Deny", Answer(False, f"declined on {BY}"), "was denied"),
+        ("Deny", Answer(False, f"declined on {DECIDED_BY}"), "was denied"),
     ],
 )
 def test_a_button_decides_what_it_says(ready, board, button, answer, notice):
@@ -119,7 +119,7 @@ def test_a_button_decides_what_it_says(ready, board, button, answer, notice):
     tab.get_by_role("button", name=button, exact=True).click()
     expect(tab.get_by_role("heading", level=1)).to_have_text("Nothing is waiting")
     expect(tab.locator(".done")).to_contain_text(notice)
-    assert board.answers == [(posted.id, answer, BY)]
+    assert board.answers == [(posted.id, answer, DECIDED_BY)]
 
 
 def test_a_no_takes_its_reason_along(ready, board):
@@ -128,7 +128,7 @@ def test_a_no_takes_its_reason_along(ready, board):
     tab.get_by_label("Why not?").fill("not this repository,\nuse acme/test")
     press(tab, "Deny with this reason")
     expect(tab.locator(".done")).to_contain_text("was denied")
-    assert said(board) == [Answer(False, f"declined on {BY}: not this repository, use acme/test")]
+    assert said(board) == [Answer(False, f"declined on {DECIDED_BY}: not this repository, use acme/test")]
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -139,7 +139,7 @@ def test_a_secret_is_handed_over_and_kept_only_if_the_person_says_so(ready, boar
         tab.get_by_label("Keep it in the vault of this machine").check()
     press(tab, "Hand it over")
     expect(tab.locator(".done")).to_contain_text("was handed over")
-    assert said(board) == [Answer(True, f"typed in on {BY}", value="ghp_é 1%+&=", keep=keep)]
+    assert said(board) == [Answer(True, f"typed in on {DECIDED_BY}", value="ghp_é 1%+&=", keep=keep)]
     assert "ghp_" not in tab.content()
 
 
@@ -161,7 +161,7 @@ def test_a_secret_can_be_refused(ready, board, reason):
         tab.get_by_label("Why not?").fill(reason)
     press(tab, "Don't give it, with this reason" if reason else re.compile("^Don't give it$"))
     expect(tab.locator(".done")).to_contain_text("was not given")
-    assert said(board) == [Answer(False, f"declined on {BY}" + (f": {reason}" if reason else ""))]
+    assert said(board) == [Answer(False, f"declined on {DECIDED_BY}" + (f": {reason}" if reason else ""))]
 
 
 def test_enter_in_an_empty_field_hands_nothing_over(ready, board):
@@ -180,7 +180,7 @@ def test_going_back_after_a_decision_shows_that_it_is_made_and_sending_it_again_
     press(tab, "Approve once")
     expect(tab.locator(".done")).to_contain_text("was approved once")
     tab.go_back()
-    expect(tab.get_by_role("heading", level=1)).to_have_text("This question is not waiting any more")
+    expect(tab.get_by_role("heading", level=1)).to_have_text("This question no longer waits")
     expect(tab.get_by_role("button", name=re.compile("Approve|Deny"))).to_have_count(0)
     send = """async ([path, fields]) => {
         const answer = await fetch(path, { method: "POST", body: new URLSearchParams(fields) });
@@ -223,7 +223,7 @@ def test_of_a_hundred_questions_a_decision_lands_on_the_one_that_was_shown(ready
     assert {one.id for one in board.waiting()} == posted.keys() - decided.keys()
 
 
-# --- without JavaScript -------------------------------------------------------------------------------------------------
+# --- without JavaScript -----------------------------------------------------------------------------------------------
 
 
 def test_without_javascript_a_person_pairs_reads_the_list_and_decides(profiles, board):

@@ -1,4 +1,4 @@
-"""Questions that a hostile agent wrote, in Chromium: whatever they hold is text, all of it can be read, and none passes for the page."""
+"""Questions by a hostile agent, in Chromium: all of it stays text, can be read, and can't pass for the page."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ TEXTS = {
     "labels": "Approve once\nDeny\nSwitch off the sandbox: no\n[x] checked by silo ✔\n<U+202E>",
     "word": "W" * 3000,
     "controls": "\x00\x07\x1b[2J\r\n\x85\u2028\u2029\ud800",
-    "css": "</style><link rel=stylesheet href=//evil.example/x.css><base href=//evil.example/><meta http-equiv=refresh content='0;//evil.example'>",
+    "css": "</style><link rel=stylesheet href=//evil.example/x.css><base href=//evil.example/>"
+    "<meta http-equiv=refresh content='0;//evil.example'>",
 }
 ELEMENTS = """[...document.querySelectorAll("*")].filter((element) => element.tagName !== "MARK")
-    .map((element) => [element.tagName, ...element.getAttributeNames(), element.getAttribute("action")].join(" ")).join("\\n")"""
-"""Everything on a page but the marks around what was spelt out: elements, names of attributes, where forms go."""
+    .map((element) => [element.tagName, ...element.getAttributeNames(), element.getAttribute("action")].join(" "))
+    .join("\\n")"""
+"""All elements of a page but the marks around spelt-out characters, with attributes' names and forms' addresses."""
 
 
 def everywhere(text: str) -> Question:
@@ -37,7 +39,7 @@ def everywhere(text: str) -> Question:
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_hostile_text_is_nothing_but_text_wherever_it_stands(ready, board, name):
-    """The page has the elements that it has with a harmless text of that length, and forms that go where they should."""
+    """The page has the same elements and forms as with a harmless text of the same length."""
     tab = ready.tab(ready.home)
     found = []
     for text in (re.sub(r"[^\n]", "x", TEXTS[name]), TEXTS[name]):
@@ -102,7 +104,10 @@ def test_ten_thousand_characters_are_all_there_and_scroll_with_the_keyboard(read
     region.focus()
     tab.keyboard.press("End")
     tab.wait_for_function(
-        "() => { const e = document.activeElement; return e.scrollTop > 0 && e.scrollTop + e.clientHeight >= e.scrollHeight - 1 }"
+        """() => {
+            const { scrollTop, clientHeight, scrollHeight } = document.activeElement;
+            return scrollTop > 0 && scrollTop + clientHeight >= scrollHeight - 1;
+        }"""
     )
     assert board.answers == []
 
@@ -110,7 +115,7 @@ def test_ten_thousand_characters_are_all_there_and_scroll_with_the_keyboard(read
 def test_a_long_text_can_be_searched_and_the_find_is_brought_into_view(ready, board):
     value = "\n".join(f"line {number}" for number in range(1000)) + "\nrm -RF /\nand rm -rf again"
     tab = ready.see(board.post(Question("Run it", "w", arguments=(("short", 1), ("script", value)))))
-    search = tab.get_by_label("Find in it")
+    search = tab.get_by_label("Find in this value")
     search.fill("rm -rf")
     output = tab.locator(".search output")
     expect(output).to_have_text("1 of 2")
@@ -123,11 +128,11 @@ def test_a_long_text_can_be_searched_and_the_find_is_brought_into_view(ready, bo
     search.press("Enter")
     expect(output).to_have_text("1 of 2")
     search.fill("nowhere")
-    expect(output).to_have_text("not in it")
+    expect(output).to_have_text("not found")
     assert board.answers == []
 
 
 def test_a_find_covers_characters_that_were_spelt_out(ready, board):
     tab = ready.see(board.post(Question("Run it", "w", arguments=(("script", "x\n" * 50 + "safe\u202eelif"),))))
-    tab.get_by_label("Find in it").fill("safe<U+202E>elif")
+    tab.get_by_label("Find in this value").fill("safe<U+202E>elif")
     expect(tab.locator(".search output")).to_have_text("1 of 1")

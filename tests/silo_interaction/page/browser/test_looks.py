@@ -1,14 +1,12 @@
-"""How the page looks on a phone, a tablet and a desk, light and dark: pictures to look at, and what can be checked without eyes.
+"""How the page looks on a phone, a tablet and a desktop, light and dark: screenshots for people, and automatic checks.
 
-The pictures are kept under `.cache/artefacts/approval-page` of the checkout, or `SILO_TEST_ARTEFACTS`. axe-core checks every kind of
-page with all its rules, those that are only good practice included.
+The screenshots are kept in `.cache/artefacts/approval-page` of the checkout, or in `SILO_TEST_ARTEFACTS`. axe-core
+checks every kind of page with all its rules, best practices included.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -113,7 +111,7 @@ def risky_question(profile, board) -> Page:
 
 def long_question(profile, board) -> Page:
     tab = _see(profile, board, LONG)
-    tab.get_by_label("Find in it").first.fill("curl")
+    tab.get_by_label("Find in this value").first.fill("curl")
     expect(tab.locator(".search output").first).to_contain_text("of 300")
     return tab
 
@@ -154,7 +152,7 @@ def changed(profile, board) -> Page:
     tab = _see(profile, board, CLOSE)
     board.put(replace(board.waiting()[0], question=RISKY, digest=RISKY.digest()))
     tab.get_by_role("button", name="Deny", exact=True).click()
-    expect(tab.get_by_role("alert")).to_contain_text("This changed")
+    expect(tab.get_by_role("alert")).to_contain_text("This question changed")
     expect(tab.get_by_role("button", name="Approve once")).to_be_enabled()
     return tab
 
@@ -208,12 +206,9 @@ KINDS: tuple[Callable[..., Page], ...] = (
 
 
 @pytest.fixture(scope="session")
-def axe() -> str:
+def axe(npm_install) -> str:
     """The script that defines `axe`; the first run downloads it."""
-    done = subprocess.run(
-        [sys.executable, str(INSTALL_AXE)], stdout=subprocess.PIPE, text=True, timeout=300, check=True
-    )
-    return Path(done.stdout.strip()).read_text()
+    return npm_install(INSTALL_AXE).read_text()
 
 
 @pytest.fixture(scope="session")
@@ -234,9 +229,9 @@ def test_every_kind_of_page_is_accessible_and_fits_every_screen(profile, board, 
             tab.evaluate("scrollTo(0, 0)")
             tab.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             tab.screenshot(path=artefacts / f"{kind.__name__}-{width}-{scheme}.png", full_page=True)
-            # All rules where the layouts and the schemes differ most; in the other half only colours can be new.
+            # All rules in half of the combinations; the other half can differ from those only in its colours.
             rules = "color-contrast" if (width, scheme) in {(360, "dark"), (1440, "light")} else ""
-            if width != 768:  # between two layouts that are checked
+            if width != 768:  # the layouts below and above it are checked
                 assert tab.evaluate(VIOLATIONS, rules) == [], f"at {width} px, {scheme}"
         assert tab.evaluate(SMALL_TARGETS) == [], f"at {width} px"
     assert _unseen_focus(tab) == []
@@ -247,7 +242,8 @@ def test_the_checks_of_this_file_find_what_is_wrong(profile, axe):
     tab.evaluate(axe)
     tab.evaluate(
         """() => {
-            document.querySelector("main").insertAdjacentHTML("beforeend", '<img src="/static/icon.svg"><a href="/" id=tiny>x</a>');
+            const html = '<img src="/static/icon.svg"><a href="/" id=tiny>x</a>';
+            document.querySelector("main").insertAdjacentHTML("beforeend", html);
             const sheet = new CSSStyleSheet();
             sheet.replaceSync("main p { color: #777 } #tiny { font-size: 9px; outline: none !important }");
             document.adoptedStyleSheets = [sheet];
@@ -262,17 +258,18 @@ def test_the_checks_of_this_file_find_what_is_wrong(profile, axe):
 
 VIOLATIONS = """async (rules) => {
     const { violations } = await axe.run(rules ? { runOnly: { type: "rule", values: [rules] } } : {});
-    return violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((node) => node.html.slice(0, 200)).join(" | ")}`);
+    const shown = (nodes) => nodes.map((node) => node.html.slice(0, 200)).join(" | ");
+    return violations.map(({ id, help, nodes }) => `${id}: ${help}: ${shown(nodes)}`);
 }"""
 
 SMALL_TARGETS = """() => [...document.querySelectorAll("a, button, summary, input, textarea, [tabindex]")]
     .filter((element) => element.checkVisibility() && element.type !== "hidden" && !element.matches(".skip"))
-    // The whole of a label is a target, too, and so is the card around a title.
+    // A whole label is a target, too, and so is the card around a title.
     .map((element) => [element, element.closest("label.check, .item") ?? element])
     .filter(([, target]) => target.getBoundingClientRect().height < 24 || target.getBoundingClientRect().width < 24)
     .map(([element]) => element.outerHTML.slice(0, 200))
 """
-"""WCAG 2.2, 2.5.8: at least 24 by 24 CSS pixels; without its exception for links within a sentence, since we have none."""
+"""WCAG 2.2, 2.5.8: at least 24 by 24 CSS pixels. Its exception for links in a sentence isn't needed: we have none."""
 
 FOCUS = """() => {
     const element = document.activeElement;
@@ -286,7 +283,7 @@ FOCUS = """() => {
 
 
 def _unseen_focus(tab: Page) -> list[str]:
-    """Return what has the focus without showing it, on a way through the whole page with the Tab key."""
+    """Walk through the page with the Tab key, and return the elements that don't show that they have the focus."""
     unseen = []
     tab.evaluate("document.activeElement.blur()")
     for _ in range(60):

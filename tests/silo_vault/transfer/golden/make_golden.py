@@ -1,9 +1,10 @@
-"""Make the golden files beside this script, once for each version of the format: `make_golden.py FOLDER`.
+"""Makes the golden files beside this script, once for each version of the format: `make_golden.py FOLDER`.
 
-A golden file is never made again: later versions must open the good ones and refuse the bad ones as they are. Nothing here comes from
-`silo_vault`: the predecessor's file is written as its notes describe it, an age file that a passphrase opens as age's specification
-does (with a work factor that tests can afford), and one for a recipient by `pyrage`. Nonces of the last are random, so its
-bytes are not the same twice. `identity-ssh-with-passphrase.txt` is by `ssh-keygen -t ed25519 -N pw`, and opens nothing.
+A golden file never changes: later versions must open the good ones and refuse the bad ones as they are. Nothing here
+uses `silo_vault`. The predecessor's file follows the notes about its format. The age files for a passphrase follow the
+specification of age, with a small work factor, so that tests are quick. `pyrage` makes those for a recipient; their
+nonces are random, so their bytes differ each time. `identity-ssh-with-passphrase.txt` was made by
+`ssh-keygen -t ed25519 -N pw`, and opens nothing.
 """
 
 import base64
@@ -12,6 +13,11 @@ import hmac
 import json
 import sys
 from pathlib import Path
+
+import pyrage
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
 PASSPHRASE = "correct horse battery staple"
 MASTER_KEY = "golden-master-key-of-the-predecessor"
@@ -27,18 +33,12 @@ NESTED = {"API_KEY": "sk-golden-0123456789", "github": {"TOKEN": "ghp_golden_012
 
 
 def predecessor(content: bytes, *, salt: bytes, nonce: bytes = b"golden-nonce", passphrase: str = MASTER_KEY) -> bytes:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
-
     key = PBKDF2HMAC(algorithm=SHA256(), length=32, salt=salt, iterations=100_000).derive(passphrase.encode())
     return base64.b64encode(nonce + AESGCM(key).encrypt(nonce, content, None))
 
 
 def age_file(plaintext: bytes, passphrase: str, *, log_n: int, seed: bytes = b"golden") -> bytes:
-    """https://age-encryption.org/v1, for a passphrase and a plaintext of one chunk."""
-    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-
+    """Return an age file (https://age-encryption.org/v1) for a passphrase and a plaintext of one chunk."""
     assert len(plaintext) <= 64 * 1024
     file_key, salt, nonce = (hashlib.shake_128(seed + bytes([i])).digest(16) for i in range(3))
 
@@ -70,8 +70,6 @@ def document(**changed: object) -> bytes:
 
 
 def main(folder: Path) -> None:
-    import pyrage
-
     salt = b"golden-salt-16-b"
     flat = predecessor(json.dumps(FLAT).encode(), salt=salt)
     raw = base64.b64decode(flat)
@@ -106,9 +104,11 @@ def main(folder: Path) -> None:
         "bad-header-cut-short.age": to_recipient[:60],
         "bad-empty.age": b"",
         "bad-not-age.age": document(),
-        "bad-scrypt-beside-another.age": good.replace(b"\n---", b"\n-> X25519 " + b"A" * 43 + b"\n" + b"A" * 43 + b"\n---"),
+        "bad-scrypt-beside-another.age": good.replace(
+            b"\n---", b"\n-> X25519 " + b"A" * 43 + b"\n" + b"A" * 43 + b"\n---"
+        ),
         "bad-work-factor-23.age": good.replace(b" 10\n", b" 23\n", 1),
-    }  # fmt: skip
+    }
     inside = {
         "bad-version-2": document(version=2, secrets=[{"sealed": True}]),
         "bad-version-true": document(version=True),

@@ -12,6 +12,7 @@ import pytest
 from silo.errors import SkillRaised
 from silo.sandbox.backends.microvm.backend import MicrovmBackend
 from silo.sandbox.base import GuestRequest
+from silo.testing import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 
@@ -53,7 +54,7 @@ async def resident(cache, images, kernel_folder):
 async def call(backend, unit, tool="leave", **arguments):
     async with backend.open(unit, on_step=print) as sandbox:
         return await sandbox.run(
-            GuestRequest(tool, arguments), deadline=time.monotonic() + 30, on_progress=lambda progress: None
+            GuestRequest(tool, arguments), deadline=time.monotonic() + PATIENCE_S, on_progress=lambda progress: None
         )
 
 
@@ -102,7 +103,7 @@ async def test_a_clone_that_died_while_it_waited_is_replaced_unseen(resident, ma
     for pid in waiting:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE_S):
         while any(Path(f"/proc/{pid}").exists() for pid in waiting):  # not `machines`: orphans have another parent
             await anyio.sleep(0.01)
     assert (await call(resident, unit, mark="b")).outcome.data["found"] == []

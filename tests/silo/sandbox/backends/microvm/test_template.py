@@ -14,7 +14,7 @@ from silo.sandbox.backends.microvm.template import Templates
 from silo.sandbox.image import Images
 from silo.testing.fakes import fake_unit
 
-PATIENCE_S = 30
+PATIENCE_S = 300.0
 
 
 @pytest.fixture

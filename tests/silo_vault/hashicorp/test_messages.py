@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from silo_vault import KeyUnreachable
-from silo_vault.hashicorp.answers import Answer, Request
+from silo_vault.hashicorp.messages import ServerAnswer, ServerRequest
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
@@ -13,8 +13,8 @@ values = st.recursive(
 )
 
 
-def answer(body: bytes, **options) -> Answer:
-    return Answer.parse("https://vault", 200, body, retry_after=options.get("retry_after"))
+def answer(body: bytes, **options) -> ServerAnswer:
+    return ServerAnswer.parse("https://vault", 200, body, retry_after=options.get("retry_after"))
 
 
 @given(st.dictionaries(st.text(max_size=8), values, max_size=5))
@@ -58,14 +58,14 @@ def test_a_value_of_another_type_is_not_taken():
 
 @given(st.text(min_size=6, max_size=20), st.text(max_size=20), st.text(max_size=20))
 def test_what_was_sent_is_not_shown_even_if_the_server_says_it_back(token, before, after):
-    request = Request("POST", "x", token, {"secret_id": "also-" + token})
+    request = ServerRequest("POST", "x", token, {"secret_id": "also-" + token})
     found = answer(json.dumps({"errors": [before + token + after]}).encode())
-    assert found.said(request.hidden) == ""
+    assert found.error_text(request.hidden) == ""
 
 
 @given(st.text())
 def test_what_the_server_says_is_one_short_line(text):
-    said = answer(json.dumps({"errors": [text]}).encode()).said(())
+    said = answer(json.dumps({"errors": [text]}).encode()).error_text(())
     assert said == "" or (said.startswith(": ") and said.isprintable() and len(said) <= 162)
 
 
@@ -73,7 +73,7 @@ def test_what_the_server_says_is_one_short_line(text):
 def test_errors_of_any_shape_are_read_without_failing(errors):
     found = answer(json.dumps({"errors": errors}).encode())
     assert not found.says("sealed")
-    assert found.said(()) == ""
+    assert found.error_text(()) == ""
 
 
 @pytest.mark.parametrize(("header", "wait_s"), [(None, 0), ("7", 7), ("soon", 0), ("-1", 0), ("99999", 0)])

@@ -1,4 +1,4 @@
-"""News of the board for open pages: one look at it a few times a second, whoever many are watching. What they say: `app`."""
+"""Tell open pages when the board changes: one poll, a few times a second, for all of them. `app` serves the stream."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from silo_interaction.page.sessions import Session
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.3
-"""A person sees no delay below this."""
-MOST_STREAMS = 8
-"""The script of the page shares one stream between all tabs of a browser, so this is enough for eight browsers."""
+"""A person doesn't notice a delay below this."""
+MAX_STREAMS = 8
+"""The page's script shares one stream between all tabs of a browser, so this is enough for eight browsers."""
 
-_LOOK_S = 2.0
-"""So often the questions are read though the version is the same: time runs out without anybody writing something down."""
+_REREAD_S = 2.0
+"""How often the questions are read even if the version is the same: questions expire without a write to the board."""
 _HEARTBEAT_S = 10.0
-"""Also how long a stream can outlive its session."""
+"""It is also how long a stream can outlive its session."""
 
 
-class Live:
-    """The state of the board as open pages know it. Runs in the page's loop; only `viewers` may be read from other threads."""
+class BoardFeed:
+    """The waiting questions as open pages know them. For the page's loop; other threads may read only `viewers`."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
@@ -40,25 +40,25 @@ class Live:
 
     @property
     def viewers(self) -> int:
-        """How many event streams are connected."""
+        """The number of connected event streams."""
         return self._viewers
 
     @property
     def idle_s(self) -> float:
-        """For how long nothing has been waiting."""
+        """How long no question has been waiting."""
         return time.monotonic() - self._busy_at
 
     def poll(self) -> None:
-        """Look at the board, and wake the streams if the list of questions is another one."""
+        """Read the board, and wake the streams if it changed."""
         try:
             version = self._board.version()
-            if version == self._version and time.monotonic() - self._looked_at < _LOOK_S:
+            if version == self._version and time.monotonic() - self._looked_at < _REREAD_S:
                 waiting = self._waiting
             else:
                 waiting = tuple(posted.id for posted in self._board.waiting())
                 self._looked_at = time.monotonic()
-        except Exception as error:  # the board is the caller's, and one look that fails must not end the page
-            logger.error("the board can't be read: %s\n%s", type(error).__name__, where(error))
+        except Exception as error:  # the board is the caller's code, and one failed read must not end the page
+            logger.error("the board can't be read: %s\n%s", type(error).__name__, traceback_only(error))
             self._busy_at = time.monotonic()  # something may be waiting
             return
         if waiting:
@@ -73,13 +73,13 @@ class Live:
         self._wake()
 
     async def stream(self, session: Session, is_open: Callable[[Session], bool]) -> AsyncIterator[bytes]:
-        """Yield server-sent events (HTML Standard §9.2): the ids of what waits, now and whenever the board changes.
+        """Yield server-sent events (HTML Standard §9.2): the ids of the waiting questions, now and at each change.
 
-        It ends with the session.
+        The stream ends with the session.
         """
         self._viewers += 1
         try:
-            self.poll()  # the first list must not be older than the page that it reaches
+            self.poll()  # the first list must not be older than the page that it goes to
             said = None
             while is_open(session) and not self._is_ending:
                 news = self._news
@@ -101,6 +101,6 @@ class Live:
         news.set()
 
 
-def where(error: BaseException) -> str:
-    """Return where an error was raised, without what it says: that may hold what a person typed in."""
+def traceback_only(error: BaseException) -> str:
+    """Return where an error was raised, without its message, which may hold what a person typed in."""
     return "".join(traceback.format_tb(error.__traceback__)).rstrip()

@@ -1,0 +1,96 @@
+"""The one spelling of JSON that is hashed, and the arguments of a call in it. Pure.
+
+Audit records, the keys of approvals and what is remembered of an approved call are all made of it, so it never changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from silo.model import File
+from silo.wire.messages import Json
+
+
+def canonical(value: Json) -> bytes:
+    """Return the one spelling of a JSON value that is hashed: sorted keys, no spaces, ASCII.
+
+    Raises:
+        ValueError, TypeError: not JSON.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+def sha256_hex(value: Json) -> str:
+    """Return the SHA-256 of a JSON value's canonical spelling, in hex.
+
+    Raises:
+        ValueError, TypeError: not JSON.
+    """
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def comparable(value: Json, *, depth: int = 0) -> Json:
+    """Return arguments as JSON, with a file by the hash of its content.
+
+    Raises:
+        ValueError: they nest too deep.
+    """
+    if depth > _MAX_DEPTH:
+        raise ValueError("too deep")
+    if isinstance(value, File):
+        return {"$file": hashlib.sha256(value.data).hexdigest()}
+    if isinstance(value, Mapping):
+        return {key: comparable(item, depth=depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [comparable(item, depth=depth + 1) for item in value]
+    return value
+
+
+_MAX_DEPTH = 64
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The arguments of one call as they are compared with those of others. Each property is computed once, at first use.
+
+    Arguments that were not checked may be anything; each property may then raise ValueError, TypeError or RecursionError.
+    """
+
+    arguments: Mapping[str, Any]
+
+    @cached_property
+    def json(self) -> dict[str, Json]:
+        """The arguments as JSON, each file as `{"$file": <SHA-256 of its content>}`."""
+        found: dict[str, Json] = comparable(self.arguments)
+        return found
+
+    @cached_property
+    def sha256(self) -> str:
+        """The hash of `json`."""
+        return sha256_hex(self.json)
+
+    @cached_property
+    def by_name(self) -> dict[str, str]:
+        """The hash of each argument."""
+        return {name: sha256_hex(value) for name, value in self.json.items()}
+
+    @cached_property
+    def labels(self) -> list[list[str]]:
+        """Name and media type of each file, in the order of sorted keys."""
+        return [[file.name, file.media_type] for file in _files(self.arguments)]
+
+
+def _files(value: Json) -> Iterator[File]:
+    if isinstance(value, File):
+        yield value
+    elif isinstance(value, Mapping):
+        for key in sorted(value):
+            yield from _files(value[key])
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _files(item)
