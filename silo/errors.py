@@ -1,12 +1,15 @@
 """Every error that silo raises on purpose, each with a stable code and the exit status that goes with it.
 
-What lives elsewhere: `docs/reference/errors.md` explains each code to a person; `silo.pipeline` turns the errors of
-`silo_vault` and `silo_interaction` into these; `silo.cli.main` prints them; `silo.server` words them for a model.
+What lives elsewhere: `docs/reference/errors.md` explains each code to a person. `silo.secrets` and `silo.approvals`
+turn the errors of `silo_vault` and `silo_interaction` into these. `silo.remedies` has the kinds of what to do next.
+`silo.cli.main` prints an error for a person, `silo.server.protocol.results` words it for a model.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+from silo.remedies import Advice, Remedy
 
 
 class SiloError(Exception):
@@ -14,7 +17,7 @@ class SiloError(Exception):
 
     Attributes:
         message: names the thing that failed; never holds a secret.
-        hint: a command to run or a line to change.
+        remedy: what to do next, as data.
         code: stable, kebab-case, documented; part of the interface.
         exit_status: what `silo` exits with (STYLE: part of the interface as well).
     """
@@ -22,10 +25,16 @@ class SiloError(Exception):
     code: ClassVar[str] = "silo-error"
     exit_status: ClassVar[int] = 70
 
-    def __init__(self, message: str, *, hint: str) -> None:
+    def __init__(self, message: str, *, hint: str | Remedy) -> None:
+        """`hint` is what to do next; plain text is `Advice`."""
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.remedy: Remedy = Advice(hint) if isinstance(hint, str) else hint
+
+    @property
+    def hint(self) -> str:
+        """What to do next, worded for a person."""
+        return str(self.remedy)
 
     def __str__(self) -> str:
         return self.message
@@ -61,7 +70,7 @@ class HomeUnsafe(ConfigInvalid):
 
 
 class StateUnusable(SiloError):
-    """The file of questions and decisions is damaged, of a newer version or open to other users, or the disk refused; a no."""
+    """The file of questions and decisions is damaged, newer or open to others, or the disk refused: nothing runs."""
 
     code = "state-unusable"
     exit_status = 2
@@ -75,7 +84,7 @@ class SkillUnknown(SiloError):
 
 
 class ToolUnknown(SiloError):
-    """No tool of that name; the hint gives the nearest ones."""
+    """No tool of that name; the remedy has the nearest ones."""
 
     code = "tool-unknown"
     exit_status = 2
@@ -162,7 +171,7 @@ class ApprovalPending(CallDenied):
 
     code = "approval-pending"
 
-    def __init__(self, message: str, *, hint: str, question: str, link: str, title: str) -> None:
+    def __init__(self, message: str, *, hint: str | Remedy, question: str, link: str, title: str) -> None:
         super().__init__(message, hint=hint)
         self.question = question
         self.link = link
@@ -219,7 +228,7 @@ class SecretMissing(SiloError):
     code = "secret-missing"
     exit_status = 4
 
-    def __init__(self, message: str, *, hint: str, names: tuple[str, ...] = ()) -> None:
+    def __init__(self, message: str, *, hint: str | Remedy, names: tuple[str, ...] = ()) -> None:
         super().__init__(message, hint=hint)
         self.names = names
 
@@ -250,7 +259,9 @@ class SkillFailed(SiloError):
     code = "skill-failed"
     exit_status = 1
 
-    def __init__(self, message: str, *, hint: str, stdout: str = "", stderr: str = "", traceback: str = "") -> None:
+    def __init__(
+        self, message: str, *, hint: str | Remedy, stdout: str = "", stderr: str = "", traceback: str = ""
+    ) -> None:
         super().__init__(message, hint=hint)
         self.stdout = stdout
         self.stderr = stderr
@@ -277,14 +288,14 @@ class SkillImportError(SkillFailed):
 
 
 class SkillMetadataInvalid(SkillFailed):
-    """What the script says of itself breaks a rule: a decorator widens the header, a name or a schema is not allowed."""
+    """What the script says of itself breaks a rule: a decorator widens the header, a name or a schema is invalid."""
 
     code = "skill-metadata-invalid"
     exit_status = 2
 
 
 class ArgumentsRefused(SkillFailed):
-    """The arguments fit the schema, but not the types of the tool's parameters (a date that is none, a model's own rule)."""
+    """The arguments fit the schema, but not the types of the tool's parameters: an invalid date, a rule of a model."""
 
     code = "arguments-invalid"
     exit_status = 2
@@ -339,7 +350,7 @@ class SecretUndeclared(SkillFailed):
 
 
 class CanaryTripped(SkillFailed):
-    """A decoy of the vault turned up in what a call was given or sent back; the call was ended, and nothing of it is given out."""
+    """A decoy of the vault turned up in what a call got or sent back; the call was ended, its result is withheld."""
 
     code = "canary-tripped"
     exit_status = 3

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from silo.remedies import Advice, NearestNames, Remedy
+
 SEPARATORS = (".", "__")
 """`skill.tool` is a tool's id; `skill__tool` stands for it where a client allows only letters, digits, `_` and `-`."""
 
@@ -50,13 +52,17 @@ def nearest(name: str, names: Iterable[str], *, limit: int = 3) -> tuple[str, ..
     return tuple(candidate for _, candidate in sorted(scored)[:limit])
 
 
+def suggest(name: str, names: Iterable[str], *, otherwise: Remedy | str) -> Remedy:
+    """Return the nearest names as what to do next, or `otherwise` when nothing is near."""
+    near = nearest(name, names)
+    if near:
+        return NearestNames(near)
+    return Advice(otherwise) if isinstance(otherwise, str) else otherwise
+
+
 def suggestion(name: str, names: Iterable[str], *, otherwise: str) -> str:
     """Return `did you mean 'x' or 'y'?`, or `otherwise` when nothing is near."""
-    near = nearest(name, names)
-    if not near:
-        return otherwise
-    quoted = [repr(candidate) for candidate in near]
-    return f"did you mean {quoted[0] if len(quoted) == 1 else ', '.join(quoted[:-1]) + ' or ' + quoted[-1]}?"
+    return str(suggest(name, names, otherwise=otherwise))
 
 
 _CUTOFF = 0.6

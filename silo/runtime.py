@@ -29,6 +29,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from silo.audit.log import AuditLog
 from silo.audit.trail import caller_record
+from silo.calls.explain import CallExplanation, explain_call
 from silo.calls.files import InputRules
 from silo.calls.pipeline import CallPipeline
 from silo.catalog.store import Damaged, SkillStore
@@ -39,9 +40,10 @@ from silo.config.load import load
 from silo.config.schema import Config
 from silo.discovery.learned import LearnedFile
 from silo.discovery.search import Finder
-from silo.errors import ArgumentsInvalid, SiloError, SkillUnknown, StateUnusable, ToolUnknown, UsageError
+from silo.errors import ArgumentsInvalid, SkillUnknown, StateUnusable, ToolUnknown, UsageError
 from silo.model import Call, Caller, Isolation, ProgressReport, Result, Skill, Tool
 from silo.policy.visible import Outlook
+from silo.remedies import LIST_SKILLS, LIST_TOOLS, NearestNames
 from silo.router.rank import Match
 from silo.runners.choose import Sandboxes
 from silo.runners.units import ImageStore, SkillUnits
@@ -304,12 +306,30 @@ class Runtime:
         try:
             result = await (pipeline.run(call) if on_progress is None else pipeline.run(call, on_progress))
         except (SkillUnknown, ToolUnknown) as error:
-            hint = await to_thread.run_sync(self._finder.nearest, tool, who)
-            # The pipeline's own hint may name what this caller is not to see.
-            raise type(error)(error.message, hint=hint or _WHERE_TO_LOOK[type(error)]) from error
+            raise await self._with_nearest(error, tool, who) from error
         if not result.is_error:
             await to_thread.run_sync(self._finder.called, who, tool, call.arguments)
         return result
+
+    async def explain(
+        self, tool: str, arguments: Mapping[str, Any] | None = None, *, caller: Caller | None = None
+    ) -> CallExplanation:
+        """Say what would become of a call: which rules apply, and what a person would be asked. Nothing runs and nobody is asked.
+
+        Args:
+            tool, arguments: as of `call`; arguments may be left out, all or some.
+            caller: who would call, if not the one that this runtime was made for.
+
+        Raises:
+            SkillUnknown, ToolUnknown: there is none of that name.
+            SkillChanged: its files are not what was agreed to.
+            ArgumentsInvalid, FileRefused: the arguments are not JSON, or a file among them is none that a call may have.
+        """
+        try:
+            call = Call("", tool, arguments or {}, self._who(caller))
+            return await explain_call(self._opened(), call)
+        except (SkillUnknown, ToolUnknown) as error:
+            raise await self._with_nearest(error, tool, self._caller) from error
 
     async def install(
         self,
@@ -374,6 +394,14 @@ class Runtime:
             for place, backend in enumerate(self._backends):
                 tasks.start_soon(ask, place, backend)
         return tuple(found[place] for place in range(len(self._backends)))
+
+    async def _with_nearest(
+        self, error: SkillUnknown | ToolUnknown, name: str, caller: Caller
+    ) -> SkillUnknown | ToolUnknown:
+        """Return the error with the nearest names that this caller may see; the pipeline's own remedy may name others."""
+        names = await to_thread.run_sync(self._finder.nearest, name, caller)
+        elsewhere = LIST_SKILLS if isinstance(error, SkillUnknown) else LIST_TOOLS
+        return type(error)(error.message, hint=NearestNames(names) if names else elsewhere)
 
     def _who(self, caller: Caller | None) -> Caller:
         return self._caller if caller is None else replace(caller, session=caller.session or self._caller.session)
@@ -581,11 +609,6 @@ class SyncRuntime:
             over.wait(_CANCEL_S)
             raise
 
-
-_WHERE_TO_LOOK: Mapping[type[SiloError], str] = {
-    SkillUnknown: "`silo list` shows what is; `silo install` adds one",
-    ToolUnknown: "`silo list` shows the installed skills and their tools",
-}
 
 _CANCEL_S = 5.0
 """A cancelled call is over in well under a second; who waits longer waits for something broken."""

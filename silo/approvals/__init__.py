@@ -1,1 +1,1 @@
-"""Asking a person: what is asked (`questions`), where decisions are kept (`store`), and when a call may go on (`consent`)."""
+"""Asking a person: `questions` says what is asked, `store` keeps decisions, `consent` says when a call may go on."""

@@ -1,8 +1,8 @@
-"""Ask a person where the decision says so, and turn the answer into yes or an error. What is asked is `silo.approvals.questions`'.
+"""Ask a person where the decision says so, and turn the answer into yes or an error.
 
-Nothing but an explicit yes lets a call go on: no answer, no channel and no page are each a no. The answer is not what a channel
-returns but what the store of decisions holds (`silo.approvals.store`): there a terminal, the page and `silo approvals` of another
-process all put it, and there it is used up.
+`silo.approvals.questions` says what is asked. Nothing but an explicit yes lets a call go on: no answer, no channel and
+no page each mean no. What counts is the answer in the store of decisions (`silo.approvals.store`), not what a channel
+returns: a terminal, the page and `silo approvals` of another process all put it there, and there it is used up.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from silo.errors import (
     SiloError,
 )
 from silo.model import Call, Decision, Isolation, Skill, Tool
+from silo.remedies import AnswerQuestion, CallAgain, DoNotCallAgain, command
 from silo.schema.canonical import Fingerprint
 
 CHANNELS = ("terminal", "client", "browser", "notification")
 
 MOST_WAITING = 200
-"""Nobody reads so many; who asks more floods the page, to hide one question among them."""
+"""Nobody reads so many; a caller that asks more floods the page, to hide one question among them."""
 
 _LOOK_S = 0.1
-"""How often waiting calls look whether anything was decided, all together: a person does not notice a tenth of a second."""
+"""How often waiting calls, all together, look for a decision: a person does not notice a tenth of a second."""
 
 
 class Page(Protocol):
@@ -81,6 +82,32 @@ class Desktop(Protocol):
         ...
 
 
+Tell = Callable[[str], None]
+Keep = Callable[[str, str, str], None]
+"""Stores a secret: skill, name, value. Blocks."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A call that a person may have to agree to, and whoever waits for it.
+
+    Attributes:
+        call: its arguments are checked, with files in their places.
+        arguments: the same, as they are compared with those of other calls.
+        isolation: the boundary behind which it would run.
+        tell: told where the question waits.
+        on_question: called for each question that is put to a person.
+    """
+
+    call: Call
+    arguments: Fingerprint
+    skill: Skill
+    tool: Tool
+    isolation: Isolation
+    tell: Tell = lambda message: None
+    on_question: Callable[[], None] = lambda: None
+
+
 @dataclass(frozen=True)
 class Grant:
     """What a call may do: a decision, and the yes behind it, which is used up at the last moment.
@@ -94,16 +121,11 @@ class Grant:
 
 
 @dataclass
-class _Given:
+class _TypedSecret:
     """A secret that was typed in, until a call has used it."""
 
     value: str = field(repr=False)
     until: float
-
-
-Tell = Callable[[str], None]
-Keep = Callable[[str, str, str], None]
-"""Stores a secret: skill, name, value. Blocks."""
 
 
 class Approvals:
@@ -147,27 +169,11 @@ class Approvals:
         self._keep = keep
         self._show_code = show_code
         self._now = now
-        self._given: dict[str, _Given] = {}
-        self._news = _News(decisions)
+        self._given: dict[str, _TypedSecret] = {}
+        self._changes = _StoreChanges(decisions)
 
-    async def settle(
-        self,
-        call: Call,
-        arguments: Fingerprint,
-        skill: Skill,
-        tool: Tool,
-        decision: Decision,
-        isolation: Isolation,
-        tell: Tell,
-        *,
-        on_question: Callable[[], None] = lambda: None,
-    ) -> Grant:
+    async def obtain(self, proposal: Proposal, decision: Decision) -> Grant:
         """Return the grant on which the call may go on: at once for `allow`, with a person's yes for `ask`.
-
-        Args:
-            arguments: the call's, as they were checked.
-            tell: told where the question waits, for whoever waits for the call.
-            on_question: called for each question that is put to a person.
 
         Raises:
             CallDenied: a rule or a person said no.
@@ -176,6 +182,8 @@ class Approvals:
             ApprovalPending: the call's own patience is over, and the question stands.
             Interrupted: the person pressed Ctrl-C, which is a no as well.
         """
+        call, arguments, skill, tool = proposal.call, proposal.arguments, proposal.skill, proposal.tool
+        isolation = proposal.isolation
         if decision.verdict == "allow":
             return Grant(decision)
         if decision.verdict == "deny":
@@ -190,42 +198,35 @@ class Approvals:
         before = await to_thread.run_sync(self._decisions.last_agreed, tool.id, principal(call.caller))
         facts = profile(arguments, skill, tool, isolation)
         question = call_question(call, arguments, skill, tool, isolation, why=decision.reason, before=before, now=facts)
-        posted = await self._ask(key, question, call, tool, facts, tell, on_question)
+        posted = await self._ask(key, question, proposal, facts)
         if posted.state != "approved":
             raise _no(tool, posted)
         return Grant(Decision("allow", f"approved: {posted.reason}", decision.rule), key)
 
     async def use(self, grant: Grant) -> bool:
-        """Use the yes up; false if another call was faster with it, or its time is over. Durable before this returns."""
+        """Use the yes up; false if another call was faster, or its time is over. Durable before this returns."""
         return not grant.key or await to_thread.run_sync(self._decisions.use, grant.key) is not None
 
     async def supply(
-        self,
-        call: Call,
-        skill: Skill,
-        tool: Tool,
-        missing: SecretMissing,
-        *,
-        can_keep: Callable[[str, str], bool],
-        tell: Tell,
-        on_question: Callable[[], None] = lambda: None,
+        self, proposal: Proposal, missing: SecretMissing, *, can_keep: Callable[[str, str], bool]
     ) -> dict[str, str]:
         """Ask a person for the secrets that are nowhere, one after the other, and return them by name.
 
-        What was given counts until a call has used it (`forget`), at most as long as a question stands. A secret that is to be kept
-        is stored before this returns.
+        What was given counts until a call has used it (`forget`), at most as long as a question stands. A secret that
+        is to be kept is stored before this returns.
 
         Args:
+            proposal: the call that needs them.
             missing: names them.
             can_keep: whether a secret of a skill can be kept in the vault, by skill and name.
-            tell, on_question: as for `settle`.
 
         Raises:
-            SecretMissing: `missing` itself where nobody can be asked, or the like of it where a person does not give one.
-            ApprovalPending, Interrupted: as `settle`.
+            SecretMissing: `missing` itself where nobody can be asked; another where a person does not give one.
+            ApprovalPending, Interrupted: as `obtain`.
         """
         if self._headless or not missing.names:
             raise missing
+        call, skill, tool = proposal.call, proposal.skill, proposal.tool
         supplied = {}
         for name in missing.names:
             key = secret_key(call, skill, tool, name)
@@ -234,14 +235,14 @@ class Approvals:
                 keeps = self._keep is not None and can_keep(skill.namespace, name)
                 keeper = f"the vault, for the skill {skill.namespace}" if keeps else ""
                 question = secret_question(call, skill, tool, name, keeper=keeper)
-                value = await self._ask_secret(key, question, call, skill, tool, missing, tell, on_question)
+                value = await self._ask_secret(key, question, proposal, missing)
             supplied[name] = value
         return supplied
 
-    def forget(self, call: Call, skill: Skill, tool: Tool) -> None:
+    def forget(self, proposal: Proposal) -> None:
         """Forget what was typed in for a call, which has it now."""
-        for name in tool.secrets:
-            self._given.pop(secret_key(call, skill, tool, name), None)
+        for name in proposal.tool.secrets:
+            self._given.pop(secret_key(proposal.call, proposal.skill, proposal.tool, name), None)
 
     def sealing_key(self) -> bytes:
         """As `Decisions.sealing_key`."""
@@ -259,37 +260,27 @@ class Approvals:
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
-    async def _ask_secret(
-        self,
-        key: str,
-        question: Question,
-        call: Call,
-        skill: Skill,
-        tool: Tool,
-        missing: SecretMissing,
-        tell: Tell,
-        on_question: Callable[[], None],
-    ) -> str:
+    async def _ask_secret(self, key: str, question: Question, proposal: Proposal, missing: SecretMissing) -> str:
         assert question.wanted is not None
         name = question.wanted.name
         answer = await to_thread.run_sync(self._decisions.take_secret, key)
         if answer is None:
             try:
-                posted = await self._ask(key, question, call, tool, {}, tell, on_question)
+                posted = await self._ask(key, question, proposal, {})
             except ApprovalRequired:
                 raise missing from None
             answer = await to_thread.run_sync(self._decisions.take_secret, key)
             if answer is None or answer.value is None:
                 raise SecretMissing(
                     f"{name!r} is not in the vault, and was not given: {posted.reason or 'nobody answered in time'}",
-                    hint=missing.hint,
+                    hint=missing.remedy,
                     names=(name,),
                 )
         assert answer.value is not None
         # First for the call: if the vault can't keep it, the same call made again need not ask once more.
-        self._given[key] = _Given(answer.value, self._now() + self._timeout_s)
+        self._given[key] = _TypedSecret(answer.value, self._now() + self._timeout_s)
         if answer.keep and self._keep is not None and question.wanted.keeper:
-            await to_thread.run_sync(self._keep, skill.namespace, name, answer.value)
+            await to_thread.run_sync(self._keep, proposal.skill.namespace, name, answer.value)
         return answer.value
 
     def _remembered(self, key: str) -> str | None:
@@ -299,18 +290,11 @@ class Approvals:
         found = self._given.get(key)
         return found.value if found is not None else None
 
-    async def _ask(
-        self,
-        key: str,
-        question: Question,
-        call: Call,
-        tool: Tool,
-        facts: Mapping[str, str],
-        tell: Tell,
-        on_question: Callable[[], None],
-    ) -> PostedQuestion:
+    async def _ask(self, key: str, question: Question, proposal: Proposal, facts: Mapping[str, str]) -> PostedQuestion:
         """Put a question up, bring it before a person, and wait; returns it decided."""
-        # An agent that calls again at once is refused once more, and nobody is asked twice. A person who runs it again means it.
+        call, tool = proposal.call, proposal.tool
+        # An agent that calls again at once is refused once more, and nobody is asked twice. A person who runs it again
+        # means it.
         if call.caller.kind != "cli":
             refused = await to_thread.run_sync(self._decisions.refusal, key)
             if refused is not None:
@@ -329,7 +313,7 @@ class Approvals:
         if len(await to_thread.run_sync(self._decisions.waiting)) >= MOST_WAITING:
             raise CallDenied(
                 f"{MOST_WAITING} questions wait for a person already, so {tool.id} is not asked about",
-                hint="wait until the user has answered them, and call fewer tools at once",
+                hint=CallAgain("once the user has answered them, with fewer tools at once"),
             )
         posted, token, is_new = await to_thread.run_sync(post)
         try:
@@ -337,13 +321,13 @@ class Approvals:
             if direct is None and link is None:
                 raise _nobody(tool)
             if is_new:
-                on_question()
+                proposal.on_question()
             if direct is not None:
                 return direct
-            tell(f"waiting for a person at {link}")
+            proposal.tell(f"waiting for a person at {link}")
             decided = await self._wait(posted, call.patience_s)
         except BaseException as error:
-            # Whoever may come back for the answer finds it; of a call that nobody makes again, nothing is left to answer.
+            # A caller that may come back finds the answer. A call that nobody makes again leaves no question behind.
             if call.patience_s is None or isinstance(error, ApprovalRequired | Interrupted):
                 with anyio.CancelScope(shield=True):
                     reason = "there was nobody to ask" if isinstance(error, ApprovalRequired) else "the call was ended"
@@ -360,7 +344,7 @@ class Approvals:
         """Bring a question before a person by the first channel that reaches one.
 
         Returns:
-            Where it waits, or None if nobody can be reached; and the question once it is decided, if the channel waited for that.
+            Where it waits, or None if nobody can be reached; and the decided question, if the channel waited for that.
         """
         for channel in self._channels:
             if channel == "terminal" and self._terminal is not None:
@@ -449,16 +433,16 @@ class Approvals:
         """Wait until a question is decided, or its time is over; None if patience is over first."""
         with anyio.move_on_after(patience_s):
             while True:
-                seen = self._news.mark()
+                seen = self._changes.mark()
                 found = await to_thread.run_sync(self._decisions.get, posted.id)
                 if found is None or found.state != "waiting":
                     return found if found is not None else posted
-                await self._news.since(seen, at_most_s=max(0.0, found.expires_at - self._now()) + _LOOK_S)
+                await self._changes.since(seen, at_most_s=max(0.0, found.expires_at - self._now()) + _LOOK_S)
         return None
 
 
-class _News:
-    """Tells waiting calls that something in the store changed. One of them looks for all; when it leaves, another takes over."""
+class _StoreChanges:
+    """Tells waiting calls that the store changed. One of them looks for all; when it leaves, another takes over."""
 
     def __init__(self, decisions: Decisions) -> None:
         self._decisions = decisions
@@ -513,14 +497,14 @@ def _no(tool: Tool, posted: PostedQuestion) -> SiloError:
     """Return the error for a question that did not come to a yes."""
     if posted.state == "denied":
         return CallDenied(
-            f"a person refused {tool.id}: {posted.reason}", hint="do not call it again unless the user asks for it"
+            f"a person refused {tool.id}: {posted.reason}", hint=DoNotCallAgain(unless="the user asks for it")
         )
     if posted.state == "withdrawn":
         return CallDenied(
-            f"nobody decided whether {tool.id} may run: {posted.reason}", hint="call it again to ask once more"
+            f"nobody decided whether {tool.id} may run: {posted.reason}", hint=CallAgain("to ask once more")
         )
     return ApprovalTimeout(
-        f"nobody answered in time whether {tool.id} may run", hint="call it again when the user is there to answer"
+        f"nobody answered in time whether {tool.id} may run", hint=CallAgain("when the user is there to answer")
     )
 
 
@@ -532,15 +516,14 @@ def denied(tool: Tool, decision: Decision) -> CallDenied:
 def _nobody(tool: Tool) -> ApprovalRequired:
     return ApprovalRequired(
         f"SILO_APPROVAL_REQUIRED: {tool.id} asks a person first, and there is nobody to ask here",
-        hint=f"let the user run it on a terminal: silo run {tool.id} ...",
+        hint=command(f"silo run {tool.id} ...", "let the user run it on a terminal: {}"),
     )
 
 
 def _pending(tool: Tool, posted: PostedQuestion, link: str) -> ApprovalPending:
     return ApprovalPending(
         f"{tool.id} waits for a person: {posted.question.title}",
-        hint=f"ask the user to open {link} and to answer there, then call {tool.id} again with the same arguments; a browser that is "
-        "not paired yet needs a code, which the desktop notification and `silo approvals pair` show to the user",
+        hint=AnswerQuestion(link, tool.id),
         question=posted.id,
         link=link,
         title=posted.question.title,

@@ -1,4 +1,7 @@
-"""Which processes ask, and at which address: each holds a lock as long as it lives (`man 2 flock`). What they ask is `decisions`'."""
+"""Which processes ask, and at which address: each holds a lock as long as it lives (`man 2 flock`).
+
+`silo.approvals.store` has what they ask.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _MAX_ADDRESS_BYTES = 64
 _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
-class Asking:
+class LivenessLock:
     """Shows to all processes that this one lives, by a lock on `run/asking-NAME` under the state folder."""
 
     def __init__(self, home: Path) -> None:
@@ -39,7 +42,7 @@ class Asking:
                 raise
             os.close(self._descriptor)  # somebody swept it away before it was locked
 
-    def say(self, address: str) -> None:
+    def publish(self, address: str) -> None:
         """Let all processes know where this one serves its page."""
         data = address.encode()[:_MAX_ADDRESS_BYTES]
         os.ftruncate(self._descriptor, 0)
@@ -54,7 +57,7 @@ class Asking:
         os.close(self._descriptor)
 
 
-def is_asking(home: Path, name: str) -> bool:
+def is_alive(home: Path, name: str) -> bool:
     """Whether the process that took this name lives.
 
     Raises:
@@ -73,12 +76,15 @@ def is_asking(home: Path, name: str) -> bool:
         os.close(descriptor)
 
 
-def addresses(home: Path) -> tuple[str, ...]:
-    """Return where living processes serve their pages, sorted. What is no such address is left out: others may not write there, but do."""
+def page_addresses(home: Path) -> tuple[str, ...]:
+    """Return where living processes serve their pages, sorted.
+
+    Anything else in a lock file is left out: nobody else should write there, but somebody may.
+    """
     found = set()
     for path in (home / "run").glob(f"{_PREFIX}*"):
         with suppress(OSError, UnicodeDecodeError):
-            if is_asking(home, path.name.removeprefix(_PREFIX)):
+            if is_alive(home, path.name.removeprefix(_PREFIX)):
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
                 try:
                     text = os.read(descriptor, _MAX_ADDRESS_BYTES).decode()
@@ -89,14 +95,14 @@ def addresses(home: Path) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def sweep(home: Path) -> None:
+def remove_stale(home: Path) -> None:
     """Delete the lock files of processes that are gone. What can't be deleted does no harm.
 
-    Whoever makes a lock file meanwhile may lose it before it is locked; `Asking` notices, and makes another.
+    Whoever makes a lock file meanwhile may lose it before it is locked; `LivenessLock` notices, and makes another.
     """
     for path in (home / "run").glob(f"{_PREFIX}*"):
         with suppress(OSError):
-            if not is_asking(home, path.name.removeprefix(_PREFIX)):
+            if not is_alive(home, path.name.removeprefix(_PREFIX)):
                 path.unlink()
 
 

@@ -1,6 +1,6 @@
-"""Codes with which a person pairs a browser: short enough to type, and so few, short-lived and rarely guessed at that this is enough.
+"""Codes with which a person pairs a browser: short enough to type, and too few and too short-lived to be guessed.
 
-Where they lie is `state_file`'s, who shows and asks for them `approvals` and the page.
+They lie in the file of `state_file`; `consent` shows them, and the page asks for them.
 """
 
 from __future__ import annotations

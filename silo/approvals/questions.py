@@ -1,6 +1,6 @@
 """What a person is asked, in full, and the key under which their answer counts. Pure: nobody is asked here.
 
-Asking and waiting is `silo.approvals.consent`'; how a question looks is `silo_interaction`'s.
+`silo.approvals.consent` asks and waits; `silo_interaction` decides how a question looks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def principal(caller: Caller) -> str:
 
 
 def call_key(call: Call, arguments: Fingerprint, skill: Skill, tool: Tool, isolation: Isolation) -> str:
-    """Return the key of an approval: SHA-256 in hex over who asks, the tool, its arguments, the script, and the isolation.
+    """Return the key of an approval: SHA-256 in hex over caller, tool, arguments, script and isolation.
 
     A yes for one of them says nothing about another: a changed script asks again, and so does a weaker boundary.
     """
@@ -33,12 +33,12 @@ def call_key(call: Call, arguments: Fingerprint, skill: Skill, tool: Tool, isola
 
 
 def secret_key(call: Call, skill: Skill, tool: Tool, name: str) -> str:
-    """Return the key under which a secret that is typed in counts: for a tool of this version of the skill, and who asks."""
+    """Return the key under which a typed-in secret counts: for this caller, and a tool of this version of the skill."""
     return sha256_hex(["secret", principal(call.caller), tool.id, name, skill.digest])
 
 
 def profile(arguments: Fingerprint, skill: Skill, tool: Tool, isolation: Isolation) -> dict[str, str]:
-    """Return what is remembered of an approved call, to say later what is different: no value, only hashes and names."""
+    """Return what is remembered of an approved call, to say later what changed: only hashes and names, no values."""
     return {
         **{f"argument {name}": digest[:_SHOWN_CHARS] for name, digest in arguments.by_name.items()},
         "script": skill.digest[:_SHOWN_CHARS],
@@ -49,7 +49,7 @@ def profile(arguments: Fingerprint, skill: Skill, tool: Tool, isolation: Isolati
 
 
 def changes(before: Mapping[str, str] | None, now: Mapping[str, str]) -> tuple[str, ...]:
-    """Return in sentences how a call differs from the last one that was approved of the same tool; nothing if there was none."""
+    """Return in sentences how a call differs from the last approved one of the same tool; nothing if there is none."""
     if before is None:
         return ()
     found = []
@@ -76,7 +76,7 @@ def call_question(
     arguments: Fingerprint,
     skill: Skill,
     tool: Tool,
-    isolation: Isolation,
+    isolation: Isolation | None,
     *,
     why: str,
     before: Mapping[str, str] | None,
@@ -85,6 +85,7 @@ def call_question(
     """Return what a person must see to decide about a call: everything that will run, and what it gets.
 
     Args:
+        isolation: None: it is not known yet.
         why: why a person is asked.
         before: the profile of the last approved call of this tool, if there was one.
         now: the profile of this call.
@@ -96,7 +97,7 @@ def call_question(
         ("why you are asked", why),
         ("secrets", "\n".join(secrets) or "none"),
         ("network", ", ".join(skill.header.network) or "no network"),
-        ("isolation", _ISOLATION[isolation]),
+        ("isolation", _ISOLATION[isolation] if isolation is not None else "the strongest that works here when it runs"),
         ("skill", f"{skill.source}, {skill.digest[:_SHOWN_CHARS]}"),
     )
     return Question(
@@ -112,7 +113,7 @@ def call_question(
 
 
 def secret_question(call: Call, skill: Skill, tool: Tool, name: str, *, keeper: str) -> Question:
-    """Return what a person must see to type a secret in: which skill wants it, for what, and what that may do with it."""
+    """Return what a person must see to type a secret in: which skill wants it, and what that may do with it."""
     spec = skill.header.secrets.get(name)
     facts = (
         ("secret", name),

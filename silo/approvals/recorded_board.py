@@ -1,4 +1,4 @@
-"""The board as the page sees it: each decision that is made there is put on the record. What a decision means is `decisions`'."""
+"""The board as the page sees it: each decision that is made there is put on the record. `store` says what one means."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Record = Callable[..., None]
 class RecordedBoard:
     """A `silo_interaction.Board` that records.
 
-    A decision whose record can't be written has been made all the same; the page then says that it failed, and no call of it runs
-    without a record of its own.
+    A decision whose record can't be written has been made all the same; the page then says that it failed, and no call
+    of it runs without a record of its own.
     """
 
     def __init__(self, decisions: Decisions, record: Record) -> None:

@@ -1,4 +1,4 @@
-"""`state.db`: a private SQLite file, opened when first needed, in transactions. What is in it is `decision_schema`'s.
+"""`state.db`: a private SQLite file, opened when first needed, in transactions. `store_schema` says what is in it.
 
 It holds what must survive a restart and a power cut: which yes was given, and that it was used.
 """
@@ -20,7 +20,7 @@ from silo.errors import StateUnusable
 FILE_NAME = "state.db"
 
 LOCK_SECONDS = 10.0
-"""A change takes milliseconds, on a slow disk some tens of them. SQLite's lock is not fair, so a crowd needs more than one round."""
+"""A change takes milliseconds, on a slow disk tens of them. SQLite's lock is not fair: a crowd needs several rounds."""
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _DISK = frozenset(
@@ -52,7 +52,8 @@ class StateFile:
 
         Args:
             change: no other process changes anything meanwhile. Without it the block may only read.
-            create: make the file if it is missing. Without it the block then sees an empty one in memory, and nothing is kept.
+            create: make the file if it is missing. Without it the block then sees an empty one in memory, and nothing
+                is kept.
 
         Raises:
             StateUnusable: the file is damaged, open to others, of a newer version or busy, or the disk refused.
@@ -91,8 +92,9 @@ class StateFile:
     def _find(self) -> bool:
         """Return whether the file is there, and a file of this user alone.
 
-        By its name: to open and close the file beside SQLite would drop the locks that this process has on it, because POSIX gives
-        them to the process and not to the descriptor (`man 2 fcntl`). The folder is the user's own, so nobody else exchanges it.
+        By its name: to open and close the file beside SQLite would drop the locks that this process has on it, because
+        POSIX gives them to the process and not to the descriptor (`man 2 fcntl`). The folder is the user's own, so
+        nobody else exchanges it.
         """
         try:
             facts = self.path.lstat()
@@ -102,7 +104,8 @@ class StateFile:
             quoted = shlex.quote(str(self.path))
             raise StateUnusable(
                 f"{self.path}, which holds what was agreed to, is not a file of yours alone",
-                hint=f"find out who touched it; then move it away, and silo makes a new one: mv {quoted} {quoted}.foreign",
+                hint="find out who touched it; then move it away, and silo makes a new one: "
+                f"mv {quoted} {quoted}.foreign",
             )
         if facts.st_ino != self._inode:
             self.close()  # it was moved away, and this is another one
@@ -124,8 +127,9 @@ class StateFile:
         try:
             db.row_factory = sqlite3.Row
             db.execute("PRAGMA journal_mode = DELETE")
-            # EXTRA and not FULL: FULL does not flush the folder after the journal is deleted, so a power cut could bring the journal
-            # back, which takes back the last transaction: a used-up yes could be used again. https://sqlite.org/pragma.html
+            # EXTRA and not FULL: FULL does not flush the folder after the journal is deleted, so a power cut could
+            # bring the journal back, which takes back the last transaction: a used-up yes could be used again.
+            # https://sqlite.org/pragma.html
             db.execute("PRAGMA synchronous = EXTRA")
             db.execute("PRAGMA secure_delete = ON")  # arguments of calls do not stay behind in free pages
             if _schema_version(db) == 0:
@@ -140,7 +144,10 @@ class StateFile:
         return db
 
     def _create(self) -> None:
-        """Make an empty file if there is none, which is private from the start and never opened under its own name (see `_find`)."""
+        """Make an empty file if there is none.
+
+        It is private from the start, and never opened under its own name (see `_find`).
+        """
         if self._find():
             return
         aside = self.path.with_name(f".{FILE_NAME}.{secrets.token_hex(8)}")
@@ -157,7 +164,8 @@ class StateFile:
         if version != SCHEMA_VERSION:
             quoted = shlex.quote(str(self.path))
             raise StateUnusable(
-                f"{self.path}, which holds what was agreed to, was written by a newer silo (version {version} of the file)",
+                f"{self.path}, which holds what was agreed to, was written by a newer silo (version {version} of the "
+                "file)",
                 hint=f"use that silo, or move the file away: mv {quoted} {quoted}.newer",
             )
 
@@ -176,7 +184,8 @@ class StateFile:
         self.close()
         return StateUnusable(
             f"{self.path}, which holds what was agreed to, is damaged: {error}",
-            hint=f"move it away, and silo makes a new one; what was agreed to is asked again: mv {quoted} {quoted}.damaged",
+            hint="move it away, and silo makes a new one; what was agreed to is asked again: "
+            f"mv {quoted} {quoted}.damaged",
         )
 
     def _refused(self, why: str) -> StateUnusable:

@@ -1,7 +1,8 @@
-"""What `state.db` holds: its tables, a row as a value, and which rows time has overtaken. Opening it is `state_file`'s.
+"""What `state.db` holds: its tables, a row as a value, and which rows time has overtaken. `state_file` opens it.
 
-No value that a call is given outlives its question: once it is decided or over, a row keeps its title, who asked, hashes and times.
-Text that a stranger may have chosen is stored as JSON in ASCII, because SQLite takes neither lone surrogates nor NUL as they are.
+No value that a call is given outlives its question: once it is decided or over, a row keeps its title, who asked,
+hashes and times. Text that a stranger may have chosen is stored as JSON in ASCII, because SQLite takes neither lone
+surrogates nor NUL as they are.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ SCHEMA = (
         question TEXT NOT NULL,       -- JSON: all of it while it waits, then title and who
         profile TEXT NOT NULL,        -- JSON object, for `last_agreed`
         wanted INTEGER NOT NULL,      -- 1: a secret is to be typed in
-        owner TEXT NOT NULL,          -- which process asks, see `asking`
+        owner TEXT NOT NULL,          -- which process asks, see `liveness`
         asked_at REAL NOT NULL,
         expires_at REAL NOT NULL,
         link TEXT NOT NULL,           -- SHA-256 of the link's secret part
@@ -54,7 +55,7 @@ SCHEMA = (
 )
 
 KEPT_S = 7 * 24 * 3600.0
-"""A week: long enough to look up what was agreed to last week, short enough that it is no archive (that is the audit log)."""
+"""A week: long enough to look up what was agreed to last week. The archive is the audit log."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def usable_row(db: sqlite3.Connection, key: str) -> Row | None:
 
 
 def linked_row(db: sqlite3.Connection, token: str) -> Row | None:
-    """Return the question that a link leads to. How long it takes tells of the hash at most, which leads back to no token."""
+    """Return the question that a link leads to. How long it takes tells at most of the hash, and so of no token."""
     hashed = hash_token(token)
     record = db.execute("SELECT * FROM questions WHERE link = ?", (hashed,)).fetchone()
     return parse(record) if record is not None and compare_digest(record["link"], hashed) else None
@@ -189,9 +190,9 @@ def end(db: sqlite3.Connection, question_id: str, state: QuestionState, reason: 
     )
 
 
-def needs_settling(db: sqlite3.Connection, now: float, is_asking: Callable[[str], bool]) -> bool:
-    """Whether `settle` would change anything."""
-    if _overtaken(db, now, is_asking):
+def has_overdue(db: sqlite3.Connection, now: float, is_alive: Callable[[str], bool]) -> bool:
+    """Whether `end_overdue` would change anything."""
+    if _unanswerable(db, now, is_alive):
         return True
     found = db.execute(
         "SELECT EXISTS (SELECT 1 FROM questions WHERE until > 0 AND (until <= ?1 OR decided_at > ?1))"
@@ -201,25 +202,26 @@ def needs_settling(db: sqlite3.Connection, now: float, is_asking: Callable[[str]
     return bool(found[0])
 
 
-def settle(db: sqlite3.Connection, now: float, is_asking: Callable[[str], bool]) -> None:
+def end_overdue(db: sqlite3.Connection, now: float, is_alive: Callable[[str], bool]) -> None:
     """Put down what became of rows by time alone, so that `state` and `until` can be taken at their word afterwards.
 
-    It is put down rather than worked out on each look: otherwise a clock that is set back would bring an old yes to life again.
+    It is put down rather than worked out on each look: otherwise a clock that is set back would bring an old yes to
+    life again.
 
     Args:
-        is_asking: whether the process that goes by this name lives.
+        is_alive: whether the process that goes by this name lives.
     """
-    for question_id, state, reason in _overtaken(db, now, is_asking):
+    for question_id, state, reason in _unanswerable(db, now, is_alive):
         end(db, question_id, state, reason)
     db.execute("UPDATE questions SET until = 0 WHERE until > 0 AND (until <= ?1 OR decided_at > ?1)", (now,))
     db.execute("DELETE FROM questions WHERE state != 'waiting' AND until = 0 AND asked_at < ?", (now - KEPT_S,))
 
 
-def _overtaken(
-    db: sqlite3.Connection, now: float, is_asking: Callable[[str], bool]
+def _unanswerable(
+    db: sqlite3.Connection, now: float, is_alive: Callable[[str], bool]
 ) -> list[tuple[str, QuestionState, str]]:
     """Return the questions that can't be answered any more: id, what became of each, and why."""
-    lives = functools.cache(is_asking)  # a process may have many questions
+    lives = functools.cache(is_alive)  # a process may have many questions
     found: list[tuple[str, QuestionState, str]] = []
     for question_id, owner, asked_at, expires_at in db.execute(
         "SELECT id, owner, asked_at, expires_at FROM questions WHERE state = 'waiting'"

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from silo.audit.log import Record
+from silo.errors import ApprovalPending, ApprovalRequired, ApprovalTimeout
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Task:
         return asdict(self)
 
 
-_UNANSWERED = frozenset({"approval-required", "approval-timeout", "approval-pending"})
+_UNANSWERED = frozenset({ApprovalRequired.code, ApprovalTimeout.code, ApprovalPending.code})
 
 
 def summarize(records: Iterable[Record]) -> tuple[Task, ...]:

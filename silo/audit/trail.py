@@ -42,6 +42,7 @@ class Trail:
         }
         self._has_begun = False
         self._questions = 0
+        self._has_alert = False
 
     def found(self, skill: Skill, tool: Tool) -> None:
         """Note which tool of which version of a skill is meant."""
@@ -55,6 +56,10 @@ class Trail:
     def asked(self) -> None:
         """Note that a person was asked a question for it."""
         self._questions += 1
+
+    def tripped(self) -> None:
+        """Note that a decoy turned up in it."""
+        self._has_alert = True
 
     async def begin(self, isolation: Isolation) -> None:
         """Write the record without which nothing is unlocked and no guest starts; once, whatever is asked and tried again.
@@ -78,7 +83,7 @@ class Trail:
         if self._questions:
             body["questions"] = self._questions
         with CancelScope(shield=True):
-            if outcome == CanaryTripped.code:
+            if self._has_alert:
                 await to_thread.run_sync(
                     self._log.append, "alert", {"call": body["call"], "tool": body["tool"], "alert": outcome}
                 )
@@ -101,6 +106,8 @@ async def trail(log: AuditLog, call: Call, *, clock: Callable[[], float] = time.
         yield notes
     except SiloError as error:
         outcome = error.code
+        if isinstance(error, CanaryTripped):
+            notes.tripped()
         raise
     except (get_cancelled_exc_class(), KeyboardInterrupt):
         outcome = "interrupted"

@@ -1,1 +1,1 @@
-"""The path of a call, in `pipeline`, and its results. The only way in which a tool runs."""
+"""The path of a call: `pipeline` shows it, `check` and `results` are its ends, `explain` says where one would lead."""

@@ -1,39 +1,47 @@
 """The path of a call from the agent to its result; the only place that knows the order of the steps.
 
-The order carries meaning: arguments are checked before anybody is asked, a person agrees before a secret is unlocked, the record is
-written before a guest starts, and what comes back is redacted before anybody sees it. Each step is a module of its own.
+The order carries meaning: arguments are checked before anybody is asked, a person agrees before a secret is unlocked,
+the record is written before a guest starts, and what comes back is redacted before anybody sees it. What a step does is
+in a module of its own. `silo.calls.explain` takes the first steps to say what would become of a call.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from anyio import to_thread
 
-from silo.approvals.consent import Approvals, denied
+from silo.approvals.consent import Approvals, Proposal, denied
 from silo.audit.log import AuditLog
-from silo.audit.trail import Trail, trail
-from silo.calls.files import InputRules, load_files
+from silo.audit.trail import trail
+from silo.calls.check import Checked, check
+from silo.calls.files import InputRules
 from silo.calls.results import to_error, to_result
-from silo.errors import CanaryTripped, ResultInvalid, SecretMissing, SiloError, SkillUnknown, ToolUnknown
+from silo.errors import CallDenied, CanaryTripped, ResultInvalid, SecretMissing, SiloError, SkillUnknown, ToolUnknown
 from silo.model import Call, Decision, Isolation, ProgressReport, Result, Skill, Tool
-from silo.names import split_id, suggestion
-from silo.policy.evaluate import decide
+from silo.names import split_id, suggest
+from silo.policy.evaluate import Explanation, explain
 from silo.policy.rules import Rule
 from silo.policy.visible import refusal
-from silo.sandbox.base import Backend, GuestReply, GuestRequest, Sandbox, Unit
-from silo.schema.arguments import Checkers, check_arguments, check_json, check_result
+from silo.remedies import LIST_TOOLS, CallAgain
+from silo.runners.choose import Sandboxes
+from silo.runners.units import SkillUnits
+from silo.sandbox.base import Backend, GuestReply, GuestRequest, Sandbox
+from silo.schema.arguments import Checkers, check_result
 from silo.schema.canonical import Fingerprint
-from silo.schema.files import find_files, put_back
-from silo.secrets.lease import Secrets
+from silo.secrets.lease import Lease, Secrets
 from silo.secrets.redaction import Redactor
 from silo.wire.messages import Failed, Progress
 
 OnProgress = Callable[[ProgressReport], None]
+
+MAX_ROUNDS = 100
+"""How often a call goes back to the person: once for missing secrets, and once for each identical call that was faster
+with a yes that both had seen. A person answers each time, so only a crowd of identical calls comes near the bound."""
 
 
 class Skills(Protocol):
@@ -53,41 +61,23 @@ class Skills(Protocol):
         ...
 
 
-class BackendChoice(Protocol):
-    """Picks a backend that works here: `silo.runners.choose.Sandboxes` is one."""
-
-    async def pick(self, *, floor: Isolation | None, named: Isolation | None) -> Backend:
-        """Return the backend for a skill with the given floor, or the one that was named.
-
-        Raises:
-            SandboxUnavailable: none that is strong enough works here.
-        """
-        ...
-
-
-class Units(Protocol):
-    """Knows what a backend is to run for a skill."""
-
-    async def of(self, skill: Skill) -> Unit:
-        """Return the unit that was built when the skill was installed, rebuilding what is missing of it."""
-        ...
-
-
 @dataclass(frozen=True)
 class CallPipeline:
     """Everything that a call passes, in one place; built by `silo.runtime`.
 
     Attributes:
-        slots: entered while a call holds secrets and a guest, so that only so many do at once. A call that waits for a person
-            takes no slot.
+        backends: picks one that works here and is strong enough.
+        units: knows what a backend is to run for a skill.
+        slots: entered while a call holds secrets and a guest, so that only so many do at once. A call that waits for a
+            person takes no slot.
     """
 
     skills: Skills
     rules: InputRules
     approvals: Approvals
     secrets: Secrets
-    backends: BackendChoice
-    units: Units
+    backends: Sandboxes
+    units: SkillUnits
     audit: AuditLog
     policy: Sequence[Rule] = ()
     slots: AbstractAsyncContextManager[object] = field(default_factory=nullcontext)
@@ -100,72 +90,51 @@ class CallPipeline:
         Raises:
             SiloError: one subclass for each way in which a call can fail; no text of it holds a secret.
         """
-        watch = _Stopwatch(self.clock)
+        watch = _Watch(self.clock, on_progress)
         async with trail(self.audit, call, clock=self.clock) as record:
-            skill, tool = await self._resolve(call.tool)  # SkillUnknown, SkillChanged, ToolUnknown
+            skill, tool = await self.resolve(call.tool)  # SkillUnknown, SkillChanged, ToolUnknown
             record.found(skill, tool)
-            if (no := refusal(tool, skill.header, call.caller, self.policy)) is not None:
+            if (no := self.forbidden(call, skill, tool)) is not None:
                 record.decided(no)
                 raise denied(tool, no)  # before arguments are looked at: what they should be is not for this caller
-            call, request = await self._check(call, skill, tool)  # ArgumentsInvalid, FileRefused
-            # In a thread: rules look at every part of arguments that an agent chose, up to 1 MiB of them.
-            decision = await to_thread.run_sync(decide, tool, skill.header, call.arguments, call.caller, self.policy)
+            checked = await self.check(call, skill, tool)  # ArgumentsInvalid, FileRefused
+            decision = (await self.decide(checked.call, skill, tool)).decision
             record.decided(decision)
-            backend = await self.backends.pick(
-                floor=skill.header.min_isolation, named=call.backend
-            )  # SandboxUnavailable
+            backend = await self.place(call, skill)  # SandboxUnavailable
             watch.lap("check")
-            return await self._agreed(call, skill, tool, decision, backend, request, record, watch, on_progress)
+            arguments = _as_hashed(record.arguments, checked)
+            proposal = Proposal(checked.call, arguments, skill, tool, backend.isolation, watch.tell, record.asked)
+            supplied: dict[str, str] = {}
+            for _ in range(MAX_ROUNDS):
+                grant = await self.approvals.obtain(proposal, decision)  # CallDenied; no slot is held meanwhile
+                record.decided(grant.decision)
+                watch.lap("approve")
+                await record.begin(backend.isolation)  # AuditBroken
+                try:
+                    async with self.slots, self.secrets.lease(skill.namespace, tool.secrets, supplied) as lease:
+                        watch.lap("unlock")
+                        # Last, when all else is there: a yes is not lost because a secret is still missing.
+                        if not await self.approvals.use(grant):
+                            continue  # another call was faster with it, so a person is asked anew
+                        self.approvals.forget(proposal)
+                        with redacting(Redactor(lease.values, lease.canaries)) as redactor:
+                            reply, isolation = await self._run(checked, backend, lease, redactor, watch)
+                            result = await to_thread.run_sync(self._redact, checked, reply, isolation, redactor)
+                        watch.lap("redact")
+                        return replace(result, timing=watch.timing(reply.timing))
+                except SecretMissing as missing:  # VaultLocked and the like end the call
+                    supplied |= await self.approvals.supply(proposal, missing, can_keep=self.secrets.can_keep)
+            raise _overtaken(tool)
 
-    async def _agreed(
-        self,
-        call: Call,
-        skill: Skill,
-        tool: Tool,
-        decision: Decision,
-        backend: Backend,
-        request: GuestRequest,
-        record: Trail,
-        watch: _Stopwatch,
-        on_progress: OnProgress,
-    ) -> Result:
-        """Get a person's yes, then the secrets, then run the call.
+    # --- the steps, in their order ------------------------------------------------------------------------------------
 
-        A yes is used up last, when all else is there: one that was given once is not lost because a secret is still missing. Where
-        another call was faster with it, this one asks anew. No slot is held while a person is waited for.
+    async def resolve(self, name: str) -> tuple[Skill, Tool]:
+        """Return the tool that a call names, in either spelling, and its skill.
+
+        Raises:
+            SkillUnknown, ToolUnknown: there is none; the remedy has the nearest names.
+            SkillChanged: the files of the skill are not what was agreed to.
         """
-        names = tool.secrets
-        supplied: dict[str, str] = {}
-        # Hashed for the record already, unless files were read since. Compared, so that a person agrees to what runs, whatever a
-        # program does meanwhile to the arguments that it passed.
-        hashed = record.arguments
-        arguments = hashed if hashed.json == call.arguments else Fingerprint(call.arguments)
-
-        def tell(message: str) -> None:
-            on_progress(ProgressReport(0.0, None, message))
-
-        while True:
-            grant = await self.approvals.settle(  # CallDenied
-                call, arguments, skill, tool, decision, backend.isolation, tell, on_question=record.asked
-            )
-            record.decided(grant.decision)
-            watch.lap("approve")
-            await record.begin(backend.isolation)  # AuditBroken
-            try:
-                async with self.slots, self.secrets.lease(skill.namespace, names, supplied) as lease:  # VaultLocked
-                    watch.lap("unlock")
-                    if not await self.approvals.use(grant):
-                        continue
-                    self.approvals.forget(call, skill, tool)
-                    request = replace(request, secrets=dict(lease.values))
-                    redactor = Redactor(request.secrets, lease.canaries)
-                    return await self._run(skill, tool, backend, request, redactor, watch, on_progress)
-            except SecretMissing as missing:
-                supplied |= await self.approvals.supply(  # SecretMissing
-                    call, skill, tool, missing, can_keep=self.secrets.can_keep, tell=tell, on_question=record.asked
-                )
-
-    async def _resolve(self, name: str) -> tuple[Skill, Tool]:
         parts = split_id(name)
         if parts is None:
             installed = await to_thread.run_sync(self.skills.list)
@@ -176,75 +145,62 @@ class CallPipeline:
         except SkillUnknown as error:
             installed = await to_thread.run_sync(self.skills.list)
             ids = [tool.id for skill in installed for tool in skill.tools]
-            raise SkillUnknown(error.message, hint=suggestion(name, ids, otherwise=error.hint)) from error
+            raise SkillUnknown(error.message, hint=suggest(name, ids, otherwise=error.remedy)) from error
         for tool in skill.tools:
             if tool.name == parts[1]:
                 return skill, tool
         raise _unknown(name, [tool.id for tool in skill.tools])
 
-    async def _check(self, call: Call, skill: Skill, tool: Tool) -> tuple[Call, GuestRequest]:
-        """Check the arguments and read the files among them; returns the call with its files in place, and what the guest gets."""
+    def forbidden(self, call: Call, skill: Skill, tool: Tool) -> Decision | None:
+        """Return the decision on a tool that this caller may not call whatever its arguments; None if they matter."""
+        return refusal(tool, skill.header, call.caller, self.policy)
 
-        def work() -> tuple[Call, GuestRequest]:
-            check_json(call.arguments, tool.id)
-            arguments, places = find_files(tool, call.arguments)
-            check_arguments(tool, self.checkers.of(skill, tool)[0], arguments)
-            files = load_files(places, self.rules)
-            whole: dict[str, Any] = put_back(arguments, files) if files else arguments
-            return replace(call, tool=tool.id, arguments=whole), GuestRequest(tool.name, arguments, files=files)
+    async def check(self, call: Call, skill: Skill, tool: Tool) -> Checked:
+        """Check the arguments, and read the files among them.
 
-        return await to_thread.run_sync(work)
+        Raises:
+            ArgumentsInvalid, FileRefused: as `silo.calls.check.check`.
+        """
+        return await to_thread.run_sync(check, call, skill, tool, self.checkers, self.rules)
+
+    async def decide(self, call: Call, skill: Skill, tool: Tool) -> Explanation:
+        """Return what policy says of a call with files among its arguments, and which rules had a part in it."""
+        # In a thread: rules look at every part of arguments that an agent chose, up to 1 MiB of them.
+        return await to_thread.run_sync(explain, tool, skill.header, call.arguments, call.caller, self.policy)
+
+    async def place(self, call: Call, skill: Skill) -> Backend:
+        """Return the backend that the call runs on.
+
+        Raises:
+            SandboxUnavailable: none that is strong enough works here.
+        """
+        return await self.backends.pick(floor=skill.header.min_isolation, named=call.backend)
 
     async def _run(
-        self,
-        skill: Skill,
-        tool: Tool,
-        backend: Backend,
-        request: GuestRequest,
-        redactor: Redactor,
-        watch: _Stopwatch,
-        on_progress: OnProgress,
-    ) -> Result:
-        """Run the call in a fresh guest. Whatever leaves this function, a result or an error, has been redacted."""
+        self, checked: Checked, backend: Backend, lease: Lease, redactor: Redactor, watch: _Watch
+    ) -> tuple[GuestReply, Isolation]:
+        """Run the call in a fresh guest, which is gone when this returns; what it sent holds secrets still."""
 
         def relay(progress: Progress) -> None:
             message = None if progress.message is None else redactor.text(progress.message)
-            on_progress(ProgressReport(progress.progress, progress.total, message))
+            watch.progress(ProgressReport(progress.progress, progress.total, message))
 
-        def tell(step: str) -> None:
-            on_progress(ProgressReport(0.0, None, step))
+        request = replace(checked.request, secrets=dict(lease.values))
+        await to_thread.run_sync(_refuse_decoys, request, redactor)  # CanaryTripped
+        unit = await self.units.of(checked.skill)
+        opened: AbstractAsyncContextManager[Sandbox] = backend.open(unit, on_step=watch.tell)
+        async with opened as sandbox:
+            watch.lap("open")
+            deadline = self.clock() + checked.tool.timeout_s
+            reply = await sandbox.run(request, deadline=deadline, on_progress=relay)
+            watch.lap("run")
+            isolation = sandbox.isolation
+        watch.lap("close")
+        return reply, isolation
 
-        try:
-            await to_thread.run_sync(_refuse_decoys, request, redactor)  # CanaryTripped
-            unit = await self.units.of(skill)
-            opened: AbstractAsyncContextManager[Sandbox] = backend.open(unit, on_step=tell)
-            async with opened as sandbox:
-                watch.lap("open")
-                deadline = self.clock() + tool.timeout_s
-                reply = await sandbox.run(request, deadline=deadline, on_progress=relay)
-                watch.lap("run")
-                isolation = sandbox.isolation
-            watch.lap("close")
-            return await to_thread.run_sync(self._finish, skill, tool, reply, redactor, isolation, watch)
-        except SiloError as error:
-            if not redactor:
-                raise
-            # `from None`: the original, and what caused it, may quote what the guest sent.
-            try:
-                cleaned = redactor.error(error)
-            except CanaryTripped as tripped:
-                raise tripped from None
-            raise cleaned from None
-
-    def _finish(
-        self,
-        skill: Skill,
-        tool: Tool,
-        reply: GuestReply,
-        redactor: Redactor,
-        isolation: Isolation,
-        watch: _Stopwatch,
-    ) -> Result:
+    def _redact(self, checked: Checked, reply: GuestReply, isolation: Isolation, redactor: Redactor) -> Result:
+        """Return what the guest answered as a result that keeps the tool's promise and holds no secret. Blocks."""
+        skill, tool = checked.skill, checked.tool
         if isinstance(reply.outcome, Failed):
             raise to_error(tool, reply, redactor)
         checker = self.checkers.of(skill, tool)[1]
@@ -254,12 +210,33 @@ class CallPipeline:
             try:
                 check_result(tool, checker, returned)
             except ResultInvalid as error:
-                # The message quotes the result and is cut, and half a secret can't be found afterwards: so it is worded once more.
+                # The message quotes the result and is cut, and half a secret can't be found afterwards: so it is
+                # worded once more.
                 check_result(tool, checker, redactor.data(returned))
-                raise ResultInvalid(f"the result of {tool.id} is not what it promises", hint=error.hint) from None
-        result = to_result(reply, redactor, isolation=isolation, timing={})
-        watch.lap("redact")
-        return replace(result, timing=watch.timing(reply.timing))
+                raise ResultInvalid(f"the result of {tool.id} is not what it promises", hint=error.remedy) from None
+        return to_result(reply, redactor, isolation=isolation, timing={})
+
+
+@contextmanager
+def redacting(redactor: Redactor) -> Iterator[Redactor]:
+    """Let no error out of the block that quotes what the redactor looks for."""
+    try:
+        yield redactor
+    except SiloError as error:
+        if not redactor:
+            raise
+        # `from None`: the original, and what caused it, may quote what the guest sent.
+        try:
+            cleaned = redactor.error(error)
+        except CanaryTripped as tripped:
+            raise tripped from None
+        raise cleaned from None
+
+
+def _as_hashed(recorded: Fingerprint, checked: Checked) -> Fingerprint:
+    """Return the arguments as they are compared with others: as the record has them, unless files were read since."""
+    # Compared, so that a person agrees to what runs, whatever a program does meanwhile to the arguments that it passed.
+    return recorded if recorded.json == checked.call.arguments else Fingerprint(checked.call.arguments)
 
 
 def _refuse_decoys(request: GuestRequest, redactor: Redactor) -> None:
@@ -270,13 +247,18 @@ def _refuse_decoys(request: GuestRequest, redactor: Redactor) -> None:
             redactor.file(file)
 
 
-class _Stopwatch:
-    """Seconds by phase of one call, in the order in which they passed."""
+class _Watch:
+    """What the caller learns of a call: its progress while it goes on, and then the seconds by phase."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], progress: OnProgress) -> None:
+        self.progress = progress
         self._clock = clock
         self._started = self._last = clock()
         self._laps: dict[str, float] = {}
+
+    def tell(self, message: str) -> None:
+        """Say in a sentence what goes on."""
+        self.progress(ProgressReport(0.0, None, message))
 
     def lap(self, phase: str) -> None:
         """End a phase now."""
@@ -285,7 +267,7 @@ class _Stopwatch:
         self._last = now
 
     def timing(self, inside: Mapping[str, float]) -> dict[str, float]:
-        """Return all phases in their order; what the backend measured inside of `run` is named `run.import` and so on."""
+        """Return all phases in their order; what the backend measured within `run` is named `run.import` and so on."""
         phases: dict[str, float] = {}
         for phase, seconds in self._laps.items():
             phases[phase] = seconds
@@ -294,8 +276,15 @@ class _Stopwatch:
         return {**phases, "total": self._last - self._started}
 
 
+def _overtaken(tool: Tool) -> CallDenied:
+    return CallDenied(
+        f"{tool.id} was agreed to {MAX_ROUNDS} times, and each time another call like it was faster",
+        hint=CallAgain("when fewer calls like it run at once"),
+    )
+
+
 def _unknown(name: str, ids: list[str]) -> ToolUnknown:
     return ToolUnknown(
         f"there is no tool {name[:120]!r}",
-        hint=suggestion(name, ids, otherwise="`silo list` shows the installed skills and their tools"),
+        hint=suggest(name, ids, otherwise=LIST_TOOLS),
     )

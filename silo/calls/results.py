@@ -22,6 +22,7 @@ from silo.errors import (
     ToolUnknown,
 )
 from silo.model import Isolation, Logs, Result, Tool
+from silo.remedies import INSPECT_TOOL, Remedy
 from silo.sandbox.base import Captured, GuestReply
 from silo.secrets.redaction import Redactor
 from silo.wire.messages import Failed, Finished
@@ -67,7 +68,6 @@ def to_error(tool: Tool, reply: GuestReply, redactor: Redactor) -> SiloError:
     assert isinstance(failed, Failed)
     message = redactor.text(failed.message)[:MAX_MESSAGE_CHARS]
     kind, hint = _ERRORS[failed.code]
-    hint = hint.format(tool=tool.id, skill=tool.skill)
     if not issubclass(kind, SkillFailed):
         return kind(f"{tool.id}: {message}", hint=hint)
     logs = to_logs(reply, redactor)
@@ -83,7 +83,7 @@ def failure_codes() -> Mapping[str, type[SiloError]]:
 MAX_MESSAGE_CHARS = 2000
 """An exception's text may quote a whole document; what is cut off stands in the traceback."""
 
-_ERRORS: Mapping[str, tuple[type[SiloError], str]] = {
+_ERRORS: Mapping[str, tuple[type[SiloError], Remedy | str]] = {
     "skill-syntax-error": (SkillSyntaxError, "mend the script, then `silo install` it again"),
     "skill-import-error": (SkillImportError, "check the dependencies in its header, then `silo install` it again"),
     "skill-exception": (
@@ -97,7 +97,7 @@ _ERRORS: Mapping[str, tuple[type[SiloError], str]] = {
         SecretUndeclared,
         "its author has to declare the secret under [tool.silo.secrets] in the header",
     ),
-    "arguments-invalid": (ArgumentsInvalid, "`silo inspect {skill}` shows what {tool} takes"),
+    "arguments-invalid": (ArgumentsInvalid, INSPECT_TOOL),
     "tool-unknown": (ToolUnknown, "`silo install` the skill again: its tools differ from what was recorded"),
     "skill-metadata-invalid": (SkillMetadataInvalid, "mend the script, then `silo install` it again"),
 }

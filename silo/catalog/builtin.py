@@ -19,6 +19,7 @@ from silo.catalog.store import LOCK, MANUAL, SCRIPT
 from silo.errors import FileRefused, SkillUnknown
 from silo.model import Skill
 from silo.names import suggestion
+from silo.remedies import command
 
 MAX_MANUAL_BYTES: Final = 256 * 1024
 
@@ -114,7 +115,9 @@ def _by_path(source: str, cwd: Path) -> Source | None:
     except (OSError, ValueError, RuntimeError):
         return None  # too long, a NUL in it, `~nobody`, behind a folder that can't be read
     if is_folder:
-        raise SkillUnknown(f"the folder '{source}' has no {SCRIPT}", hint="`silo init NAME` makes a new skill")
+        raise SkillUnknown(
+            f"the folder '{source}' has no {SCRIPT}", hint=command("silo init NAME", "{} makes a new skill")
+        )
     return None
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from silo.errors import FeatureNotYet, HeaderInvalid
 from silo.model import Isolation, SecretSpec, SkillHeader
 from silo.names import suggestion
+from silo.remedies import HeaderLine
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -245,7 +246,7 @@ def _parse(document: dict[str, Any], name: str, where: _Lines) -> SkillHeader:
         except ValueError as error:
             raise HeaderInvalid(
                 f"{where.of(('tool', 'silo'))}: the header names no namespace, and '{name}' can't be one: {error}",
-                hint='add `namespace = "…"` to [tool.silo]',
+                hint=HeaderLine('namespace = "…"', "add {} to [tool.silo]"),
             ) from error
     return SkillHeader(
         namespace=namespace,

@@ -35,7 +35,8 @@ from silo.catalog.digest import skill_digest
 from silo.catalog.manifest import ManifestInvalid, decode_manifest, encode_manifest
 from silo.errors import SkillChanged, SkillUnknown
 from silo.model import Skill
-from silo.names import suggestion
+from silo.names import suggest
+from silo.remedies import LIST_SKILLS
 
 if TYPE_CHECKING:
     from silo.catalog.lock import Lock  # what makes locks is heavier than listing skills may be
@@ -118,7 +119,7 @@ class SkillStore:
         """Return an installed skill whose script and lock are still those that were agreed to.
 
         Raises:
-            SkillUnknown: it is not installed; the hint has the nearest names.
+            SkillUnknown: it is not installed; the remedy has the nearest names.
             SkillChanged: script, lock or record on disk were changed since. The manual is not checked: nothing is run by it.
         """
         skill = self._read(namespace)
@@ -218,9 +219,7 @@ class SkillStore:
     def _unknown(self, namespace: str) -> SkillUnknown:
         return SkillUnknown(
             f"no skill {namespace[:100]!r} is installed",
-            hint=suggestion(
-                namespace, self.namespaces(), otherwise="`silo list` shows what is; `silo install` adds one"
-            ),
+            hint=suggest(namespace, self.namespaces(), otherwise=LIST_SKILLS),
         )
 
     def _read_all(self) -> tuple[tuple[Skill, ...], tuple[Damaged, ...]]:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from silo.errors import ArgumentsInvalid, ToolUnknown, UsageError
-from silo.names import suggestion
+from silo.names import suggest
+from silo.remedies import LIST_TOOLS, command
 from silo.schema.walk import Schema, alternatives, is_file, properties
 from silo.wire.messages import FILE_MARK, Json
 
@@ -52,11 +53,11 @@ def split_words(words: Sequence[str], ids: Callable[[], Sequence[str]] = tuple) 
         if not any(one.startswith(f"{first}.") for one in known):
             raise ToolUnknown(
                 f"there is no skill or tool {first[:120]!r}",
-                hint=suggestion(first, known, otherwise="`silo list` shows the installed skills and their tools"),
+                hint=suggest(first, known, otherwise=LIST_TOOLS),
             )
         raise UsageError(
             f"{first!r} names a skill, and the tool is missing",
-            hint=f"`silo inspect {first}` shows the tools of {first}",
+            hint=command(f"silo inspect {first}", f"{{}} shows the tools of {first}"),
         )
     return f"{first}.{rest[0]}", rest[1:]
 

@@ -26,6 +26,7 @@ import anyio
 
 from silo.cli.session import run_until_signal
 from silo.errors import SandboxBroken, SiloError
+from silo.remedies import command
 from silo.server.trial import Agent, Answer, connect
 
 Say = Callable[[str], None]
@@ -223,7 +224,7 @@ class Demo:
         self._say(f"  ← {_short(answer.text)}   ({took:.0f} ms)")
         if answer.is_error:
             raise SandboxBroken(
-                f"{tool} failed: {answer.text[:300]}", hint="`silo doctor` says whether the sandbox works"
+                f"{tool} failed: {answer.text[:300]}", hint=command("silo doctor", "{} says whether the sandbox works")
             )
         return answer
 

@@ -14,7 +14,7 @@ from silo.sandbox.base import Probe
 if TYPE_CHECKING:
     from silo_vault import VaultStatus
 
-    from silo.approvals.store import Entry
+    from silo.approvals.store import ListedQuestion
 
 Document = dict[str, Any]
 
@@ -113,7 +113,7 @@ def vault_document(status: VaultStatus, *, has_master_key: bool) -> Document:
     }
 
 
-def question_document(entry: Entry, now: float) -> Document:
+def question_document(entry: ListedQuestion, now: float) -> Document:
     """What waits for a person, or was decided, without what it asks."""
     posted = entry.posted
     is_waiting = posted.state == "waiting"

@@ -1,6 +1,7 @@
 """`silo`: from a process's arguments to its exit status. Each command is a file of `silo.cli.commands`.
 
-Loading is part of what a user waits for: a command's file imports only what its options need, and the rest when it runs.
+Loading is part of what a user waits for: a command's file imports only what its options need, and the rest when it
+runs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from silo.cli.session import Session
     from silo.errors import SiloError
+    from silo.remedies import Commands
 
 BUG = 70
 SIGPIPE = 141
@@ -20,7 +22,7 @@ SIGPIPE = 141
 
 
 def main() -> int:
-    """Run the command line of this process and return its exit status; the entry point of `silo` and of `python -m silo`."""
+    """Run the command line of this process and return its exit status; `silo` and `python -m silo` start here."""
     _open_closed_streams()
     try:
         # Before anything else can start a process or leave a core dump with the key in it.
@@ -92,13 +94,14 @@ def _dispatch(arguments: Sequence[str], session: Session) -> int:
     from silo.cli.app import COMMANDS, build_app
     from silo.errors import UsageError
 
-    # Only the module of the command that is named is loaded; all of them when none is, for help, completion and suggestions.
+    # Only the module of the command that is named is loaded; all of them when none is, for help, completion and
+    # suggestions.
     first = arguments[0] if arguments else ""
     app = build_app((first,) if first in COMMANDS else COMMANDS)
     try:
         status = app(list(arguments), prog_name="silo", obj=session, standalone_mode=False)
     except typer.TyperException as error:
-        raise UsageError(_sentence(error.format_message()), hint=_help_hint(error)) from error
+        raise UsageError(_sentence(error.format_message()), hint=_show_help(error)) from error
     except typer.Abort:
         raise KeyboardInterrupt from None
     return status if isinstance(status, int) else 0
@@ -110,10 +113,12 @@ def _sentence(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _help_hint(error: Exception) -> str:
+def _show_help(error: Exception) -> Commands:
+    from silo.remedies import command
+
     context = getattr(error, "ctx", None)  # only the parser's own errors have one
     path = getattr(context, "command_path", "silo")
-    return f"`{path} --help` shows how it is used"
+    return command(f"{path} --help", "{} shows how it is used")
 
 
 def _only_expected(error: BaseException) -> SiloError | None:
@@ -141,7 +146,7 @@ def _report_bug(error: Exception, *, debug: bool) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Put `/dev/null` where a standard stream is closed (`<&-`); else a file that silo opens takes its number, and its output."""
+    """Put `/dev/null` where a standard stream is closed (`<&-`); else a file that silo opens would take its number."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)

@@ -22,9 +22,10 @@ from silo.discovery.feedback import Followed, Lesson
 from silo.discovery.learned import LearnedFile
 from silo.errors import SkillUnknown
 from silo.model import Caller, Skill, Tool
-from silo.names import split_id, suggestion
+from silo.names import nearest, split_id, suggest
 from silo.policy.rules import Rule
 from silo.policy.visible import Outlook, outlooks
+from silo.remedies import LIST_SKILLS
 from silo.router.documents import SkillAbout
 from silo.router.rank import Index, Match
 from silo.router.settings import RouterSettings
@@ -145,17 +146,16 @@ class Finder:
             self._followed.called(principal(caller), caller.session, identity, arguments, self._clock())
         self._learned.count(principal(caller), identity)
 
-    def nearest(self, name: str, caller: Caller) -> str:
-        """Return a hint with the tools that were probably meant by a wrong name, or nothing: near in spelling, or described by it."""
+    def nearest(self, name: str, caller: Caller) -> tuple[str, ...]:
+        """Return the tools that were probably meant by a wrong name, best first: near in spelling, or described by it."""
         now = self._now()
         visible = self._visible(now, caller, None)
-        near = suggestion(name, visible, otherwise="")
+        near = nearest(name, visible)
         if near or len(name.replace("_", " ").replace(".", " ").split()) < _DESCRIPTION_WORDS:
             return near
         described = name[:MAX_DESCRIBED_CHARS].replace("_", " ")
         found = self._index(now, caller).search(described, limit=_NEAREST, visible=visible, usage=self.usage(caller))
-        sure = [repr(match.tool.id) for match in found if not match.low_confidence]
-        return f"did you mean {' or '.join(sure)}?" if sure else ""
+        return tuple(match.tool.id for match in found if not match.low_confidence)
 
     def close(self) -> None:
         """Learn from the last search."""
@@ -176,7 +176,7 @@ class Finder:
         if skill not in names:
             raise SkillUnknown(
                 f"no skill {skill[:MAX_DESCRIBED_CHARS]!r} is installed",
-                hint=suggestion(skill, names, otherwise="`silo list` shows what is; `silo install` adds one"),
+                hint=suggest(skill, names, otherwise=LIST_SKILLS),
             )
         return frozenset(name for name in shown if name.partition(".")[0] == skill)
 

@@ -20,7 +20,6 @@ from anyio import CancelScope, get_cancelled_exc_class, to_thread
 
 from silo.audit.log import AuditLog
 from silo.audit.trail import caller_record
-from silo.calls.pipeline import BackendChoice
 from silo.catalog.builtin import Source, SourceFiles, builtin_sources, read_source, resolve_source
 from silo.catalog.digest import skill_digest
 from silo.catalog.environment import build_environment
@@ -34,6 +33,8 @@ from silo.catalog.store import SkillStore
 from silo.catalog.uv import Uv
 from silo.errors import CallDenied, SiloError, UsageError
 from silo.model import Caller, Interpreter, Isolation, Skill, SkillHeader
+from silo.remedies import command
+from silo.runners.choose import Sandboxes
 from silo.runners.units import ImageReference, ImageStore, SkillUnits
 from silo.sandbox.base import Backend, OnStep, Unit
 from silo.schema.arguments import to_checker, to_result_checker
@@ -78,7 +79,7 @@ class Installer:
     images: ImageStore
     prune_images: Callable[[Iterable[str]], object]
     units: SkillUnits
-    backends: BackendChoice
+    backends: Sandboxes
     uv: Uv
     audit: AuditLog
     builtins: Path
@@ -108,7 +109,8 @@ class Installer:
         async with self._recorded("install", plan, request.caller, backend.isolation):
             if not await agree(plan):
                 raise CallDenied(
-                    f"nobody agreed to install {namespace!r}", hint="`silo install --yes` agrees without asking"
+                    f"nobody agreed to install {namespace!r}",
+                    hint=command("silo install --yes", "{} agrees without asking"),
                 )
             try:
                 async with self.store.stage(namespace) as stage:

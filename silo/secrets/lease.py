@@ -1,6 +1,7 @@
-"""Lease secrets for the length of one call, and say in silo's words what keeps them away. Where they lie is `silo.secrets.sources`'.
+"""Lease secrets for the length of one call, and say in silo's words what keeps them away.
 
-A place is opened only when a call needs a secret of it, in a worker thread: a keyring may wait for a person to unlock it.
+`silo.secrets.sources` knows where they lie. A place is opened only when a call needs a secret of it, in a worker
+thread: a keyring may wait for a person to unlock it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from silo.errors import (
     VaultUnreachable,
     VaultUnusable,
 )
+from silo.remedies import Commands, Remedy, Setting
 from silo.secrets.sources import Sources
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ class Secrets:
             names: which ones.
             supplied: values that a person typed in for this call; they count where no place has one.
 
-        A vault with decoys is opened for each call, also for one without secrets: a decoy that could not be looked for is no alarm.
+        A vault with decoys is opened for each call, also for one without secrets: silo must look for decoys in each.
 
         Raises:
             SecretMissing: one or more are nowhere; the message names all of them.
@@ -81,7 +83,7 @@ class Secrets:
             canaries.clear()
 
     def can_keep(self, skill: str, name: str) -> bool:
-        """Whether a secret that is put into the vault file is found there afterwards: no mapping names another place."""
+        """Whether a secret that is put into the vault file is found there: no mapping names another place."""
         return self.sources.reference(skill, name) is None
 
     def _read(
@@ -113,16 +115,16 @@ class Secrets:
             f"{name!r} (mapped to {reference.text})" if reference else repr(name)
             for name, reference in references.items()
         )
-        to_add = [f"`silo vault add {name}`" for name, reference in references.items() if reference is None]
-        hint = (
-            f"add it with {' and '.join(to_add)}"
+        to_add = tuple(f"silo vault add {name}" for name, reference in references.items() if reference is None)
+        remedy: Remedy = (
+            Commands(to_add, "add it with {}")
             if to_add
-            else "put it there, or change [secrets.sources] in silo.toml"
+            else Setting("[secrets.sources]", "put it there, or change {} in silo.toml")
         )
         message = f"{quoted} {'is' if len(names) == 1 else 'are'} not in the vault"
         # What silo's predecessors called it; a script that runs headless looks for this word.
         message = f"SILO_AUTH_REQUIRED: {message}" if self.headless else message
-        return SecretMissing(message, hint=hint, names=tuple(names))
+        return SecretMissing(message, hint=remedy, names=tuple(names))
 
 
 def from_vault_error(error: VaultError, *, headless: bool = False) -> SiloError:
@@ -136,7 +138,7 @@ def from_vault_error(error: VaultError, *, headless: bool = False) -> SiloError:
 
 
 def vault_errors() -> Mapping[type[Exception], type[SiloError]]:
-    """Return which of our errors stands for which of the vault's. A function, so that importing this file loads no cryptography."""
+    """Return our error for each of the vault's. A function, so that importing this file loads no cryptography."""
     import silo_vault
 
     return {

@@ -127,7 +127,8 @@ class Redactor:
 
     def error(self, error: E) -> E:
         """Return an error of the same class whose texts hold no secret, without the original's cause and traceback."""
-        message, hint = self.text(error.message), self.text(error.hint)
+        message, worded = self.text(error.message), self.text(error.hint)
+        hint = error.remedy if worded == error.hint else worded
         if isinstance(error, SkillFailed):
             return type(error)(
                 message,

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from silo.errors import SandboxBroken
+from silo.remedies import command
 from silo.sandbox.backends.microvm import kernel
 from silo.sandbox.backends.microvm.host import machine
 from silo.sandbox.backends.microvm.machine import KERNEL_MODULES, Machine
@@ -30,7 +31,7 @@ def fetch_kernel(folder: Path, on_step: OnStep) -> kernel.GuestKernel:
     host = machine()
     if host is None or shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise SandboxBroken(
-            "a kernel can only be fetched on Debian or Ubuntu", hint="`silo setup` says what to do instead"
+            "a kernel can only be fetched on Debian or Ubuntu", hint=command("silo setup", "{} says what to do instead")
         )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock, tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as name:

@@ -29,6 +29,7 @@ from silo_vault import Secret
 
 from silo.errors import SandboxTimeout, SandboxUnavailable, SkillUnknown
 from silo.model import Interpreter, Isolation, SecretSpec, Skill, SkillHeader, Tool
+from silo.remedies import LIST_SKILLS
 from silo.sandbox.base import Description, GuestReply, GuestRequest, Image, OnProgress, OnStep, Probe, Unit
 from silo.wire.messages import Finished
 
@@ -205,7 +206,7 @@ class FakeSkills:
         try:
             return self._skills[namespace]
         except KeyError:
-            raise SkillUnknown(f"there is no skill {namespace!r}", hint="`silo list` shows what is installed") from None
+            raise SkillUnknown(f"there is no skill {namespace!r}", hint=LIST_SKILLS) from None
 
     def list(self) -> tuple[Skill, ...]:
         """As `SkillStore.list`."""

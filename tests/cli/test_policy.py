@@ -90,6 +90,24 @@ def test_what_is_explained_is_what_happens(ruled):
         assert (found.status, found.code) == ((0, "") if verdict == "allow" else (3, "denied")), words
 
 
+def test_arguments_that_the_tool_does_not_take_are_said_to_be_refused(silo):
+    words = ["demo.echo", "times=often"]
+    found = silo("policy", "explain", *words)
+    assert (found.status, found.out.splitlines()[0]) == (0, "allow: neither skill nor tool requires approval")
+    message = "arguments.times: 'often' is not of type 'integer'"
+    assert f"the call is refused first: {message}" in found.err
+    (note,) = silo("policy", "explain", *words, "--json").json["notes"]
+    assert note.endswith(message)
+    assert message in silo("run", *words).err
+
+
+def test_a_call_that_asks_shows_what_a_person_would_see(silo):
+    found = silo("policy", "explain", "demo.guarded").out
+    assert "a person is asked: Run demo.guarded\n  tool: demo.guarded\n" in found
+    assert "  network: no network\n" in found
+    assert "a person is asked" not in silo("policy", "explain", "demo.echo").out
+
+
 def test_explaining_runs_nothing_records_nothing_and_opens_no_vault(ruled):
     del ruled.environ["SILO_MASTER_KEY"]
     log = (ruled.home / "audit.jsonl").read_bytes() if (ruled.home / "audit.jsonl").exists() else b""
@@ -103,7 +121,12 @@ def test_explaining_runs_nothing_records_nothing_and_opens_no_vault(ruled):
 @pytest.mark.parametrize("tool", ["demo.ecoh", "dmeo.echo", "dmeo", "demo", "nothing_like_it.x", "a.b.c"])
 def test_an_unknown_tool_is_answered_as_by_run(silo, tool):
     explained, run = silo("policy", "explain", tool), silo("run", tool)
-    assert (explained.status, explained.out, explained.err) == (run.status, run.out, run.err)
+    assert (explained.status, explained.out, explained.code, explained.hint) == (
+        run.status,
+        run.out,
+        run.code,
+        run.hint,
+    )
     assert explained.status == 2
 
 

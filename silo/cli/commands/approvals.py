@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from silo.cli.options import CALLS, AsJson, add_command, add_group
+from silo.remedies import command
 
 if TYPE_CHECKING:
     from silo_interaction import Answer, PostedQuestion
 
-    from silo.approvals.store import Decisions, Entry
+    from silo.approvals.store import Decisions, ListedQuestion
     from silo.cli.session import Session
     from silo.errors import SiloError
 
@@ -187,7 +188,9 @@ def revoke(
 
     session: Session = ctx.obj
     if (question is None) is not every:
-        raise UsageError("one question is to be named, or --all", hint="`silo approvals list` shows their ids")
+        raise UsageError(
+            "one question is to be named, or --all", hint=command("silo approvals list", "{} shows their ids")
+        )
     with _opened(session) as decisions:
         if question is None:
             standing = [entry for entry in decisions.all() if entry.posted.state == "approved"]
@@ -198,7 +201,7 @@ def revoke(
             if standing[0].posted.state == "waiting":
                 raise UsageError(
                     f"question {standing[0].posted.id} was not answered yet",
-                    hint=f"`silo approvals deny {standing[0].posted.id}` says no to it",
+                    hint=command(f"silo approvals deny {standing[0].posted.id}", "{} says no to it"),
                 )
         for entry in standing:
             if decisions.revoke(entry.posted.id):
@@ -206,7 +209,7 @@ def revoke(
             elif not every:
                 raise UsageError(
                     f"there is nothing to take back of question {entry.posted.id}: it does not count any more",
-                    hint="`silo approvals list` shows what does",
+                    hint=command("silo approvals list", "{} shows what does"),
                 )
 
 
@@ -281,7 +284,7 @@ def _require_waiting(posted: PostedQuestion) -> None:
         raise _no_longer(posted)
 
 
-def _decide(session: Session, decisions: Decisions, entry: Entry, answer: Answer) -> None:
+def _decide(session: Session, decisions: Decisions, entry: ListedQuestion, answer: Answer) -> None:
     """Put an answer down, and record it.
 
     Raises:
@@ -301,7 +304,7 @@ def _decide(session: Session, decisions: Decisions, entry: Entry, answer: Answer
     _record(session, entry, "approved" if answer.approved else "denied", grace=answer.grace, reason=answer.reason)
 
 
-def _record(session: Session, entry: Entry, verdict: str, **facts: object) -> None:
+def _record(session: Session, entry: ListedQuestion, verdict: str, **facts: object) -> None:
     session.record("approval", verdict=verdict, question=entry.posted.id, tool=entry.subject, **facts)
 
 
@@ -328,7 +331,7 @@ _ENDS = {
 }
 
 
-def _state(entry: Entry) -> str:
+def _state(entry: ListedQuestion) -> str:
     posted = entry.posted
     if posted.state == "waiting":
         return "waiting" if posted.question.wanted is None else "waiting for a secret"
@@ -337,7 +340,7 @@ def _state(entry: Entry) -> str:
     return "yes" if posted.grace else "yes, once"
 
 
-def _left(entry: Entry, now: float) -> str:
+def _left(entry: ListedQuestion, now: float) -> str:
     end = entry.posted.expires_at if entry.posted.state == "waiting" else entry.until
     if not end:
         return ""

@@ -1,7 +1,8 @@
-"""`silo policy`: what the standing rules are, and what they make of a call. Deciding is `silo.policy`'s, and nothing runs here."""
+"""`silo policy`: the standing rules, and what they make of a call, by `silo.calls.explain`. Nothing runs."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,13 +11,12 @@ import typer
 from silo.cli.options import CALLS, AsJson, add_command, add_group
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from silo_interaction import Question
 
+    from silo.calls.explain import CallExplanation
     from silo.cli.session import Session
     from silo.config.load import Loaded
-    from silo.config.schema import Config
-    from silo.model import Skill, Tool
-    from silo.policy.evaluate import Explanation
+    from silo.model import Tool
     from silo.policy.rules import Rule
 
 
@@ -58,19 +58,20 @@ def explain(
     from silo.cli.commands.run import read_arguments
     from silo.cli.render import emit, emit_json, emit_table, say
     from silo.model import Caller
-    from silo.policy.evaluate import explain as explain_call
 
     session: Session = ctx.obj
     name, rest = split_words(words, lambda: [tool.id for skill in session.skills() for tool in skill.tools])
-    skill, tool = _resolve(session, name)
     loaded = session.load_config()
-    given = _as_checked(tool, read_arguments(session, tool.id, rest, args), loaded.config, session.home())
-    rules = loaded.config.policy.to_rules()
-    found = explain_call(tool, skill.header, given, Caller(caller), rules)
-    places = dict(zip((rule.name for rule in rules), loaded.rule_places(), strict=True))
-    notes = [note for finding in found.findings for note in _notes(finding.rule, tool)]
+    given = read_arguments(session, name, rest, args)
+    found = session.run(lambda runtime: runtime.explain(name, given, caller=Caller(caller)))
+    places = dict(zip((rule.name for rule in loaded.config.policy.to_rules()), loaded.rule_places(), strict=True))
+    notes = [note for finding in found.findings for note in _notes(finding.rule, found.tool)]
+    if found.refused is not None:
+        notes.insert(
+            0, f"the tool does not take these arguments, so the call is refused first: {found.refused.message}"
+        )
     if as_json:
-        emit_json(_explanation_document(tool, caller, found, places, notes))
+        emit_json(_explanation_document(found, caller, places, notes))
         return
     decision = found.decision
     by = f"{decision.rule} ({places[decision.rule]})" if decision.rule else "none applies"
@@ -81,6 +82,8 @@ def explain(
     emit(f"{decision.verdict}: {decision.reason}\nrule: {by}\n" + ("\n" if rows else ""))
     if rows:
         emit_table(("RULE", "VERDICT", "AT", "APPLIES"), rows)
+    if found.question is not None:
+        emit("\n" + _shown(found.question))
     for note in notes:
         say(f"silo: note: {note}")
 
@@ -109,52 +112,6 @@ def list_rules(ctx: typer.Context, as_json: AsJson = False) -> None:
                 say(f"silo: note: {document['rule']} names no tool that is installed")
 
 
-def _resolve(session: Session, name: str) -> tuple[Skill, Tool]:
-    """Return the tool that a call would reach.
-
-    Raises:
-        ToolUnknown, SkillUnknown, SkillChanged: as a call of it would.
-    """
-    import anyio
-
-    from silo.errors import SkillUnknown, ToolUnknown
-    from silo.names import split_id, suggestion
-
-    parts = split_id(name)
-    ids = [tool.id for skill in session.skills() for tool in skill.tools]
-    if parts is not None:
-        try:
-            skill = anyio.run(session.open_runtime().skill, parts[0])
-        except SkillUnknown as error:
-            raise SkillUnknown(error.message, hint=suggestion(name, ids, otherwise=error.hint)) from error
-        for tool in skill.tools:
-            if tool.name == parts[1]:
-                return skill, tool
-        ids = [tool.id for tool in skill.tools]
-    raise ToolUnknown(
-        f"there is no tool {name[:120]!r}",
-        hint=suggestion(name, ids, otherwise="`silo list` shows the installed skills and their tools"),
-    )
-
-
-def _as_checked(tool: Tool, arguments: Mapping[str, Any], config: Config, home: Path) -> Mapping[str, Any]:
-    """Return the arguments as the policy sees those of a call: with a file wherever the tool takes one.
-
-    Raises:
-        ArgumentsInvalid, FileRefused: they are not JSON, or a file in them is none that a call may have.
-    """
-    from silo.calls.files import InputRules, load_files
-    from silo.schema.arguments import check_json
-    from silo.schema.files import find_files, put_back
-    from silo.sizes import MIB
-
-    check_json(arguments, tool.id)
-    replaced, places = find_files(tool, arguments)
-    limits = InputRules(config.files.allow_read, config.files.max_mib * MIB, forbidden=(home,))
-    whole: Mapping[str, Any] = put_back(replaced, load_files(places, limits))
-    return whole
-
-
 def _notes(rule: Rule, tool: Tool) -> list[str]:
     """Say which arguments a rule names that the tool does not take: a misspelt one restricts nothing."""
     from silo.schema.walk import properties
@@ -168,16 +125,25 @@ def _notes(rule: Rule, tool: Tool) -> list[str]:
     ]
 
 
+def _shown(question: Question) -> str:
+    """Return what a person would be asked, a line for each thing that they would see."""
+    lines = [f"a person is asked: {question.title}"]
+    for label, value in (*question.facts, *question.arguments):
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        lines += [f"  {label}: {line}" for line in text.splitlines()[:1]]
+    return "\n".join(lines)
+
+
 def _applies(mismatch: str | None) -> str:
     return "yes" if mismatch is None else f"no: {mismatch}"
 
 
 def _explanation_document(
-    tool: Tool, caller: str, found: Explanation, places: Mapping[str, str], notes: Sequence[str]
+    found: CallExplanation, caller: str, places: Mapping[str, str], notes: Sequence[str]
 ) -> dict[str, Any]:
     decision = found.decision
     return {
-        "tool": tool.id,
+        "tool": found.tool.id,
         "caller": caller,
         "verdict": decision.verdict,
         "reason": decision.reason,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from silo.cli.options import MACHINE, add_command
+from silo.remedies import command
 
 if TYPE_CHECKING:
     from silo.cli.session import Session
@@ -75,8 +76,8 @@ def _require_yes(*, is_yes: bool) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise ApprovalRequired(
             "there is nobody to ask whether to do that (SILO_APPROVAL_REQUIRED)",
-            hint="`silo setup --yes` does it without asking",
+            hint=command("silo setup --yes", "{} does it without asking"),
         )
     print("Do it? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        raise CallDenied("nothing was installed", hint="`silo doctor` says what works without it")
+        raise CallDenied("nothing was installed", hint=command("silo doctor", "{} says what works without it"))

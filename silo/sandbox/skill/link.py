@@ -38,6 +38,7 @@ from silo.errors import (
     SkillSyntaxError,
 )
 from silo.model import File
+from silo.remedies import INSPECT_TOOL, Remedy
 from silo.sandbox.base import Captured, GuestReply, GuestRequest, Limits, OnProgress
 from silo.sandbox.streams import read_some
 from silo.wire.frames import BLOB, JSON, FrameDecoder, WireError, encode_blob
@@ -400,7 +401,7 @@ class GuestLink:
         )
         return self._failed(kind, where + failed.message, hint, traceback=failed.traceback)
 
-    def _failed(self, kind: type[SkillFailed], message: str, hint: str, *, traceback: str = "") -> SkillFailed:
+    def _failed(self, kind: type[SkillFailed], message: str, hint: str | Remedy, *, traceback: str = "") -> SkillFailed:
         out, err = self._out.captured(), self._err.captured()
         return kind(
             message,
@@ -431,7 +432,7 @@ class GuestLink:
             ) from None
 
 
-_FAILURES: dict[str, tuple[type[SkillFailed], str]] = {
+_FAILURES: dict[str, tuple[type[SkillFailed], str | Remedy]] = {
     "skill-syntax-error": (SkillSyntaxError, "mend the script and install it again"),
     "skill-import-error": (
         SkillImportError,
@@ -446,6 +447,6 @@ _FAILURES: dict[str, tuple[type[SkillFailed], str]] = {
         SecretUndeclared,
         "declare it under [tool.silo.secrets] in the skill's header and install it again",
     ),
-    "arguments-invalid": (ArgumentsRefused, "`silo inspect` shows what the tool takes"),
+    "arguments-invalid": (ArgumentsRefused, INSPECT_TOOL),
     "tool-unknown": (SkillMetadataInvalid, "install the skill again"),
 }

@@ -23,12 +23,12 @@ from silo.errors import ArgumentsInvalid, ArgumentsRefused, SiloError
 from silo.model import Caller, ProgressReport, Result, Tool
 from silo.server.engine import Engine, ServerOptions
 from silo.server.protocol.changes import Installed
-from silo.server.protocol.elicitation import Asking, Request, StateForeign, request_states
+from silo.server.protocol.elicitation import Asking, CallRequest, StateForeign, request_states
 from silo.server.protocol.listing import Catalogue, CursorInvalid, page
 from silo.server.protocol.manuals import MEDIA_TYPE, describe, manual_uri, read_manual
 from silo.server.protocol.overview import overview
 from silo.server.protocol.progress import relayed
-from silo.server.protocol.results import call_result, error_result, internal_error, printable
+from silo.server.protocol.results import call_result, error_result, hint_for_model, internal_error, printable
 from silo.server.protocol.search import parse_search, search
 from silo.server.protocol.tools import EXECUTE, SEARCH, execute_tool, listed_tokens, search_tool, skill_tool
 
@@ -222,7 +222,7 @@ class _App:
                     shows_links=shows_links,
                 )
 
-            return await self._asking.call(ctx, Request.of(params, identity, arguments), attempt)
+            return await self._asking.call(ctx, CallRequest.of(params, identity, arguments), attempt)
 
         try:
             outcome = await relayed(ctx.session.report_progress, work)
@@ -274,7 +274,9 @@ def _protocol_errors(method: str) -> Iterator[None]:
         raise MCPError(types.INVALID_PARAMS, "Invalid cursor; start again without one") from error
     except SiloError as error:
         message = printable(f"{error.message} [{error.code}]")
-        raise MCPError(types.INTERNAL_ERROR, message, {"code": error.code, "hint": printable(error.hint)}) from error
+        raise MCPError(
+            types.INTERNAL_ERROR, message, {"code": error.code, "hint": printable(hint_for_model(error))}
+        ) from error
     except Exception as error:
         # The request ends here; see `call_tool` for why the text stays.
         incident = _record(method)

@@ -1,7 +1,7 @@
 """Results and failures in MCP's words, for a model that has to act on them. Pure; nothing here calls anything.
 
-Three readers (STYLE §6): the person's hint travels along because the model can pass it on; the cause stays in the log of the
-server. Text of an unexpected exception is in neither: `internal_error` has no parameter for it.
+Three readers (STYLE §6): the person's hint travels along because the model can pass it on; the cause stays in the log
+of the server. Text of an unexpected exception is in neither: `internal_error` has no parameter for it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,12 @@ from mcp import types
 
 from silo.errors import (
     ApprovalPending,
-    ArgumentsInvalid,
-    ArgumentsRefused,
     CallDenied,
     SiloError,
     SkillFailed,
-    SkillUnknown,
-    ToolUnknown,
 )
 from silo.model import File, Result, Tool
+from silo.remedies import AnswerQuestion, CallAgain, Commands, DoNotCallAgain
 from silo.server.protocol.tools import SEARCH, compact_json, one_line, wrap_data
 from silo.server.protocol.untrusted_text import arguments_line
 from silo.sizes import KIB, MIB
@@ -36,15 +33,16 @@ META_LOGS = "dev.silo/logs"
 META_APPROVAL = "dev.silo/approval"
 
 MAX_FILE_BYTES = 8 * MIB
-"""One file in a result. Clients keep what they get in the conversation: base64 of this is already far more than a model reads."""
+"""One file in a result. Clients keep it in the conversation: base64 of this is already far more than a model reads."""
 MAX_FILES_BYTES = 16 * MIB
 SCHEMA_CHARS = 4 * KIB
-"""Of a schema that goes along with an error; of a larger one, names and types are shown. `silo_search` gives it whole."""
+"""Of a schema that goes along with an error. Of a larger one, only names and types are shown."""
 
 LOG_CHARS = 4 * KIB
 """The end of stdout, and as much of stderr, that goes along with a result; the reason for a failure is at the end."""
 
-# Types that model APIs take as images; others (TIFF, SVG) make some clients refuse the whole message, so they go as resources.
+# Types that model APIs take as images; others (TIFF, SVG) make some clients refuse the whole message, so they go as
+# resources.
 _IMAGE_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _AUDIO_TYPES = frozenset(
     {"audio/mpeg", "audio/wav", "audio/x-wav", "audio/ogg", "audio/flac", "audio/mp4", "audio/webm"}
@@ -64,7 +62,8 @@ _TEXT_TYPES = frozenset(
 def call_result(result: Result, tool: Tool | None) -> types.CallToolResult:
     """Return what a call came to: text, structured data, files, and facts about the run under `_meta`."""
     if tool is not None and tool.output_schema is not None and not result.has_data and not result.is_error:
-        # Clients raise on a result without the structured content that `outputSchema` promised, and the model sees nothing.
+        # Clients raise on a result without the structured content that `outputSchema` promised, and the model sees
+        # nothing.
         return _error_result(
             "result-invalid",
             f"the tool {tool.id!r} returned no data, though its output schema promises some",
@@ -88,7 +87,7 @@ def call_result(result: Result, tool: Tool | None) -> types.CallToolResult:
 
 
 def error_result(error: SiloError, tool: Tool | None = None) -> types.CallToolResult:
-    """Return a failure that silo expected: its code, what happened, what to do next, and the end of what the skill printed.
+    """Return a failure that silo expected: code, what happened, what to do next, and the end of what the skill printed.
 
     Args:
         error: the failure.
@@ -108,7 +107,7 @@ def error_result(error: SiloError, tool: Tool | None = None) -> types.CallToolRe
         schema = compact_json(tool.input_schema)
         shown = schema if len(schema) <= SCHEMA_CHARS else one_line(arguments_line(tool), SCHEMA_CHARS)
         details.append(f"--- what {tool.id} takes ---\n{printable(shown)}")
-    return _error_result(error.code, error.message, _hint(error), meta, details)
+    return _error_result(error.code, error.message, hint_for_model(error), meta, details)
 
 
 def pending_result(error: ApprovalPending, name: str, prompt: str = "") -> types.CallToolResult:
@@ -117,18 +116,21 @@ def pending_result(error: ApprovalPending, name: str, prompt: str = "") -> types
     Args:
         error: the question.
         name: under which the client called, so under which it calls again.
-        prompt: what the user did with the client's prompt instead of opening the link: `decline` or `cancel`. It is no answer to
-            the question, but nobody shall be pressed either.
+        prompt: what the user did with the client's prompt instead of opening the link: `decline` or `cancel`. It
+            does not answer the question, but nobody shall be pressed either.
     """
-    hint = error.hint if error.link in error.hint else f"ask the user to open {error.link} and to answer there"
     again = f"call {name} again with the same arguments"
     if prompt:
         message = f"the user did not open the link ({prompt}), so nobody has agreed: {error.title}"
-        hint = f"the question still stands at {error.link}, where only the user can answer it; {again} only if they ask for it"
+        hint = (
+            f"the question still stands at {error.link}, where only the user can answer it; {again} only if they ask "
+            "for it"
+        )
     else:
         message = f"nobody has answered yet: {error.title}"
-        hint += (
-            f". Nothing has run. When the user says that they have answered, {again}; not before, and not with others"
+        hint = (
+            f"{_where_to_answer(error)}. Nothing has run. When the user says that they have answered, {again}; not "
+            "before, and not with others"
         )
     approval = {"state": "pending", "question": error.question, "url": error.link}
     return _error_result(error.code, message, hint, {META_APPROVAL: approval | ({"prompt": prompt} if prompt else {})})
@@ -144,15 +146,25 @@ def internal_error(incident: str) -> types.CallToolResult:
     )
 
 
-def _hint(error: SiloError) -> str:
-    """Return the hint, with a tool in place of a command that only looks something up: a model has no command line."""
-    if isinstance(error, SkillUnknown | ToolUnknown) and "`silo list`" in error.hint:
-        return f'find one: call {SEARCH} with {{"query": "what the tool should do"}}'
-    if isinstance(error, ArgumentsInvalid | ArgumentsRefused) and "`silo inspect" in error.hint:
-        return f"{SEARCH} with the tool's id as the query shows it whole, schemas included"
-    if isinstance(error, CallDenied) and "again" not in error.hint:
+def hint_for_model(error: SiloError) -> str:
+    """Return what to do next in words for a model, which has tools in the place of a command line."""
+    match error.remedy:
+        case Commands(finds="tools"):
+            return f'find one: call {SEARCH} with {{"query": "what the tool should do"}}'
+        case Commands(finds="parameters"):
+            return f"{SEARCH} with the tool's id as the query shows it whole, schemas included"
+        case CallAgain() | DoNotCallAgain() | AnswerQuestion():
+            return error.hint
+    if isinstance(error, CallDenied):
         return f"{error.hint}; calling again, with these or other arguments, changes nothing"
     return error.hint
+
+
+def _where_to_answer(error: ApprovalPending) -> str:
+    """Return where a question is answered; when to call again is said under the name by which the client called."""
+    if isinstance(error.remedy, AnswerQuestion):
+        return f"{error.remedy.place}; {error.remedy.pairing}"
+    return f"ask the user to open {error.link} and to answer there" if error.link else error.hint
 
 
 def printable(text: str) -> str:
@@ -200,8 +212,8 @@ def _file_blocks(files: tuple[File, ...]) -> list[types.ContentBlock]:
             blocks.append(
                 types.TextContent(
                     type="text",
-                    text=f"The file {file.name or number!r} ({file.media_type}, {file.size:,} bytes) is too large to send to a "
-                    "client. `silo run` on the command line can write it to disk.",
+                    text=f"The file {file.name or number!r} ({file.media_type}, {file.size:,} bytes) is too large to "
+                    "send to a client. `silo run` on the command line can write it to disk.",
                 )
             )
             continue

@@ -1,4 +1,4 @@
-"""A process that uses the store of decisions, for the tests that kill it, refuse it the disk, or start many: FOLDER ACTION …"""
+"""A process that uses the store of decisions, for tests that kill it, refuse it the disk, or start many."""
 
 import sys
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Asking and waiting, with the real store: which channel is tried when, what a yes covers, and that nothing else lets a call run.
+"""Asking and waiting, with the real store: which channel is tried when, and that only a yes lets a call run.
 
-The page itself is `silo_interaction`'s to test, and what attacks it `tests/promises/test_approvals.py`'s; here it is somebody who looks
-at the store.
+The page itself is `silo_interaction`'s to test, and what attacks it `tests/promises/test_approvals.py`'s; here it is
+somebody who looks at the store.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The store of decisions under many processes, `kill -9` at its system calls, and a disk that refuses: nothing is used twice."""
+"""The store of decisions under many processes, `kill -9` at system calls, and a full disk: nothing is used twice."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def running(folder, *arguments) -> Iterator[subprocess.Popen[str]]:
 
 
 def strace(folder, calls, *options):
-    """A command that runs another, and looks at some of its system calls on the store's files; its output goes to a file."""
+    """A command that runs another and writes some of its system calls on the store's files to a file."""
     paths = [f"--trace-path={folder / name}" for name in ("state.db", "state.db-journal", "")]
     return (
         "strace",
@@ -178,7 +178,8 @@ def test_a_yes_outlives_the_process_that_asked(tmp_path):
 FLUSH = "/^(fsync|fdatasync)$"  # which of them is a matter of how SQLite was built
 
 KILLS = {
-    # A change is at least ten writes and five flushes. The journal is deleted in the end, and with that the change is made.
+    # A change is at least ten writes and five flushes. The journal is deleted in the end, and with that the change is
+    # made.
     "pwrite64": (1, 4, 8, 9, 10),
     FLUSH: (1, 2, 3, 4, 5),
     "unlink": (1,),
@@ -281,7 +282,7 @@ def test_a_full_disk_approves_nothing(tmp_path):
 
 
 def test_a_used_up_yes_does_not_come_back_after_a_power_cut(tmp_path):
-    """The journal that would take the change back is not only deleted: the folder is flushed behind that, before `use` returns."""
+    """The journal that would take the change back is deleted, and the folder flushed, before `use` returns."""
     store = Decisions(tmp_path)
     agree(store, "a")
     done = worker(tmp_path, "use", "a", through=strace(tmp_path, f"unlink,{FLUSH}"))

@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: a call goes through only on a yes that a person gave to it, and as often as they said.
+"""Whatever happens in whatever order: a call goes through only on a person's yes, and as often as they said.
 
 Two stores on one folder stand for two processes. Beside them goes a model that is simple enough to be believed.
 """
@@ -59,7 +59,7 @@ class Store(RuleBasedStateMachine):
             store.close()
         shutil.rmtree(self.folder)
 
-    def settle(self):
+    def end_overdue(self):
         """What time does to every question before anybody looks."""
         for asked in self.asked.values():
             if asked.state == "waiting":
@@ -71,12 +71,12 @@ class Store(RuleBasedStateMachine):
                 asked.left = 0
 
     def decided(self, key, state):
-        self.settle()
+        self.end_overdue()
         return [item for item in self.asked.values() if item.key == key and item.state == state and item.left]
 
     @rule(target=questions, store=STORES, key=KEYS, shape=SHAPES)
     def ask(self, store, key, shape):
-        self.settle()
+        self.end_overdue()
         run = self.folder / "run"
         before = set(run.iterdir()) if run.exists() else set()
         question = Question("q", "w", facts=(("isolation", shape),), grace_s=GRACE_S)
@@ -101,7 +101,7 @@ class Store(RuleBasedStateMachine):
         saw=st.sampled_from(["it", "it", "else"]),
     )
     def answer(self, store, question_id, how, saw):
-        self.settle()
+        self.end_overdue()
         asked = self.asked[question_id]
         digest = asked.posted.digest if saw == "it" else "0" * 64
         outcome = self.stores[store].decide(question_id, digest, ANSWERS[how], by="test")
@@ -150,7 +150,7 @@ class Store(RuleBasedStateMachine):
     @rule(store=STORES)
     def restart(self, store):
         if self.locks[store]:
-            self.settle()
+            self.end_overdue()
         self.stores[store].close()
         assert not any(lock.exists() for lock in self.locks[store])
         self.gone(store, "withdrawn")
@@ -173,14 +173,14 @@ class Store(RuleBasedStateMachine):
 
     @rule(store=STORES, question_id=questions)
     def withdraw(self, store, question_id):
-        self.settle()
+        self.end_overdue()
         self.stores[store].withdraw(question_id, "test")
         if self.asked[question_id].state == "waiting":
             self.asked[question_id].state = "withdrawn"
 
     @rule(store=STORES, question_id=consumes(questions))
     def revoke(self, store, question_id):
-        self.settle()
+        self.end_overdue()
         asked = self.asked[question_id]
         was = asked.state == "waiting" or bool(asked.left)
         assert self.stores[store].revoke(question_id) == was
@@ -189,7 +189,7 @@ class Store(RuleBasedStateMachine):
 
     @rule(store=STORES)
     def look(self, store):
-        self.settle()
+        self.end_overdue()
         states = {entry.posted.id: entry.posted.state for entry in self.stores[store].all(standing=False)}
         assert states == {question_id: asked.state for question_id, asked in self.asked.items()}
         waiting = {posted.id for posted in self.stores[store].waiting()}

@@ -1,14 +1,17 @@
 """The order of a call's steps, and that no way around one of them exists."""
 
 import base64
+from dataclasses import replace
 
 import anyio
 import pytest
 from silo_interaction import Answer, NoAnswer, NobodyToAsk
 from silo_vault import VaultLocked as TheirVaultLocked
 
+from silo.approvals.consent import Grant
 from silo.audit.log import read
 from silo.calls.files import InputRules
+from silo.calls.pipeline import MAX_ROUNDS
 from silo.errors import (
     ApprovalRequired,
     ApprovalTimeout,
@@ -29,7 +32,8 @@ from silo.errors import (
     ToolUnknown,
     VaultLocked,
 )
-from silo.model import File, Isolation, ProgressReport
+from silo.model import Call, Caller, File, Isolation, ProgressReport
+from silo.remedies import CallAgain
 from silo.sandbox.base import Captured, GuestReply
 from silo.testing import PATIENCE_S
 from silo.testing.fakes import FakeBackend, make_skill, make_tool
@@ -433,3 +437,60 @@ async def test_a_mapping_that_leads_nowhere_is_named(bench):
     with pytest.raises(SecretMissing, match="mapped to silo://OTHER") as caught:
         await it.call("demo.echo")
     assert "secrets.sources" in caught.value.hint
+
+
+# --- going back to the person -----------------------------------------------------------------------------------------
+
+
+class AlwaysTooLate:
+    """Approvals of which every yes was used up by somebody else."""
+
+    def __init__(self):
+        self.obtained = 0
+
+    async def obtain(self, proposal, decision):
+        self.obtained += 1
+        return Grant(decision, "key")
+
+    async def use(self, grant):
+        return False
+
+
+async def test_a_call_goes_back_to_the_person_only_so_often(bench):
+    it = bench(GUARDED, secrets={"KEY": SECRET})
+    approvals = AlwaysTooLate()
+    with pytest.raises(CallDenied, match="another call like it was faster") as caught:
+        await replace(it.pipeline(), approvals=approvals).run(
+            Call("c", "demo.echo", {"text": "x"}, Caller("mcp", "test-client"))
+        )
+    assert isinstance(caught.value.remedy, CallAgain)
+    assert approvals.obtained == MAX_ROUNDS
+    assert "open demo" not in it.notes
+
+
+async def test_no_slot_is_held_while_a_person_is_asked(bench):
+    class Slots:
+        held = 0
+
+        async def __aenter__(self):
+            self.held += 1
+
+        async def __aexit__(self, *exc):
+            self.held -= 1
+
+    slots = Slots()
+    held = []
+
+    class Channel:
+        async def ask(self, question, *, timeout_s):
+            held.append((question.title, slots.held))
+            return Answer(True, "yes", value=SECRET if question.wanted else None)
+
+    it = bench(GUARDED, behaviour=answering(Finished(text="done")))
+    it.channel = Channel()
+    pipeline = replace(it.pipeline(), slots=slots)
+    await pipeline.run(Call("c", "demo.echo", {"text": "x"}, Caller("mcp", "test-client")))
+    assert held[0] == ("Run demo.echo", 0)
+    assert held[1] == ("Type in KEY for demo", 0)
+    assert slots.held == 0
+    assert len(it.backend.requests) == 1

@@ -28,6 +28,7 @@ from silo.model import (
     Tool,
     ToolHints,
 )
+from silo.remedies import DoNotCallAgain
 
 Script = Callable[[Mapping[str, Any], Callable[[ProgressReport], None]], Awaitable[Result]]
 
@@ -246,7 +247,7 @@ class FakeEngine:
             if not question.approved:
                 raise CallDenied(
                     f"a person refused {tool}: {question.reason}",
-                    hint="do not call it again unless the user asks for it",
+                    hint=DoNotCallAgain("the user asks for it"),
                 )
         for key in keys:
             del self.questions[key]

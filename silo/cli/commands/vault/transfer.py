@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from silo.cli.options import AsJson
+from silo.remedies import command
 
 if TYPE_CHECKING:
     from silo_vault import Secret
@@ -123,7 +124,8 @@ def export_secrets(
     if plain_text:
         if recipients or passphrase_from_env or os.fspath(target) != "-":
             raise UsageError(
-                "--plain-text goes to the terminal and is not sealed", hint="`silo vault export - --plain-text`"
+                "--plain-text goes to the terminal and is not sealed",
+                hint=command("silo vault export - --plain-text", "{}"),
             )
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise UsageError(

@@ -12,6 +12,7 @@ from mcp import Client, MCPError
 from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Implementation
 
 from silo.errors import ConfigInvalid
+from silo.remedies import LIST_TOOLS
 from silo.server.engine import ServerOptions
 from silo.server.protocol.app import build_server
 from silo.testing import PATIENCE_S
@@ -219,7 +220,7 @@ async def test_unknown_tool_is_a_result_with_the_nearest_name(engine, mode):
 
 
 async def test_a_name_that_nothing_is_near_to_leads_a_model_to_the_search_and_not_to_a_command_line(engine, mode):
-    engine.hint = "`silo list` shows the installed skills and their tools"
+    engine.hint = LIST_TOOLS
     async with connect(engine, mode) as client:
         result = await client.call_tool("silo_execute", {"tool": "nope.nope"})
     assert "error [tool-unknown]" in text_of(result)

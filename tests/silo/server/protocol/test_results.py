@@ -13,12 +13,26 @@ from silo.errors import (
     ArgumentsInvalid,
     ArgumentsRefused,
     CallDenied,
+    ConfigInvalid,
+    HeaderInvalid,
     SecretMissing,
     SkillRaised,
     SkillUnknown,
     ToolUnknown,
 )
 from silo.model import File, Logs
+from silo.remedies import (
+    INSPECT_TOOL,
+    LIST_SKILLS,
+    LIST_TOOLS,
+    AnswerQuestion,
+    CallAgain,
+    DoNotCallAgain,
+    HeaderLine,
+    NearestNames,
+    Setting,
+    command,
+)
 from silo.server.protocol.results import (
     LOG_CHARS,
     MAX_FILE_BYTES,
@@ -137,27 +151,35 @@ def test_error_gives_code_message_and_hint(fakes):
     assert result.meta["dev.silo/error"]["code"] == "secret-missing"
 
 
-LISTED = "`silo list` shows what is; `silo install` adds one"
 NEAR = "did you mean 'demo.echo'?"
+FIND = 'find one: call silo_search with {"query": "what the tool should do"}'
+SHOWN_WHOLE = "silo_search with the tool's id as the query shows it whole, schemas included"
+LINK = "http://127.0.0.1:9/q1"
+REFUSED_FOR_GOOD = "; calling again, with these or other arguments, changes nothing"
 AGAIN = "`silo install` the skill again: its tools differ from what was recorded"
 
 
 @pytest.mark.parametrize(
     ("error", "hint"),
     [
-        (ToolUnknown("m", hint=LISTED), 'find one: call silo_search with {"query": "what the tool should do"}'),
-        (SkillUnknown("m", hint=LISTED), 'find one: call silo_search with {"query": "what the tool should do"}'),
-        (SkillUnknown("m", hint=NEAR), NEAR),
+        (ToolUnknown("m", hint=LIST_TOOLS), FIND),
+        (SkillUnknown("m", hint=LIST_SKILLS), FIND),
+        (SkillUnknown("m", hint=NearestNames(("demo.echo",))), NEAR),
         (ToolUnknown("m", hint=AGAIN), AGAIN),
-        (ArgumentsInvalid("m", hint="`silo inspect demo` shows what demo.echo takes"), None),
-        (ArgumentsRefused("m", hint="`silo inspect` shows what the tool takes"), None),
+        (ArgumentsInvalid("m", hint=INSPECT_TOOL), SHOWN_WHOLE),
+        (ArgumentsRefused("m", hint=INSPECT_TOOL), SHOWN_WHOLE),
+        (SecretMissing("m", hint=command("silo vault add KEY", "add it with {}")), "add it with `silo vault add KEY`"),
+        (ConfigInvalid("m", hint=Setting("call.timeout_s", "lower {}")), "lower `call.timeout_s`"),
+        (HeaderInvalid("m", hint=HeaderLine("[tool.silo]", "add {}")), "add [tool.silo]"),
+        (CallDenied("m", hint=CallAgain("later")), "call it again later"),
+        (CallDenied("m", hint=DoNotCallAgain("asked to")), "do not call it again unless asked to"),
+        (CallDenied("m", hint="call the user again"), "call the user again" + REFUSED_FOR_GOOD),
+        (CallDenied("m", hint=command("silo run a.b")), "run `silo run a.b`" + REFUSED_FOR_GOOD),
     ],
 )
 def test_a_model_is_told_what_it_can_do_and_a_user_what_only_they_can(error, hint):
     meta = error_result(error).meta or {}
-    assert meta["dev.silo/error"]["hint"] == (
-        hint or "silo_search with the tool's id as the query shows it whole, schemas included"
-    )
+    assert meta["dev.silo/error"]["hint"] == hint
 
 
 def test_error_of_a_skill_shows_the_end_of_a_long_traceback():
@@ -194,10 +216,10 @@ def pending(**changes) -> ApprovalPending:
 def test_refusals_read_differently_and_none_invites_to_call_again_at_once():
     """A model that takes one for the other goes on asking, or gives up a call that the user wants."""
     results = [
-        error_result(CallDenied("a person refused a.b: no", hint="do not call it again unless the user asks for it")),
+        error_result(CallDenied("a person refused a.b: no", hint=DoNotCallAgain("the user asks for it"))),
         error_result(CallDenied("a.b may not run: a rule", hint="ask whoever wrote the rules of this machine")),
         error_result(ApprovalRequired("there is nobody to ask", hint="let the user run it on a terminal")),
-        error_result(ApprovalTimeout("nobody answered in time", hint="call it again when the user is there to answer")),
+        error_result(ApprovalTimeout("nobody answered in time", hint=CallAgain("when the user is there to answer"))),
         pending_result(pending(), "a__b"),
         pending_result(pending(), "a__b", "decline"),
     ]
@@ -229,6 +251,15 @@ def test_pending_result_names_the_question_and_its_link_for_models_and_for_progr
     assert "call silo_execute again with the same arguments" in text
     assert result.meta["dev.silo/approval"] == {"state": "pending", "question": "q1", "url": "http://127.0.0.1:9/q1"}
     assert result.is_error
+
+
+def test_pending_result_names_the_call_once_and_as_the_client_made_it():
+    text = pending_result(pending(hint=AnswerQuestion(LINK, "a.b")), "silo_execute").content[0].text
+    assert (
+        f"hint: ask the user to open {LINK} and to answer there; a browser that is not paired yet needs a code" in text
+    )
+    assert "call silo_execute again with the same arguments" in text
+    assert "call a.b again" not in text
 
 
 def test_pending_result_without_a_link_passes_on_where_to_answer():

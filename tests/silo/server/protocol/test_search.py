@@ -11,6 +11,7 @@ from mcp.types import Implementation
 
 from silo.errors import ArgumentsInvalid
 from silo.model import Caller
+from silo.remedies import INSPECT_TOOL
 from silo.server.engine import ServerOptions
 from silo.server.protocol.app import _App, build_server
 from silo.server.protocol.changes import Installed
@@ -165,7 +166,7 @@ async def test_what_to_expect_of_a_call_is_what_the_rules_make_of_it(engine, mod
 
 
 async def test_wrong_arguments_are_answered_with_what_the_tool_takes(engine, mode, fakes):
-    engine.scripts["demo.add"] = fakes.raises(ArgumentsInvalid("'b' is missing", hint="`silo inspect demo` shows it"))
+    engine.scripts["demo.add"] = fakes.raises(ArgumentsInvalid("'b' is missing", hint=INSPECT_TOOL))
     async with connect(engine, mode) as client:
         result = await client.call_tool("silo_execute", {"tool": "demo.add", "arguments": {"a": 1}})
     assert "error [arguments-invalid]: 'b' is missing" in text_of(result)
