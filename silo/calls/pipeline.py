@@ -17,7 +17,7 @@ from anyio import to_thread
 from silo.approvals.consent import Approvals, denied
 from silo.audit.log import AuditLog
 from silo.audit.trail import Trail, trail
-from silo.calls.results import to_error, to_result
+from silo.calls.results import to_result
 from silo.errors import CanaryTripped, ResultInvalid, SecretMissing, SiloError, SkillUnknown, ToolUnknown
 from silo.model import Call, Decision, File, Isolation, ProgressReport, Result, Skill, Tool
 from silo.names import split_id, suggestion
@@ -30,7 +30,7 @@ from silo.schema.checker import Json
 from silo.schema.files import InputRules, find_files, load_files
 from silo.secrets.lease import Secrets
 from silo.secrets.redaction import Redactor
-from silo.wire.messages import Failed, Progress
+from silo.wire.messages import Progress
 
 OnProgress = Callable[[ProgressReport], None]
 
@@ -240,8 +240,6 @@ class CallPipeline:
         isolation: Isolation,
         watch: _Stopwatch,
     ) -> Result:
-        if isinstance(reply.outcome, Failed):
-            raise to_error(tool, reply, redactor)
         checker = self.checkers.of(skill, tool)[1]
         if checker is not None and not reply.outcome.is_error:
             # What a tool returns as text alone is a value too, and the one to name if another was promised.

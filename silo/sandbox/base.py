@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 
 from silo.model import File, Isolation
 from silo.model import Interpreter as Interpreter
-from silo.wire.messages import Failed, Finished, Progress
+from silo.wire.messages import Finished, Progress
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -114,16 +114,16 @@ class Captured:
 
 @dataclass(frozen=True)
 class GuestReply:
-    """What came back from a guest, parsed and bounded but not redacted.
+    """What came back from a guest whose tool returned, parsed and bounded but not redacted.
 
     Attributes:
-        outcome: the tool returned (`Finished`), or there is no result (`Failed`).
+        outcome: what the tool returned; it may say itself that it failed.
         files: the files that `Finished.files` announced.
         timing: seconds by phase, in the order in which they passed.
         facts: `kernel`, `python`, `backend` (e.g. `QEMU 7.2.22, TCG`).
     """
 
-    outcome: Finished | Failed
+    outcome: Finished
     files: tuple[File, ...] = ()
     stdout: Captured = Captured()
     stderr: Captured = Captured()

@@ -21,12 +21,10 @@ import anyio
 import anyio.abc
 
 from silo.errors import (
-    ArgumentsRefused,
     ResultInvalid,
     ResultTooLarge,
     SandboxLost,
     SandboxTimeout,
-    SecretUndeclared,
     SkillCrashed,
     SkillExited,
     SkillFailed,
@@ -34,11 +32,11 @@ from silo.errors import (
     SkillImportError,
     SkillMetadataInvalid,
     SkillOutOfMemory,
-    SkillRaised,
     SkillSyntaxError,
 )
 from silo.model import File
 from silo.sandbox.base import Captured, GuestReply, GuestRequest, Limits, OnProgress
+from silo.sandbox.skill.failures import FAILURES
 from silo.sandbox.streams import read_some
 from silo.wire.frames import BLOB, JSON, FrameDecoder, WireError, encode_blob
 from silo.wire.messages import (
@@ -388,13 +386,13 @@ class GuestLink:
                 f"the guest of '{self._name}' broke the protocol: {error}",
                 "a skill must not touch silo's own descriptors; report this if it does not",
             )
-        return self._lost("it ended without a word")
+        return self._lost("it exited without a reply")
 
     def _failure(self, failed: Failed) -> SkillFailed:
         """Turn what the guest reports into the error of the same code."""
         if failed.code == "skill-exception" and failed.message.startswith("MemoryError"):
             return self._reason(_Died(Exited(status=-9, oom_kills=1)))
-        kind, hint = _FAILURES[failed.code]
+        kind, hint = FAILURES[failed.code]
         where = (
             f"the skill '{self._name}': " if kind in (SkillSyntaxError, SkillImportError, SkillMetadataInvalid) else ""
         )
@@ -429,23 +427,3 @@ class GuestLink:
                 f"{what} did not end in time and was stopped",
                 "raise `timeout_s` in the skill's header, or give it less to do",
             ) from None
-
-
-_FAILURES: dict[str, tuple[type[SkillFailed], str]] = {
-    "skill-syntax-error": (SkillSyntaxError, "mend the script and install it again"),
-    "skill-import-error": (
-        SkillImportError,
-        "mend the script, or add what it imports to `dependencies` in its header, and install it again",
-    ),
-    "skill-metadata-invalid": (SkillMetadataInvalid, "mend the script and install it again"),
-    "skill-exception": (SkillRaised, "the traceback shows where; the arguments may be at fault"),
-    "skill-exited": (SkillExited, "return a value from the tool instead of exiting"),
-    "result-invalid": (ResultInvalid, "return JSON values, `AgentResponse` or `File` from the tool"),
-    "result-too-large": (ResultTooLarge, "return less, or return a file"),
-    "secret-undeclared": (
-        SecretUndeclared,
-        "declare it under [tool.silo.secrets] in the skill's header and install it again",
-    ),
-    "arguments-invalid": (ArgumentsRefused, "`silo inspect` shows what the tool takes"),
-    "tool-unknown": (SkillMetadataInvalid, "install the skill again"),
-}

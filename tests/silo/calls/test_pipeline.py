@@ -20,9 +20,7 @@ from silo.errors import (
     ResultInvalid,
     SandboxUnavailable,
     SecretMissing,
-    SiloError,
     SkillCrashed,
-    SkillFailed,
     SkillRaised,
     SkillUnknown,
     ToolUnknown,
@@ -30,9 +28,10 @@ from silo.errors import (
 )
 from silo.model import File, Isolation, ProgressReport
 from silo.sandbox.base import Captured, GuestReply
+from silo.sandbox.skill.failures import FAILURES
 from silo.schema.files import InputRules
 from silo.testing.fakes import FakeBackend, make_skill, make_tool
-from silo.wire.messages import FAILURE_CODES, Failed, Finished, Progress
+from silo.wire.messages import Finished, Progress
 
 pytestmark = pytest.mark.anyio
 
@@ -45,6 +44,13 @@ PLAIN = make_skill(make_tool(properties=TEXT, required=["text"]))
 def answering(outcome, **fields):
     async def behave(request, on_progress):
         return GuestReply(outcome, **fields)
+
+    return behave
+
+
+def raising(error):
+    async def behave(request, on_progress):
+        raise error
 
     return behave
 
@@ -245,22 +251,17 @@ async def test_an_error_of_a_call_without_secrets_keeps_its_cause(bench):
     assert caught.value.__cause__ is cause
 
 
-@pytest.mark.parametrize("code", sorted(FAILURE_CODES))
-async def test_each_failure_of_a_guest_is_an_error_of_its_own_code(bench, code):
-    failed = Failed(code, f"bad {SECRET}", traceback=f"Traceback {SECRET}")
-    it = bench(
-        make_skill(make_tool(secrets=["KEY"])),
-        secrets={"KEY": SECRET},
-        behaviour=answering(failed, stderr=Captured(b"printed", 7)),
-    )
-    with pytest.raises(SiloError) as caught:
+@pytest.mark.parametrize("kind", sorted({kind for kind, _ in FAILURES.values()}, key=lambda kind: kind.code))
+async def test_each_failure_of_a_skill_comes_out_redacted(bench, kind):
+    failed = kind(f"bad {SECRET}", hint="h", stderr=f"printed {SECRET}", traceback=f"Traceback {SECRET}")
+    it = bench(make_skill(make_tool(secrets=["KEY"])), secrets={"KEY": SECRET}, behaviour=raising(failed))
+    with pytest.raises(kind) as caught:
         await it.call("demo.echo")
-    assert caught.value.code == code
+    assert type(caught.value) is kind
     assert caught.value.hint
     assert "[redacted:KEY]" in str(caught.value)
     assert SECRET not in str(vars(caught.value))
-    if isinstance(caught.value, SkillFailed):
-        assert caught.value.stderr == "printed"
+    assert caught.value.stderr == "printed [redacted:KEY]"
 
 
 async def test_a_result_of_another_shape_than_promised_is_refused(bench):
@@ -344,7 +345,7 @@ async def test_every_outcome_is_recorded_without_values(bench, tmp_path):
     await it.call("demo.echo", {"text": argument})
     with pytest.raises(CallDenied):
         await it.call("demo.echo", {"text": argument})
-    it.behaviour, it.backend, it.answers = answering(Failed("skill-exception", "x")), None, [Answer(True, "yes")]
+    it.behaviour, it.backend, it.answers = raising(SkillRaised("x", hint="h")), None, [Answer(True, "yes")]
     with pytest.raises(SkillRaised):
         await it.call("demo.echo", {"text": argument + " again"})
     with pytest.raises(ToolUnknown):
@@ -392,7 +393,7 @@ def leaking(**fields):
         "base64": answering(Finished(text=base64.b64encode(f"x{DECOY}".encode()).decode())),
         "file": answering(Finished(text=""), files=(File(b"\x00" + DECOY.encode(), "", "x"),)),
         "stdout": answering(Finished(text="ok"), stdout=Captured(DECOY.encode(), len(DECOY))),
-        "failure": answering(Failed("skill-exception", f"ValueError: {DECOY}", "")),
+        "failure": raising(SkillRaised(f"ValueError: {DECOY}", hint="h")),
         "progress": progress,
     }
 

@@ -18,7 +18,7 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from silo.errors import SandboxBroken, SandboxUnavailable, SiloError
+from silo.errors import SandboxBroken, SandboxLost, SandboxUnavailable
 from silo.model import Isolation
 from silo.sandbox.backends.microvm import kernel as kernels
 from silo.sandbox.backends.microvm.host import machine, missing_programs
@@ -210,11 +210,9 @@ class _Microvm:
     async def run(self, request: GuestRequest, *, deadline: float, on_progress: OnProgress) -> GuestReply:
         try:
             reply = await self._clone.link.run(request, deadline=deadline, on_progress=on_progress)
-        except SiloError as error:
-            if error.code == "sandbox-lost":
-                raise SandboxBroken(
-                    f"{error} ({self._clone.process.last_words()})",
-                    hint="if QEMU or the kernel was just updated, `silo setup --repair` rebuilds the templates",
-                ) from error
-            raise
+        except SandboxLost as error:
+            raise SandboxBroken(
+                f"{error} ({self._clone.process.last_words()})",
+                hint="if QEMU or the kernel was just updated, `silo setup --repair` rebuilds the templates",
+            ) from error
         return replace(reply, facts={**reply.facts, **self._facts})

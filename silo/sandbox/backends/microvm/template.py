@@ -23,7 +23,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from silo.errors import SandboxBroken, SkillFailed
+from silo.errors import SandboxBroken, SandboxLost, SandboxTimeout, SkillFailed
 from silo.sandbox.backends.microvm.kernel import GuestKernel
 from silo.sandbox.backends.microvm.machine import KERNEL_ARGUMENTS
 from silo.sandbox.backends.microvm.qemu import Boot, Memory, Qemu, arguments, confine, rtc_base
@@ -180,7 +180,7 @@ class Templates:
                     try:
                         described = await link.describe(deadline=deadline)
                     except SkillFailed as error:
-                        if error.code == "sandbox-lost" and _is_full(folder):
+                        if isinstance(error, SandboxLost) and _is_full(folder):
                             # The memory's file is sparse; QEMU maps it, so it gets no error for a page that finds no room: it dies.
                             raise SandboxBroken(
                                 f"the disk with {folder.parent} is full (No space left on device): the memory of a guest of "
@@ -387,7 +387,7 @@ def _is_full(folder: Path) -> bool:
 def _with_console(error: SkillFailed, console: str, last_words: str) -> SkillFailed:
     """Add what the guest's kernel and QEMU said to an error that would otherwise only say 'lost' or 'late'."""
     said = console.strip() or last_words
-    if error.code in ("sandbox-lost", "timeout") and said:
+    if isinstance(error, SandboxLost | SandboxTimeout) and said:
         error.stderr = f"{error.stderr}\n{said[-2000:]}".strip()
     return error
 

@@ -22,7 +22,7 @@ from typing import Self
 import anyio
 import anyio.to_thread
 
-from silo.errors import SandboxBroken, SandboxUnavailable, SiloError, SkillCrashed, SkillFailed, SkillOutOfMemory
+from silo.errors import SandboxBroken, SandboxLost, SandboxUnavailable, SkillCrashed, SkillFailed, SkillOutOfMemory
 from silo.model import Isolation
 from silo.sandbox.backends.namespace import cgroup, seccomp
 from silo.sandbox.backends.namespace.cgroup import ControlGroup
@@ -161,24 +161,22 @@ class _Namespace:
             reply = await self._link.run(request, deadline=deadline, on_progress=on_progress)
         except SkillCrashed as error:
             raise self._out_of_memory(error) or error from None
-        except SiloError as error:
-            if error.code == "sandbox-lost":
-                raise self._out_of_memory(error) or SandboxBroken(
-                    f"{error} ({self._process.last_words()})", hint="run `silo doctor`"
-                ) from error
-            raise
+        except SandboxLost as error:
+            raise self._out_of_memory(error) or SandboxBroken(
+                f"{error} ({self._process.last_words()})", hint="run `silo doctor`"
+            ) from error
         timing = {"import": imported - started}
         facts = {**reply.facts, "backend": "bubblewrap" + (", cgroup" if self._group else "")}
         return GuestReply(reply.outcome, reply.files, reply.stdout, reply.stderr, timing, facts)
 
-    def _out_of_memory(self, error: SiloError) -> SkillFailed | None:
+    def _out_of_memory(self, error: SkillFailed) -> SkillFailed | None:
         if self._group is None or not self._group.oom_kills():
             return None
         return SkillOutOfMemory(
             "the skill needed more memory than its guest has",
             hint="raise `memory_mib` in the skill's header, or give it less to do",
-            stdout=error.stdout if isinstance(error, SkillFailed) else "",
-            stderr=error.stderr if isinstance(error, SkillFailed) else "",
+            stdout=error.stdout,
+            stderr=error.stderr,
         )
 
 

@@ -6,8 +6,9 @@ import time
 import pytest
 
 from silo.sandbox.base import GuestRequest, Limits
+from silo.sandbox.skill.failures import FAILURES
 from silo.sandbox.skill.link import Descriptors, GuestLink
-from silo.wire.messages import Progress, encode_message
+from silo.wire.messages import Failed, Progress, encode_message
 
 pytestmark = pytest.mark.anyio
 
@@ -44,3 +45,23 @@ async def test_what_is_raised_on_progress_ends_the_call_and_comes_out_as_it_is(e
     finally:
         link.close()
     assert caught.value is error
+
+
+@pytest.mark.parametrize("code", sorted(FAILURES))
+async def test_each_failure_that_a_guest_reports_is_the_error_of_the_table(ends, code):
+    host, (_, call, out, err) = ends
+    call.sendall(encode_message(Failed(code, "what happened", "Traceback")))
+    err.sendall(b"printed")
+    out.close()
+    err.close()
+    link = GuestLink(host, Limits(), name="demo")
+    kind, hint = FAILURES[code]
+    try:
+        with pytest.raises(kind, match="what happened") as caught:
+            await link.run(
+                GuestRequest("echo", {}), deadline=time.monotonic() + PATIENCE_S, on_progress=lambda progress: None
+            )
+    finally:
+        link.close()
+    error = caught.value
+    assert (type(error), error.hint, error.stderr, error.traceback) == (kind, hint, "printed", "Traceback")
