@@ -39,7 +39,7 @@ from silo.config.schema import Config
 from silo.discovery.learned import LearnedFile
 from silo.discovery.search import Finder
 from silo.errors import ArgumentsInvalid, SiloError, SkillUnknown, StateUnusable, ToolUnknown, UsageError
-from silo.model import Call, Caller, Isolation, ProgressReport, Result, Skill, Tool
+from silo.model import Call, Caller, ProgressReport, Result, Skill, Tool
 from silo.policy.visible import Outlook
 from silo.router.rank import Match
 from silo.runners.choose import Sandboxes
@@ -272,7 +272,7 @@ class Runtime:
         tool: str,
         arguments: Mapping[str, Any] | None = None,
         *,
-        backend: Isolation | None = None,
+        backend: str | None = None,
         on_progress: Callable[[ProgressReport], None] | None = None,
         caller: Caller | None = None,
         patience_s: float | None = None,
@@ -283,7 +283,7 @@ class Runtime:
         Args:
             tool: `skill.name` or `skill__name`.
             arguments: JSON values; `silo.File` objects where the tool takes a file.
-            backend: the isolation for this one call; a weaker one than the configured floor has to be named here.
+            backend: the name of the backend for this one call; one that is weaker than the configured floor has to be named here.
             on_progress: called on the event loop for each report of the skill; must not block.
             caller: who asks, if not the one that this runtime was made for.
             patience_s: how long to wait for a person, in seconds, before `ApprovalPending`; None: as long as the question stands.
@@ -319,7 +319,7 @@ class Runtime:
         name: str | None = None,
         allow_builds: bool = False,
         on_step: Callable[[str], None] = lambda step: None,
-        backend: Isolation | None = None,
+        backend: str | None = None,
     ) -> Skill:
         """Install a built-in skill or a script, in place of an earlier version. Its code runs in a sandbox only.
 
@@ -329,7 +329,7 @@ class Runtime:
             name: a namespace of your own choice.
             allow_builds: build packages without a wheel, which runs their code on this machine.
             on_step: told a short sentence at the start of each longer step.
-            backend: the isolation in which the script is run to read its tools.
+            backend: the name of the backend in which the script is run to read its tools.
 
         Raises:
             SiloError: as `silo.install.installer.Installer.install` has it; nothing is installed then.
@@ -513,7 +513,7 @@ class SyncRuntime:
         tool: str,
         arguments: Mapping[str, Any] | None = None,
         *,
-        backend: Isolation | None = None,
+        backend: str | None = None,
         on_progress: Callable[[ProgressReport], None] | None = None,
         caller: Caller | None = None,
         patience_s: float | None = None,
@@ -540,7 +540,7 @@ class SyncRuntime:
         name: str | None = None,
         allow_builds: bool = False,
         on_step: Callable[[str], None] = lambda step: None,
-        backend: Isolation | None = None,
+        backend: str | None = None,
     ) -> Skill:
         """As `Runtime.install`; `agree` is called in a worker thread, so it may wait for a person."""
 
@@ -616,7 +616,7 @@ def kernel_folder(home: Path, config: Config) -> Path:
 
 
 def _sandboxes(backends: tuple[Backend, ...], config: Config) -> Sandboxes:
-    named = None if config.sandbox.backend == "auto" else Isolation(config.sandbox.backend)
+    named = None if config.sandbox.backend == "auto" else config.sandbox.backend
     return Sandboxes(backends, backend=named, floor=config.sandbox.min_isolation)
 
 

@@ -55,7 +55,7 @@ class Skills(Protocol):
 class BackendChoice(Protocol):
     """Picks a backend that works here: `silo.runners.choose.Sandboxes` is one."""
 
-    async def pick(self, *, floor: Isolation | None, named: Isolation | None) -> Backend:
+    async def pick(self, *, floor: Isolation | None, named: str | None) -> Backend:
         """Return the backend for a skill with the given floor, or the one that was named.
 
         Raises:

@@ -54,7 +54,7 @@ class Request:
         cwd: what a relative path starts from.
         name: another namespace than the skill's own.
         allow_builds: build packages that have no wheel, which runs their code on the host.
-        backend: the isolation under which to describe it; None for the configured choice.
+        backend: the name of the backend that describes it; None for the configured choice.
     """
 
     source: str
@@ -62,7 +62,7 @@ class Request:
     caller: Caller
     name: str | None = None
     allow_builds: bool = False
-    backend: Isolation | None = None
+    backend: str | None = None
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,8 @@ class Probe:
     """Whether a backend works on this machine, found out by trying.
 
     Attributes:
+        name: the backend's.
+        isolation: the boundary that its guests have.
         works: a guest really ran.
         detail: what was found, for a person: versions, accelerator.
         missing: what keeps it from working, one sentence each.
@@ -152,6 +154,7 @@ class Probe:
         notes: what works less well than it could, and why.
     """
 
+    name: str
     isolation: Isolation
     works: bool
     detail: str
@@ -194,6 +197,11 @@ class Sandbox(Protocol):
 
 class Backend(Protocol):
     """One way to isolate. Stateless but for caches of what it prepared; safe to use from many tasks at once."""
+
+    @property
+    def name(self) -> str:
+        """What it is called: no other backend of this silo has the name. Another one may have the same isolation."""
+        ...
 
     @property
     def isolation(self) -> Isolation:

@@ -75,6 +75,7 @@ class FakeBackend:
         behaviour: Behaviour = echo,
         *,
         isolation: Isolation = Isolation.MICROVM,
+        name: str | None = None,
         works: bool = True,
         described: Mapping[str, Any] | None = None,
         notes: list[str] | None = None,
@@ -84,17 +85,24 @@ class FakeBackend:
         Args:
             behaviour: what each guest does with its call.
             isolation: the boundary that it claims.
+            name: what it is called; default: as its isolation.
             works: what a probe finds.
             described: what every skill says of itself.
             notes: where to note what happens.
         """
         self._behaviour = behaviour
         self._isolation = isolation
+        self._name = isolation.value if name is None else name
         self._works = works
         self._described = described or {}
         self._notes = notes if notes is not None else []
         self.requests: list[GuestRequest] = []
         self.running = 0
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self._name
 
     @property
     def isolation(self) -> Isolation:
@@ -104,9 +112,14 @@ class FakeBackend:
     async def probe(self, *, refresh: bool = False) -> Probe:
         """As `Backend.probe`."""
         if self._works:
-            return Probe(self._isolation, works=True, detail="a fake")
+            return Probe(self._name, self._isolation, works=True, detail="a fake")
         return Probe(
-            self._isolation, works=False, detail="a fake", missing=("it was told not to work",), hint="tell it to"
+            self._name,
+            self._isolation,
+            works=False,
+            detail="a fake",
+            missing=("it was told not to work",),
+            hint="tell it to",
         )
 
     async def describe(self, unit: Unit, *, deadline: float, on_step: OnStep) -> Description:
@@ -172,10 +185,10 @@ class FakeChoice:
     def __init__(self, *backends: FakeBackend) -> None:
         self._backends = backends
 
-    async def pick(self, *, floor: Isolation | None, named: Isolation | None) -> FakeBackend:
+    async def pick(self, *, floor: Isolation | None, named: str | None) -> FakeBackend:
         """As `silo.runners.choose.Sandboxes.pick`."""
         for backend in self._backends:
-            if named is not None and backend.isolation is not named:
+            if named is not None and backend.name != named:
                 continue
             if floor is not None and not backend.isolation.is_at_least(floor):
                 continue

@@ -188,7 +188,7 @@ async def test_a_backend_that_was_named_is_the_one_that_is_used(bench):
     it.backend = FakeBackend(isolation=Isolation.NAMESPACE)
     assert (await it.call("demo.echo", {"text": "x"})).isolation is Isolation.NAMESPACE
     with pytest.raises(SandboxUnavailable):
-        await it.call("demo.echo", {"text": "x"}, backend=Isolation.MICROVM)
+        await it.call("demo.echo", {"text": "x"}, backend="microvm")
 
 
 async def test_if_the_record_can_not_be_written_the_call_does_not_run(bench, tmp_path):

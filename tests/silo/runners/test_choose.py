@@ -6,12 +6,25 @@ import pytest
 
 from silo.errors import SandboxUnavailable
 from silo.model import Isolation
-from silo.runners.choose import Sandboxes
+from silo.runners.choose import Choice, Sandboxes, choose
 from silo.testing.fakes import FakeBackend
 
 pytestmark = pytest.mark.anyio
 
 KINDS = [Isolation.MICROVM, Isolation.GVISOR, Isolation.NAMESPACE]
+
+
+async def check_that_both_ways_agree(backends, choice):
+    """What calls get is what `silo doctor` says they get, refusals included."""
+    sandboxes = Sandboxes(backends, backend=choice.backend, floor=choice.floor)
+    outcomes = []
+    for way in ("pick", "choose"):
+        try:
+            one = await sandboxes.pick() if way == "pick" else choose([await b.probe() for b in backends], choice)
+            outcomes.append(one.name)
+        except SandboxUnavailable as error:
+            outcomes.append((error.message, error.hint))
+    assert outcomes[0] == outcomes[1]
 
 
 async def test_every_choice_keeps_every_floor():
@@ -21,6 +34,8 @@ async def test_every_choice_keeps_every_floor():
         backends = [FakeBackend(isolation=kind, works=it_works) for kind, it_works in zip(KINDS, works, strict=True)]
         for configured, floor, of_skill, named in itertools.product(some, KINDS, some, some):
             sandboxes = Sandboxes(backends, backend=configured, floor=floor)
+            if of_skill is None and named is None:
+                await check_that_both_ways_agree(backends, Choice(configured, floor))
             try:
                 picked = await sandboxes.pick(floor=of_skill, named=named)
             except SandboxUnavailable as error:
@@ -59,3 +74,16 @@ async def test_a_refusal_says_what_is_missing_and_what_else_there_would_be():
 async def test_a_backend_that_this_silo_does_not_have_is_refused():
     with pytest.raises(SandboxUnavailable, match="no backend 'gvisor'"):
         await Sandboxes([FakeBackend()], backend=None, floor=Isolation.MICROVM).pick(named=Isolation.GVISOR)
+
+
+async def test_two_backends_of_one_isolation_stand_beside_each_other():
+    """A backend is named by its name; how strongly it isolates is another matter."""
+    one, two = FakeBackend(name="one"), FakeBackend(name="two")
+    for configured, named, expected in [(None, None, one), ("two", None, two), (None, "two", two), ("two", "one", one)]:
+        sandboxes = Sandboxes([one, two], backend=configured, floor=Isolation.MICROVM)
+        assert await sandboxes.pick(named=named) is expected
+    broken = Sandboxes([FakeBackend(name="one", works=False), two], backend=None, floor=Isolation.MICROVM)
+    assert await broken.pick() is two
+    with pytest.raises(SandboxUnavailable, match="no backend 'microvm'") as caught:
+        await broken.pick(named="microvm")
+    assert "one, two" in caught.value.hint

@@ -65,6 +65,11 @@ class MicrovmBackend:
         self._pool: WarmPool | None = None
 
     @property
+    def name(self) -> str:
+        """As the configuration names it."""
+        return "microvm"
+
+    @property
     def isolation(self) -> Isolation:
         """A guest has its own kernel."""
         return Isolation.MICROVM
@@ -94,7 +99,13 @@ class MicrovmBackend:
     async def _find_out(self, *, refresh: bool) -> Probe:
         host = machine()
         if host is None:
-            return Probe(self.isolation, works=False, detail="", missing=(f"no machine type for {platform.machine()}",))
+            return Probe(
+                self.name,
+                self.isolation,
+                works=False,
+                detail="",
+                missing=(f"no machine type for {platform.machine()}",),
+            )
         lacking = await anyio.to_thread.run_sync(missing_programs, host)
         missing = [
             f"{program.name} is not installed ({program.purpose}; Debian's package {program.package})"
@@ -109,7 +120,9 @@ class MicrovmBackend:
             missing.append(str(error))
         binary, bwrap = find_program(host.binary), find_program("bwrap")
         if missing or kernel is None or binary is None or bwrap is None:
-            return Probe(self.isolation, works=False, detail="", missing=tuple(missing), hint="run `silo setup`")
+            return Probe(
+                self.name, self.isolation, works=False, detail="", missing=tuple(missing), hint="run `silo setup`"
+            )
         version = await anyio.to_thread.run_sync(ask_version, binary)
         firmware = (
             await anyio.to_thread.run_sync(find_firmware, binary, host.firmware) if host.firmware else None
@@ -131,12 +144,14 @@ class MicrovmBackend:
             if self._group is not None and self._warm > 0:
                 self._pool = WarmPool(self._templates, self._group, self._warm)
             return Probe(
+                self.name,
                 self.isolation,
                 works=True,
                 detail=f"QEMU {version}, {accelerator.name.upper()}, guest kernel {kernel.release}",
                 notes=tuple(notes),
             )
         return Probe(
+            self.name,
             self.isolation,
             works=False,
             detail=f"QEMU {version}, guest kernel {kernel.release}",

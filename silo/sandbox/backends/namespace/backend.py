@@ -31,6 +31,8 @@ from silo.sandbox.process import GuestProcess
 from silo.sandbox.programs import find_program
 from silo.sandbox.skill.link import Descriptors, GuestLink
 
+NAME = "namespace"
+
 _START = """\
 import sys
 sys.path[:0] = ["/runtime"]
@@ -50,6 +52,11 @@ class NamespaceBackend:
 
     def __init__(self) -> None:
         self._probe: Probe | None = None
+
+    @property
+    def name(self) -> str:
+        """As the configuration names it."""
+        return NAME
 
     @property
     def isolation(self) -> Isolation:
@@ -231,7 +238,7 @@ def _find_out() -> Probe:
     bwrap = find_program("bwrap")
     if bwrap is None:
         missing = "bwrap is not installed (it sets up the namespaces)"
-        return Probe(Isolation.NAMESPACE, works=False, detail="", missing=(missing,), hint="run `silo setup`")
+        return Probe(NAME, Isolation.NAMESPACE, works=False, detail="", missing=(missing,), hint="run `silo setup`")
     version = subprocess.run([bwrap, "--version"], capture_output=True, text=True, check=False, env={}).stdout.split()[
         -1:
     ]
@@ -239,7 +246,7 @@ def _find_out() -> Probe:
         rules = _sealed(seccomp.build())
     except KeyError as error:
         missing = f"there is no seccomp filter for {error.args[0]}"
-        return Probe(Isolation.NAMESPACE, works=False, detail="", missing=(missing,), hint="use a microVM")
+        return Probe(NAME, Isolation.NAMESPACE, works=False, detail="", missing=(missing,), hint="use a microVM")
     true = shutil.which("true", path="/usr/bin:/bin") or "/bin/true"
     argv = [
         str(bwrap),
@@ -265,8 +272,12 @@ def _find_out() -> Probe:
         hint = (
             "user namespaces may be switched off: see `sysctl kernel.unprivileged_userns_clone` and AppArmor's settings"
         )
-        return Probe(Isolation.NAMESPACE, works=False, detail="", missing=(f"bwrap failed: {failure}",), hint=hint)
+        return Probe(
+            NAME, Isolation.NAMESPACE, works=False, detail="", missing=(f"bwrap failed: {failure}",), hint=hint
+        )
     notes = (
         () if cgroup.parents() else ("no control group can be made here: memory and processes are limited one by one",)
     )
-    return Probe(Isolation.NAMESPACE, works=True, detail=f"bubblewrap {' '.join(version)}, shared kernel", notes=notes)
+    return Probe(
+        NAME, Isolation.NAMESPACE, works=True, detail=f"bubblewrap {' '.join(version)}, shared kernel", notes=notes
+    )
