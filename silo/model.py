@@ -1,7 +1,7 @@
 """The nouns of silo: what crosses from one package to another, as frozen dataclasses. No behaviour beyond reading them.
 
 `Call` and `Result` are what `silo run`, `Runtime.call` and an agent's `tools/call` have in common. What crosses into a guest is
-`silo.sandbox.base`'s and `silo.wire`'s; configuration is `silo.config`'s.
+`silo.sandbox.skill.base`'s and `silo.wire`'s; configuration is `silo.config`'s.
 """
 
 from __future__ import annotations

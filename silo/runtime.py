@@ -42,7 +42,8 @@ from silo.errors import ArgumentsInvalid, SiloError, SkillUnknown, StateUnusable
 from silo.model import Call, Caller, ProgressReport, Result, Skill, Tool
 from silo.policy.visible import Outlook
 from silo.router.rank import Match
-from silo.runners.choose import Sandboxes
+from silo.runners.choose import Choice
+from silo.runners.local import LocalRunner
 from silo.runners.units import ImageStore, SkillUnits
 from silo.sandbox.base import KIB, MIB, Backend, Limits, Probe
 from silo.sandbox.image import Images
@@ -118,8 +119,8 @@ class Runtime:
         if backends is None:
             backends = build_backends(self._home, self._config, own_images, resident=resident)
         self._backends = tuple(backends)
-        self._sandboxes = _sandboxes(self._backends, self._config)
         self._units = SkillUnits(self._images, _limits(self._config))
+        self._runner = LocalRunner(self._backends, _choice(self._config), self._units)
         self._setup = VaultSetup(
             self._home,
             self._config,
@@ -340,7 +341,7 @@ class Runtime:
         request = Request(source, Path.cwd(), self._caller, name=name, allow_builds=allow_builds, backend=backend)
         installer = self._installer()
         skill = await installer.install(request, agree=agree, on_step=on_step)
-        await installer.prune(self._backends)
+        await installer.prune()
         return skill
 
     async def uninstall(self, namespace: str) -> Skill | None:
@@ -355,7 +356,7 @@ class Runtime:
         skill = await installer.uninstall(namespace, caller=self._caller)
         # What is installed under this name next need not do the same.
         await to_thread.run_sync(LearnedFile(self._home).forget_tools, ids)
-        await installer.prune(self._backends)
+        await installer.prune()
         return skill
 
     async def probe(self, *, refresh: bool = False) -> tuple[Probe, ...]:
@@ -365,15 +366,7 @@ class Runtime:
             refresh: try again instead of remembering what was found since the host booted.
         """
         self._opened()
-        found: dict[int, Probe] = {}
-
-        async def ask(place: int, backend: Backend) -> None:
-            found[place] = await backend.probe(refresh=refresh)
-
-        async with anyio.create_task_group() as tasks:
-            for place, backend in enumerate(self._backends):
-                tasks.start_soon(ask, place, backend)
-        return tuple(found[place] for place in range(len(self._backends)))
+        return await self._runner.probe(refresh=refresh)
 
     def _who(self, caller: Caller | None) -> Caller:
         return self._caller if caller is None else replace(caller, session=caller.session or self._caller.session)
@@ -391,8 +384,7 @@ class Runtime:
             rules=rules,
             approvals=self._approvals,
             secrets=Secrets(self._setup.sources(), config.approval.headless),
-            backends=self._sandboxes,
-            units=self._units,
+            runner=self._runner,
             audit=self._audit,
             policy=config.policy.to_rules(),
             slots=anyio.CapacityLimiter(config.call.max_concurrent),
@@ -420,7 +412,7 @@ class Runtime:
             images=self._images,
             prune_images=self._own_images.prune,
             units=self._units,
-            backends=self._sandboxes,
+            runner=self._runner,
             uv=Uv(self._environ),
             audit=self._audit,
             builtins=builtin_folder(),
@@ -615,9 +607,9 @@ def kernel_folder(home: Path, config: Config) -> Path:
     return config.sandbox.kernel or home / "kernel"
 
 
-def _sandboxes(backends: tuple[Backend, ...], config: Config) -> Sandboxes:
+def _choice(config: Config) -> Choice:
     named = None if config.sandbox.backend == "auto" else config.sandbox.backend
-    return Sandboxes(backends, backend=named, floor=config.sandbox.min_isolation)
+    return Choice(named, config.sandbox.min_isolation)
 
 
 def _limits(config: Config) -> Limits:

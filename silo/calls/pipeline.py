@@ -24,7 +24,8 @@ from silo.names import split_id, suggestion
 from silo.policy.evaluate import decide
 from silo.policy.rules import Rule
 from silo.policy.visible import refusal
-from silo.sandbox.base import Backend, GuestReply, GuestRequest, Sandbox, Unit
+from silo.runners.base import Placement, Runner
+from silo.sandbox.skill.base import GuestReply, GuestRequest
 from silo.schema.arguments import Checkers, check_arguments, check_json, check_result
 from silo.schema.checker import Json
 from silo.schema.files import InputRules, find_files, load_files
@@ -52,26 +53,6 @@ class Skills(Protocol):
         ...
 
 
-class BackendChoice(Protocol):
-    """Picks a backend that works here: `silo.runners.choose.Sandboxes` is one."""
-
-    async def pick(self, *, floor: Isolation | None, named: str | None) -> Backend:
-        """Return the backend for a skill with the given floor, or the one that was named.
-
-        Raises:
-            SandboxUnavailable: none that is strong enough works here.
-        """
-        ...
-
-
-class Units(Protocol):
-    """Knows what a backend is to run for a skill."""
-
-    async def of(self, skill: Skill) -> Unit:
-        """Return the unit that was built when the skill was installed, rebuilding what is missing of it."""
-        ...
-
-
 @dataclass(frozen=True)
 class CallPipeline:
     """Everything that a call passes, in one place; built by `silo.runtime`.
@@ -85,8 +66,7 @@ class CallPipeline:
     rules: InputRules
     approvals: Approvals
     secrets: Secrets
-    backends: BackendChoice
-    units: Units
+    runner: Runner
     audit: AuditLog
     policy: Sequence[Rule] = ()
     slots: AbstractAsyncContextManager[object] = field(default_factory=nullcontext)
@@ -110,11 +90,9 @@ class CallPipeline:
             # In a thread: rules look at every part of arguments that an agent chose, up to 1 MiB of them.
             decision = await to_thread.run_sync(decide, tool, skill.header, call.arguments, call.caller, self.policy)
             record.decided(decision)
-            backend = await self.backends.pick(
-                floor=skill.header.min_isolation, named=call.backend
-            )  # SandboxUnavailable
+            place = await self.runner.place(floor=skill.header.min_isolation, named=call.backend)  # SandboxUnavailable
             watch.lap("check")
-            return await self._agreed(call, skill, tool, decision, backend, request, record, watch, on_progress)
+            return await self._agreed(call, skill, tool, decision, place, request, record, watch, on_progress)
 
     async def _agreed(
         self,
@@ -122,7 +100,7 @@ class CallPipeline:
         skill: Skill,
         tool: Tool,
         decision: Decision,
-        backend: Backend,
+        place: Placement,
         request: GuestRequest,
         record: Trail,
         watch: _Stopwatch,
@@ -141,11 +119,11 @@ class CallPipeline:
 
         while True:
             grant = await self.approvals.settle(  # CallDenied
-                call, skill, tool, decision, backend.isolation, tell, on_question=record.asked
+                call, skill, tool, decision, place.isolation, tell, on_question=record.asked
             )
             record.decided(grant.decision)
             watch.lap("approve")
-            await record.begin(backend.isolation)  # AuditBroken
+            await record.begin(place.isolation)  # AuditBroken
             try:
                 async with self.slots, self.secrets.lease(skill.namespace, names, supplied) as lease:  # VaultLocked
                     watch.lap("unlock")
@@ -154,7 +132,7 @@ class CallPipeline:
                     self.approvals.forget(call, skill, tool)
                     request = replace(request, secrets=dict(lease.values))
                     redactor = Redactor(request.secrets, lease.canaries)
-                    return await self._run(skill, tool, backend, request, redactor, watch, on_progress)
+                    return await self._run(skill, tool, place, request, redactor, watch, on_progress)
             except SecretMissing as missing:
                 supplied |= await self.approvals.supply(  # SecretMissing
                     call, skill, tool, missing, can_keep=self.secrets.can_keep, tell=tell, on_question=record.asked
@@ -194,7 +172,7 @@ class CallPipeline:
         self,
         skill: Skill,
         tool: Tool,
-        backend: Backend,
+        place: Placement,
         request: GuestRequest,
         redactor: Redactor,
         watch: _Stopwatch,
@@ -211,16 +189,11 @@ class CallPipeline:
 
         try:
             await to_thread.run_sync(_refuse_decoys, request, redactor)  # CanaryTripped
-            unit = await self.units.of(skill)
-            opened: AbstractAsyncContextManager[Sandbox] = backend.open(unit, on_step=tell)
-            async with opened as sandbox:
-                watch.lap("open")
-                deadline = self.clock() + tool.timeout_s
-                reply = await sandbox.run(request, deadline=deadline, on_progress=relay)
-                watch.lap("run")
-                isolation = sandbox.isolation
-            watch.lap("close")
-            return await to_thread.run_sync(self._finish, skill, tool, reply, redactor, isolation, watch)
+            reply = await self.runner.run(
+                place, skill, request, timeout_s=tool.timeout_s, on_progress=relay, on_step=tell
+            )
+            watch.add(reply.timing)
+            return await to_thread.run_sync(self._finish, skill, tool, reply, redactor, place.isolation, watch)
         except SiloError as error:
             if not redactor:
                 raise
@@ -252,7 +225,7 @@ class CallPipeline:
                 raise ResultInvalid(f"the result of {tool.id} is not what it promises", hint=error.hint) from None
         result = to_result(reply, redactor, isolation=isolation, timing={})
         watch.lap("redact")
-        return replace(result, timing=watch.timing(reply.timing))
+        return replace(result, timing=watch.timing())
 
 
 def _refuse_decoys(request: GuestRequest, redactor: Redactor) -> None:
@@ -277,14 +250,14 @@ class _Stopwatch:
         self._laps[phase] = now - self._last
         self._last = now
 
-    def timing(self, inside: Mapping[str, float]) -> dict[str, float]:
-        """Return all phases in their order; what the backend measured inside of `run` is named `run.import` and so on."""
-        phases: dict[str, float] = {}
-        for phase, seconds in self._laps.items():
-            phases[phase] = seconds
-            if phase == "run":
-                phases |= {f"run.{name}": value for name, value in inside.items()}
-        return {**phases, "total": self._last - self._started}
+    def add(self, phases: Mapping[str, float]) -> None:
+        """Take over phases that somebody else measured; the next one begins now."""
+        self._last = self._clock()
+        self._laps |= phases
+
+    def timing(self) -> dict[str, float]:
+        """Return all phases in their order."""
+        return {**self._laps, "total": self._last - self._started}
 
 
 def put_back(value: Json, files: tuple[File, ...]) -> Json:

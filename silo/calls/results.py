@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from silo.model import Isolation, Logs, Result
-from silo.sandbox.base import Captured, GuestReply
+from silo.sandbox.skill.base import Captured, GuestReply
 from silo.secrets.redaction import Redactor
 
 

@@ -1,6 +1,6 @@
 """Which backend runs a call: the strongest that works here, never one below the floor. It says why when there is none.
 
-The only place that decides this: `Sandboxes.pick` for a call, `choose` for what probes have found (`silo doctor`).
+The only place that decides this: `pick` for a call, `choose` for what probes have found (`silo doctor`).
 """
 
 from __future__ import annotations
@@ -84,39 +84,28 @@ class Choice:
         return floor if floor is not None and floor.is_at_least(self.floor) else self.floor
 
 
-class Sandboxes:
-    """The backends of this machine, and what the user allows.
+async def pick(
+    backends: Sequence[Backend], choice: Choice, *, floor: Isolation | None = None, named: str | None = None
+) -> Backend:
+    """Return the backend for one call or one installation; arguments as in `Choice.candidates`.
 
-    Args:
-        backends: strongest first; no two have the same name.
-        backend: the name of the one that is configured, or None for `auto`.
-        floor: the weakest boundary that may be chosen without being named.
+    Raises:
+        SandboxUnavailable: none that is strong enough works here; the hint says how to get one.
     """
-
-    def __init__(self, backends: Sequence[Backend], *, backend: str | None, floor: Isolation) -> None:
-        self._backends = tuple(backends)
-        self._choice = Choice(backend, floor)
-
-    async def pick(self, *, floor: Isolation | None = None, named: str | None = None) -> Backend:
-        """Return the backend for one call or one installation; arguments as in `Choice.candidates`.
-
-        Raises:
-            SandboxUnavailable: none that is strong enough works here; the hint says how to get one.
-        """
-        failed: list[Probe] = []
-        for backend in self._choice.candidates(self._backends, floor=floor, named=named):
-            probe = await backend.probe()
-            if probe.works:
-                return backend
-            failed.append(probe)
-        raise _refusal(self._choice, self._backends, failed, floor=floor, named=named)
+    failed: list[Probe] = []
+    for backend in choice.candidates(backends, floor=floor, named=named):
+        probe = await backend.probe()
+        if probe.works:
+            return backend
+        failed.append(probe)
+    raise _refusal(choice, backends, failed, floor=floor, named=named)
 
 
 def choose(probes: Sequence[Probe], choice: Choice) -> Probe:
     """Return the probe of the backend that calls get, out of those of all backends, strongest first.
 
     Raises:
-        SandboxUnavailable: as `Sandboxes.pick`.
+        SandboxUnavailable: as `pick`.
     """
     candidates = choice.candidates(probes)
     for probe in candidates:

@@ -16,7 +16,7 @@ from silo.cli.main import run
 from silo.cli.session import Session
 from silo.errors import SkillRaised
 from silo.model import File
-from silo.sandbox.base import Captured, GuestReply, GuestRequest, OnProgress
+from silo.sandbox.skill.base import Captured, GuestReply, GuestRequest, OnProgress
 from silo.testing.fakes import FakeBackend, FakeImages
 from silo.wire.messages import Finished, Progress
 

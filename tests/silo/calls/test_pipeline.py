@@ -27,10 +27,10 @@ from silo.errors import (
     VaultLocked,
 )
 from silo.model import File, Isolation, ProgressReport
-from silo.sandbox.base import Captured, GuestReply
+from silo.sandbox.skill.base import Captured, GuestReply
 from silo.sandbox.skill.failures import FAILURES
 from silo.schema.files import InputRules
-from silo.testing.fakes import FakeBackend, make_skill, make_tool
+from silo.testing.fakes import FakeRunner, make_skill, make_tool
 from silo.wire.messages import Finished, Progress
 
 pytestmark = pytest.mark.anyio
@@ -171,13 +171,13 @@ async def test_a_guest_gets_the_secrets_of_its_tool_and_no_others(bench):
     one, two = make_tool("one", secrets=["A"]), make_tool("two", secrets=["B"])
     it = bench(make_skill(one, two), secrets={"A": "value-a", "B": "value-b", "C": "value-c"})
     await it.call("demo.two")
-    assert [dict(request.secrets) for request in it.backend.requests] == [{"B": "value-b"}]
-    assert "value-b" not in repr(it.backend.requests)
+    assert [dict(request.secrets) for request in it.runner.requests] == [{"B": "value-b"}]
+    assert "value-b" not in repr(it.runner.requests)
 
 
 async def test_without_a_strong_enough_backend_nobody_is_asked(bench):
     it = bench(GUARDED, answers=[Answer(True, "yes")], secrets={"KEY": SECRET})
-    it.backend = FakeBackend(works=False, notes=it.notes)
+    it.runner = FakeRunner(works=False, notes=it.notes)
     with pytest.raises(SandboxUnavailable):
         await it.call("demo.echo", {"text": "x"})
     assert it.notes == []
@@ -185,7 +185,7 @@ async def test_without_a_strong_enough_backend_nobody_is_asked(bench):
 
 async def test_a_backend_that_was_named_is_the_one_that_is_used(bench):
     it = bench(PLAIN)
-    it.backend = FakeBackend(isolation=Isolation.NAMESPACE)
+    it.runner = FakeRunner(isolation=Isolation.NAMESPACE)
     assert (await it.call("demo.echo", {"text": "x"})).isolation is Isolation.NAMESPACE
     with pytest.raises(SandboxUnavailable):
         await it.call("demo.echo", {"text": "x"}, backend="microvm")
@@ -316,9 +316,9 @@ async def test_a_cancelled_call_leaves_no_guest_and_one_record(bench, tmp_path):
         tasks.start_soon(it.call, "demo.echo", {"text": "x"})
         with anyio.fail_after(5):
             await started.wait()
-        assert it.backend.running == 1
+        assert it.runner.running == 1
         tasks.cancel_scope.cancel()
-    assert it.backend.running == 0
+    assert it.runner.running == 0
     assert [(record.event, record.body.get("outcome")) for record in read(tmp_path)] == [
         ("call", None),
         ("end", "interrupted"),
@@ -332,7 +332,7 @@ async def test_files_reach_the_guest_as_bytes_and_the_person_by_name(bench, tmp_
     tool = make_tool(properties={"data": {"x-silo-file": True}}, require_approval=True)
     it = bench(make_skill(tool), answers=[Answer(True, "yes")], rules=InputRules((folder,)))
     await it.call("demo.echo", {"data": {"uri": f"file://{folder}/a.csv"}})
-    (request,) = it.backend.requests
+    (request,) = it.runner.requests
     assert request.arguments == {"data": {"$file": 0}}
     assert request.files == (File(b"x,y\n", "text/csv", "a.csv"),)
     ((name, shown),) = it.channel.asked[0].arguments
@@ -345,7 +345,7 @@ async def test_every_outcome_is_recorded_without_values(bench, tmp_path):
     await it.call("demo.echo", {"text": argument})
     with pytest.raises(CallDenied):
         await it.call("demo.echo", {"text": argument})
-    it.behaviour, it.backend, it.answers = raising(SkillRaised("x", hint="h")), None, [Answer(True, "yes")]
+    it.behaviour, it.runner, it.answers = raising(SkillRaised("x", hint="h")), None, [Answer(True, "yes")]
     with pytest.raises(SkillRaised):
         await it.call("demo.echo", {"text": argument + " again"})
     with pytest.raises(ToolUnknown):

@@ -73,7 +73,7 @@ async def try_to_boot(qemu: Qemu, kernel: GuestKernel) -> ProbedBoot:
     memory = os.memfd_create("probe", os.MFD_CLOEXEC)
     os.ftruncate(memory, _PROBE_MIB * MIB)
     try:
-        async with open_sockets(console=True) as sockets:
+        async with open_sockets((), console=True) as sockets:
             argv = arguments(
                 qemu,
                 memory=Memory(f"/proc/self/fd/{memory}", _PROBE_MIB, is_shared=True),

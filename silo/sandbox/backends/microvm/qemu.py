@@ -16,7 +16,6 @@ from pathlib import Path
 
 from silo.sandbox.backends.microvm.machine import KERNEL_ARGUMENTS, Accelerator, Machine
 
-PORTS = ("silo.control", "silo.call", "silo.out", "silo.err")
 _QEMU_MIB = 2048
 """Address space that QEMU may use beyond the guest's memory: code, translated code, and glibc's arenas (64 MiB each, reserved)."""
 
@@ -131,7 +130,7 @@ def arguments(
     *,
     memory: Memory,
     disks: Mapping[str, str],
-    ports: Sequence[int],
+    ports: Mapping[str, int],
     monitor: int,
     console: int | None,
     boot: Boot | None,
@@ -143,7 +142,7 @@ def arguments(
 
     Args:
         disks: path by serial number, in the order of the devices; opened read-only.
-        ports: one socket for each of `PORTS`.
+        ports: sockets by the name of the guest's port.
         monitor: the socket that QMP is spoken on.
         console: a socket for the serial console, or None to drop what the guest's kernel says.
         boot: what to boot, or None for a guest that waits for `migrate-incoming`.
@@ -170,7 +169,7 @@ def arguments(
         argv += ["-blockdev", f"driver=raw,node-name={serial},file=file-{serial},read-only=on"]
         argv += ["-device", f"virtio-blk-device,drive={serial},serial={serial}"]
     argv += ["-device", "virtio-serial-device,max_ports=8"]
-    for name, descriptor in zip(PORTS, ports, strict=True):
+    for name, descriptor in ports.items():
         chardev = name.replace(".", "-")
         argv += ["-chardev", f"socket,id={chardev},fd={descriptor}"]
         argv += ["-device", f"virtserialport,chardev={chardev},name={name}"]

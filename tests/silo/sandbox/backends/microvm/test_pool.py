@@ -11,7 +11,8 @@ import pytest
 
 from silo.errors import SkillRaised
 from silo.sandbox.backends.microvm.backend import MicrovmBackend
-from silo.sandbox.base import GuestRequest
+from silo.sandbox.skill.base import GuestRequest
+from silo.sandbox.skill.call import open_guest
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +52,7 @@ async def resident(cache, images, kernel_folder):
 
 
 async def call(backend, unit, tool="leave", **arguments):
-    async with backend.open(unit, on_step=print) as sandbox:
+    async with open_guest(backend, unit, on_step=print) as sandbox:
         return await sandbox.run(
             GuestRequest(tool, arguments), deadline=time.monotonic() + 30, on_progress=lambda progress: None
         )
