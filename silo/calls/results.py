@@ -1,7 +1,7 @@
 """Turn what came back from a guest into a `Result` with no secret left in it. Pure.
 
-`silo.schema.arguments` checks which results are valid, `silo.wire` what a guest may send at all. A call that failed has no reply:
-`silo.sandbox.skill` raises its error.
+`silo.schema.arguments` checks which results are valid, `silo.wire` what a guest may send at all. A call that failed has
+no reply: `silo.sandbox.skill` raises its error.
 """
 
 from __future__ import annotations

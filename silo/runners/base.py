@@ -1,4 +1,7 @@
-"""The contract of what runs calls: decide where a call will run, then run it there. `silo.runners.local` is this machine."""
+"""The contract of what runs calls: decide where a call will run, then run it there.
+
+`silo.runners.local` runs them on this machine.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,8 @@ class Runner(Protocol):
     ) -> GuestReply:
         """Run one call in a fresh guest; when this returns or raises, no process of the guest is alive.
 
-        The reply's timing has the phases `open`, `run`, the parts of it that the guest's side told (`run.import`), and `close`.
+        The reply's timing has the phases `open`, `run`, the parts of it that the guest's side told (`run.import`), and
+        `close`.
 
         Args:
             placement: what `place` decided.

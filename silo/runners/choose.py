@@ -49,8 +49,8 @@ class Choice:
         Args:
             offered: what there is.
             floor: the skill's own floor, which nothing goes below.
-            named: the backend that was named for this call alone; it may be weaker than the user's floor, because naming
-                it says so, but not than the skill's.
+            named: the backend that was named for this call alone; it may be weaker than the user's floor, because
+                naming it says so, but not than the skill's.
 
         Raises:
             SandboxUnavailable: the backend that was named or configured does not exist, or is too weak.

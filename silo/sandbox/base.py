@@ -1,7 +1,7 @@
-"""The contract of the sandbox: what a guest is made of, what a running one offers, and what a backend promises. No behaviour.
+"""The contract of the sandbox: what a guest is made of, what it offers, and what a backend promises. No behaviour.
 
-A *backend* starts *guests* from a *spec*. What is said to a guest over its streams lives above (`silo.sandbox.skill` for
-a skill's call). `silo.testing.conformance` checks that a backend keeps what is promised here.
+A *backend* starts *guests* from a *spec*. What is said to a guest over its streams lives above (`silo.sandbox.skill`
+for a skill's call). `silo.testing.conformance` checks that a backend keeps what is promised here.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class GuestSpec:
     Attributes:
         name: for messages and host names.
         root: the image at `/`; it holds the interpreter.
-        mounts: further images, by the path at which the guest sees them. All are read-only, as the root is; what a guest can
-            write to is its scratch space, `/tmp` and `/dev/shm`, each of `Limits.scratch_mib`.
+        mounts: further images, by the path at which the guest sees them. All are read-only, as the root is; what a
+            guest can write to is its scratch space, `/tmp` and `/dev/shm`, each of `Limits.scratch_mib`.
         streams: its connections to the host.
         limits: its bounds.
     """
@@ -140,7 +140,10 @@ class Guest(Protocol):
 
     @property
     def streams(self) -> Mapping[str, int]:
-        """The host's ends of the spec's streams: descriptors, closed by who started the guest. End of file: it is gone."""
+        """The host's ends of the spec's streams, as descriptors; end of file says that the guest is gone.
+
+        They are closed when the context that started the guest ends.
+        """
         ...
 
     @property
@@ -243,7 +246,7 @@ class Ready:
 
 
 class Program(Protocol):
-    """The host's side of what a guest runs, as far as making copies of a guest needs it: `silo.sandbox.skill.describe` has one."""
+    """The host's side of what a guest runs, as far as copying a guest needs it (`silo.sandbox.skill.describe`)."""
 
     async def start_up(self, guest: Guest, *, deadline: float) -> Ready:
         """Wait until the guest's program waits for work, so that the guest may be copied.

@@ -4,9 +4,10 @@
         @pytest.fixture
         def backend(self) -> Backend: ...
 
-`make_unit(script, *, limits)` has to be a fixture of the caller's `conftest.py` (silo's own has one): it turns the text of a script into
-a `Unit`. Needs pytest, and anyio's plugin for it. For readable failures call `pytest.register_assert_rewrite` with this module's name
-before importing it. Attacks on what lies behind the sandbox (the host's files, its network, secrets) are in `tests/promises`.
+`make_unit(script, *, limits)` has to be a fixture of the caller's `conftest.py` (silo's own has one): it turns the text
+of a script into a `Unit`. Needs pytest, and anyio's plugin for it. For readable failures call
+`pytest.register_assert_rewrite` with this module's name before importing it. Attacks on what lies behind the sandbox
+(the host's files, its network, secrets) are in `tests/promises`.
 """
 
 from __future__ import annotations
@@ -240,8 +241,8 @@ SCRIPT = dedent('''
 
 
     def _places():
-        return ["/tmp/left", "/dev/shm/left", "/skill/left", "/skill/env/left.py", "/runtime/left", "/usr/left", "/left", "/etc/left",
-                "/var/tmp/left", "/run/left", "/dev/left"]
+        return ["/tmp/left", "/dev/shm/left", "/skill/left", "/skill/env/left.py", "/runtime/left", "/usr/left",
+                "/left", "/etc/left", "/var/tmp/left", "/run/left", "/dev/left"]
 
 
     @skill.tool()
@@ -281,7 +282,10 @@ SCRIPT = dedent('''
 
 
 class SandboxConformance:
-    """The promises of `silo.sandbox.base`; a subclass provides the fixture `backend`, its `conftest.py` the fixture `make_unit`."""
+    """The promises of `silo.sandbox.base`, and a skill's calls over them.
+
+    A subclass provides the fixture `backend`, its `conftest.py` the fixture `make_unit`.
+    """
 
     pytestmark = pytest.mark.anyio
 
@@ -299,7 +303,7 @@ class SandboxConformance:
         monkeypatch: pytest.MonkeyPatch,
         request: pytest.FixtureRequest,
     ) -> AsyncIterator[None]:
-        """After each case there is no process, descriptor, temporary file, control group or mount that was not there before."""
+        """After each case, no process, descriptor, temporary file, control group or mount has been left."""
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         with adopting_orphans():
             of_class = request.node.getparent(pytest.Class)

@@ -1,4 +1,4 @@
-"""Fakes that behave: each keeps its protocol's promises in memory, is scripted by the test, and notes what was asked of it.
+"""Fakes that behave: each keeps its protocol's promises in memory, is scripted by the test, and notes what happens.
 
 All of them can share one list of notes, so that a test can state in which order things happened:
 
@@ -135,7 +135,8 @@ class FakeRunner:
 class FakeBackend:
     """A backend whose guests are coroutines, which speak as real ones do. It isolates nothing.
 
-    A subclass may override `describe`. What `describe` or the behaviour raises ends the guest, and comes out where it was started.
+    A subclass may override `describe`. What `describe` or the behaviour raises ends the guest, and comes out where it
+    was started.
 
     Attributes:
         requests: every request that a guest got, secrets included.

@@ -1,4 +1,4 @@
-"""What crosses between silo and a skill in a guest: what is run, what is asked of it, and what comes back. No behaviour.
+"""What crosses between silo and a skill in a guest: what is run, what is asked of it, what comes back. No behaviour.
 
 A *unit* is a skill that can be run: its images and limits. `silo.sandbox.skill.call` runs one request in a guest,
 `silo.sandbox.skill.describe` asks a skill what it is; both speak through `silo.sandbox.skill.link`.
@@ -20,7 +20,7 @@ STREAMS = (
     Stream("out", is_two_way=False),
     Stream("err", is_two_way=False),
 )
-"""Host and init (`control`), host and skill (`call`), and what the skill prints; in the order that `silo.guest.init` takes."""
+"""Host and init (`control`), host and skill (`call`), what the skill prints: in the order of `silo.guest.init`."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class GuestReply:
 
 @dataclass(frozen=True)
 class Description:
-    """What a skill said of itself when it was imported inside a sandbox; hostile, checked by `silo.catalog.metadata`."""
+    """What a skill said of itself when it was imported in a guest; hostile, checked by `silo.catalog.metadata`."""
 
     skill: Mapping[str, Any]
     isolation: Isolation

@@ -33,7 +33,8 @@ class SkillGuest:
         Raises:
             SandboxTimeout: the deadline passed.
             SkillRaised, ArgumentsRefused, SecretUndeclared: what the tool says instead of a result.
-            SkillExited, SkillCrashed, SkillOutOfMemory, SkillFlooded: how the skill's process ended instead of answering.
+            SkillExited, SkillCrashed, SkillOutOfMemory, SkillFlooded: how the skill's process ended instead of
+                answering.
             SkillSyntaxError, SkillImportError, SkillMetadataInvalid: the skill is not as it was when it was installed.
             ResultTooLarge, ResultInvalid: its answer breaks the limits or the protocol.
             SandboxBroken: the guest is gone, and nobody ended it.
@@ -71,7 +72,8 @@ async def open_guest(backend: Backend, unit: Unit, *, on_step: OnStep) -> AsyncI
     Raises:
         SandboxUnavailable: the backend does not work here.
         SandboxBroken: the guest did not start, or did not end.
-        SkillFailed: nothing was prepared yet, and the skill could not be imported (as `silo.sandbox.skill.describe.describe`).
+        SkillFailed: nothing was prepared yet, and the skill could not be imported (as
+            `silo.sandbox.skill.describe.describe`).
     """
     if isinstance(backend, Preparing):
         deadline = time.monotonic() + _PREPARE_S

@@ -1,4 +1,4 @@
-"""Asking a skill what it is: a guest imports it and says so. Also what a backend needs to make copies of such a guest."""
+"""Asking a skill what it is: a guest imports it and says so. Also what a backend needs to copy such a guest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ class SkillProgram:
 
 
 def to_link(guest: Guest) -> GuestLink:
-    """Return the host's end of the conversation with a guest; between two exchanges it holds nothing, so it can be made anew."""
+    """Return the host's end of the conversation with a guest.
+
+    Between two exchanges it holds nothing, so each step of a guest's life makes its own.
+    """
     return GuestLink(guest.streams, guest.spec.limits, name=guest.spec.name)
 
 

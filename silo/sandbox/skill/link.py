@@ -1,7 +1,7 @@
 """The host's end of the conversation with a skill in a guest: bounded, strict, and the same for every backend.
 
-A guest has four streams (`silo.sandbox.skill.base.STREAMS`); this module speaks `silo.wire` over them, counts what comes out
-of the guest, and turns what happens into a `GuestReply` or one of `silo.errors`. It starts and ends no guest.
+A guest has four streams (`silo.sandbox.skill.base.STREAMS`); this module speaks `silo.wire` over them, counts what
+comes out of the guest, and turns what happens into a `GuestReply` or one of `silo.errors`. It starts and ends no guest.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ from silo.wire.messages import (
 T = TypeVar("T")
 
 _LAST_WORDS_S = 0.25
-"""How long to listen on after the guest's init said that the skill's process ended: its answer may still be on the way."""
+"""How long to listen on after the guest's init said that the skill's process ended: its answer may be on the way."""
 
 _EMPTY_DOCUMENT = b'{"arguments": {}, "secrets": {}}'
 
@@ -280,7 +280,7 @@ class GuestLink:
         return tuple(received)
 
     async def _logs_end(self) -> None:
-        """Wait until all that the skill printed has been read; bounded, because the skill may have broken its output."""
+        """Wait until all that the skill printed has been read; not for long: the skill may have broken its output."""
         with anyio.move_on_after(1.0):
             await self._out.ended.wait()
             await self._err.ended.wait()

@@ -27,7 +27,7 @@ async def check_that_both_ways_agree(backends, choice):
 
 
 async def test_every_choice_keeps_every_floor():
-    """All combinations of what works, what is configured, what the user and the skill ask for, and what the call names."""
+    """All combinations of what works, what is configured, what user and skill ask for, and what the call names."""
     some = [None, *KINDS]
     for works in itertools.product([True, False], repeat=3):
         backends = [FakeBackend(isolation=kind, works=it_works) for kind, it_works in zip(KINDS, works, strict=True)]

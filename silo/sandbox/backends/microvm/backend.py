@@ -1,6 +1,7 @@
 """The microVM backend: guests with their own kernel, under QEMU, booted or cloned from a template.
 
-Templates, clones and confinement are in `silo.sandbox.backends.microvm.template` and `silo.sandbox.backends.microvm.qemu`.
+Templates, clones and confinement are in `silo.sandbox.backends.microvm.template` and
+`silo.sandbox.backends.microvm.qemu`.
 Here is what makes a backend of them: finding out what works on this machine, and handing out guests.
 """
 
@@ -180,14 +181,14 @@ class MicrovmBackend:
             await self._pool.settle()
 
     async def prune(self, keep: Iterable[GuestSpec]) -> list[Path]:
-        """Delete the templates of other specs; none where nothing works, because what they depend on is not known then."""
+        """Delete the templates of other specs; none where no guest boots, because digests are not known then."""
         if (await self._look())[1] is None:
             return []
         templates = await self._templates()
         return await anyio.to_thread.run_sync(templates.prune, list(keep))
 
     async def _templates(self) -> Templates:
-        """Return the templates of what works here; made when first asked for, and anew when a probe finds something else."""
+        """Return the templates of what works here: made when first needed, anew when a probe finds something else."""
         probe, works = await self._look()
         if works is None:
             raise SandboxUnavailable(f"no microVM works here: {'; '.join(probe.missing)}", hint=probe.hint)

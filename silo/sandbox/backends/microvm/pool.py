@@ -1,7 +1,8 @@
-"""Rehearsed clones that wait: each has gone through the path of its work once, without a secret, and serves exactly one real call.
+"""Rehearsed clones that wait: each has gone through its work once, without a secret, and serves exactly one real call.
 
-A clone's first call is slow under emulation because QEMU translates code that it has not met; a rehearsal pays that before anybody
-waits. Only a resident process (the MCP server, a `Runtime` that stays open) keeps any; how many is `sandbox.warm` of the configuration.
+A clone's first call is slow under emulation because QEMU translates code that it has not met; a rehearsal pays that
+before anybody waits. Only a resident process (the MCP server, a `Runtime` that stays open) keeps any; how many is
+`sandbox.warm` of the configuration.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from silo.sandbox.base import GuestSpec, Program
 
 _REHEARSAL_S = 30.0
 _IDLE_S = 900.0
-"""How long a clone may wait. Each holds 50 to 100 MiB; a skill that nobody called for a quarter of an hour gives them back."""
+"""How long a clone may wait. Each holds 50 to 100 MiB, for a skill that nobody has called for a quarter of an hour."""
 
 _QUIET_S = 0.15
-"""How long no call may have run before a clone is started. Calls that follow each other faster than that gain nothing from one:
-it would be late for the next, and take the processor from it meanwhile."""
+"""How long no call may have run before a clone is started.
+
+Calls that follow each other faster than that gain nothing from one: it would be late for the next, and take the
+processor from it meanwhile.
+"""
 
 _SKILLS = 4
 """For how many skills clones are kept, the most recently called ones."""
@@ -76,7 +80,7 @@ class WarmPool:
         return None
 
     def refill(self, spec: GuestSpec, program: Program, template: Template) -> None:
-        """Start as many clones in the background as are missing for this template; let go of the least recently called skills'."""
+        """Start this template's missing clones in the background; let go of those of the skill that was used longest ago."""
         ready = self._ready.setdefault(template.digest, deque())
         self._ready.move_to_end(template.digest)
         while len(self._ready) > _SKILLS:

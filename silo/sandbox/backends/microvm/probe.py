@@ -1,4 +1,4 @@
-"""Finding out whether a guest boots on this machine, by booting one. Which accelerator is tried when, `backend` decides."""
+"""Finding out whether a guest boots on this machine, by booting one. `backend` decides which accelerators are tried."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def try_to_boot(qemu: Qemu, kernel: GuestKernel) -> ProbedBoot:
 
 
 def _said(sockets: Sockets) -> str:
-    """What a probe's guest put on its console, on one line: its kernel's panic, or else the last lines before it stopped."""
+    """What a probe's guest put on its console, on one line: its kernel's panic, else the last lines."""
     lines = [line.strip() for line in sockets.console_text().splitlines() if line.strip()]
     panic = next((number for number, line in enumerate(lines) if "Kernel panic" in line), None)
     # After a panic comes a stack trace, which would hide the reason.

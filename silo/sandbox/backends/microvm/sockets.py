@@ -1,4 +1,4 @@
-"""The socket pairs between silo and one QEMU: the guest's streams, the monitor, and the console while something boots."""
+"""The socket pairs between silo and one QEMU: the guest's streams, the monitor, the console while something boots."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def open_sockets(streams: Sequence[Stream], *, console: bool) -> Sockets:
 
 
 class Sockets:
-    """The socket pairs between silo and one QEMU: a port for each stream, the monitor, and the console if there is one."""
+    """The socket pairs between silo and one QEMU: a port for each stream, the monitor, and perhaps the console."""
 
     def __init__(self, streams: Sequence[Stream], *, console: bool) -> None:
         self._names = [stream.name for stream in streams]
@@ -89,7 +89,7 @@ class Sockets:
                 return None
 
     def console_text(self) -> str:
-        """What firmware and kernel of the guest have said on its console so far, its end, without control characters."""
+        """The end of what firmware and kernel of the guest have said on its console, without control characters."""
         if self._has_console:
             with contextlib.suppress(BlockingIOError, ConnectionResetError):
                 self._hear(self._pairs[-1][0].recv(_CONSOLE_BYTES))

@@ -1,8 +1,9 @@
 """Templates: a guest whose program has started up, stopped and saved, and the clones that are started from it.
 
-A template is a folder with `memory` (the guest's memory, a sparse file), `state` (its devices) and `template.json`. It is written
-under a temporary name and renamed when a clone of it has answered, so that one that is there works. Guests that are booted
-and not cloned start here as well. `silo.sandbox.backends.microvm.backend` decides which of them is handed out.
+A template is a folder with `memory` (the guest's memory, a sparse file), `state` (its devices) and `template.json`. It
+is written under a temporary name and renamed when a clone of it has answered, so that one that is there works. Guests
+that are booted and not cloned start here as well. `silo.sandbox.backends.microvm.backend` decides which of them is
+handed out.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _KEPT_MEMORIES = 16
 """Sealed copies of templates' memory that one process keeps (60 to 100 MiB each), for QEMU before 8.2."""
 
 _SERIALS = {"/": "base", "/skill": "layer", "/runtime": "runtime"}
-"""The serial numbers of the disks by where the guest's first process mounts them (`silo.sandbox.backends.microvm.kernel`)."""
+"""The serial numbers of the disks, by where the guest mounts them (see `silo.sandbox.backends.microvm.kernel`)."""
 
 
 @dataclass(frozen=True)
@@ -152,11 +153,11 @@ class Templates:
                     ready = await program.start_up(guest, deadline=deadline)
                 except SkillFailed as error:
                     if isinstance(error, SandboxLost) and _is_full(folder):
-                        # The memory's file is sparse; QEMU maps it, so it gets no error for a page that finds no room: it dies.
+                        # The memory's file is sparse; QEMU maps it, so it gets no error for a page that finds no room:
+                        # it dies.
                         raise SandboxBroken(
-                            f"the disk with {folder.parent} is full (No space left on device): the memory of a guest of "
-                            f"'{spec.name}' takes up to "
-                            f"{spec.limits.memory_mib} MiB there",
+                            f"the disk with {folder.parent} is full (No space left on device): "
+                            f"the memory of a guest of '{spec.name}' takes up to {spec.limits.memory_mib} MiB there",
                             hint="see the free space with `df -h`, make room, then try again",
                         ) from error
                     raise _with_console(error, sockets.console_text(), guest.last_words()) from error
@@ -284,8 +285,9 @@ class Templates:
     ) -> tuple[Memory, tuple[int, ...], dict[str, Path]]:
         """How a clone gets the template's memory without being able to change it.
 
-        QEMU before 8.2 opens the file read-write even for a private mapping. It gets a sealed copy in memory, which can be
-        opened so but not written (`man 2 memfd_create`, F_SEAL_WRITE); newer ones map the file itself, bound read-only.
+        QEMU before 8.2 opens the file read-write even for a private mapping. It gets a sealed copy in memory, which can
+        be opened so but not written (`man 2 memfd_create`, F_SEAL_WRITE); newer ones map the file itself, bound
+        read-only.
         """
         mib = spec.limits.memory_mib
         if self._qemu.can_map_read_only:
@@ -310,10 +312,11 @@ class Templates:
             os.close(descriptor)
 
     def prune(self, keep: Iterable[GuestSpec]) -> list[Path]:
-        """Delete the templates of specs that are not in `keep`, and what processes that were killed left; return which templates.
+        """Delete the templates of specs that are not in `keep`, and what killed processes left; return which templates.
 
-        One that is being made is left alone. Only while no install is under way (`silo.catalog.store.SkillStore.alone`): the template
-        that it has just made belongs to a skill of which no list can know yet.
+        One that is being made is left alone. Only while no install is under way
+        (`silo.catalog.store.SkillStore.alone`): the template that it has just made belongs to a skill of which no list
+        can know yet.
         """
         wanted = {self.digest(spec)[:32] for spec in keep}
         unwanted = [name for name in self._cache.names() if name not in wanted]
@@ -343,8 +346,8 @@ _IGNORE_SHARED = [{"capability": "x-ignore-shared", "state": True}]
 async def _save(monitor: Monitor, state_fd: int) -> None:
     """Write the state of the guest's devices; its memory is in the file already.
 
-    The migration itself stops the guest. It must not be stopped before, or the saved state says `paused` and each clone would wait
-    for a `cont` that costs a round trip.
+    The migration itself stops the guest. It must not be stopped before, or the saved state says `paused` and each clone
+    would wait for a `cont` that costs a round trip.
     """
     await monitor.execute("qmp_capabilities")
     await monitor.execute("migrate-set-capabilities", capabilities=_IGNORE_SHARED)
@@ -424,7 +427,7 @@ def _with_console(error: SkillFailed, console: str, last_words: str) -> SkillFai
 
 
 def _cpu_of_host(*, with_flags: bool) -> str:
-    """What a snapshot depends on: the host's CPU model, for its counter's rate; under hardware virtualisation its flags too."""
+    """What a snapshot depends on: the CPU model, for its counter's rate; with hardware virtualisation its flags too."""
     wanted = ("model name", "flags", "Features") if with_flags else ("model name",)
     try:
         text = Path("/proc/cpuinfo").read_text()

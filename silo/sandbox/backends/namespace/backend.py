@@ -1,8 +1,8 @@
 """The namespace backend: the host's kernel, seen through bubblewrap. Weaker than a microVM, and quick on any Linux.
 
-User, mount, pid, network, ipc, uts and cgroup namespaces of its own; no capability, no new privileges, a seccomp filter; the images
-read-only and nothing else of the host; a control group where one can be had, resource limits always. It keeps no template: each
-call imports the skill anew.
+User, mount, pid, network, ipc, uts and cgroup namespaces of its own; no capability, no new privileges, a seccomp
+filter; the images read-only and nothing else of the host; a control group where one can be had, resource limits always.
+It keeps no template: each call imports the skill anew.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ class NamespaceBackend:
         except OSError as error:
             raise SandboxBroken(
                 f"cannot make a control group for the guest: {error}",
-                hint="`silo doctor` says what works here; without a control group the guest would not be bounded as promised",
+                hint="`silo doctor` says what works here; "
+                "without a control group the guest would not be bounded as promised",
             ) from error
         ours: dict[str, int] = {}
         theirs: dict[str, int] = {}
@@ -183,8 +184,9 @@ def _command(bwrap: Path, spec: GuestSpec, name: str, rules: int, ends: list[int
         argv += ["--ro-bind", str(image.tree), path]
     argv += ["--proc", "/proc", "--dev", "/dev", "--size", scratch, "--tmpfs", "/dev/shm"]
     argv += ["--size", scratch, "--tmpfs", "/tmp", "--remount-ro", "/dev", "--remount-ro", "/"]
-    # Where silo runs as root, the guest's user is root to the host's kernel, which lets it write to /proc/sys (`core_pattern`
-    # is a way out); bubblewrap covers that folder only where it believes it to be writable, and it asks about the folder itself.
+    # Where silo runs as root, the guest's user is root to the host's kernel, which lets it write to /proc/sys
+    # (`core_pattern` is a way out); bubblewrap covers that folder only where it believes it to be writable, and it asks
+    # about the folder itself.
     argv += ["--remount-ro", "/proc"]
     start = _START.format(
         streams=", ".join(map(str, ends)),

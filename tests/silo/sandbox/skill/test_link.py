@@ -1,4 +1,7 @@
-"""The host's end of the conversation with a guest, where no guest is needed to show it. What real ones do is in `backends`."""
+"""The host's end of the conversation with a guest, where no guest is needed to show it.
+
+`tests/silo/sandbox/backends` shows what real guests do.
+"""
 
 import socket
 import time

@@ -1,4 +1,4 @@
-"""QEMU's command lines: golden, so that a change of what a guest gets is seen, and with nothing of this machine in them."""
+"""QEMU's command lines: golden, so that a change of what a guest gets is seen, with nothing of this machine in them."""
 
 import itertools
 import json

@@ -1,4 +1,7 @@
-"""Templates in their folder: pruned by several at once, and nothing half-made left. What is in one is the conformance suite's."""
+"""Templates in their folder: pruned by several at once, and nothing half-made left.
+
+The conformance suite tests what is in one.
+"""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
