@@ -1,7 +1,7 @@
 """The nouns of silo: what crosses from one package to another, as frozen dataclasses. No behaviour beyond reading them.
 
 `Call` and `Result` are what `silo run`, `Runtime.call` and an agent's `tools/call` have in common. What crosses into a guest is
-`silo.sandbox.base`'s and `silo.wire`'s; configuration is `silo.config`'s.
+`silo.sandbox.skill.base`'s and `silo.wire`'s; configuration is `silo.config`'s.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ class Call:
     Attributes:
         tool: the tool's id, `skill.name`.
         arguments: JSON values; where the tool takes a file, a `File`, or what `silo.calls.files` turns into one.
-        backend: the isolation that the caller named for this one call, or None for the configured choice.
+        backend: the name of the backend for this one call, or None for the configured choice.
         patience_s: how long the call may wait for a person, in seconds, before it fails with `ApprovalPending` while the question
             stands; None: as long as the question does.
         shows_links: the client shows links to its user by itself, so silo opens no browser.
@@ -202,7 +202,7 @@ class Call:
     tool: str
     arguments: Mapping[str, Any]
     caller: Caller
-    backend: Isolation | None = None
+    backend: str | None = None
     patience_s: float | None = None
     shows_links: bool = False
 

@@ -41,11 +41,12 @@ from silo.config.schema import Config
 from silo.discovery.learned import LearnedFile
 from silo.discovery.search import Finder
 from silo.errors import ArgumentsInvalid, SkillUnknown, StateUnusable, ToolUnknown, UsageError
-from silo.model import Call, Caller, Isolation, ProgressReport, Result, Skill, Tool
+from silo.model import Call, Caller, ProgressReport, Result, Skill, Tool
 from silo.policy.visible import Outlook
 from silo.remedies import LIST_SKILLS, LIST_TOOLS, NearestNames
 from silo.router.rank import Match
-from silo.runners.choose import Sandboxes
+from silo.runners.choose import Choice
+from silo.runners.local import LocalRunner
 from silo.runners.units import ImageStore, SkillUnits
 from silo.sandbox.base import KIB, MIB, Backend, Limits, Probe
 from silo.sandbox.image import Images
@@ -120,8 +121,8 @@ class Runtime:
         if backends is None:
             backends = build_backends(self._home, self._config, own_images, resident=resident)
         self._backends = tuple(backends)
-        self._sandboxes = _sandboxes(self._backends, self._config)
         self._units = SkillUnits(self._images, _limits(self._config))
+        self._runner = LocalRunner(self._backends, _choice(self._config), self._units)
         self._setup = VaultSetup(
             self._home,
             self._config,
@@ -274,7 +275,7 @@ class Runtime:
         tool: str,
         arguments: Mapping[str, Any] | None = None,
         *,
-        backend: Isolation | None = None,
+        backend: str | None = None,
         on_progress: Callable[[ProgressReport], None] | None = None,
         caller: Caller | None = None,
         patience_s: float | None = None,
@@ -285,7 +286,7 @@ class Runtime:
         Args:
             tool: `skill.name` or `skill__name`.
             arguments: JSON values; `silo.File` objects where the tool takes a file.
-            backend: the isolation for this one call; a weaker one than the configured floor has to be named here.
+            backend: the name of the backend for this one call; one that is weaker than the configured floor has to be named here.
             on_progress: called on the event loop for each report of the skill; must not block.
             caller: who asks, if not the one that this runtime was made for.
             patience_s: how long to wait for a person, in seconds, before `ApprovalPending`; None: as long as the question stands.
@@ -339,7 +340,7 @@ class Runtime:
         name: str | None = None,
         allow_builds: bool = False,
         on_step: Callable[[str], None] = lambda step: None,
-        backend: Isolation | None = None,
+        backend: str | None = None,
     ) -> Skill:
         """Install a built-in skill or a script, in place of an earlier version. Its code runs in a sandbox only.
 
@@ -349,7 +350,7 @@ class Runtime:
             name: a namespace of your own choice.
             allow_builds: build packages without a wheel, which runs their code on this machine.
             on_step: told a short sentence at the start of each longer step.
-            backend: the isolation in which the script is run to read its tools.
+            backend: the name of the backend in which the script is run to read its tools.
 
         Raises:
             SiloError: as `silo.install.installer.Installer.install` has it; nothing is installed then.
@@ -360,7 +361,7 @@ class Runtime:
         request = Request(source, Path.cwd(), self._caller, name=name, allow_builds=allow_builds, backend=backend)
         installer = self._installer()
         skill = await installer.install(request, agree=agree, on_step=on_step)
-        await installer.prune(self._backends)
+        await installer.prune()
         return skill
 
     async def uninstall(self, namespace: str) -> Skill | None:
@@ -375,7 +376,7 @@ class Runtime:
         skill = await installer.uninstall(namespace, caller=self._caller)
         # What is installed under this name next need not do the same.
         await to_thread.run_sync(LearnedFile(self._home).forget_tools, ids)
-        await installer.prune(self._backends)
+        await installer.prune()
         return skill
 
     async def probe(self, *, refresh: bool = False) -> tuple[Probe, ...]:
@@ -385,15 +386,7 @@ class Runtime:
             refresh: try again instead of remembering what was found since the host booted.
         """
         self._opened()
-        found: dict[int, Probe] = {}
-
-        async def ask(place: int, backend: Backend) -> None:
-            found[place] = await backend.probe(refresh=refresh)
-
-        async with anyio.create_task_group() as tasks:
-            for place, backend in enumerate(self._backends):
-                tasks.start_soon(ask, place, backend)
-        return tuple(found[place] for place in range(len(self._backends)))
+        return await self._runner.probe(refresh=refresh)
 
     async def _with_nearest(
         self, error: SkillUnknown | ToolUnknown, name: str, caller: Caller
@@ -419,8 +412,7 @@ class Runtime:
             rules=rules,
             approvals=self._approvals,
             secrets=Secrets(self._setup.sources(), config.approval.headless),
-            backends=self._sandboxes,
-            units=self._units,
+            runner=self._runner,
             audit=self._audit,
             policy=config.policy.to_rules(),
             slots=anyio.CapacityLimiter(config.call.max_concurrent),
@@ -448,7 +440,7 @@ class Runtime:
             images=self._images,
             prune_images=self._own_images.prune,
             units=self._units,
-            backends=self._sandboxes,
+            runner=self._runner,
             uv=Uv(self._environ),
             audit=self._audit,
             builtins=builtin_folder(),
@@ -541,7 +533,7 @@ class SyncRuntime:
         tool: str,
         arguments: Mapping[str, Any] | None = None,
         *,
-        backend: Isolation | None = None,
+        backend: str | None = None,
         on_progress: Callable[[ProgressReport], None] | None = None,
         caller: Caller | None = None,
         patience_s: float | None = None,
@@ -568,7 +560,7 @@ class SyncRuntime:
         name: str | None = None,
         allow_builds: bool = False,
         on_step: Callable[[str], None] = lambda step: None,
-        backend: Isolation | None = None,
+        backend: str | None = None,
     ) -> Skill:
         """As `Runtime.install`; `agree` is called in a worker thread, so it may wait for a person."""
 
@@ -638,9 +630,9 @@ def kernel_folder(home: Path, config: Config) -> Path:
     return config.sandbox.kernel or home / "kernel"
 
 
-def _sandboxes(backends: tuple[Backend, ...], config: Config) -> Sandboxes:
-    named = None if config.sandbox.backend == "auto" else Isolation(config.sandbox.backend)
-    return Sandboxes(backends, backend=named, floor=config.sandbox.min_isolation)
+def _choice(config: Config) -> Choice:
+    named = None if config.sandbox.backend == "auto" else config.sandbox.backend
+    return Choice(named, config.sandbox.min_isolation)
 
 
 def _limits(config: Config) -> Limits:

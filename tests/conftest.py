@@ -28,8 +28,9 @@ from silo.catalog.interpreter import inspect_interpreter
 from silo.model import Interpreter, Isolation
 from silo.sandbox.backends.microvm.backend import MicrovmBackend
 from silo.sandbox.backends.namespace.backend import NamespaceBackend
-from silo.sandbox.base import Backend, Limits, Unit
+from silo.sandbox.base import Backend, Limits
 from silo.sandbox.image import Images
+from silo.sandbox.skill.base import Unit
 from silo.setup import packages
 
 pytest.register_assert_rewrite("silo.testing.conformance")  # before any test imports it

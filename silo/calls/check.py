@@ -10,7 +10,7 @@ from typing import Any
 
 from silo.calls.files import InputRules, load_files
 from silo.model import Call, Skill, Tool
-from silo.sandbox.base import GuestRequest
+from silo.sandbox.skill.base import GuestRequest
 from silo.schema.arguments import Checkers, check_arguments, check_json
 from silo.schema.files import find_files, put_back
 

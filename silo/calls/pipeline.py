@@ -20,7 +20,7 @@ from silo.audit.log import AuditLog
 from silo.audit.trail import trail
 from silo.calls.check import Checked, check
 from silo.calls.files import InputRules
-from silo.calls.results import to_error, to_result
+from silo.calls.results import to_result
 from silo.errors import CallDenied, CanaryTripped, ResultInvalid, SecretMissing, SiloError, SkillUnknown, ToolUnknown
 from silo.model import Call, Decision, Isolation, ProgressReport, Result, Skill, Tool
 from silo.names import split_id, suggest
@@ -28,14 +28,13 @@ from silo.policy.evaluate import Explanation, explain
 from silo.policy.rules import Rule
 from silo.policy.visible import refusal
 from silo.remedies import LIST_TOOLS, CallAgain
-from silo.runners.choose import Sandboxes
-from silo.runners.units import SkillUnits
-from silo.sandbox.base import Backend, GuestReply, GuestRequest, Sandbox
+from silo.runners.base import Placement, Runner
+from silo.sandbox.skill.base import GuestReply, GuestRequest
 from silo.schema.arguments import Checkers, check_result
 from silo.schema.canonical import Fingerprint
 from silo.secrets.lease import Lease, Secrets
 from silo.secrets.redaction import Redactor
-from silo.wire.messages import Failed, Progress
+from silo.wire.messages import Progress
 
 OnProgress = Callable[[ProgressReport], None]
 
@@ -66,8 +65,7 @@ class CallPipeline:
     """Everything that a call passes, in one place; built by `silo.runtime`.
 
     Attributes:
-        backends: picks one that works here and is strong enough.
-        units: knows what a backend is to run for a skill.
+        runner: decides where a call runs, and runs it there.
         slots: entered while a call holds secrets and a guest, so that only so many do at once. A call that waits for a
             person takes no slot.
     """
@@ -76,8 +74,7 @@ class CallPipeline:
     rules: InputRules
     approvals: Approvals
     secrets: Secrets
-    backends: Sandboxes
-    units: SkillUnits
+    runner: Runner
     audit: AuditLog
     policy: Sequence[Rule] = ()
     slots: AbstractAsyncContextManager[object] = field(default_factory=nullcontext)
@@ -100,16 +97,16 @@ class CallPipeline:
             checked = await self.check(call, skill, tool)  # ArgumentsInvalid, FileRefused
             decision = (await self.decide(checked.call, skill, tool)).decision
             record.decided(decision)
-            backend = await self.place(call, skill)  # SandboxUnavailable
+            place = await self.place(call, skill)  # SandboxUnavailable
             watch.lap("check")
             arguments = _as_hashed(record.arguments, checked)
-            proposal = Proposal(checked.call, arguments, skill, tool, backend.isolation, watch.tell, record.asked)
+            proposal = Proposal(checked.call, arguments, skill, tool, place.isolation, watch.tell, record.asked)
             supplied: dict[str, str] = {}
             for _ in range(MAX_ROUNDS):
                 grant = await self.approvals.obtain(proposal, decision)  # CallDenied; no slot is held meanwhile
                 record.decided(grant.decision)
                 watch.lap("approve")
-                await record.begin(backend.isolation)  # AuditBroken
+                await record.begin(place.isolation)  # AuditBroken
                 try:
                     async with self.slots, self.secrets.lease(skill.namespace, tool.secrets, supplied) as lease:
                         watch.lap("unlock")
@@ -118,10 +115,11 @@ class CallPipeline:
                             continue  # another call was faster with it, so a person is asked anew
                         self.approvals.forget(proposal)
                         with redacting(Redactor(lease.values, lease.canaries)) as redactor:
-                            reply, isolation = await self._run(checked, backend, lease, redactor, watch)
-                            result = await to_thread.run_sync(self._redact, checked, reply, isolation, redactor)
+                            reply = await self._run(checked, place, lease, redactor, watch)
+                            watch.add(reply.timing)
+                            result = await to_thread.run_sync(self._redact, checked, reply, place.isolation, redactor)
                         watch.lap("redact")
-                        return replace(result, timing=watch.timing(reply.timing))
+                        return replace(result, timing=watch.timing())
                 except SecretMissing as missing:  # VaultLocked and the like end the call
                     supplied |= await self.approvals.supply(proposal, missing, can_keep=self.secrets.can_keep)
             raise _overtaken(tool)
@@ -168,18 +166,18 @@ class CallPipeline:
         # In a thread: rules look at every part of arguments that an agent chose, up to 1 MiB of them.
         return await to_thread.run_sync(explain, tool, skill.header, call.arguments, call.caller, self.policy)
 
-    async def place(self, call: Call, skill: Skill) -> Backend:
-        """Return the backend that the call runs on.
+    async def place(self, call: Call, skill: Skill) -> Placement:
+        """Decide where the call runs.
 
         Raises:
             SandboxUnavailable: none that is strong enough works here.
         """
-        return await self.backends.pick(floor=skill.header.min_isolation, named=call.backend)
+        return await self.runner.place(floor=skill.header.min_isolation, named=call.backend)
 
     async def _run(
-        self, checked: Checked, backend: Backend, lease: Lease, redactor: Redactor, watch: _Watch
-    ) -> tuple[GuestReply, Isolation]:
-        """Run the call in a fresh guest, which is gone when this returns; what it sent holds secrets still."""
+        self, checked: Checked, place: Placement, lease: Lease, redactor: Redactor, watch: _Watch
+    ) -> GuestReply:
+        """Run the call in a fresh guest, which is gone when this returns; the reply may still hold secrets."""
 
         def relay(progress: Progress) -> None:
             message = None if progress.message is None else redactor.text(progress.message)
@@ -187,22 +185,18 @@ class CallPipeline:
 
         request = replace(checked.request, secrets=dict(lease.values))
         await to_thread.run_sync(_refuse_decoys, request, redactor)  # CanaryTripped
-        unit = await self.units.of(checked.skill)
-        opened: AbstractAsyncContextManager[Sandbox] = backend.open(unit, on_step=watch.tell)
-        async with opened as sandbox:
-            watch.lap("open")
-            deadline = self.clock() + checked.tool.timeout_s
-            reply = await sandbox.run(request, deadline=deadline, on_progress=relay)
-            watch.lap("run")
-            isolation = sandbox.isolation
-        watch.lap("close")
-        return reply, isolation
+        return await self.runner.run(
+            place,
+            checked.skill,
+            request,
+            timeout_s=checked.tool.timeout_s,
+            on_progress=relay,
+            on_step=watch.tell,
+        )
 
     def _redact(self, checked: Checked, reply: GuestReply, isolation: Isolation, redactor: Redactor) -> Result:
         """Return what the guest answered as a result that keeps the tool's promise and holds no secret. Blocks."""
         skill, tool = checked.skill, checked.tool
-        if isinstance(reply.outcome, Failed):
-            raise to_error(tool, reply, redactor)
         checker = self.checkers.of(skill, tool)[1]
         if checker is not None and not reply.outcome.is_error:
             # What a tool returns as text alone is a value too, and the one to name if another was promised.
@@ -266,14 +260,14 @@ class _Watch:
         self._laps[phase] = now - self._last
         self._last = now
 
-    def timing(self, inside: Mapping[str, float]) -> dict[str, float]:
-        """Return all phases in their order; what the backend measured within `run` is named `run.import` and so on."""
-        phases: dict[str, float] = {}
-        for phase, seconds in self._laps.items():
-            phases[phase] = seconds
-            if phase == "run":
-                phases |= {f"run.{name}": value for name, value in inside.items()}
-        return {**phases, "total": self._last - self._started}
+    def add(self, phases: Mapping[str, float]) -> None:
+        """Add phases that the runner measured; the next one begins now."""
+        self._last = self._clock()
+        self._laps |= phases
+
+    def timing(self) -> dict[str, float]:
+        """Return all phases in their order."""
+        return {**self._laps, "total": self._last - self._started}
 
 
 def _overtaken(tool: Tool) -> CallDenied:

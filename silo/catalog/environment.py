@@ -24,7 +24,7 @@ from silo.errors import DependencyUnavailable
 from silo.model import Interpreter
 
 MOUNTED_AT: Final = "/skill/env"
-"""Where a guest sees the folder (`silo.sandbox.base.Unit.layer`); compiled code names its files so."""
+"""Where a guest sees the folder (`silo.sandbox.skill.base.Unit.layer`); compiled code names its files so."""
 
 INSTALL_TIMEOUT_S: Final = 1800.0
 COMPILE_TIMEOUT_S: Final = 300.0

@@ -49,7 +49,7 @@ class Metadata:
 
 
 def read_metadata(said: Mapping[str, Any], header: SkillHeader) -> Metadata:
-    """Check what came from `silo.sandbox.base.Description.skill` against the header.
+    """Check what came from `silo.sandbox.skill.base.Description.skill` against the header.
 
     Hidden characters of descriptions are made visible, so that a person who agrees and a model that reads see the same.
 

@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 import typer
 
 from silo.cli.session import interrupted
-from silo.model import Isolation
 
 SKILLS = "Skills"
 CALLS = "Calls"
@@ -30,11 +29,6 @@ BackendName = Annotated[
 
 
 Headless = Annotated[bool, typer.Option("--headless", help="Nobody can be asked; the same as SILO_HEADLESS=1.")]
-
-
-def to_isolation(backend: str | None) -> Isolation | None:
-    """Return what the option `--backend` names; None if it was not given."""
-    return None if backend is None else Isolation(backend)
 
 
 def add_command(

@@ -1,4 +1,7 @@
-"""What the probes of the backends mean for this machine: is the configured floor met, and how to say it. Probing is the backends'."""
+"""What the probes of the backends mean for this machine, for commands to show.
+
+`silo.runners.choose` decides which backend calls get.
+"""
 
 from __future__ import annotations
 
@@ -6,44 +9,26 @@ from collections.abc import Sequence
 
 from silo.config.schema import Config
 from silo.errors import SandboxUnavailable
-from silo.model import Isolation
+from silo.runners.choose import Choice, choose
 from silo.sandbox.base import Probe
 
 COLUMNS = ("BACKEND", "WORKS", "WHAT WAS FOUND")
 
 
-def chosen(probes: Sequence[Probe], config: Config) -> Probe | None:
-    """Return the probe of the backend that a call would get, or None if the floor can't be met. Probes are strongest first."""
-    floor, named = config.sandbox.min_isolation, config.sandbox.backend
-    fitting = (probe for probe in probes if probe.works and probe.isolation.is_at_least(floor))
-    return next((probe for probe in fitting if named in ("auto", probe.isolation.value)), None)
-
-
-def require_floor(probes: Sequence[Probe], config: Config) -> Probe:
-    """Return what `chosen` does.
-
-    Raises:
-        SandboxUnavailable: the floor can't be met; the hint is the first thing to do about it.
-    """
-    found = chosen(probes, config)
-    if found is not None:
-        return found
-    floor, named = config.sandbox.min_isolation, config.sandbox.backend
-    if named != "auto" and not Isolation(named).is_at_least(floor):
-        raise SandboxUnavailable(
-            f"the configured backend '{named}' is weaker than the floor '{floor}'",
-            hint="change `sandbox.backend` or `sandbox.min_isolation` in silo.toml",
-        )
-    wanted = [one for one in probes if one.isolation.is_at_least(floor) and named in ("auto", one.isolation.value)]
-    hint = next((one.hint for one in wanted if one.hint), "run `silo setup` to get what is missing")
-    raise SandboxUnavailable(f"no sandbox with at least the isolation '{floor}' works here", hint=hint)
+def chosen(probes: Sequence[Probe], config: Config) -> tuple[Probe, None] | tuple[None, SandboxUnavailable]:
+    """Return the probe of the backend that calls get, or the error that they get. Probes are strongest first."""
+    named = None if config.sandbox.backend == "auto" else config.sandbox.backend
+    try:
+        return choose(probes, Choice(named, config.sandbox.min_isolation)), None
+    except SandboxUnavailable as error:
+        return None, error
 
 
 def rows(probes: Sequence[Probe]) -> list[tuple[str, str, str]]:
     """Return the rows of a table under `COLUMNS`: a line for each backend, and one for each thing to know about it."""
     table = []
     for probe in probes:
-        table.append((probe.isolation.value, "yes" if probe.works else "no", probe.detail))
+        table.append((probe.name, "yes" if probe.works else "no", probe.detail))
         said = [("missing", one) for one in probe.missing] + [("note", one) for one in probe.notes]
         said += [("hint", probe.hint)] if probe.hint else []
         table += [("", "", f"{label}: {text}") for label, text in said]

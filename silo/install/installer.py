@@ -34,9 +34,11 @@ from silo.catalog.uv import Uv
 from silo.errors import CallDenied, SiloError, UsageError
 from silo.model import Caller, Interpreter, Isolation, Skill, SkillHeader
 from silo.remedies import command
-from silo.runners.choose import Sandboxes
+from silo.runners.base import Placement
+from silo.runners.local import LocalRunner
 from silo.runners.units import ImageReference, ImageStore, SkillUnits
-from silo.sandbox.base import Backend, OnStep, Unit
+from silo.sandbox.base import OnStep
+from silo.sandbox.skill.base import Unit
 from silo.schema.arguments import to_checker, to_result_checker
 
 Agree = Callable[[InstallPlan], Awaitable[bool]]
@@ -55,7 +57,7 @@ class Request:
         cwd: what a relative path starts from.
         name: another namespace than the skill's own.
         allow_builds: build packages that have no wheel, which runs their code on the host.
-        backend: the isolation under which to describe it; None for the configured choice.
+        backend: the name of the backend that describes it; None for the configured choice.
     """
 
     source: str
@@ -63,7 +65,7 @@ class Request:
     caller: Caller
     name: str | None = None
     allow_builds: bool = False
-    backend: Isolation | None = None
+    backend: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Installer:
     images: ImageStore
     prune_images: Callable[[Iterable[str]], object]
     units: SkillUnits
-    backends: Sandboxes
+    runner: LocalRunner
     uv: Uv
     audit: AuditLog
     builtins: Path
@@ -101,12 +103,12 @@ class Installer:
         header = read_header(files.script, name=source.name, filename=source.script.name)  # HeaderInvalid
         refuse_not_yet(header)  # FeatureNotYet
         namespace = header.namespace if request.name is None else _namespace(request.name)
-        backend = await self.backends.pick(floor=header.min_isolation, named=request.backend)  # SandboxUnavailable
+        place = await self.runner.place(floor=header.min_isolation, named=request.backend)  # SandboxUnavailable
         interpreter = await choose_interpreter(header.requires_python, self.uv)  # DependencyUnavailable
         lock = await self._lock(files, header, interpreter, request, on_step)  # LockDrift, DependencyUnavailable
         requirements = await read_requirements(lock, header, interpreter, self.uv)
         plan = await self._plan(source, files, lock, requirements, replace(header, namespace=namespace))
-        async with self._recorded("install", plan, request.caller, backend.isolation):
+        async with self._recorded("install", plan, request.caller, place.isolation):
             if not await agree(plan):
                 raise CallDenied(
                     f"nobody agreed to install {namespace!r}",
@@ -115,9 +117,9 @@ class Installer:
             try:
                 async with self.store.stage(namespace) as stage:
                     unit = await self._build(files, header, plan, requirements, interpreter, request, on_step)
-                    metadata = await self._describe(backend, unit, header, on_step)
+                    metadata = await self._describe(place, unit, header, on_step)
                     image = ImageReference(interpreter.version, unit.base.digest, unit.layer.digest)
-                    skill = self._skill(plan, metadata, str(image), backend.isolation)
+                    skill = self._skill(plan, metadata, str(image), place.isolation)
                     # From here on it takes milliseconds, and is done whole or not at all.
                     with CancelScope(shield=True):
                         await to_thread.run_sync(
@@ -126,7 +128,7 @@ class Installer:
             finally:
                 # What it built in vain, or the version that it replaced: after the stage, so that this install is not in its own way.
                 with CancelScope(shield=True):
-                    await self._collect((backend,))
+                    await self._collect((place.backend,))
             return skill
 
     async def uninstall(self, namespace: str, *, caller: Caller) -> Skill | None:
@@ -144,15 +146,14 @@ class Installer:
             await self._collect(())
         return skill
 
-    async def prune(self, backends: tuple[Backend, ...]) -> None:
+    async def prune(self) -> None:
         """Delete what was built for skills that are not installed any more, also by installs that were killed.
 
         While an install is under way nothing happens: it does the same when it ends.
         """
-        for backend in backends:
-            # Remembered. Until it knows what works here, a backend does not know what it has made.
-            await backend.probe()
-        await self._collect(backends)
+        # Remembered, and done here: an install that begins meanwhile need not wait until it is known what works.
+        await self.runner.probe()
+        await self._collect(self.runner.backends)
 
     def _read(self, request: Request) -> tuple[Source, SourceFiles]:
         source = resolve_source(request.source, builtins=builtin_sources(self.builtins), cwd=request.cwd)
@@ -216,9 +217,9 @@ class Installer:
                 await to_thread.run_sync(lambda: shutil.rmtree(staged, ignore_errors=True))
         return await self.units.unit(replace(header, namespace=plan.namespace), interpreter.version, base, layer)
 
-    async def _describe(self, backend: Backend, unit: Unit, header: SkillHeader, on_step: OnStep) -> Metadata:
+    async def _describe(self, place: Placement, unit: Unit, header: SkillHeader, on_step: OnStep) -> Metadata:
         on_step("running the script in a sandbox to read its tools")
-        said = await backend.describe(unit, deadline=self.clock() + DESCRIBE_S, on_step=on_step)
+        said = await self.runner.describe(place, unit, deadline=self.clock() + DESCRIBE_S, on_step=on_step)
         metadata = read_metadata(said.skill, header)
         for (
             tool
@@ -276,7 +277,7 @@ class Installer:
     def _installed(self, namespace: str) -> Skill | None:
         return next((skill for skill in self.store.list() if skill.namespace == namespace), None)
 
-    async def _collect(self, backends: tuple[Backend, ...]) -> None:
+    async def _collect(self, backends: tuple[str, ...]) -> None:
         """Delete what no installed skill has, unless an install is under way: it may be building or using just that."""
         async with self.store.alone() as is_alone:
             if not is_alone:
@@ -289,8 +290,7 @@ class Installer:
             for skill in skills:
                 with suppress(SiloError):  # its image is gone, so nothing that was made of it can be used again
                     keep.append(await self.units.of(skill))
-            for backend in backends:
-                await to_thread.run_sync(backend.prune, keep)
+            await self.runner.prune(backends, keep)
 
 
 def _namespace(name: str) -> str:

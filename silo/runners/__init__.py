@@ -1,1 +1,1 @@
-"""Where a call runs: which backend takes it, and what that backend gets to run."""
+"""Where a call runs: which backend takes it, what that backend gets to run, and the running itself."""

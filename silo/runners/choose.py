@@ -1,92 +1,151 @@
-"""Which backend runs a call: the strongest that works here, never one below the floor. It says why when there is none."""
+"""Which backend runs a call: the strongest that works here, never one below the floor. It says why when there is none.
+
+The only place that decides this: `pick` for a call, `choose` for what probes have found (`silo doctor`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from silo.errors import SandboxUnavailable
 from silo.model import Isolation
 from silo.sandbox.base import Backend, Probe
 
 
-class Sandboxes:
-    """The backends of this machine, and what the user allows.
+class Named(Protocol):
+    """A backend, or what its probe found."""
 
-    Args:
-        backends: strongest first.
-        backend: the one that the configuration names, or None for `auto`.
+    @property
+    def name(self) -> str:
+        """What the backend is called."""
+        ...
+
+    @property
+    def isolation(self) -> Isolation:
+        """The boundary that its guests have."""
+        ...
+
+
+N = TypeVar("N", bound=Named)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the configuration allows.
+
+    Attributes:
+        backend: the name of the backend that runs calls, or None for the strongest that works.
         floor: the weakest boundary that may be chosen without being named.
     """
 
-    def __init__(self, backends: Sequence[Backend], *, backend: Isolation | None, floor: Isolation) -> None:
-        self._backends = tuple(backends)
-        self._configured = backend
-        self._floor = floor
+    backend: str | None
+    floor: Isolation
 
-    async def pick(self, *, floor: Isolation | None = None, named: Isolation | None = None) -> Backend:
-        """Return the backend for one call or one installation.
+    def candidates(self, offered: Sequence[N], *, floor: Isolation | None = None, named: str | None = None) -> list[N]:
+        """Return those that may run a call, in the given order, strongest first; whether they work is not looked at.
 
         Args:
+            offered: what there is.
             floor: the skill's own floor, which nothing goes below.
-            named: the backend that was named for this call alone; it may be weaker than the user's floor, because naming it is
-                saying so, but not than the skill's.
+            named: the backend that was named for this call alone; it may be weaker than the user's floor, because
+                naming it says so, but not than the skill's.
 
         Raises:
-            SandboxUnavailable: none that is strong enough works here; the hint says how to get one.
+            SandboxUnavailable: the backend that was named or configured does not exist, or is too weak.
         """
         if named is not None:
-            if floor is not None and not named.is_at_least(floor):
+            one = _find(offered, named, hint=f"there are: {_names(offered)}")
+            if floor is not None and not one.isolation.is_at_least(floor):
+                strong = [each.name for each in offered if each.isolation.is_at_least(floor)]
+                use = f", or use `--backend {strong[-1]}`" if strong else ""
                 raise SandboxUnavailable(
                     f"the skill asks for at least the isolation '{floor}', and '{named}' is weaker",
-                    hint=f"leave out the backend, or use `--backend {floor}`",
+                    hint=f"leave out the backend{use}",
                 )
-            return await self._working(named)
-        if self._configured is not None:
-            needed = self._stronger(floor)
-            if not self._configured.is_at_least(needed):
+            return [one]
+        needed = self.needed(floor)
+        if self.backend is not None:
+            one = _find(
+                offered, self.backend, hint=f"there are: {_names(offered)}; change `sandbox.backend` in silo.toml"
+            )
+            if not one.isolation.is_at_least(needed):
                 raise SandboxUnavailable(
-                    f"the configured backend '{self._configured}' is weaker than the floor '{needed}'",
-                    hint="change `sandbox.backend` or `sandbox.min_isolation` in silo.toml, or the skill's `min_isolation`",
+                    f"the configured backend '{self.backend}' is weaker than the floor '{needed}'",
+                    hint="change `sandbox.backend` or `sandbox.min_isolation` in silo.toml, "
+                    "or the skill's `min_isolation`",
                 )
-            return await self._working(self._configured)
-        return await self._strongest(self._stronger(floor))
+            return [one]
+        return [each for each in offered if each.isolation.is_at_least(needed)]
 
-    async def probe(self, *, refresh: bool = False) -> tuple[Probe, ...]:
-        """Find out what works here, strongest first."""
-        return tuple([await backend.probe(refresh=refresh) for backend in self._backends])
+    def needed(self, floor: Isolation | None = None) -> Isolation:
+        """Return the stronger of the user's floor and a skill's."""
+        return floor if floor is not None and floor.is_at_least(self.floor) else self.floor
 
-    def _stronger(self, floor: Isolation | None) -> Isolation:
-        return floor if floor is not None and floor.is_at_least(self._floor) else self._floor
 
-    async def _working(self, isolation: Isolation) -> Backend:
-        backend = next((b for b in self._backends if b.isolation == isolation), None)
-        if backend is None:
-            raise SandboxUnavailable(
-                f"this version of silo has no backend '{isolation}'",
-                hint=f"there are: {', '.join(b.isolation for b in self._backends)}",
-            )
+async def pick(
+    backends: Sequence[Backend], choice: Choice, *, floor: Isolation | None = None, named: str | None = None
+) -> Backend:
+    """Return the backend for one call or one installation; arguments as in `Choice.candidates`.
+
+    Raises:
+        SandboxUnavailable: none that is strong enough works here; the hint says how to get one.
+    """
+    failed: list[Probe] = []
+    for backend in choice.candidates(backends, floor=floor, named=named):
         probe = await backend.probe()
-        if not probe.works:
-            raise SandboxUnavailable(
-                f"the backend '{isolation}' does not work here: {_reasons(probe)}", hint=probe.hint
-            )
-        return backend
+        if probe.works:
+            return backend
+        failed.append(probe)
+    raise _refusal(choice, backends, failed, floor=floor, named=named)
 
-    async def _strongest(self, floor: Isolation) -> Backend:
-        failed: list[Probe] = []
-        for backend in self._backends:
-            if not backend.isolation.is_at_least(floor):
-                continue
-            probe = await backend.probe()
-            if probe.works:
-                return backend
-            failed.append(probe)
-        reasons = "; ".join(f"{probe.isolation}: {_reasons(probe)}" for probe in failed)
-        weaker = [b.isolation for b in self._backends if not b.isolation.is_at_least(floor)]
-        hint = next((probe.hint for probe in failed if probe.hint), "run `silo doctor`")
-        if weaker:
-            hint += f"; or accept less for this call with `--backend {weaker[0]}`, which is weaker"
-        raise SandboxUnavailable(f"no sandbox with at least the isolation '{floor}' works here ({reasons})", hint=hint)
+
+def choose(probes: Sequence[Probe], choice: Choice) -> Probe:
+    """Return the probe of the backend that calls get, out of those of all backends, strongest first.
+
+    Raises:
+        SandboxUnavailable: as `pick`.
+    """
+    candidates = choice.candidates(probes)
+    for probe in candidates:
+        if probe.works:
+            return probe
+    raise _refusal(choice, probes, candidates)
+
+
+def _refusal(
+    choice: Choice,
+    offered: Sequence[Named],
+    failed: Sequence[Probe],
+    *,
+    floor: Isolation | None = None,
+    named: str | None = None,
+) -> SandboxUnavailable:
+    """Say why none of the candidates runs a call: `failed` are their probes."""
+    if named is not None or choice.backend is not None:
+        (probe,) = failed
+        return SandboxUnavailable(
+            f"the backend '{probe.name}' does not work here: {_reasons(probe)}", hint=probe.hint or "run `silo doctor`"
+        )
+    needed = choice.needed(floor)
+    reasons = "; ".join(f"{probe.name}: {_reasons(probe)}" for probe in failed) or "there is none"
+    hint = next((probe.hint for probe in failed if probe.hint), "run `silo doctor`")
+    weaker = [one.name for one in offered if not one.isolation.is_at_least(needed)]
+    if weaker:
+        hint += f"; or accept less for this call with `--backend {weaker[0]}`, which is weaker"
+    return SandboxUnavailable(f"no sandbox with at least the isolation '{needed}' works here ({reasons})", hint=hint)
+
+
+def _find(offered: Sequence[N], name: str, *, hint: str) -> N:
+    for one in offered:
+        if one.name == name:
+            return one
+    raise SandboxUnavailable(f"this version of silo has no backend '{name}'", hint=hint)
+
+
+def _names(offered: Sequence[Named]) -> str:
+    return ", ".join(one.name for one in offered)
 
 
 def _reasons(probe: Probe) -> str:

@@ -12,7 +12,8 @@ from typing import Protocol
 
 from silo.errors import SandboxBroken
 from silo.model import Interpreter, Skill, SkillHeader
-from silo.sandbox.base import Image, Limits, OnStep, Unit
+from silo.sandbox.base import Image, Limits, OnStep
+from silo.sandbox.skill.base import Unit
 
 
 class ImageStore(Protocol):

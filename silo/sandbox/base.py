@@ -1,23 +1,22 @@
-"""The contracts of the sandbox: what a backend gets, what it gives back, and what it promises. No behaviour.
+"""The contract of the sandbox: what a guest is made of, what it offers, and what a backend promises. No behaviour.
 
-A *unit* is what can be run (an image and its limits); a *backend* turns a unit into fresh guests; a *sandbox* is one guest for
-one call. `silo.testing.conformance` checks that a backend keeps what is promised here.
+A *backend* starts *guests* from a *spec*. What is said to a guest over its streams lives above (`silo.sandbox.skill`
+for a skill's call). `silo.testing.conformance` checks that a backend keeps what is promised here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
-from silo.model import File, Isolation
 from silo.model import Interpreter as Interpreter
+from silo.model import Isolation
 from silo.sizes import KIB as KIB
 from silo.sizes import MIB as MIB
-from silo.wire.messages import Failed, Finished, Progress
 
 
 @dataclass(frozen=True)
@@ -62,81 +61,103 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Unit:
-    """What a backend runs: one skill, ready to be mounted.
+class Stream:
+    """A connection between the host and a guest.
 
     Attributes:
-        name: the skill's namespace, for messages and host names.
-        base: a folder with the tree of the base image (`silo.sandbox.image`), which holds the interpreter.
-        base: the interpreter and what it needs (`silo.sandbox.image`), the root of the guest.
-        layer: what the guest sees at `/skill`: `skill.py`, `env/` (the locked environment), `lib/` (shared libraries
-            that it needs beyond the base's).
-        runtime: what the guest sees at `/runtime`: the guest's side of the very silo that calls it.
-        limits: the bounds of each guest.
+        name: unique among the streams of a guest.
+        is_two_way: whether the host writes to it as well; where not, it may be a pipe.
     """
 
     name: str
-    base: Image
-    layer: Image
-    runtime: Image
-    limits: Limits = Limits()
+    is_two_way: bool
+
+
+@dataclass(frozen=True)
+class GuestSpec:
+    """What a guest is made of. It runs silo's own init (`silo.guest.init`), which starts the skill runner.
+
+    Attributes:
+        name: for messages and host names.
+        root: the image at `/`; it holds the interpreter.
+        mounts: further images, by the path at which the guest sees them. All are read-only, as the root is; what a
+            guest can write to is its scratch space, `/tmp` and `/dev/shm`, each of `Limits.scratch_mib`.
+        streams: its connections to the host.
+        limits: its bounds.
+    """
+
+    name: str
+    root: Image
+    mounts: Mapping[str, Image]
+    streams: tuple[Stream, ...]
+    limits: Limits
 
     @property
     def digest(self) -> str:
-        """What identifies the unit: two units with one digest run the same."""
-        parts = (self.base.digest, self.layer.digest, self.runtime.digest, repr(self.limits))
+        """What identifies the spec: the guests of two specs with one digest run the same. Names are left out."""
+        parts = [self.root.digest, repr(self.limits), repr(self.streams)]
+        parts += [f"{path}={image.digest}" for path, image in sorted(self.mounts.items())]
         return sha256("\0".join(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
-class GuestRequest:
-    """What one guest executes once. Arguments are JSON; a file among them is `{"$file": index}` into `files`."""
-
-    tool: str
-    arguments: Mapping[str, Any]
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    files: tuple[File, ...] = ()
-
-
-@dataclass(frozen=True)
-class Captured:
-    """Bytes that a guest printed: the first `Limits.log_bytes` of them, and how many there were."""
-
-    data: bytes = b""
-    total: int = 0
-
-    @property
-    def is_truncated(self) -> bool:
-        """Whether some were dropped."""
-        return self.total > len(self.data)
-
-
-@dataclass(frozen=True)
-class GuestReply:
-    """What came back from a guest, parsed and bounded but not redacted.
+class Ended:
+    """How a guest ended, as the host saw it.
 
     Attributes:
-        outcome: the tool returned (`Finished`), or there is no result (`Failed`).
-        files: the files that `Finished.files` announced.
-        timing: seconds by phase, in the order in which they passed.
-        facts: `kernel`, `python`, `backend` (e.g. `QEMU 7.2.22, TCG`).
+        last_words: the last line that its process on the host printed.
+        is_out_of_memory: the host's kernel ended processes of it for their memory.
+        hint: what to do if it should not have ended.
     """
 
-    outcome: Finished | Failed
-    files: tuple[File, ...] = ()
-    stdout: Captured = Captured()
-    stderr: Captured = Captured()
-    timing: Mapping[str, float] = field(default_factory=dict)
-    facts: Mapping[str, str] = field(default_factory=dict)
+    last_words: str
+    is_out_of_memory: bool
+    hint: str
 
 
-@dataclass(frozen=True)
-class Description:
-    """What a skill said of itself when it was imported inside a sandbox; hostile, checked by `silo.catalog.metadata`."""
+class Guest(Protocol):
+    """A running guest, for whoever started it; it has no state that outlives it."""
 
-    skill: Mapping[str, Any]
-    isolation: Isolation
-    timing: Mapping[str, float]
+    @property
+    def spec(self) -> GuestSpec:
+        """What it was started from."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """A host name that no other guest has."""
+        ...
+
+    @property
+    def isolation(self) -> Isolation:
+        """The boundary that this guest really has."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What there is to tell a person: `backend`, e.g. `QEMU 7.2.22, TCG, clone`."""
+        ...
+
+    @property
+    def streams(self) -> Mapping[str, int]:
+        """The host's ends of the spec's streams, as descriptors; end of file says that the guest is gone.
+
+        They are closed when the context that started the guest ends.
+        """
+        ...
+
+    @property
+    def kept(self) -> Mapping[str, Any] | None:
+        """`Ready.kept` of the guest that this one is a copy of, woken already; None if it starts from the beginning."""
+        ...
+
+    async def end(self) -> Ended:
+        """End it and wait until none of its processes is left; a second time only says how it ended.
+
+        Raises:
+            SandboxBroken: something of it survived for seconds.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -144,6 +165,8 @@ class Probe:
     """Whether a backend works on this machine, found out by trying.
 
     Attributes:
+        name: the backend's.
+        isolation: the boundary that its guests have.
         works: a guest really ran.
         detail: what was found, for a person: versions, accelerator.
         missing: what keeps it from working, one sentence each.
@@ -151,6 +174,7 @@ class Probe:
         notes: what works less well than it could, and why.
     """
 
+    name: str
     isolation: Isolation
     works: bool
     detail: str
@@ -159,40 +183,17 @@ class Probe:
     notes: tuple[str, ...] = ()
 
 
-OnProgress = Callable[[Progress], None]
-"""Called for each message of progress from a guest, on the event loop; must not block."""
-
 OnStep = Callable[[str], None]
 """Called with a short sentence at the start of each longer step on the host (`booting the guest`)."""
 
 
-class Sandbox(Protocol):
-    """A fresh guest for one call. Not reusable, and holding no state once `run` returns."""
-
-    @property
-    def isolation(self) -> Isolation:
-        """The boundary that this guest really has."""
-        ...
-
-    async def run(self, request: GuestRequest, *, deadline: float, on_progress: OnProgress) -> GuestReply:
-        """Run the skill once; when the surrounding `open` ends, no process of the guest is alive.
-
-        Args:
-            request: what the guest executes.
-            deadline: a reading of `time.monotonic()` in seconds, not a duration.
-            on_progress: receives the skill's progress.
-
-        Raises:
-            SandboxTimeout: the deadline passed.
-            SkillExited, SkillCrashed, SkillOutOfMemory, SkillFlooded: how the skill's process ended instead of answering.
-            ResultTooLarge, ResultInvalid: its answer breaks the limits.
-            SandboxLost: the guest died, or broke the wire protocol.
-        """
-        ...
-
-
 class Backend(Protocol):
     """One way to isolate. Stateless but for caches of what it prepared; safe to use from many tasks at once."""
+
+    @property
+    def name(self) -> str:
+        """What it is called: no other backend of this silo has the name. Another one may have the same isolation."""
+        ...
 
     @property
     def isolation(self) -> Isolation:
@@ -200,31 +201,23 @@ class Backend(Protocol):
         ...
 
     async def probe(self, *, refresh: bool = False) -> Probe:
-        """Say whether this backend works here, by running a guest; remembered for the boot of the host.
+        """Say whether this backend works here, by running a guest; remembered for the boot of the host. Builds nothing.
 
         Never raises: what goes wrong is in the answer.
         """
         ...
 
-    async def describe(self, unit: Unit, *, deadline: float, on_step: OnStep) -> Description:
-        """Import the unit's skill in a guest and return what it says of itself, preparing what later calls need.
-
-        Raises:
-            SkillSyntaxError, SkillImportError, SkillMetadataInvalid: the script cannot be used.
-            SandboxTimeout, SandboxBroken, SkillCrashed, SkillExited, SkillOutOfMemory: as they say.
-        """
-        ...
-
-    def open(self, unit: Unit, *, on_step: OnStep) -> AbstractAsyncContextManager[Sandbox]:
+    def start(self, spec: GuestSpec) -> AbstractAsyncContextManager[Guest]:
         """Start a fresh guest; leaving the context ends it, whatever happened, and waits until it is gone.
 
         Raises:
-            SandboxBroken: it did not start.
+            SandboxUnavailable: the backend does not work here.
+            SandboxBroken: the guest did not start, or did not end.
         """
         ...
 
-    def prune(self, keep: Iterable[Unit]) -> list[Path]:
-        """Delete what was prepared for other units than those; return what was deleted."""
+    async def prune(self, keep: Iterable[GuestSpec]) -> list[Path]:
+        """Delete what was prepared for other specs than those; return what was deleted."""
         ...
 
     async def __aenter__(self) -> Self:
@@ -233,4 +226,82 @@ class Backend(Protocol):
 
     async def __aexit__(self, *exc: object) -> None:
         """End guests that wait for a call."""
+        ...
+
+
+# --- what makes a backend fast ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A guest whose program has started up and waits.
+
+    Attributes:
+        kept: what copies of the guest need to know of it, as JSON.
+        timing: seconds by phase, the program's own part of starting up.
+    """
+
+    kept: Mapping[str, Any]
+    timing: Mapping[str, float]
+
+
+class Program(Protocol):
+    """The host's side of what a guest runs, as far as copying a guest needs it (`silo.sandbox.skill.describe`)."""
+
+    async def start_up(self, guest: Guest, *, deadline: float) -> Ready:
+        """Wait until the guest's program waits for work, so that the guest may be copied.
+
+        Raises:
+            SkillFailed: it does not come that far.
+        """
+        ...
+
+    async def wake(self, guest: Guest) -> None:
+        """Tell a copy what makes it unlike the others, before anything else of the program runs in it.
+
+        Raises:
+            SandboxLost: it is gone.
+        """
+        ...
+
+    async def rehearse(self, guest: Guest, *, deadline: float) -> None:
+        """Let a copy go through its work once without any of a caller's data, so that the real work finds it warm.
+
+        Raises:
+            SandboxTimeout, SandboxLost, SkillFailed: it can't.
+        """
+        ...
+
+
+class Prepared(Protocol):
+    """A guest that was started up once, and of which copies can be started."""
+
+    @property
+    def ready(self) -> Ready:
+        """What its program kept; its timing has the backend's own phases as well."""
+        ...
+
+    def start(self) -> AbstractAsyncContextManager[Guest]:
+        """As `Backend.start`, for a copy; it may have waited, rehearsed, until now. Its program has been woken."""
+        ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A backend that copies a guest faster than it starts one. One that can't has nothing of this."""
+
+    async def prepare(self, spec: GuestSpec, program: Program, *, deadline: float, on_step: OnStep) -> Prepared:
+        """Return what copies are made of, making it if it is not there yet.
+
+        Args:
+            spec: of the guests.
+            program: what they run.
+            deadline: a reading of `time.monotonic()` in seconds, for the program to have started up.
+            on_step: told each longer step.
+
+        Raises:
+            SandboxUnavailable: the backend does not work here.
+            SandboxBroken: no guest could be started, or it could not be kept.
+            SkillFailed: as `Program.start_up` raises it.
+        """
         ...

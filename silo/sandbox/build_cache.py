@@ -5,7 +5,8 @@
     .building-NAME-*/  being built by whoever holds the lock, or left by a process that was killed
     .gone-NAME-*/      being deleted, or left so
 
-Whether a process lives is never guessed from a time or a number: the kernel drops its locks when it ends, however it ends.
+Whether a process lives is never guessed from a time or a number: the kernel drops its locks when it ends, however it
+ends.
 What is built, and what is still needed, is `silo.sandbox.image`'s and `silo.sandbox.backends.microvm.template`'s.
 """
 

@@ -1,7 +1,7 @@
-"""Which shared libraries an ELF file needs, read from the file itself (`man 5 elf`). Pure but for `resolve`'s look at folders.
+"""Which shared libraries an ELF file needs, read from the file (`man 5 elf`). Pure, but `resolve` looks at folders.
 
-`ldd` is not used: it may run the file that it looks at. What is read here may come from a stranger's wheel, so every offset
-is checked and a broken file simply needs nothing.
+`ldd` is not used: it may run the file that it looks at. What is read here may come from a stranger's wheel, so every
+offset is checked and a broken file simply needs nothing.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ def closure(
         files: ELF files, others are ignored.
         have: file names of libraries that are there already.
         system: the host's libraries by name, as its loader would find them (see `parse_ldconfig`).
-        trust_search: whether a file's own search path (DT_RUNPATH) may name folders of the host. Never for files out of a
-            wheel: one could name `/home/you/.ssh` there and get your key into its image as a "library".
+        trust_search: whether a file's own search path (DT_RUNPATH) may name folders of the host. Never for files out of
+            a wheel: one could name `/home/you/.ssh` there and get your key into its image as a "library".
     """
     names = set(have)
     queue = list(files)

@@ -1,8 +1,9 @@
 """Images: the trees of files that guests are made of, content-addressed, built once and never changed.
 
-Three images make a guest: the *base* (an interpreter of the host and what it needs), the *layer* of one skill (its script and its
-locked environment), and the *runtime* (the guest's side of this very silo). Each is a folder `tree/`, and an ext4 file beside it
-once a microVM needed it. What goes into a skill's environment is decided in `silo.catalog`; nothing here runs a line of it.
+Three images make a guest: the *base* (an interpreter of the host and what it needs), the *layer* of one skill (its
+script and its locked environment), and the *runtime* (the guest's side of this very silo). Each is a folder `tree/`,
+and an ext4 file beside it once a microVM needed it. `silo.catalog` decides what goes into a skill's environment;
+nothing here runs a line of it.
 """
 
 from __future__ import annotations
@@ -143,8 +144,9 @@ class Images:
     def prune(self, keep: Iterable[str]) -> list[Path]:
         """Delete layers whose digests are not in `keep`, and what processes that were killed left; return which layers.
 
-        Only while no install is under way (`silo.catalog.store.SkillStore.alone`): its layer is in no record yet, and its staging
-        folder would be taken for one that was left. Bases and runtimes stay; any skill may need them, and there are few.
+        Only while no install is under way (`silo.catalog.store.SkillStore.alone`): its layer is in no record yet, and
+        its staging folder would be taken for one that was left. Bases and runtimes stay; any skill may need them, and
+        there are few.
         """
         for staged in self._folder.glob(f"{_STAGING}*"):
             _delete(staged)
@@ -192,7 +194,10 @@ def _digest(*parts: str) -> str:
 
 
 def _first_reason(error: OSError) -> str:
-    """Say why in one line: `shutil.copytree` goes on after a failure and then lists them all, thousands on a full disk."""
+    """Say why in one line.
+
+    `shutil.copytree` goes on after a failure and then lists them all, thousands on a full disk.
+    """
     if isinstance(error, shutil.Error) and isinstance(failures := error.args[0], list) and failures:
         return str(failures[0][2])
     return str(error)
@@ -303,7 +308,7 @@ def _take_over(staged: Path, tree: Path) -> None:
 
 
 def _add_libraries(tree: Path, base: Image) -> None:
-    """Bring the system libraries that the skill's wheels need and the base does not have (`libstdc++`, for instance)."""
+    """Bring the system libraries that the skill's wheels need and the base does not have (e.g. `libstdc++`)."""
     binaries = _binaries(tree / "env")
     have = {path.name for path in binaries} | {entry.name for entry in (base.tree / "usr/lib").iterdir()}
     lib = tree / "lib"

@@ -31,8 +31,8 @@ _ORPHAN_S = 0.25
 class GuestProcess:
     """One process (bubblewrap, and what runs in it), its inherited sockets, and its last words.
 
-    Every process of the guest holds the *leash*, the other end of a socket of ours, at first as its stdin. When reading it gives an
-    end of file, the last of them is gone, whoever killed which; and writing to it fails when silo is gone.
+    Every process of the guest holds the *leash*, the other end of a socket of ours, at first as its stdin. When reading
+    it gives an end of file, the last of them is gone, whoever killed which; and writing to it fails when silo is gone.
     """
 
     def __init__(self, process: anyio.abc.Process, leash: socket.socket, held: int, errors: int) -> None:
@@ -45,7 +45,8 @@ class GuestProcess:
     async def start(cls, argv: Sequence[str], *, inherit: Sequence[int], stdout: int | None = None) -> GuestProcess:
         """Start `argv` with an empty environment and no descriptors but `inherit`.
 
-        The environment is empty because what bubblewrap was started with can be read in `/proc` until it execs the guest.
+        The environment is empty because what bubblewrap was started with can be read in `/proc` until it execs the
+        guest.
 
         Raises:
             SandboxBroken: the program can't be started.
@@ -76,9 +77,11 @@ class GuestProcess:
         return cls(process, ours, held, errors)
 
     async def tie(self) -> None:
-        """Answer the program's first line on the leash, by which it learns that silo lives (see `silo.sandbox.backends.microvm.qemu.confine`).
+        """Answer the program's first line on the leash, by which it learns that silo lives.
 
-        Returns without having answered when the program ended before, or says nothing for seconds: its other sockets tell why.
+        `silo.sandbox.backends.microvm.qemu.confine` starts a program that asks.
+        Returns without having answered when the program ended before, or says nothing for seconds: its other sockets
+        tell why.
         """
         with anyio.move_on_after(_TIE_S), contextlib.suppress(EOFError, OSError):
             self._leash.setblocking(False)

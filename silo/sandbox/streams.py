@@ -13,8 +13,8 @@ _READ_BYTES = 256 * 1024
 async def read_some(descriptor: int) -> bytes:
     """Read what is there, waiting until something is; `EOFError` at the end.
 
-    Gives way to other tasks each time: a guest that writes without end always has something there, and would otherwise keep the
-    event loop from everything else, its own deadline included.
+    Gives way to other tasks each time: a guest that writes without end always has something there, and would otherwise
+    keep the event loop from everything else, its own deadline included.
     """
     while True:
         await checkpoint()

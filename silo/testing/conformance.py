@@ -4,9 +4,10 @@
         @pytest.fixture
         def backend(self) -> Backend: ...
 
-`make_unit(script, *, limits)` has to be a fixture of the caller's `conftest.py` (silo's own has one): it turns the text of a script into
-a `Unit`. Needs pytest, and anyio's plugin for it. For readable failures call `pytest.register_assert_rewrite` with this module's name
-before importing it. Attacks on what lies behind the sandbox (the host's files, its network, secrets) are in `tests/promises`.
+`make_unit(script, *, limits)` has to be a fixture of the caller's `conftest.py` (silo's own has one): it turns the text
+of a script into a `Unit`. Needs pytest, and anyio's plugin for it. For readable failures call
+`pytest.register_assert_rewrite` with this module's name before importing it. Attacks on what lies behind the sandbox
+(the host's files, its network, secrets) are in `tests/promises`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from silo.errors import (
     ArgumentsRefused,
     ResultInvalid,
     ResultTooLarge,
+    SandboxBroken,
     SandboxTimeout,
     SecretUndeclared,
     SiloError,
@@ -42,7 +44,10 @@ from silo.errors import (
     SkillSyntaxError,
 )
 from silo.model import File
-from silo.sandbox.base import KIB, MIB, Backend, GuestReply, GuestRequest, Limits, Unit
+from silo.sandbox.base import KIB, MIB, Backend, Limits
+from silo.sandbox.skill.base import GuestReply, GuestRequest, Unit
+from silo.sandbox.skill.call import SkillGuest, open_guest
+from silo.sandbox.skill.describe import describe
 from silo.testing import PATIENCE_S
 from silo.testing.traces import adopting_orphans, processes, traces
 from silo.wire.messages import Finished, Progress
@@ -237,8 +242,8 @@ SCRIPT = dedent('''
 
 
     def _places():
-        return ["/tmp/left", "/dev/shm/left", "/skill/left", "/skill/env/left.py", "/runtime/left", "/usr/left", "/left", "/etc/left",
-                "/var/tmp/left", "/run/left", "/dev/left"]
+        return ["/tmp/left", "/dev/shm/left", "/skill/left", "/skill/env/left.py", "/runtime/left", "/usr/left",
+                "/left", "/etc/left", "/var/tmp/left", "/run/left", "/dev/left"]
 
 
     @skill.tool()
@@ -278,7 +283,10 @@ SCRIPT = dedent('''
 
 
 class SandboxConformance:
-    """The promises of `silo.sandbox.base`; a subclass provides the fixture `backend`, its `conftest.py` the fixture `make_unit`."""
+    """The promises of `silo.sandbox.base`, and a skill's calls over them.
+
+    A subclass provides the fixture `backend`, its `conftest.py` the fixture `make_unit`.
+    """
 
     pytestmark = pytest.mark.anyio
 
@@ -296,7 +304,7 @@ class SandboxConformance:
         monkeypatch: pytest.MonkeyPatch,
         request: pytest.FixtureRequest,
     ) -> AsyncIterator[None]:
-        """After each case there is no process, descriptor, temporary file, control group or mount that was not there before."""
+        """After each case, no process, descriptor, temporary file, control group or mount has been left."""
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         with adopting_orphans():
             of_class = request.node.getparent(pytest.Class)
@@ -307,15 +315,53 @@ class SandboxConformance:
             yield
             assert traces(tmp_path) == before
 
+    # --- its guests ---------------------------------------------------------------------------------------------------
+
+    async def test_a_guest_is_what_its_spec_says(self, backend: Backend, unit: Unit) -> None:
+        async with backend.start(unit.spec) as guest, backend.start(unit.spec) as other:
+            assert guest.spec == unit.spec
+            assert guest.isolation == backend.isolation
+            assert guest.streams.keys() == {stream.name for stream in unit.spec.streams}
+            assert guest.facts["backend"]
+            assert guest.kept is None, "it starts from the beginning"
+            assert guest.name != other.name
+
+    async def test_a_guest_that_was_started_from_the_beginning_answers(self, backend: Backend, unit: Unit) -> None:
+        async with backend.start(unit.spec) as guest:
+            request = GuestRequest("echo", {"value": {"a": 1}})
+            reply = await SkillGuest(guest).run(request, deadline=time.monotonic() + TEMPLATE_S, on_progress=_ignore)
+        assert finished(reply).data == {"a": 1}
+        assert reply.timing["import"] > 0
+
+    async def test_a_guest_that_is_ended_is_gone(self, backend: Backend, unit: Unit) -> None:
+        before = processes()
+        async with backend.start(unit.spec) as guest:
+            assert processes() != before
+            ended = await guest.end()
+            assert processes() == before
+            assert await guest.end() == ended
+            assert ended.last_words
+            assert ended.hint
+            assert not ended.is_out_of_memory
+
+    async def test_a_guest_that_dies_is_an_error_of_the_sandbox(self, backend: Backend, unit: Unit) -> None:
+        async with backend.start(unit.spec) as guest:
+            await guest.end()
+            request = GuestRequest("echo", {"value": {}})
+            with pytest.raises(SandboxBroken, match="was lost") as caught:
+                await SkillGuest(guest).run(request, deadline=time.monotonic() + CALL_S, on_progress=_ignore)
+            assert caught.value.hint
+
     # --- it answers ---------------------------------------------------------------------------------------------------
 
     async def test_a_probe_says_that_it_works(self, backend: Backend) -> None:
         probe = await backend.probe()
-        assert (probe.isolation, probe.works, probe.missing) == (backend.isolation, True, ())
+        assert (probe.name, probe.isolation) == (backend.name, backend.isolation)
+        assert (probe.works, probe.missing) == (True, ())
         assert probe.detail
 
     async def test_a_description_names_every_tool(self, backend: Backend, unit: Unit) -> None:
-        described = await backend.describe(unit, deadline=time.monotonic() + TEMPLATE_S, on_step=_ignore)
+        described = await describe(backend, unit, deadline=time.monotonic() + TEMPLATE_S, on_step=_ignore)
         assert described.isolation == backend.isolation
         assert described.skill["summary"] == "Does what a guest must survive."
         assert {tool["name"] for tool in described.skill["tools"]} >= {"echo", "echo_later", "end", "find"}
@@ -330,7 +376,7 @@ class SandboxConformance:
 
     async def test_progress_comes_in_order_and_before_the_answer(self, backend: Backend, unit: Unit) -> None:
         seen: list[Progress] = []
-        async with backend.open(unit, on_step=_ignore) as sandbox:
+        async with open_guest(backend, unit, on_step=_ignore) as sandbox:
             request = GuestRequest("progress", {"steps": 50})
             await sandbox.run(request, deadline=time.monotonic() + CALL_S, on_progress=seen.append)
             assert [(p.progress, p.total, p.message) for p in seen] == [(i, 50, f"step {i}") for i in range(50)]
@@ -444,7 +490,7 @@ class SandboxConformance:
         unit = await make_unit(script, limits=LIMITS)
         budget = self.hang_s if "sleep" in script else TEMPLATE_S
         with pytest.raises(kind, match=words):
-            await backend.describe(unit, deadline=time.monotonic() + budget, on_step=_ignore)
+            await describe(backend, unit, deadline=time.monotonic() + budget, on_step=_ignore)
 
     hang_s = 6.0
     """How long a script that hangs at import is waited for: longer than a guest takes to come to it."""
@@ -484,7 +530,7 @@ class SandboxConformance:
 
         async def one(number: int) -> None:
             seen: list[Progress] = []
-            async with backend.open(unit, on_step=_ignore) as sandbox:
+            async with open_guest(backend, unit, on_step=_ignore) as sandbox:
                 request = GuestRequest("progress", {"steps": number + 1})
                 await sandbox.run(request, deadline=time.monotonic() + CALL_S, on_progress=seen.append)
             reply = await call(backend, unit, "echo_later", value={"number": number})
@@ -526,8 +572,7 @@ async def call(
     **arguments: Any,  # noqa: ANN401 - JSON values
 ) -> GuestReply:
     """Run one call in a fresh guest; the deadline counts from when the guest is open."""
-    async with backend.open(unit, on_step=_ignore) as sandbox:
-        assert sandbox.isolation == backend.isolation
+    async with open_guest(backend, unit, on_step=_ignore) as sandbox:
         request = GuestRequest(tool, arguments, secrets or {}, files)
         return await sandbox.run(request, deadline=time.monotonic() + deadline_s, on_progress=_ignore)
 

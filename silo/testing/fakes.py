@@ -1,9 +1,9 @@
-"""Fakes that behave: each keeps its protocol's promises in memory, is scripted by the test, and notes what was asked of it.
+"""Fakes that behave: each keeps its protocol's promises in memory, is scripted by the test, and notes what happens.
 
 All of them can share one list of notes, so that a test can state in which order things happened:
 
     notes: list[str] = []
-    backend = FakeBackend(notes=notes)
+    runner = FakeRunner(notes=notes)
     vault = FakeVault({"KEY": "value"}, notes=notes)
     ...
     assert notes == ["ask Run demo.echo", "get KEY", "open demo", "run echo", "close demo"]
@@ -13,11 +13,13 @@ No machine, process or file is touched. Real backends are held to their promises
 
 from __future__ import annotations
 
+import asyncio
+import json
+import socket
 import tempfile
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -28,13 +30,17 @@ from silo_interaction import Answer, NobodyToAsk, Question
 from silo_vault import Secret
 
 from silo.errors import SandboxTimeout, SandboxUnavailable, SkillUnknown
-from silo.model import Interpreter, Isolation, SecretSpec, Skill, SkillHeader, Tool
+from silo.model import File, Interpreter, Isolation, SecretSpec, Skill, SkillHeader, Tool
 from silo.remedies import LIST_SKILLS
-from silo.sandbox.base import Description, GuestReply, GuestRequest, Image, OnProgress, OnStep, Probe, Unit
-from silo.wire.messages import Finished
+from silo.runners.base import Placement
+from silo.sandbox.base import Ended, GuestSpec, Image, OnStep, Probe
+from silo.sandbox.skill.base import GuestReply, GuestRequest, OnProgress, Unit
+from silo.sandbox.skill.link import Wire
+from silo.wire.frames import encode_blob
+from silo.wire.messages import Booted, Described, FileHead, Finished, Run, encode_message
 
 Behaviour = Callable[[GuestRequest, OnProgress], Awaitable[GuestReply]]
-"""What a fake guest does with a call; raise what a `Sandbox` may raise."""
+"""What a fake guest does with a call; raise what a `Runner` may raise."""
 
 
 async def echo(request: GuestRequest, on_progress: OnProgress) -> GuestReply:
@@ -63,8 +69,8 @@ class FakeClock:
         self._monotonic += seconds
 
 
-class FakeBackend:
-    """A backend whose guests are coroutines. It isolates nothing.
+class FakeRunner:
+    """A runner whose guests are coroutines. It isolates nothing.
 
     Attributes:
         requests: every request that a guest got, secrets included.
@@ -77,6 +83,74 @@ class FakeBackend:
         *,
         isolation: Isolation = Isolation.MICROVM,
         works: bool = True,
+        notes: list[str] | None = None,
+    ) -> None:
+        """Script the runner, which has one backend, called as its isolation.
+
+        Args:
+            behaviour: what each guest does with its call.
+            isolation: the boundary that it claims.
+            works: whether it can run anything.
+            notes: where to note what happens.
+        """
+        self._behaviour = behaviour
+        self._isolation = isolation
+        self._works = works
+        self._notes = notes if notes is not None else []
+        self.requests: list[GuestRequest] = []
+        self.running = 0
+
+    async def place(self, *, floor: Isolation | None, named: str | None) -> Placement:
+        """As `Runner.place`."""
+        is_enough = floor is None or self._isolation.is_at_least(floor)
+        if not (self._works and is_enough and named in (None, self._isolation.value)):
+            raise SandboxUnavailable(
+                "no backend that is strong enough works here", hint="`silo doctor` says what is missing"
+            )
+        return Placement(self._isolation.value, self._isolation)
+
+    async def run(
+        self,
+        placement: Placement,
+        skill: Skill,
+        request: GuestRequest,
+        *,
+        timeout_s: float,
+        on_progress: OnProgress,
+        on_step: OnStep,
+    ) -> GuestReply:
+        """As `Runner.run`."""
+        self._notes += [f"open {skill.namespace}", f"run {request.tool}"]
+        self.requests.append(request)
+        self.running += 1
+        try:
+            with anyio.move_on_after(timeout_s):
+                reply = await self._behaviour(request, on_progress)
+                return replace(reply, timing={"open": 0.0, "run": 0.0, "close": 0.0})
+            raise SandboxTimeout(f"{request.tool} reached its deadline", hint="raise timeout_s in the header")
+        finally:
+            self.running -= 1
+            self._notes.append(f"close {skill.namespace}")
+
+
+class FakeBackend:
+    """A backend whose guests are coroutines, which speak as real ones do. It isolates nothing.
+
+    A subclass may override `describe`. What `describe` or the behaviour raises ends the guest, and comes out where it
+    was started.
+
+    Attributes:
+        requests: every request that a guest got, secrets included.
+        running: guests that are open now.
+    """
+
+    def __init__(
+        self,
+        behaviour: Behaviour = echo,
+        *,
+        isolation: Isolation = Isolation.MICROVM,
+        name: str | None = None,
+        works: bool = True,
         described: Mapping[str, Any] | None = None,
         notes: list[str] | None = None,
     ) -> None:
@@ -85,17 +159,24 @@ class FakeBackend:
         Args:
             behaviour: what each guest does with its call.
             isolation: the boundary that it claims.
+            name: what it is called; default: as its isolation.
             works: what a probe finds.
             described: what every skill says of itself.
             notes: where to note what happens.
         """
         self._behaviour = behaviour
         self._isolation = isolation
+        self._name = isolation.value if name is None else name
         self._works = works
         self._described = described or {}
         self._notes = notes if notes is not None else []
         self.requests: list[GuestRequest] = []
         self.running = 0
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self._name
 
     @property
     def isolation(self) -> Isolation:
@@ -105,28 +186,40 @@ class FakeBackend:
     async def probe(self, *, refresh: bool = False) -> Probe:
         """As `Backend.probe`."""
         if self._works:
-            return Probe(self._isolation, works=True, detail="a fake")
+            return Probe(self._name, self._isolation, works=True, detail="a fake")
         return Probe(
-            self._isolation, works=False, detail="a fake", missing=("it was told not to work",), hint="tell it to"
+            self._name,
+            self._isolation,
+            works=False,
+            detail="a fake",
+            missing=("it was told not to work",),
+            hint="tell it to",
         )
 
-    async def describe(self, unit: Unit, *, deadline: float, on_step: OnStep) -> Description:
-        """As `Backend.describe`."""
-        self._notes.append(f"describe {unit.name}")
-        return Description(self._described, self._isolation, {"import": 0.0})
+    async def describe(self, spec: GuestSpec) -> Mapping[str, Any]:
+        """Return what the skill of a guest says of itself."""
+        return self._described
 
     @asynccontextmanager
-    async def open(self, unit: Unit, *, on_step: OnStep) -> AsyncIterator[FakeSandbox]:
-        """As `Backend.open`."""
-        self._notes.append(f"open {unit.name}")
+    async def start(self, spec: GuestSpec) -> AsyncIterator[FakeGuest]:
+        """As `Backend.start`."""
+        guest = FakeGuest(spec, self._isolation)
+        self._notes.append(f"start {spec.name}")
         self.running += 1
         try:
-            yield FakeSandbox(self)
+            guest.serve(self._serve(guest))
+            yield guest
+        except Exception:
+            if guest.raised is not None:  # says more than the end of file that the host has seen
+                raise guest.raised from None
+            raise
         finally:
+            await guest.end()
+            guest.close()
             self.running -= 1
-            self._notes.append(f"close {unit.name}")
+            self._notes.append(f"end {spec.name}")
 
-    def prune(self, keep: Iterable[Unit]) -> list[Path]:
+    async def prune(self, keep: Iterable[GuestSpec]) -> list[Path]:
         """As `Backend.prune`; it never prepared anything."""
         self._notes.append(f"prune all but {len(list(keep))}")
         return []
@@ -139,60 +232,97 @@ class FakeBackend:
         """As `Backend.__aexit__`."""
         self._notes.append("close backend")
 
-    async def run(self, request: GuestRequest, on_progress: OnProgress) -> GuestReply:
-        """Do what the script says."""
+    async def _serve(self, guest: FakeGuest) -> None:
+        """Be the guest: as `silo.guest.init` and `silo.guest.runner`."""
+        control, channel = guest.wire("control"), guest.wire("call")
+        await control.send(encode_message(Booted(kernel="0.0-fake", python="3.11.7")))
+        described = await self.describe(guest.spec)
+        await channel.send(encode_message(Described(dict(described), 0.0, 0.0)))
+        await control.message()
+        head = await channel.message()
+        assert isinstance(head, Run)
+        document = json.loads(await _blob(channel, head.document_size))
+        files = [File(await _blob(channel, one.size), one.media_type, one.name) for one in head.files]
+        request = GuestRequest(head.tool, document["arguments"], document["secrets"], tuple(files))
         self._notes.append(f"run {request.tool}")
         self.requests.append(request)
-        return await self._behaviour(request, on_progress)
-
-
-class FakeSandbox:
-    """One guest of a `FakeBackend`, for one call."""
-
-    def __init__(self, backend: FakeBackend) -> None:
-        self._backend: FakeBackend | None = backend
-        self._isolation = backend.isolation
-
-    @property
-    def isolation(self) -> Isolation:
-        """The boundary that its backend claims."""
-        return self._isolation
-
-    async def run(self, request: GuestRequest, *, deadline: float, on_progress: OnProgress) -> GuestReply:
-        """As `Sandbox.run`; a second call is a bug of the caller."""
-        backend, self._backend = self._backend, None
-        assert backend is not None, "a sandbox is for one call"
-        with anyio.move_on_after(deadline - time.monotonic()):
-            return await backend.run(request, on_progress)
-        raise SandboxTimeout(f"{request.tool} reached its deadline", hint="raise timeout_s in the header")
-
-
-class FakeChoice:
-    """Picks from backends in memory: the named one, or the first that works and is strong enough."""
-
-    def __init__(self, *backends: FakeBackend) -> None:
-        self._backends = backends
-
-    async def pick(self, *, floor: Isolation | None, named: Isolation | None) -> FakeBackend:
-        """As `silo.runners.choose.Sandboxes.pick`."""
-        for backend in self._backends:
-            if named is not None and backend.isolation is not named:
-                continue
-            if floor is not None and not backend.isolation.is_at_least(floor):
-                continue
-            if (await backend.probe()).works:
-                return backend
-        raise SandboxUnavailable(
-            "no backend that is strong enough works here", hint="`silo doctor` says what is missing"
+        reply = await self._behaviour(request, lambda progress: guest.write("call", encode_message(progress)))
+        guest.write("out", reply.stdout.data + head.marker.encode())
+        guest.write("err", reply.stderr.data + head.marker.encode())
+        heads = tuple(
+            FileHead(file.name or f"file-{number + 1}.bin", file.media_type, file.size)
+            for number, file in enumerate(reply.files)
         )
+        await channel.send(encode_message(replace(reply.outcome, files=heads)))
+        for file in reply.files:
+            await channel.send(*encode_blob(file.data))
 
 
-class FakeUnits:
-    """Gives every skill a unit of images that exist nowhere."""
+class FakeGuest:
+    """A guest of a `FakeBackend`: a coroutine at the other ends of its streams.
 
-    async def of(self, skill: Skill) -> Unit:
-        """As `silo.calls.pipeline.Units.of`."""
-        return fake_unit(skill.namespace, skill.digest)
+    Attributes:
+        raised: what ended the coroutine, if anything did.
+    """
+
+    kept: Mapping[str, Any] | None = None
+
+    def __init__(self, spec: GuestSpec, isolation: Isolation) -> None:
+        self._pairs = {stream.name: socket.socketpair() for stream in spec.streams}
+        self._task: asyncio.Task[None] | None = None
+        self.spec = spec
+        self.name = f"fake-{spec.name}"
+        self.isolation = isolation
+        self.facts = {"backend": "a fake"}
+        self.streams = {name: ours.fileno() for name, (ours, _) in self._pairs.items()}
+        self.raised: BaseException | None = None
+
+    def serve(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what it does until it is ended; its streams end when it raises."""
+
+        async def run() -> None:
+            try:
+                await work
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:  # it is raised where the guest was started
+                self.raised = error
+                self._hang_up()
+
+        self._task = asyncio.create_task(run())
+
+    def wire(self, stream: str) -> Wire:
+        """Return the guest's end of a two-way stream."""
+        return Wire(self._pairs[stream][1].fileno())
+
+    def write(self, stream: str, data: bytes) -> None:
+        """Write to the guest's end of a stream, at most what a socket takes at once."""
+        self._pairs[stream][1].sendall(data)
+
+    async def end(self) -> Ended:
+        """As `Guest.end`."""
+        if self._task is not None:
+            with anyio.CancelScope(shield=True):
+                self._task.cancel()
+                await asyncio.wait([self._task])
+        self._hang_up()
+        return Ended("it was a fake", is_out_of_memory=False, hint="tell it to live")
+
+    def close(self) -> None:
+        """Close the host's ends of its streams."""
+        for ours, _ in self._pairs.values():
+            ours.close()
+
+    def _hang_up(self) -> None:
+        for _, theirs in self._pairs.values():
+            theirs.close()
+
+
+async def _blob(channel: Wire, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        data += (await channel.frame())[1]
+    return bytes(data)
 
 
 class FakeSkills:

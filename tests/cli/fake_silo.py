@@ -14,10 +14,11 @@ import anyio
 
 from silo.cli.main import run
 from silo.cli.session import Session
+from silo.errors import SkillRaised
 from silo.model import File
-from silo.sandbox.base import Captured, GuestReply, GuestRequest, OnProgress
+from silo.sandbox.skill.base import Captured, GuestReply, GuestRequest, OnProgress
 from silo.testing.fakes import FakeBackend, FakeImages
-from silo.wire.messages import Failed, Finished, Progress
+from silo.wire.messages import Finished, Progress
 
 SCRIPT = '''# /// script
 # requires-python = ">=3.11"
@@ -106,8 +107,12 @@ async def act(request: GuestRequest, on_progress: OnProgress) -> GuestReply:
         case "complaining":
             return GuestReply(Finished(text="no such row", is_error=True), facts=facts)
         case "raising":
-            failed = Failed("skill-exception", "ValueError: no", "Traceback:\n  line 1\nValueError: no")
-            return GuestReply(failed, stdout=printed, facts=facts)
+            raise SkillRaised(
+                "ValueError: no",
+                hint="the traceback shows where",
+                stdout="first\nsecond\n",
+                traceback="Traceback:\n  line 1\nValueError: no",
+            )
         case "hanging":
             on_progress(Progress(1, 2, "waiting"))
             print("hanging", file=sys.stderr, flush=True)

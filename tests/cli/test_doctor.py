@@ -42,11 +42,12 @@ def test_a_machine_without_a_sandbox_exits_with_5_and_still_reports_everything(s
     assert "hint: tell it to" in text.out
 
 
-def test_a_configured_backend_below_the_floor_is_not_good_enough(silo):
+def test_a_configured_backend_that_is_not_here_is_no_sandbox(silo):
     silo.environ["SILO_BACKEND"] = "namespace"
     found = silo("doctor", "--json")
     assert (found.status, found.code) == (5, "sandbox-unavailable")
-    assert "sandbox.min_isolation" in found.hint
+    assert "sandbox.backend" in found.hint
+    assert found.json["chosen"] is None
     assert found.json["config"]["changed"] == {"sandbox.backend": "SILO_BACKEND"}
 
 

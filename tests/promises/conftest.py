@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from silo.sandbox.base import MIB, Backend, GuestReply, GuestRequest, Limits, Unit
+from silo.sandbox.base import MIB, Backend, Limits
+from silo.sandbox.skill.base import GuestReply, GuestRequest, Unit
+from silo.sandbox.skill.call import open_guest
 from silo.testing import PATIENCE_S
 from silo.wire.messages import Finished
 
@@ -38,7 +40,7 @@ def attempt(backend: Backend, attacker: Unit) -> Callable[..., Awaitable[GuestRe
         on_progress: Callable[[Any], None] = lambda _: None,
         **arguments: Any,
     ) -> GuestReply:
-        async with backend.open(attacker, on_step=lambda _: None) as sandbox:
+        async with open_guest(backend, attacker, on_step=lambda _: None) as sandbox:
             request = GuestRequest(tool, arguments, secrets or {})
             return await sandbox.run(request, deadline=time.monotonic() + deadline_s, on_progress=on_progress)
 

@@ -18,7 +18,8 @@ import pytest
 from silo.model import Isolation
 from silo.sandbox.backends.microvm.backend import MicrovmBackend
 from silo.sandbox.backends.microvm.template import sealed_copy
-from silo.sandbox.base import GuestRequest
+from silo.sandbox.skill.base import GuestRequest
+from silo.sandbox.skill.call import open_guest
 from silo.testing.traces import processes
 
 pytestmark = pytest.mark.anyio
@@ -170,7 +171,7 @@ class TestTheMemoryOfATemplate:
 
 async def test_qemu_sees_nothing_of_the_host_but_its_own_files(microvm: MicrovmBackend, attacker, cache):
     """Whoever breaks out of the guest into QEMU is in a namespace without the user's files and without a network."""
-    async with microvm.open(attacker, on_step=lambda _: None) as sandbox:
+    async with open_guest(microvm, attacker, on_step=lambda _: None) as sandbox:
         await sandbox.run(GuestRequest("look", {}), deadline=time.monotonic() + 300, on_progress=lambda _: None)
         mine = [Path(f"/proc/{pid}") for pid, name in processes().items() if name.startswith("qemu-system")]
         assert len(mine) == 1

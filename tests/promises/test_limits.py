@@ -30,7 +30,9 @@ from pathlib import Path
 import anyio
 from silo.sandbox.backends.microvm.backend import MicrovmBackend
 from silo.sandbox.backends.namespace.backend import NamespaceBackend
-from silo.sandbox.base import GuestRequest, Image, Limits, Unit
+from silo.sandbox.base import Image, Limits
+from silo.sandbox.skill.base import GuestRequest, Unit
+from silo.sandbox.skill.call import open_guest
 from silo.sandbox.image import Images
 
 async def main(kind, what, cache, name, *digests_and_trees):
@@ -43,7 +45,7 @@ async def main(kind, what, cache, name, *digests_and_trees):
     else:
         backend = NamespaceBackend()
     async with backend:
-        async with backend.open(unit, on_step=lambda _: None) as sandbox:
+        async with open_guest(backend, unit, on_step=lambda _: None) as sandbox:
             tool, given = ("multiply", {}) if what == "multiplying" else ("hold", {"name": "KEY", "seconds": 3600})
             if what != "multiplying":
                 request = GuestRequest(tool, given, {"KEY": "value"})

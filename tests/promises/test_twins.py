@@ -9,7 +9,9 @@ import cryptography
 import pytest
 
 from silo.sandbox.backends.microvm.backend import MicrovmBackend
-from silo.sandbox.base import GuestRequest, Limits
+from silo.sandbox.base import Limits
+from silo.sandbox.skill.base import GuestRequest
+from silo.sandbox.skill.call import open_guest
 from silo.testing import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
@@ -96,7 +98,7 @@ async def clones(request, unit, cache, images, kernel_folder):
 
         async def ask():
             began = time.time()
-            async with backend.open(unit, on_step=lambda _: None) as sandbox:
+            async with open_guest(backend, unit, on_step=lambda _: None) as sandbox:
                 reply = await sandbox.run(
                     GuestRequest("twin", {}), deadline=time.monotonic() + PATIENCE_S, on_progress=lambda _: None
                 )

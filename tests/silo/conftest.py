@@ -12,10 +12,10 @@ from silo.calls.pipeline import CallPipeline
 from silo.model import Call, Caller
 from silo.secrets.lease import Secrets
 from silo.secrets.sources import Sources, parse_reference
-from silo.testing.fakes import FakeBackend, FakeChoice, FakeClock, FakeSkills, FakeUnits, FakeVault, ScriptedChannel
+from silo.testing.fakes import FakeClock, FakeRunner, FakeSkills, FakeVault, ScriptedChannel
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend():
     return "asyncio"
 
@@ -35,7 +35,7 @@ class Bench:
     headless: bool = False
     behaviour: object = None
     rules: InputRules = field(default_factory=InputRules)
-    backend: FakeBackend | None = None
+    runner: FakeRunner | None = None
     channel: ScriptedChannel | None = None
     audit: AuditLog | None = None
     decisions: Decisions | None = None
@@ -47,7 +47,7 @@ class Bench:
 
     def pipeline(self):
         extra = {"behaviour": self.behaviour} if self.behaviour else {}
-        self.backend = self.backend or FakeBackend(notes=self.notes, **extra)
+        self.runner = self.runner or FakeRunner(notes=self.notes, **extra)
         vault = FakeVault(self.secrets, canaries=self.canaries, fails_with=self.vault_fails_with, notes=self.notes)
         mapped = {name: parse_reference(text) for name, text in self.mapped.items()}
         if self.answers is not None:
@@ -58,8 +58,7 @@ class Bench:
             rules=self.rules,
             approvals=self.approvals(),
             secrets=Secrets(Sources(lambda: vault, mapped=mapped), headless=self.headless),
-            backends=FakeChoice(self.backend),
-            units=FakeUnits(),
+            runner=self.runner,
             audit=self.audit,
         )
 

@@ -25,7 +25,7 @@ from silo.errors import (
 )
 from silo.model import Caller, Isolation, ProgressReport
 from silo.runtime import Runtime, SyncRuntime
-from silo.sandbox.base import GuestReply
+from silo.sandbox.skill.base import GuestReply
 from silo.testing import PATIENCE_S
 from silo.testing.fakes import FakeBackend, FakeImages, ScriptedChannel
 from silo.wire.messages import Finished, Progress

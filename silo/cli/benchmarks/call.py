@@ -26,7 +26,7 @@ from silo.catalog.builtin import builtin_folder
 from silo.cli.benchmarks.machine import describe_machine
 from silo.cli.session import run_until_signal
 from silo.errors import SandboxBroken
-from silo.model import Caller, Isolation
+from silo.model import Caller
 from silo.runtime import Runtime
 from silo.sandbox.backends.microvm.backend import MicrovmBackend
 from silo.sandbox.image import Images
@@ -91,7 +91,7 @@ class CallBenchmark:
                 "uv_run": self._uv_run,
                 "warm_clone": lambda: _timed(lambda: resident.call(_TOOL, {"name": "Ada"})),
                 "new_clone": lambda: _timed(lambda: one_shot.call(_TOOL, {"name": "Ada"})),
-                "namespace": lambda: _timed(lambda: one_shot.call(_TOOL, {"name": "Ada"}, backend=Isolation.NAMESPACE)),
+                "namespace": lambda: _timed(lambda: one_shot.call(_TOOL, {"name": "Ada"}, backend="namespace")),
             }
             samples = await self._alternate(variants, warm.settle)
             row, at_once, left = await self._many(resident)

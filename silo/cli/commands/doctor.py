@@ -37,7 +37,7 @@ def doctor(
 
     Exits with 5 if no sandbox is as strong as the configuration requires.
     """
-    from silo.cli.probes import COLUMNS, chosen, require_floor, rows
+    from silo.cli.probes import COLUMNS, chosen, rows
     from silo.cli.render import Steps, emit, emit_json, emit_table
 
     session: Session = ctx.obj
@@ -50,14 +50,15 @@ def doctor(
 
         probes, uv = session.run(work)
     document = _document(session, loaded, probes, uv)
-    best = chosen(probes, loaded.config)
-    document["chosen"] = None if best is None else best.isolation.value
+    best, refusal = chosen(probes, loaded.config)
+    document["chosen"] = None if best is None else best.name
     if as_json:
         emit_json(document)
     else:
         emit_table(COLUMNS, rows(probes))
         emit("\n" + _facts(document))
-    require_floor(probes, loaded.config)
+    if refusal is not None:
+        raise refusal
 
 
 def _document(session: Session, loaded: Loaded, probes: tuple[Probe, ...], uv: dict[str, str | None]) -> dict[str, Any]:

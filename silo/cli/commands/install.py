@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from silo.cli.options import SKILLS, BackendName, add_command, to_isolation
+from silo.cli.options import SKILLS, BackendName, add_command
 
 if TYPE_CHECKING:
     from silo_interaction import Question
@@ -52,7 +52,6 @@ def install(
     from silo.cli.render import Steps, say
 
     session: Session = ctx.obj
-    isolation = to_isolation(backend)
     with Steps() as steps:
 
         async def work(runtime: Runtime) -> Skill:
@@ -62,7 +61,7 @@ def install(
 
             steps.step(f"reading {source}")
             return await runtime.install(
-                source, agree=agree, name=name, allow_builds=allow_builds, on_step=steps.step, backend=isolation
+                source, agree=agree, name=name, allow_builds=allow_builds, on_step=steps.step, backend=backend
             )
 
         skill = session.run(work)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from silo.cli.options import CALLS, AsJson, BackendName, Headless, add_command, to_isolation
+from silo.cli.options import CALLS, AsJson, BackendName, Headless, add_command
 
 if TYPE_CHECKING:
     from silo_interaction import Answer, Channel, Question
@@ -62,7 +62,6 @@ def run(
     tool, rest = split_words(words, lambda: [tool.id for skill in session.skills() for tool in skill.tools])
     folder = None if output is None else prepare_folder(output)
     arguments = read_arguments(session, tool, rest, args)
-    isolation = to_isolation(backend)
     with Steps() as steps:
 
         def report(progress: ProgressReport) -> None:
@@ -70,7 +69,7 @@ def run(
 
         async def work(runtime: Runtime) -> Result:
             steps.step(f"running {tool}")
-            return await runtime.call(tool, arguments, backend=isolation, on_progress=report)
+            return await runtime.call(tool, arguments, backend=backend, on_progress=report)
 
         result = session.run(
             work,

@@ -34,7 +34,7 @@ def setup(
 
     apt installs QEMU, bubblewrap and e2fsprogs as root. A kernel for the guests is only unpacked into silo's own folder. Says what it will do, and asks. Exits with 5 if no sandbox works afterwards.
     """
-    from silo.cli.probes import COLUMNS, require_floor, rows
+    from silo.cli.probes import COLUMNS, chosen, rows
     from silo.cli.render import Steps, emit_table, say
     from silo.runtime import kernel_folder
     from silo.setup import packages
@@ -56,7 +56,9 @@ def setup(
         steps.step("starting a guest to see whether it works")
         probes = session.run(lambda runtime: runtime.probe(refresh=True))
     emit_table(COLUMNS, rows(probes))
-    require_floor(probes, config)
+    _, refusal = chosen(probes, config)
+    if refusal is not None:
+        raise refusal
 
 
 def _describe(todo: Plan, folder: str) -> str:

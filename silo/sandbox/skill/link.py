@@ -1,7 +1,7 @@
-"""The host's end of the conversation with one guest: bounded, strict, and the same for every backend.
+"""The host's end of the conversation with a skill in a guest: bounded, strict, and the same for every backend.
 
-A backend starts processes and hands over four descriptors; this module speaks `silo.wire` over them, counts what comes out of
-the guest, and turns what happens into a `GuestReply` or one of `silo.errors`. It starts and ends no process.
+A guest has four streams (`silo.sandbox.skill.base.STREAMS`); this module speaks `silo.wire` over them, counts what
+comes out of the guest, and turns what happens into a `GuestReply` or one of `silo.errors`. It starts and ends no guest.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import contextlib
 import json
 import os
 import secrets
-import select
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -21,12 +20,10 @@ import anyio
 import anyio.abc
 
 from silo.errors import (
-    ArgumentsRefused,
     ResultInvalid,
     ResultTooLarge,
     SandboxLost,
     SandboxTimeout,
-    SecretUndeclared,
     SkillCrashed,
     SkillExited,
     SkillFailed,
@@ -34,12 +31,13 @@ from silo.errors import (
     SkillImportError,
     SkillMetadataInvalid,
     SkillOutOfMemory,
-    SkillRaised,
     SkillSyntaxError,
 )
 from silo.model import File
-from silo.remedies import INSPECT_TOOL, Remedy
-from silo.sandbox.base import Captured, GuestReply, GuestRequest, Limits, OnProgress
+from silo.remedies import Remedy
+from silo.sandbox.base import Limits
+from silo.sandbox.skill.base import Captured, GuestReply, GuestRequest, OnProgress
+from silo.sandbox.skill.failures import FAILURES
 from silo.sandbox.streams import read_some
 from silo.wire.frames import BLOB, JSON, FrameDecoder, WireError, encode_blob
 from silo.wire.messages import (
@@ -62,7 +60,7 @@ from silo.wire.messages import (
 T = TypeVar("T")
 
 _LAST_WORDS_S = 0.25
-"""How long to listen on after the guest's init said that the skill's process ended: its answer may still be on the way."""
+"""How long to listen on after the guest's init said that the skill's process ended: its answer may be on the way."""
 
 _EMPTY_DOCUMENT = b'{"arguments": {}, "secrets": {}}'
 
@@ -108,8 +106,8 @@ class _Died(Exception):
         self.exited = exited
 
 
-class _Wire:
-    """Frames on one non-blocking descriptor."""
+class Wire:
+    """Messages and blobs on one non-blocking descriptor, strictly parsed; fakes of guests use it for the other end."""
 
     def __init__(self, descriptor: int) -> None:
         os.set_blocking(descriptor, False)
@@ -118,6 +116,7 @@ class _Wire:
         self._frames: deque[tuple[int, bytes]] = deque()
 
     async def send(self, *frames: bytes) -> None:
+        """Send frames (`silo.wire.frames`); `EOFError` if nobody holds the other end."""
         for frame in frames:
             view = memoryview(frame)
             while view:
@@ -129,59 +128,44 @@ class _Wire:
                     raise EOFError from error
 
     async def frame(self) -> tuple[int, bytes]:
+        """Wait for the next frame; return its kind and its payload."""
         while not self._frames:
             self._frames.extend(self._decoder.feed(await read_some(self.descriptor)))
         return self._frames.popleft()
 
     async def message(self) -> Message:
+        """Wait for the next frame, which has to be a message."""
         kind, payload = await self.frame()
         if kind != JSON:
             raise WireError("a blob where a message was due")
         return decode_message(payload)
 
 
-@dataclass
-class Descriptors:
-    """The host's ends of a guest's four streams; closed by `GuestLink.close`."""
-
-    control: int
-    call: int
-    out: int
-    err: int
-
-
 class GuestLink:
-    """One guest, from its boot (or its restore) to the one call that it serves."""
+    """One guest, from its boot (or its restore) to the one call that it serves.
 
-    def __init__(self, descriptors: Descriptors, limits: Limits, *, name: str) -> None:
-        self._descriptors = descriptors
+    Args:
+        streams: the host's ends; whoever opened them closes them.
+        limits: what may come out of the guest.
+        name: the skill's, for messages.
+    """
+
+    def __init__(self, streams: Mapping[str, int], limits: Limits, *, name: str) -> None:
         self._limits = limits
         self._name = name
-        self._control = _Wire(descriptors.control)
-        self._call = _Wire(descriptors.call)
-        for descriptor in (descriptors.out, descriptors.err):
+        self._control = Wire(streams["control"])
+        self._call = Wire(streams["call"])
+        self._printed = (streams["out"], streams["err"])
+        for descriptor in self._printed:
             os.set_blocking(descriptor, False)
         self._out = _Sink(limits.log_bytes, limits.flood_bytes)
         self._err = _Sink(limits.log_bytes, limits.flood_bytes)
         self.facts: dict[str, str] = {}
 
-    def close(self) -> None:
-        """Close the host's ends. The guest's processes are the backend's to end."""
-        for descriptor in vars(self._descriptors).values():
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether somebody holds the other end of the call channel, without reading from it."""
-        poll = select.poll()
-        poll.register(self._descriptors.call, 0)
-        return not poll.poll(0)  # POLLHUP and POLLERR are always reported
-
     async def describe(self, *, deadline: float) -> Described:
         """Wait until the guest has booted, imported its skill and said what it is.
 
-        Raises: as `silo.sandbox.base.Backend.describe`.
+        Raises: as `silo.sandbox.skill.describe.describe`.
         """
         with self._deadline(deadline, f"importing the skill '{self._name}'"):
             booted = await self._guarded(self._boot, is_boot=True)
@@ -200,7 +184,11 @@ class GuestLink:
         return message
 
     async def resume(self, hostname: str) -> None:
-        """Tell a restored guest its entropy, clock and name, and open the gate. Does not wait: the call queues behind it."""
+        """Tell a guest its entropy, clock and name, and open the gate. Does not wait: the call queues behind it.
+
+        Raises:
+            SandboxLost: the guest is gone.
+        """
         message = Resume(entropy=secrets.token_hex(64), realtime_ns=time.time_ns(), hostname=hostname)
         try:
             await self._control.send(encode_message(message))
@@ -220,7 +208,7 @@ class GuestLink:
             raise self._lost(f"a {answer.TYPE} message where 'rehearsed' was due")
 
     async def run(self, request: GuestRequest, *, deadline: float, on_progress: OnProgress) -> GuestReply:
-        """Hand over the call and wait for its answer (see `silo.sandbox.base.Sandbox.run`)."""
+        """Hand over the call and wait for its answer (see `silo.sandbox.skill.call.SkillGuest.run`)."""
         marker = secrets.token_hex(16)
         for sink in (self._out, self._err):
             sink.marker = marker.encode()
@@ -293,7 +281,7 @@ class GuestLink:
         return tuple(received)
 
     async def _logs_end(self) -> None:
-        """Wait until all that the skill printed has been read; bounded, because the skill may have broken its output."""
+        """Wait until all that the skill printed has been read; not for long: the skill may have broken its output."""
         with anyio.move_on_after(1.0):
             await self._out.ended.wait()
             await self._err.ended.wait()
@@ -344,8 +332,8 @@ class GuestLink:
             group.cancel_scope.cancel()
 
         async with anyio.create_task_group() as group:
-            group.start_soon(drain, self._descriptors.out, self._out, group)
-            group.start_soon(drain, self._descriptors.err, self._err, group)
+            for descriptor, sink in zip(self._printed, (self._out, self._err), strict=True):
+                group.start_soon(drain, descriptor, sink, group)
             if not is_boot:  # the first message on the control channel is the boot's own answer
                 group.start_soon(watch, group)
             group.start_soon(do, group)
@@ -389,13 +377,13 @@ class GuestLink:
                 f"the guest of '{self._name}' broke the protocol: {error}",
                 "a skill must not touch silo's own descriptors; report this if it does not",
             )
-        return self._lost("it ended without a word")
+        return self._lost("it exited without a reply")
 
     def _failure(self, failed: Failed) -> SkillFailed:
         """Turn what the guest reports into the error of the same code."""
         if failed.code == "skill-exception" and failed.message.startswith("MemoryError"):
             return self._reason(_Died(Exited(status=-9, oom_kills=1)))
-        kind, hint = _FAILURES[failed.code]
+        kind, hint = FAILURES[failed.code]
         where = (
             f"the skill '{self._name}': " if kind in (SkillSyntaxError, SkillImportError, SkillMetadataInvalid) else ""
         )
@@ -430,23 +418,3 @@ class GuestLink:
                 f"{what} did not end in time and was stopped",
                 "raise `timeout_s` in the skill's header, or give it less to do",
             ) from None
-
-
-_FAILURES: dict[str, tuple[type[SkillFailed], str | Remedy]] = {
-    "skill-syntax-error": (SkillSyntaxError, "mend the script and install it again"),
-    "skill-import-error": (
-        SkillImportError,
-        "mend the script, or add what it imports to `dependencies` in its header, and install it again",
-    ),
-    "skill-metadata-invalid": (SkillMetadataInvalid, "mend the script and install it again"),
-    "skill-exception": (SkillRaised, "the traceback shows where; the arguments may be at fault"),
-    "skill-exited": (SkillExited, "return a value from the tool instead of exiting"),
-    "result-invalid": (ResultInvalid, "return JSON values, `AgentResponse` or `File` from the tool"),
-    "result-too-large": (ResultTooLarge, "return less, or return a file"),
-    "secret-undeclared": (
-        SecretUndeclared,
-        "declare it under [tool.silo.secrets] in the skill's header and install it again",
-    ),
-    "arguments-invalid": (ArgumentsRefused, INSPECT_TOOL),
-    "tool-unknown": (SkillMetadataInvalid, "install the skill again"),
-}

@@ -25,7 +25,7 @@ from silo.errors import (
 )
 from silo.model import Call, Caller, Isolation
 from silo.testing import PATIENCE_S
-from silo.testing.fakes import FakeBackend, make_skill, make_tool
+from silo.testing.fakes import FakeRunner, make_skill, make_tool
 
 pytestmark = pytest.mark.anyio
 
@@ -108,7 +108,7 @@ async def agent(it, text="x", *, patience_s=5.0, tool="demo.echo", caller=None, 
 def asking(bench):
     def make(*skills, **fields):
         it = bench(*skills, page=fields.pop("page", Page()), **fields)
-        it.backend = FakeBackend(notes=it.notes)
+        it.runner = FakeRunner(notes=it.notes)
         it.told = []
         it.progress = lambda report: it.told.append(report.message)
         return it
@@ -120,7 +120,7 @@ async def test_a_call_that_a_person_approves_on_the_page_runs(asking):
     it = asking(GUARDED)
     async with Person(it, YES) as person:
         await agent(it)
-    assert len(it.backend.requests) == 1
+    assert len(it.runner.requests) == 1
     assert [question.title for question in person.seen] == ["Run demo.echo"]
     assert any(it.page.links[0] in (message or "") for message in it.told), "whoever waits is told where"
 
@@ -131,7 +131,7 @@ async def test_a_yes_lets_one_call_run_and_no_second_one(asking):
         await agent(it)
     with pytest.raises(ApprovalPending):
         await agent(it, patience_s=0)
-    assert len(it.backend.requests) == 1
+    assert len(it.runner.requests) == 1
 
 
 async def test_a_grace_lets_the_same_call_run_again_and_no_other(asking):
@@ -139,7 +139,7 @@ async def test_a_grace_lets_the_same_call_run_again_and_no_other(asking):
     async with Person(it, GRACE):
         await agent(it)
     await agent(it, patience_s=0)
-    assert len(it.backend.requests) == 2
+    assert len(it.runner.requests) == 2
     with pytest.raises(ApprovalPending):
         await agent(it, "another text", patience_s=0)
     with pytest.raises(ApprovalPending):
@@ -147,17 +147,17 @@ async def test_a_grace_lets_the_same_call_run_again_and_no_other(asking):
     it.skills = [replace(GUARDED, digest="e" * 64)]
     with pytest.raises(ApprovalPending):
         await agent(it, patience_s=0)
-    assert len(it.backend.requests) == 2
+    assert len(it.runner.requests) == 2
 
 
 async def test_a_weaker_isolation_asks_again(asking):
     it = asking(GUARDED)
     async with Person(it, GRACE):
         await agent(it)
-    it.backend = FakeBackend(isolation=Isolation.NAMESPACE, notes=it.notes)
+    it.runner = FakeRunner(isolation=Isolation.NAMESPACE, notes=it.notes)
     with pytest.raises(ApprovalPending):
         await agent(it, patience_s=0)
-    assert it.backend.requests == []
+    assert it.runner.requests == []
 
 
 async def test_an_agent_that_calls_again_finds_the_answer(asking):
@@ -170,7 +170,7 @@ async def test_an_agent_that_calls_again_finds_the_answer(asking):
     assert caught.value.question == posted.id
     it.decisions.decide(posted.id, posted.digest, YES, by="the page")
     await agent(it, patience_s=0)
-    assert len(it.backend.requests) == 1
+    assert len(it.runner.requests) == 1
 
 
 async def test_calling_again_while_it_waits_asks_nobody_twice(asking):
@@ -198,7 +198,7 @@ async def test_two_calls_at_once_with_one_yes_run_once(asking):
         tasks.start_soon(one)
         tasks.start_soon(one)
     assert sorted(outcomes) == ["pending", "ran"]
-    assert len(it.backend.requests) == 1
+    assert len(it.runner.requests) == 1
 
 
 async def test_a_no_and_its_reason_reach_the_agent_and_stand_for_the_same_call(asking):
@@ -210,7 +210,7 @@ async def test_a_no_and_its_reason_reach_the_agent_and_stand_for_the_same_call(a
     with pytest.raises(CallDenied, match="not this one"):
         await agent(it, patience_s=0)
     assert it.decisions.waiting() == []
-    assert it.backend.requests == []
+    assert it.runner.requests == []
 
 
 async def test_a_person_who_said_no_at_the_terminal_and_runs_it_again_is_asked_again(asking):
@@ -220,14 +220,14 @@ async def test_a_person_who_said_no_at_the_terminal_and_runs_it_again_is_asked_a
         await agent(it, patience_s=None, caller=me)
     it.answers = [YES]
     await agent(it, patience_s=None, caller=me)
-    assert len(it.backend.requests) == 1
+    assert len(it.runner.requests) == 1
 
 
 async def test_no_answer_in_time_is_a_no(asking):
     it = asking(GUARDED, timeout_s=0.2)
     with pytest.raises(ApprovalTimeout):
         await agent(it)
-    assert it.backend.requests == []
+    assert it.runner.requests == []
 
 
 async def test_headless_asks_nobody_and_fails_at_once(asking):
@@ -255,7 +255,7 @@ async def test_silo_that_stops_while_it_asks_means_no(asking):
     it.decisions = later
     with pytest.raises(ApprovalPending):
         await agent(it, patience_s=0)
-    assert it.backend.requests == []
+    assert it.runner.requests == []
 
 
 async def test_a_yes_that_nobody_used_survives_a_restart(asking):
@@ -271,7 +271,7 @@ async def test_a_yes_that_nobody_used_survives_a_restart(asking):
     await agent(it, patience_s=0)
     with pytest.raises(ApprovalPending):
         await agent(it, patience_s=0)
-    assert len(it.backend.requests) == 1
+    assert len(it.runner.requests) == 1
 
 
 # --- channels ---------------------------------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ async def test_a_terminal_with_nobody_at_it_hands_on_to_the_browser(asking):
     it = asking(GUARDED, answers=[NobodyToAsk("x", hint="y")], desktop=Desktop(has_browser=True))
     async with Person(it, YES):
         await agent(it, patience_s=None)
-    assert len(it.backend.requests) == 1
+    assert len(it.runner.requests) == 1
 
 
 @pytest.mark.parametrize("channels", [(), ("terminal",), ("notification",), ("client",)])
@@ -355,7 +355,7 @@ async def test_ctrl_c_at_the_terminal_ends_the_call(asking):
     it = asking(GUARDED, answers=[Answer(False, "interrupted at the terminal", interrupted=True)])
     with pytest.raises(Interrupted):
         await agent(it, patience_s=None, caller=Caller("cli", "me"))
-    assert it.backend.requests == []
+    assert it.runner.requests == []
     assert it.decisions.waiting() == []
 
 
@@ -369,7 +369,7 @@ async def test_an_answer_from_elsewhere_ends_the_question_at_the_terminal(asking
     async with Person(it, YES):
         with anyio.fail_after(PATIENCE_S):
             await agent(it, patience_s=None, caller=Caller("cli", "me"))
-    assert len(it.backend.requests) == 1
+    assert len(it.runner.requests) == 1
 
 
 async def test_a_call_that_is_cancelled_leaves_no_question_behind(asking):
@@ -417,7 +417,7 @@ async def test_a_missing_secret_is_asked_for_and_goes_to_the_call_alone(asking):
     it = asking(PLAIN_KEYED, secrets={"OTHER": "other-value"}, keep=lambda *what: kept.append(what))
     async with Person(it, GIVEN) as person:
         await agent(it, None)
-    (request,) = it.backend.requests
+    (request,) = it.runner.requests
     assert request.secrets == {"KEY": "s3cr3t-value", "OTHER": "other-value"}
     assert person.seen[0].wanted.name == "KEY"
     assert kept == []
@@ -449,7 +449,7 @@ async def test_who_refuses_to_give_a_secret_is_not_asked_again_at_once(asking):
             await agent(it, None)
     with pytest.raises(SecretMissing, match="not for this skill"):
         await agent(it, None, patience_s=0)
-    assert it.backend.requests == []
+    assert it.runner.requests == []
 
 
 async def test_a_yes_is_not_used_up_while_a_secret_is_still_missing(asking):
@@ -464,7 +464,7 @@ async def test_a_yes_is_not_used_up_while_a_secret_is_still_missing(asking):
     (posted,) = it.decisions.waiting()
     it.decisions.decide(posted.id, posted.digest, GIVEN, by="the page")
     await agent(it, patience_s=0)
-    (request,) = it.backend.requests
+    (request,) = it.runner.requests
     assert request.secrets == {"KEY": "s3cr3t-value"}
     with pytest.raises(ApprovalPending):
         await agent(it, patience_s=0)
@@ -480,7 +480,7 @@ async def test_two_missing_secrets_given_in_two_calls_are_both_there_for_the_thi
         (posted,) = it.decisions.waiting()
         it.decisions.decide(posted.id, posted.digest, Answer(True, "given", value=value), by="the page")
     await pipeline.run(call)
-    (request,) = it.backend.requests
+    (request,) = it.runner.requests
     assert request.secrets == {"KEY": "first-value", "OTHER": "second-value"}
 
 
@@ -561,4 +561,4 @@ async def test_of_two_calls_that_both_saw_one_yes_only_one_runs(asking):
         tasks.start_soon(one)
         tasks.start_soon(one)
     assert sorted(outcomes) == ["pending", "ran"]
-    assert len(it.backend.requests) == 1
+    assert len(it.runner.requests) == 1

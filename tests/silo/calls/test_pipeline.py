@@ -24,9 +24,7 @@ from silo.errors import (
     ResultInvalid,
     SandboxUnavailable,
     SecretMissing,
-    SiloError,
     SkillCrashed,
-    SkillFailed,
     SkillRaised,
     SkillUnknown,
     ToolUnknown,
@@ -34,10 +32,11 @@ from silo.errors import (
 )
 from silo.model import Call, Caller, File, Isolation, ProgressReport
 from silo.remedies import CallAgain
-from silo.sandbox.base import Captured, GuestReply
+from silo.sandbox.skill.base import Captured, GuestReply
+from silo.sandbox.skill.failures import FAILURES
 from silo.testing import PATIENCE_S
-from silo.testing.fakes import FakeBackend, make_skill, make_tool
-from silo.wire.messages import FAILURE_CODES, Failed, Finished, Progress
+from silo.testing.fakes import FakeRunner, make_skill, make_tool
+from silo.wire.messages import Finished, Progress
 
 pytestmark = pytest.mark.anyio
 
@@ -50,6 +49,13 @@ PLAIN = make_skill(make_tool(properties=TEXT, required=["text"]))
 def answering(outcome, **fields):
     async def behave(request, on_progress):
         return GuestReply(outcome, **fields)
+
+    return behave
+
+
+def raising(error):
+    async def behave(request, on_progress):
+        raise error
 
     return behave
 
@@ -170,13 +176,13 @@ async def test_a_guest_gets_the_secrets_of_its_tool_and_no_others(bench):
     one, two = make_tool("one", secrets=["A"]), make_tool("two", secrets=["B"])
     it = bench(make_skill(one, two), secrets={"A": "value-a", "B": "value-b", "C": "value-c"})
     await it.call("demo.two")
-    assert [dict(request.secrets) for request in it.backend.requests] == [{"B": "value-b"}]
-    assert "value-b" not in repr(it.backend.requests)
+    assert [dict(request.secrets) for request in it.runner.requests] == [{"B": "value-b"}]
+    assert "value-b" not in repr(it.runner.requests)
 
 
 async def test_without_a_strong_enough_backend_nobody_is_asked(bench):
     it = bench(GUARDED, answers=[Answer(True, "yes")], secrets={"KEY": SECRET})
-    it.backend = FakeBackend(works=False, notes=it.notes)
+    it.runner = FakeRunner(works=False, notes=it.notes)
     with pytest.raises(SandboxUnavailable):
         await it.call("demo.echo", {"text": "x"})
     assert it.notes == []
@@ -184,10 +190,10 @@ async def test_without_a_strong_enough_backend_nobody_is_asked(bench):
 
 async def test_a_backend_that_was_named_is_the_one_that_is_used(bench):
     it = bench(PLAIN)
-    it.backend = FakeBackend(isolation=Isolation.NAMESPACE)
+    it.runner = FakeRunner(isolation=Isolation.NAMESPACE)
     assert (await it.call("demo.echo", {"text": "x"})).isolation is Isolation.NAMESPACE
     with pytest.raises(SandboxUnavailable):
-        await it.call("demo.echo", {"text": "x"}, backend=Isolation.MICROVM)
+        await it.call("demo.echo", {"text": "x"}, backend="microvm")
 
 
 async def test_if_the_record_can_not_be_written_the_call_does_not_run(bench, tmp_path):
@@ -250,22 +256,17 @@ async def test_an_error_of_a_call_without_secrets_keeps_its_cause(bench):
     assert caught.value.__cause__ is cause
 
 
-@pytest.mark.parametrize("code", sorted(FAILURE_CODES))
-async def test_each_failure_of_a_guest_is_an_error_of_its_own_code(bench, code):
-    failed = Failed(code, f"bad {SECRET}", traceback=f"Traceback {SECRET}")
-    it = bench(
-        make_skill(make_tool(secrets=["KEY"])),
-        secrets={"KEY": SECRET},
-        behaviour=answering(failed, stderr=Captured(b"printed", 7)),
-    )
-    with pytest.raises(SiloError) as caught:
+@pytest.mark.parametrize("kind", sorted({kind for kind, _ in FAILURES.values()}, key=lambda kind: kind.code))
+async def test_each_failure_of_a_skill_comes_out_redacted(bench, kind):
+    failed = kind(f"bad {SECRET}", hint="h", stderr=f"printed {SECRET}", traceback=f"Traceback {SECRET}")
+    it = bench(make_skill(make_tool(secrets=["KEY"])), secrets={"KEY": SECRET}, behaviour=raising(failed))
+    with pytest.raises(kind) as caught:
         await it.call("demo.echo")
-    assert caught.value.code == code
+    assert type(caught.value) is kind
     assert caught.value.hint
     assert "[redacted:KEY]" in str(caught.value)
     assert SECRET not in str(vars(caught.value))
-    if isinstance(caught.value, SkillFailed):
-        assert caught.value.stderr == "printed"
+    assert caught.value.stderr == "printed [redacted:KEY]"
 
 
 async def test_a_result_of_another_shape_than_promised_is_refused(bench):
@@ -320,9 +321,9 @@ async def test_a_cancelled_call_leaves_no_guest_and_one_record(bench, tmp_path):
         tasks.start_soon(it.call, "demo.echo", {"text": "x"})
         with anyio.fail_after(PATIENCE_S):
             await started.wait()
-        assert it.backend.running == 1
+        assert it.runner.running == 1
         tasks.cancel_scope.cancel()
-    assert it.backend.running == 0
+    assert it.runner.running == 0
     assert [(record.event, record.body.get("outcome")) for record in read(tmp_path)] == [
         ("call", None),
         ("end", "interrupted"),
@@ -336,7 +337,7 @@ async def test_files_reach_the_guest_as_bytes_and_the_person_by_name(bench, tmp_
     tool = make_tool(properties={"data": {"x-silo-file": True}}, require_approval=True)
     it = bench(make_skill(tool), answers=[Answer(True, "yes")], rules=InputRules((folder,)))
     await it.call("demo.echo", {"data": {"uri": f"file://{folder}/a.csv"}})
-    (request,) = it.backend.requests
+    (request,) = it.runner.requests
     assert request.arguments == {"data": {"$file": 0}}
     assert request.files == (File(b"x,y\n", "text/csv", "a.csv"),)
     ((name, shown),) = it.channel.asked[0].arguments
@@ -349,7 +350,7 @@ async def test_every_outcome_is_recorded_without_values(bench, tmp_path):
     await it.call("demo.echo", {"text": argument})
     with pytest.raises(CallDenied):
         await it.call("demo.echo", {"text": argument})
-    it.behaviour, it.backend, it.answers = answering(Failed("skill-exception", "x")), None, [Answer(True, "yes")]
+    it.behaviour, it.runner, it.answers = raising(SkillRaised("x", hint="h")), None, [Answer(True, "yes")]
     with pytest.raises(SkillRaised):
         await it.call("demo.echo", {"text": argument + " again"})
     with pytest.raises(ToolUnknown):
@@ -397,7 +398,7 @@ def leaking(**fields):
         "base64": answering(Finished(text=base64.b64encode(f"x{DECOY}".encode()).decode())),
         "file": answering(Finished(text=""), files=(File(b"\x00" + DECOY.encode(), "", "x"),)),
         "stdout": answering(Finished(text="ok"), stdout=Captured(DECOY.encode(), len(DECOY))),
-        "failure": answering(Failed("skill-exception", f"ValueError: {DECOY}", "")),
+        "failure": raising(SkillRaised(f"ValueError: {DECOY}", hint="h")),
         "progress": progress,
     }
 

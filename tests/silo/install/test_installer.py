@@ -24,11 +24,13 @@ from silo.errors import (
 )
 from silo.install.installer import Installer, Request
 from silo.model import Caller, Isolation
+from silo.runners.choose import Choice
+from silo.runners.local import LocalRunner
 from silo.runners.units import SkillUnits
 from silo.sandbox.base import Limits
 from silo.sandbox.image import Images
 from silo.testing import PATIENCE_S
-from silo.testing.fakes import FakeBackend, FakeChoice, FakeClock, FakeImages
+from silo.testing.fakes import FakeBackend, FakeClock, FakeImages
 
 pytestmark = pytest.mark.anyio
 
@@ -92,12 +94,13 @@ class Bench:
         return self.answer
 
     def installer(self):
+        units = SkillUnits(self.images, Limits())
         return Installer(
             store=self.store,
             images=self.images,
             prune_images=Images(self.home / "images").prune,
-            units=SkillUnits(self.images, Limits()),
-            backends=FakeChoice(self.backend),
+            units=units,
+            runner=LocalRunner([self.backend], Choice(None, Isolation.MICROVM), units),
             uv=Uv({name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}),
             audit=AuditLog(self.home, now=FakeClock().now),
             builtins=self.source / "none",
@@ -141,7 +144,7 @@ async def test_a_script_becomes_a_skill(bench):
     assert (unit.layer.tree / "skill.py").read_bytes() == skill.script.read_bytes()
     assert (unit.layer.tree / "env").is_dir()
     assert unit.limits.memory_mib == 128
-    assert bench.notes == ["asked", "describe demo", "prune all but 1"]
+    assert bench.notes == ["asked", "start demo", "end demo", "prune all but 1"]
     assert bench.events() == [("install", "begun"), ("install", "ok")]
     assert not list(bench.images.staging().parent.glob(".staging-*/env"))
 
@@ -189,7 +192,7 @@ class FailingBackend(FakeBackend):
         super().__init__()
         self.error = error
 
-    async def describe(self, unit, *, deadline, on_step):
+    async def describe(self, spec):
         raise self.error
 
 
@@ -226,7 +229,7 @@ async def test_a_cancelled_install_leaves_nothing_behind(bench):
     started = anyio.Event()
 
     class Hanging(FakeBackend):
-        async def describe(self, unit, *, deadline, on_step):
+        async def describe(self, spec):
             started.set()
             await anyio.sleep_forever()
 
@@ -269,16 +272,16 @@ class Meeting(FakeBackend):
         self.both = anyio.Event()
         self.first_is_over = anyio.Event()
 
-    async def describe(self, unit, *, deadline, on_step):
-        if unit.name == "first":
+    async def describe(self, spec):
+        if spec.name == "first":
             await self.both.wait()
             raise SkillImportError("no module", hint="h")
         self.both.set()
         await self.first_is_over.wait()
-        assert unit.layer.tree.is_dir(), "the other install took the layer away"
+        assert spec.mounts["/skill"].tree.is_dir(), "the other install took the layer away"
         if self.second is not None:
             raise self.second
-        return await super().describe(unit, deadline=deadline, on_step=on_step)
+        return await super().describe(spec)
 
 
 async def install_both(bench):
@@ -322,11 +325,11 @@ async def test_an_install_that_is_cancelled_takes_nothing_from_another_of_the_sa
     cancelled = anyio.CancelScope()
 
     class Waiting(FakeBackend):
-        async def describe(self, unit, *, deadline, on_step):
-            began[unit.name].set()
+        async def describe(self, spec):
+            began[spec.name].set()
             await first_is_over.wait()
-            assert unit.layer.tree.is_dir(), "the other install took the layer away"
-            return await super().describe(unit, deadline=deadline, on_step=on_step)
+            assert spec.mounts["/skill"].tree.is_dir(), "the other install took the layer away"
+            return await super().describe(spec)
 
     async def first():
         with cancelled:
@@ -356,17 +359,17 @@ async def test_nothing_is_pruned_while_an_install_is_under_way(bench, way):
     bench.write(extra="timeout_s = 5")  # another script, so another layer
 
     class Meddling(FakeBackend):
-        async def describe(self, unit, *, deadline, on_step):
+        async def describe(self, spec):
             bench.backend, meddler = FakeBackend(described=said(), notes=notes), bench.installer()
             if way == "prune":
-                await meddler.prune((bench.backend,))
+                await meddler.prune()
             elif way == "uninstall":
                 await meddler.uninstall("other", caller=Caller("cli"))
             else:
                 await bench.install(name="third")
             assert not [note for note in notes if note.startswith("prune")]
-            assert unit.layer.tree.is_dir()
-            return await super().describe(unit, deadline=deadline, on_step=on_step)
+            assert spec.mounts["/skill"].tree.is_dir()
+            return await super().describe(spec)
 
     notes = []
     bench.backend = Meddling(described=said(), notes=bench.notes)
@@ -382,22 +385,16 @@ import os, signal, sys
 import anyio
 from datetime import UTC, datetime
 from pathlib import Path
-from silo.catalog.store import SkillStore
-from silo.catalog.uv import Uv
-from silo.model import Caller
 from silo.audit.log import AuditLog
-from silo.install.installer import Installer, Request
-from silo.runners.units import SkillUnits
-from silo.sandbox.base import Limits
-from silo.sandbox.image import Images
-from silo.testing.fakes import FakeBackend, FakeChoice, FakeImages
+from silo.testing.fakes import FakeBackend, FakeImages
 
 home, source, when = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 images = FakeImages(home / "images")
 now = lambda: datetime.now(UTC)
+units = SkillUnits(images, Limits())
 installer = Installer(
     store=SkillStore(home / "skills"), images=images, prune_images=Images(home / "images").prune,
-    units=SkillUnits(images, Limits()), backends=FakeChoice(FakeBackend()), uv=Uv(dict(os.environ)),
+    units=units, runner=LocalRunner([FakeBackend()], Choice(None, Isolation.MICROVM), units), uv=Uv(dict(os.environ)),
     audit=AuditLog(home, now=now), builtins=home / "none", now=now,
 )
 
@@ -480,5 +477,5 @@ async def test_without_a_sandbox_nobody_is_asked(bench):
 
 async def test_pruning_keeps_what_installed_skills_need(bench):
     await bench.install()
-    await bench.installer().prune((bench.backend,))
+    await bench.installer().prune()
     assert bench.notes[-1] == "prune all but 1"

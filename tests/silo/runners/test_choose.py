@@ -6,7 +6,7 @@ import pytest
 
 from silo.errors import SandboxUnavailable
 from silo.model import Isolation
-from silo.runners.choose import Sandboxes
+from silo.runners.choose import Choice, choose, pick
 from silo.testing.fakes import FakeBackend
 
 pytestmark = pytest.mark.anyio
@@ -14,15 +14,29 @@ pytestmark = pytest.mark.anyio
 KINDS = [Isolation.MICROVM, Isolation.GVISOR, Isolation.NAMESPACE]
 
 
+async def check_that_both_ways_agree(backends, choice):
+    """What calls get is what `silo doctor` says they get, refusals included."""
+    outcomes = []
+    for way in ("pick", "choose"):
+        try:
+            one = await pick(backends, choice) if way == "pick" else choose([await b.probe() for b in backends], choice)
+            outcomes.append(one.name)
+        except SandboxUnavailable as error:
+            outcomes.append((error.message, error.hint))
+    assert outcomes[0] == outcomes[1]
+
+
 async def test_every_choice_keeps_every_floor():
-    """All combinations of what works, what is configured, what the user and the skill ask for, and what the call names."""
+    """All combinations of what works, what is configured, what user and skill ask for, and what the call names."""
     some = [None, *KINDS]
     for works in itertools.product([True, False], repeat=3):
         backends = [FakeBackend(isolation=kind, works=it_works) for kind, it_works in zip(KINDS, works, strict=True)]
         for configured, floor, of_skill, named in itertools.product(some, KINDS, some, some):
-            sandboxes = Sandboxes(backends, backend=configured, floor=floor)
+            choice = Choice(configured, floor)
+            if of_skill is None and named is None:
+                await check_that_both_ways_agree(backends, choice)
             try:
-                picked = await sandboxes.pick(floor=of_skill, named=named)
+                picked = await pick(backends, choice, floor=of_skill, named=named)
             except SandboxUnavailable as error:
                 assert error.hint  # noqa: PT017 - both ways are right here, and checked
                 fitting = [
@@ -44,18 +58,30 @@ async def test_every_choice_keeps_every_floor():
 
 async def test_of_those_that_work_the_strongest_is_taken():
     backends = [FakeBackend(isolation=kind, works=kind is not Isolation.MICROVM) for kind in KINDS]
-    picked = await Sandboxes(backends, backend=None, floor=Isolation.NAMESPACE).pick()
+    picked = await pick(backends, Choice(None, Isolation.NAMESPACE))
     assert picked.isolation is Isolation.GVISOR
 
 
 async def test_a_refusal_says_what_is_missing_and_what_else_there_would_be():
     backends = [FakeBackend(isolation=Isolation.MICROVM, works=False), FakeBackend(isolation=Isolation.NAMESPACE)]
     with pytest.raises(SandboxUnavailable, match="it was told not to work") as caught:
-        await Sandboxes(backends, backend=None, floor=Isolation.MICROVM).pick()
+        await pick(backends, Choice(None, Isolation.MICROVM))
     assert "tell it to" in caught.value.hint
     assert "--backend namespace" in caught.value.hint
 
 
 async def test_a_backend_that_this_silo_does_not_have_is_refused():
     with pytest.raises(SandboxUnavailable, match="no backend 'gvisor'"):
-        await Sandboxes([FakeBackend()], backend=None, floor=Isolation.MICROVM).pick(named=Isolation.GVISOR)
+        await pick([FakeBackend()], Choice(None, Isolation.MICROVM), named="gvisor")
+
+
+async def test_two_backends_of_one_isolation_stand_beside_each_other():
+    """A backend is named by its name; how strongly it isolates is another matter."""
+    one, two = FakeBackend(name="one"), FakeBackend(name="two")
+    for configured, named, expected in [(None, None, one), ("two", None, two), (None, "two", two), ("two", "one", one)]:
+        assert await pick([one, two], Choice(configured, Isolation.MICROVM), named=named) is expected
+    broken = [FakeBackend(name="one", works=False), two]
+    assert await pick(broken, Choice(None, Isolation.MICROVM)) is two
+    with pytest.raises(SandboxUnavailable, match="no backend 'microvm'") as caught:
+        await pick(broken, Choice(None, Isolation.MICROVM), named="microvm")
+    assert "one, two" in caught.value.hint

@@ -1,16 +1,16 @@
-"""The microVM backend: each call in a clone of a template, with its own kernel, under QEMU.
+"""The microVM backend: guests with their own kernel, under QEMU, booted or cloned from a template.
 
-Templates, clones and confinement are in `silo.sandbox.backends.microvm.template` and `silo.sandbox.backends.microvm.qemu`. Here is what makes a backend of them:
-finding out what works on this machine, and handing out guests.
+Templates, clones and confinement are in `silo.sandbox.backends.microvm.template` and
+`silo.sandbox.backends.microvm.qemu`.
+Here is what makes a backend of them: finding out what works on this machine, and handing out guests.
 """
 
 from __future__ import annotations
 
 import contextlib
 import platform
-import time
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -18,9 +18,10 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from silo.errors import SandboxBroken, SandboxUnavailable, SiloError
+from silo.errors import SandboxBroken, SandboxUnavailable
 from silo.model import Isolation
 from silo.sandbox.backends.microvm import kernel as kernels
+from silo.sandbox.backends.microvm.guest import MicrovmGuest
 from silo.sandbox.backends.microvm.host import machine, missing_programs
 from silo.sandbox.backends.microvm.kernel import GuestKernel
 from silo.sandbox.backends.microvm.pool import WarmPool
@@ -32,14 +33,19 @@ from silo.sandbox.backends.microvm.qemu import (
     find_firmware,
     tsc_guess,
 )
-from silo.sandbox.backends.microvm.template import Clone, Templates
-from silo.sandbox.base import Description, GuestReply, GuestRequest, OnProgress, OnStep, Probe, Unit
+from silo.sandbox.backends.microvm.template import Template, Templates
+from silo.sandbox.base import GuestSpec, OnStep, Probe, Program, Ready
 from silo.sandbox.image import Images
 from silo.sandbox.probe_memory import ProbeMemory
 from silo.sandbox.programs import find_program
 
-_TEMPLATE_S = 120.0
-"""How long making a template may take beyond the caller's deadline for importing; emulated guests are slow to boot."""
+
+@dataclass(frozen=True)
+class _Works:
+    """What boots a guest on this machine."""
+
+    qemu: Qemu
+    kernel: GuestKernel
 
 
 class MicrovmBackend:
@@ -47,9 +53,9 @@ class MicrovmBackend:
 
     Args:
         home: silo's state folder; templates and the memory of probes lie in it.
-        images: the images that units are made of.
+        images: the images that guests are made of.
         kernel_folder: where guest kernels lie.
-        warm: how many rehearsed clones to keep for each of the last skills called; 0 for a process that ends soon.
+        warm: how many rehearsed clones to keep for each of the last specs used; 0 for a process that ends soon.
     """
 
     def __init__(self, *, home: Path, images: Images, kernel_folder: Path, warm: int = 0) -> None:
@@ -59,10 +65,15 @@ class MicrovmBackend:
         self._warm = warm
         self._probes = ProbeMemory(home / "run" / "probes.json")
         self._probing = anyio.Lock()
-        self._probe: Probe | None = None
-        self._templates: Templates | None = None
+        self._found: tuple[Probe, _Works | None] | None = None
+        self._made: list[tuple[_Works, Templates]] = []
         self._group: anyio.abc.TaskGroup | None = None
         self._pool: WarmPool | None = None
+
+    @property
+    def name(self) -> str:
+        """As the configuration names it."""
+        return "microvm"
 
     @property
     def isolation(self) -> Isolation:
@@ -79,22 +90,25 @@ class MicrovmBackend:
             self._group.cancel_scope.cancel()
             await self._group.__aexit__(None, None, None)
         self._group = self._pool = None
-        if self._templates is not None:
-            self._templates.close()
+        while self._made:
+            self._made.pop()[1].close()
 
     # --- what works here ----------------------------------------------------------------------------------------------
 
     async def probe(self, *, refresh: bool = False) -> Probe:
         """Boot a guest with each accelerator, best first, until one works."""
-        async with self._probing:
-            if self._probe is None or refresh:
-                self._probe = await self._find_out(refresh=refresh)
-            return self._probe
+        return (await self._look(refresh=refresh))[0]
 
-    async def _find_out(self, *, refresh: bool) -> Probe:
+    async def _look(self, *, refresh: bool = False) -> tuple[Probe, _Works | None]:
+        async with self._probing:
+            if self._found is None or refresh:
+                self._found = await self._find_out(refresh=refresh)
+            return self._found
+
+    async def _find_out(self, *, refresh: bool) -> tuple[Probe, _Works | None]:
         host = machine()
         if host is None:
-            return Probe(self.isolation, works=False, detail="", missing=(f"no machine type for {platform.machine()}",))
+            return self._works_not((f"no machine type for {platform.machine()}",)), None
         lacking = await anyio.to_thread.run_sync(missing_programs, host)
         missing = [
             f"{program.name} is not installed ({program.purpose}; Debian's package {program.package})"
@@ -109,7 +123,7 @@ class MicrovmBackend:
             missing.append(str(error))
         binary, bwrap = find_program(host.binary), find_program("bwrap")
         if missing or kernel is None or binary is None or bwrap is None:
-            return Probe(self.isolation, works=False, detail="", missing=tuple(missing), hint="run `silo setup`")
+            return self._works_not(tuple(missing), hint="run `silo setup`"), None
         version = await anyio.to_thread.run_sync(ask_version, binary)
         firmware = (
             await anyio.to_thread.run_sync(find_firmware, binary, host.firmware) if host.firmware else None
@@ -127,22 +141,15 @@ class MicrovmBackend:
             if failure:
                 notes.append(f"{accelerator.name}: {failure}")
                 continue
-            self._templates = Templates(self._home / "templates", self._images, qemu, kernel)
-            if self._group is not None and self._warm > 0:
-                self._pool = WarmPool(self._templates, self._group, self._warm)
-            return Probe(
-                self.isolation,
-                works=True,
-                detail=f"QEMU {version}, {accelerator.name.upper()}, guest kernel {kernel.release}",
-                notes=tuple(notes),
-            )
-        return Probe(
-            self.isolation,
-            works=False,
-            detail=f"QEMU {version}, guest kernel {kernel.release}",
-            missing=tuple(notes),
-            hint="no accelerator boots a guest; the last line of each says why",
-        )
+            detail = f"QEMU {version}, {accelerator.name.upper()}, guest kernel {kernel.release}"
+            probe = Probe(self.name, self.isolation, works=True, detail=detail, notes=tuple(notes))
+            return probe, _Works(qemu, kernel)
+        detail = f"QEMU {version}, guest kernel {kernel.release}"
+        hint = "no accelerator boots a guest; the last line of each says why"
+        return self._works_not(tuple(notes), detail=detail, hint=hint), None
+
+    def _works_not(self, missing: tuple[str, ...], *, detail: str = "", hint: str = "") -> Probe:
+        return Probe(self.name, self.isolation, works=False, detail=detail, missing=missing, hint=hint)
 
     async def _remembered_boot(self, qemu: Qemu, kernel: GuestKernel, *, refresh: bool) -> ProbedBoot:
         """How booting a guest with this QEMU went; tried once per boot of the host."""
@@ -154,67 +161,74 @@ class MicrovmBackend:
             self._probes.put(key, remembered.text())
         return remembered
 
-    async def _ready(self) -> Templates:
-        probe = await self.probe()
-        if self._templates is None:
-            raise SandboxUnavailable(f"no microVM works here: {'; '.join(probe.missing)}", hint=probe.hint)
-        return self._templates
-
     # --- guests -------------------------------------------------------------------------------------------------------
 
-    async def describe(self, unit: Unit, *, deadline: float, on_step: OnStep) -> Description:
-        """Make the unit's template, and return what the skill said of itself in it."""
-        template = await (await self._ready()).get(unit, deadline=deadline, on_step=on_step)
-        return Description(template.skill, self.isolation, template.timing)
-
     @contextlib.asynccontextmanager
-    async def open(self, unit: Unit, *, on_step: OnStep) -> AsyncIterator[_Microvm]:
-        """Take a clone that waits, or start one."""
-        templates = await self._ready()
-        template = await templates.get(unit, deadline=time.monotonic() + _TEMPLATE_S, on_step=on_step)
-        pool = self._pool
-        with pool.call() if pool is not None else contextlib.nullcontext():
-            waiting = pool.take(template) if pool is not None else None
-            if waiting is not None:
-                try:
-                    yield _Microvm(waiting.clone, "warm clone", self._probe)
-                finally:
-                    with anyio.CancelScope(shield=True):
-                        waiting.released.set()
-                        await waiting.gone.wait()
-            else:
-                async with templates.clone(unit, template) as clone:
-                    yield _Microvm(clone, "clone", self._probe)
-        if pool is not None:
-            pool.refill(unit, template)
+    async def start(self, spec: GuestSpec) -> AsyncIterator[MicrovmGuest]:
+        """Boot a guest."""
+        async with (await self._templates()).boot(spec) as guest:
+            yield guest
+
+    async def prepare(self, spec: GuestSpec, program: Program, *, deadline: float, on_step: OnStep) -> _Prepared:
+        """Make the spec's template, if there is none yet."""
+        templates = await self._templates()
+        template = await templates.get(spec, program, deadline=deadline, on_step=on_step)
+        return _Prepared(spec, program, template, templates, self._pool)
 
     async def settle(self) -> None:
         """Wait until the clones that are kept warm are ready; for benchmarks and tests."""
         if self._pool is not None:
             await self._pool.settle()
 
-    def prune(self, keep: Iterable[Unit]) -> list[Path]:
-        """Delete the templates of other units."""
-        return self._templates.prune(keep) if self._templates is not None else []
+    async def prune(self, keep: Iterable[GuestSpec]) -> list[Path]:
+        """Delete the templates of other specs; none where no guest boots, because digests are not known then."""
+        if (await self._look())[1] is None:
+            return []
+        templates = await self._templates()
+        return await anyio.to_thread.run_sync(templates.prune, list(keep))
+
+    async def _templates(self) -> Templates:
+        """Return the templates of what works here: made when first needed, anew when a probe finds something else."""
+        probe, works = await self._look()
+        if works is None:
+            raise SandboxUnavailable(f"no microVM works here: {'; '.join(probe.missing)}", hint=probe.hint)
+        if not self._made or self._made[-1][0] != works:
+            self._made.append((works, Templates(self._home / "templates", self._images, works.qemu, works.kernel)))
+            if self._group is not None and self._warm > 0:
+                self._pool = WarmPool(self._made[-1][1], self._group, self._warm)
+        return self._made[-1][1]
 
 
-class _Microvm:
-    """A clone that is being restored or waits, for one call."""
+@dataclass(frozen=True)
+class _Prepared:
+    """A template, and the clones of it that wait."""
 
-    isolation = Isolation.MICROVM
+    spec: GuestSpec
+    program: Program
+    template: Template
+    templates: Templates
+    pool: WarmPool | None
 
-    def __init__(self, clone: Clone, kind: str, probe: Probe | None) -> None:
-        self._clone = clone
-        self._facts = {"backend": f"{probe.detail.partition(', guest')[0]}, {kind}" if probe else kind}
+    @property
+    def ready(self) -> Ready:
+        """What the template has."""
+        return self.template.ready
 
-    async def run(self, request: GuestRequest, *, deadline: float, on_progress: OnProgress) -> GuestReply:
-        try:
-            reply = await self._clone.link.run(request, deadline=deadline, on_progress=on_progress)
-        except SiloError as error:
-            if error.code == "sandbox-lost":
-                raise SandboxBroken(
-                    f"{error} ({self._clone.process.last_words()})",
-                    hint="if QEMU or the kernel was just updated, `silo setup --repair` rebuilds the templates",
-                ) from error
-            raise
-        return replace(reply, facts={**reply.facts, **self._facts})
+    @contextlib.asynccontextmanager
+    async def start(self) -> AsyncIterator[MicrovmGuest]:
+        """Take a clone that waits, or start one."""
+        pool = self.pool
+        with pool.call() if pool is not None else contextlib.nullcontext():
+            waiting = pool.take(self.template) if pool is not None else None
+            if waiting is not None:
+                try:
+                    yield waiting.clone
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        waiting.released.set()
+                        await waiting.gone.wait()
+            else:
+                async with self.templates.clone(self.spec, self.program, self.template) as clone:
+                    yield clone
+        if pool is not None:
+            pool.refill(self.spec, self.program, self.template)

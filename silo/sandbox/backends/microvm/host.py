@@ -1,4 +1,4 @@
-"""What the host must have for microVMs: its row of the table of machines, and the programs and files that are missing."""
+"""What the host must have for microVMs: its row of the table of machines, and the programs and files it lacks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def programs(host: Machine) -> tuple[Program, ...]:
 
 
 def missing_programs(host: Machine) -> tuple[Program, ...]:
-    """Those of `programs` that are not here, and the machine's firmware if QEMU is here without it. Starts QEMU; blocks."""
+    """Those of `programs` that are not here, and the machine's firmware if QEMU lacks it. Starts QEMU; blocks."""
     missing = [
         program
         for program in programs(host)

@@ -1,7 +1,7 @@
 """The guest kernel: where it lies, what belongs to it, and the initial file system that mounts the images.
 
-`silo setup` (see `silo.setup.kernel`) puts a *kernel pack* under `SILO_HOME/kernel/RELEASE/`: `vmlinuz`, the modules that a guest
-needs, a static `busybox`, `initramfs.cpio`, and `kernel.json`. Nothing here starts a process.
+`silo setup` (see `silo.setup.kernel`) puts a *kernel pack* under `SILO_HOME/kernel/RELEASE/`: `vmlinuz`, the modules
+that a guest needs, a static `busybox`, `initramfs.cpio`, and `kernel.json`. Nothing here starts a process.
 """
 
 from __future__ import annotations
@@ -135,7 +135,10 @@ def make_initramfs(modules: Mapping[str, bytes], busybox: bytes) -> bytes:
 
 
 def make_cpio(files: Sequence[tuple[str, int, bytes]]) -> bytes:
-    """Return a cpio archive in the `newc` format (Linux `Documentation/driver-api/early-userspace/buffer-format.rst`)."""
+    """Return a cpio archive in the `newc` format.
+
+    Linux's `Documentation/driver-api/early-userspace/buffer-format.rst` describes it.
+    """
     out = bytearray()
     for number, (name, mode, data) in enumerate([*files, ("TRAILER!!!", 0, b"")], start=1):
         encoded = name.encode() + b"\0"

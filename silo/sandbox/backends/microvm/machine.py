@@ -1,7 +1,7 @@
-"""What differs between host architectures and accelerators, as data: machine types, devices, kernels, packages. No behaviour.
+"""What differs between host architectures and accelerators, as data: machine types, devices, kernels, packages.
 
-Only x86_64 with TCG has been run where silo is developed; the other rows are what QEMU's and Debian's documentation says, and
-count for nothing until `silo doctor` has booted a guest with them.
+Only x86_64 with TCG has been run where silo is developed; the other rows are what QEMU's and Debian's documentation
+says, and count for nothing until `silo doctor` has booted a guest with them.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Machine:
     Attributes:
         binary: QEMU's program.
         options: of `-machine`, without the memory backend.
-        firmware: the file that QEMU is told to start the machine with (`-bios`), or empty where `-kernel` needs none. It is
-            always named: what QEMU takes by itself differs from one distribution to the next (`bios-microvm.bin` is a link to
-            qboot in Debian 12 and a SeaBIOS in Debian 13, which boots no kernel without option ROMs).
+        firmware: the file that QEMU is told to start the machine with (`-bios`), or empty where `-kernel` needs none.
+            It is always named: what QEMU takes by itself differs from one distribution to the next (`bios-microvm.bin`
+            is a link to qboot in Debian 12 and a SeaBIOS in Debian 13, which boots no kernel without option ROMs).
         firmware_package: Debian's and Ubuntu's package with that file.
         console: the guest's serial console, as in `console=`.
         kernel_packages: Debian's and Ubuntu's packages with a kernel for virtual machines, in order of preference.
@@ -60,7 +60,8 @@ class Machine:
 # A boot translates more than 64 MiB of code, and would throw it away and translate again.
 _TCG = Accelerator("tcg", "tb-size=256", "max", is_hardware=False)
 
-# The legacy timer (pit) must stay on under TCG, and ACPI too: Debian's cloud kernel has no CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES.
+# The legacy timer (pit) must stay on under TCG, and ACPI too: Debian's cloud kernel has no
+# CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES.
 MACHINES: dict[str, Machine] = {
     "x86_64": Machine(
         binary="qemu-system-x86_64",
@@ -99,6 +100,9 @@ KERNEL_ARGUMENTS = (
     "quiet loglevel=3 panic=-1 reboot=t random.trust_cpu=on mitigations=off ipv6.disable=1 audit=0 psi=0 tsc=reliable "
     "cgroup_disable=memory init_on_alloc=0 lsm=capability"
 )
-"""`mitigations=off`, `init_on_alloc=0`, `lsm=capability`: they protect a guest's kernel from the guest's programs, which silo does not
-rely on; the host's own are the host's. The others leave out accounting and watchdogs that a guest of seconds has no use for,
-and whose code each emulated clone would have to translate."""
+"""What is switched off.
+
+`mitigations=off`, `init_on_alloc=0`, `lsm=capability`: they protect a guest's kernel from the guest's programs, which
+silo does not rely on; the host's own are the host's. The others leave out accounting and watchdogs that a guest of
+seconds has no use for, and whose code each emulated clone would have to translate.
+"""

@@ -1,7 +1,8 @@
-"""Rehearsed clones that wait: each has gone through the path of a call once, without a secret, and serves exactly one real call.
+"""Rehearsed clones that wait: each has gone through its work once, without a secret, and serves exactly one real call.
 
-A clone's first call is slow under emulation because QEMU translates code that it has not met; a rehearsal pays that before anybody
-waits. Only a resident process (the MCP server, a `Runtime` that stays open) keeps any; how many is `sandbox.warm` of the configuration.
+A clone's first call is slow under emulation because QEMU translates code that it has not met; a rehearsal pays that
+before anybody waits. Only a resident process (the MCP server, a `Runtime` that stays open) keeps any; how many is
+`sandbox.warm` of the configuration.
 """
 
 from __future__ import annotations
@@ -16,16 +17,20 @@ import anyio
 import anyio.abc
 
 from silo.errors import SiloError
-from silo.sandbox.backends.microvm.template import Clone, Template, Templates
-from silo.sandbox.base import Unit
+from silo.sandbox.backends.microvm.guest import MicrovmGuest
+from silo.sandbox.backends.microvm.template import Template, Templates
+from silo.sandbox.base import GuestSpec, Program
 
 _REHEARSAL_S = 30.0
 _IDLE_S = 900.0
-"""How long a clone may wait. Each holds 50 to 100 MiB; a skill that nobody called for a quarter of an hour gives them back."""
+"""How long a clone may wait. Each holds 50 to 100 MiB, for a skill that nobody has called for a quarter of an hour."""
 
 _QUIET_S = 0.15
-"""How long no call may have run before a clone is started. Calls that follow each other faster than that gain nothing from one:
-it would be late for the next, and take the processor from it meanwhile."""
+"""How long no call may have run before a clone is started.
+
+Calls that follow each other faster than that gain nothing from one: it would be late for the next, and take the
+processor from it meanwhile.
+"""
 
 _SKILLS = 4
 """For how many skills clones are kept, the most recently called ones."""
@@ -35,7 +40,7 @@ _SKILLS = 4
 class Waiting:
     """A clone that waits; its owner sets `released` when it is done, and waits for `gone`."""
 
-    clone: Clone
+    clone: MicrovmGuest
     released: anyio.Event = field(default_factory=anyio.Event)
     gone: anyio.Event = field(default_factory=anyio.Event)
 
@@ -69,13 +74,13 @@ class WarmPool:
         waiting = self._ready.get(template.digest)
         while waiting:
             found = waiting.popleft()
-            if found.clone.link.is_connected:
+            if found.clone.is_connected:
                 return found
             found.released.set()
         return None
 
-    def refill(self, unit: Unit, template: Template) -> None:
-        """Start as many clones in the background as are missing for this template; let go of the least recently called skills'."""
+    def refill(self, spec: GuestSpec, program: Program, template: Template) -> None:
+        """Start this template's missing clones in the background; let go of those of the skill that was used longest ago."""
         ready = self._ready.setdefault(template.digest, deque())
         self._ready.move_to_end(template.digest)
         while len(self._ready) > _SKILLS:
@@ -85,21 +90,22 @@ class WarmPool:
         missing = self._per_skill - len(ready) - self._starting.get(template.digest, 0)
         for _ in range(missing):
             self._starting[template.digest] = self._starting.get(template.digest, 0) + 1
-            self._group.start_soon(self._keep_one, unit, template)
+            self._group.start_soon(self._keep_one, spec, program, template)
 
     async def settle(self) -> None:
         """Wait until no clone is being started."""
         while any(self._starting.values()):
             await self._changed.wait()
 
-    async def _keep_one(self, unit: Unit, template: Template) -> None:
+    async def _keep_one(self, spec: GuestSpec, program: Program, template: Template) -> None:
         """Start a clone, rehearse it, offer it, and end it when it has served or waited too long."""
         is_starting = True
         waiting: Waiting | None = None
         try:
             await self._quiet()
-            async with self._templates.clone(unit, template) as clone:
-                await clone.link.rehearse(deadline=time.monotonic() + _REHEARSAL_S)
+            async with self._templates.clone(spec, program, template) as clone:
+                await program.rehearse(clone, deadline=time.monotonic() + _REHEARSAL_S)
+                clone.kind = "warm clone"
                 waiting = Waiting(clone)
                 self._started(template)
                 is_starting = False

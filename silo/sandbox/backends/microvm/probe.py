@@ -1,4 +1,4 @@
-"""Finding out whether a guest boots on this machine, by booting one. Which accelerator is tried when, `backend` decides."""
+"""Finding out whether a guest boots on this machine, by booting one. `backend` decides which accelerators are tried."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def try_to_boot(qemu: Qemu, kernel: GuestKernel) -> ProbedBoot:
     memory = os.memfd_create("probe", os.MFD_CLOEXEC)
     os.ftruncate(memory, _PROBE_MIB * MIB)
     try:
-        async with open_sockets(console=True) as sockets:
+        async with open_sockets((), console=True) as sockets:
             argv = arguments(
                 qemu,
                 memory=Memory(f"/proc/self/fd/{memory}", _PROBE_MIB, is_shared=True),
@@ -117,7 +117,7 @@ async def try_to_boot(qemu: Qemu, kernel: GuestKernel) -> ProbedBoot:
 
 
 def _said(sockets: Sockets) -> str:
-    """What a probe's guest put on its console, on one line: its kernel's panic, or else the last lines before it stopped."""
+    """What a probe's guest put on its console, on one line: its kernel's panic, else the last lines."""
     lines = [line.strip() for line in sockets.console_text().splitlines() if line.strip()]
     panic = next((number for number, line in enumerate(lines) if "Kernel panic" in line), None)
     # After a panic comes a stack trace, which would hide the reason.

@@ -1,7 +1,8 @@
-"""QEMU: its command lines and its confinement. `template` decides when a guest is saved and restored, `qmp` speaks to it.
+"""QEMU: its command lines and its confinement. `template` decides when a guest is saved and restored.
 
 QEMU parses what a guest does, so it is itself confined: bubblewrap gives it its own user, mount, network, pid and ipc
-namespaces with nothing but its own files in them, `-sandbox on` a seccomp filter, and a shell's `ulimit` its resource limits.
+namespaces with nothing but its own files in them, `-sandbox on` a seccomp filter, and a shell's `ulimit` its resource
+limits.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from pathlib import Path
 
 from silo.sandbox.backends.microvm.machine import KERNEL_ARGUMENTS, Accelerator, Machine
 
-PORTS = ("silo.control", "silo.call", "silo.out", "silo.err")
 _QEMU_MIB = 2048
-"""Address space that QEMU may use beyond the guest's memory: code, translated code, and glibc's arenas (64 MiB each, reserved)."""
+"""Address space that QEMU may use beyond the guest's memory.
+
+Code, translated code, and glibc's arenas (64 MiB each, reserved).
+"""
 
 _FIRMWARE_FOLDERS = ("/usr/share/qemu", "/usr/share/qboot", "/opt/homebrew/share/qemu")
 """Searched after the folders that QEMU names."""
@@ -46,8 +49,10 @@ class Qemu:
     Attributes:
         firmware: what `Machine.firmware` names, found on this host; None for a machine that needs none.
         version: e.g. `7.2.22`.
-        can_map_read_only: it can map guest memory out of a file that it opens read-only (`rom=off`, QEMU 8.2 and later).
-        tsc_khz: the rate of the guest's time stamp counter, where the guest can't find it out by itself (see `tsc_guess`).
+        can_map_read_only: it can map guest memory out of a file that it opens read-only (`rom=off`, QEMU 8.2 and
+            later).
+        tsc_khz: the rate of the guest's time stamp counter, where the guest can't find it out by itself (see
+            `tsc_guess`).
     """
 
     binary: Path
@@ -69,9 +74,9 @@ class Qemu:
 def tsc_guess(accelerator: Accelerator) -> int | None:
     """Guess the rate of the time stamp counter in kHz, for an emulated x86 guest; None where it is not needed.
 
-    Such a guest measures its counter against an emulated timer, which fails on a busy host, and it then hangs at boot (seen in
-    two of six boots under load). Told the rate, it does not measure. On a host with changing clock rates the guess can be
-    far off; the probe measures by how much (`silo.sandbox.backends.microvm.backend`).
+    Such a guest measures its counter against an emulated timer, which fails on a busy host, and it then hangs at boot
+    (seen in two of six boots under load). Told the rate, it does not measure. On a host with changing clock rates the
+    guess can be far off; the probe measures by how much (`silo.sandbox.backends.microvm.backend`).
     """
     if accelerator.is_hardware or platform.machine() != "x86_64":
         return None
@@ -90,7 +95,7 @@ def ask_version(binary: Path) -> str:
 
 
 def find_firmware(binary: Path, name: str) -> Firmware | None:
-    """Look for a firmware file in the folders where this QEMU keeps its data (`man 1 qemu`, `-L help`); None if it is in none."""
+    """Look for a firmware file in the folders where this QEMU keeps its data (`man 1 qemu`, `-L help`)."""
     out = subprocess.run([binary, "-L", "help"], capture_output=True, text=True, check=False, env={}).stdout
     for folder in [*out.splitlines(), *_FIRMWARE_FOLDERS]:
         try:
@@ -109,7 +114,7 @@ def can_map_read_only(version: str) -> bool:
 
 @dataclass(frozen=True)
 class Memory:
-    """Where a guest's memory comes from: `path` as QEMU sees it, shared while a template is made, private for a clone."""
+    """Where a guest's memory comes from: `path` as QEMU sees it, shared for a guest that boots, private for a clone."""
 
     path: str
     mib: int
@@ -131,7 +136,7 @@ def arguments(
     *,
     memory: Memory,
     disks: Mapping[str, str],
-    ports: Sequence[int],
+    ports: Mapping[str, int],
     monitor: int,
     console: int | None,
     boot: Boot | None,
@@ -143,7 +148,7 @@ def arguments(
 
     Args:
         disks: path by serial number, in the order of the devices; opened read-only.
-        ports: one socket for each of `PORTS`.
+        ports: sockets by the name of the guest's port.
         monitor: the socket that QMP is spoken on.
         console: a socket for the serial console, or None to drop what the guest's kernel says.
         boot: what to boot, or None for a guest that waits for `migrate-incoming`.
@@ -170,7 +175,7 @@ def arguments(
         argv += ["-blockdev", f"driver=raw,node-name={serial},file=file-{serial},read-only=on"]
         argv += ["-device", f"virtio-blk-device,drive={serial},serial={serial}"]
     argv += ["-device", "virtio-serial-device,max_ports=8"]
-    for name, descriptor in zip(PORTS, ports, strict=True):
+    for name, descriptor in ports.items():
         chardev = name.replace(".", "-")
         argv += ["-chardev", f"socket,id={chardev},fd={descriptor}"]
         argv += ["-device", f"virtserialport,chardev={chardev},name={name}"]
@@ -222,11 +227,12 @@ def confine(
     # No core dumps; few descriptors; and it writes no file but a snapshot's state (65 kB) and what it has to say.
     limits = "ulimit -c 0; ulimit -n 256; ulimit -f 4096; "
     limits += f"ulimit -v {(memory_mib + _QEMU_MIB) * 1024}; "
-    # Bubblewrap ties its child to itself only at the end of its own setting up. If silo was killed before that, nothing would
-    # ever end this guest, so the shell asks on stdin whether silo lives (`GuestProcess.tie`), and starts QEMU only on an answer.
+    # Bubblewrap ties its child to itself only at the end of its own setting up. If silo was killed before that, nothing
+    # would ever end this guest, so the shell asks on stdin whether silo lives (`GuestProcess.tie`), and starts QEMU
+    # only on an answer.
     # That the other end is still open proves nothing: silo's first thread, with which bubblewrap dies, may be gone for
-    # milliseconds before the last one closes the descriptors (a past bug). All this holds because the shell is the very process
-    # that was tied (`--as-pid-1`): bubblewrap's own process 1 would tie itself while its child runs already.
+    # milliseconds before the last one closes the descriptors (a past bug). All this holds because the shell is the very
+    # process that was tied (`--as-pid-1`): bubblewrap's own process 1 would tie itself while its child runs already.
     return [*wrap, "--", "/bin/sh", "-c", f'echo >&0 && read -r _ || exit 1; {limits}exec "$@"', "sh", *argv]
 
 

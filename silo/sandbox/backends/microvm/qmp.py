@@ -38,7 +38,8 @@ class Monitor:
                 if "error" in answer:
                     raise SandboxBroken(
                         f"QEMU refused {command}: {str(answer['error'].get('desc'))[:300]}",
-                        hint="run `silo doctor`; if QEMU was just updated, `silo setup --repair` rebuilds its templates",
+                        hint="run `silo doctor`; "
+                        "if QEMU was just updated, `silo setup --repair` rebuilds its templates",
                     )
                 return answer.get("return")
 
@@ -71,7 +72,7 @@ class Monitor:
                     "QEMU ended unexpectedly", hint="run `silo doctor` to see whether QEMU works on this machine"
                 ) from None
             if len(self._buffer) > _MAX_QMP_BYTES:
-                raise SandboxBroken("QEMU's monitor sends nonsense", hint="run `silo doctor`")
+                raise SandboxBroken("QEMU's monitor sent an invalid message", hint="run `silo doctor`")
         line, _, rest = bytes(self._buffer).partition(b"\n")
         self._buffer = bytearray(rest)
         message = json.loads(line)

@@ -1,14 +1,14 @@
-"""The socket pairs between silo and one QEMU: the four ports, the monitor, and the console while something boots."""
+"""The socket pairs between silo and one QEMU: the guest's streams, the monitor, the console while something boots."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 import socket
+from collections.abc import Mapping, Sequence
 from typing import Self
 
-from silo.sandbox.backends.microvm.qemu import PORTS
-from silo.sandbox.skill.link import Descriptors
+from silo.sandbox.base import Stream
 from silo.sandbox.streams import read_some
 
 _CONSOLE_BYTES = 64 * 1024
@@ -16,16 +16,17 @@ _CONTROLS = re.compile(r"\x1b(?:\[[0-9;:?]*[A-Za-z]|.)|[^\n\x20-\x7e\xa0-\U0010f
 """Escape sequences (ECMA-48 §5.4) and control characters: firmware positions its text with them."""
 
 
-def open_sockets(*, console: bool) -> Sockets:
-    """Make the sockets for one QEMU; leaving the context closes those that nobody took."""
-    return Sockets(console=console)
+def open_sockets(streams: Sequence[Stream], *, console: bool) -> Sockets:
+    """Make the sockets for one QEMU; leaving the context closes them."""
+    return Sockets(streams, console=console)
 
 
 class Sockets:
-    """The socket pairs between silo and one QEMU: the four ports, the monitor, and the console while a template is made."""
+    """The socket pairs between silo and one QEMU: a port for each stream, the monitor, and perhaps the console."""
 
-    def __init__(self, *, console: bool) -> None:
-        self._pairs = [socket.socketpair() for _ in range(len(PORTS) + 1 + console)]
+    def __init__(self, streams: Sequence[Stream], *, console: bool) -> None:
+        self._names = [stream.name for stream in streams]
+        self._pairs = [socket.socketpair() for _ in range(len(streams) + 1 + console)]
         self._has_console = console
         self._unread = b""
         self._heard = b""
@@ -41,14 +42,19 @@ class Sockets:
             theirs.close()
 
     @property
-    def guest_ports(self) -> list[int]:
-        """QEMU's ends of the ports, in the order of `silo.sandbox.backends.microvm.qemu.PORTS`."""
-        return [theirs.fileno() for _, theirs in self._pairs[: len(PORTS)]]
+    def guest_ports(self) -> Mapping[str, int]:
+        """QEMU's ends of the streams, by the name of the guest's port (`silo.guest.init` looks for them)."""
+        return {f"silo.{name}": theirs.fileno() for name, (_, theirs) in self._named()}
+
+    @property
+    def host_ports(self) -> Mapping[str, int]:
+        """Our ends of the streams, by their names."""
+        return {name: ours.fileno() for name, (ours, _) in self._named()}
 
     @property
     def guest_monitor(self) -> int:
         """QEMU's end of the monitor."""
-        return self._pairs[len(PORTS)][1].fileno()
+        return self._pairs[len(self._names)][1].fileno()
 
     @property
     def guest_console(self) -> int | None:
@@ -58,7 +64,7 @@ class Sockets:
     @property
     def monitor(self) -> socket.socket:
         """Our end of the monitor."""
-        return self._pairs[len(PORTS)][0]
+        return self._pairs[len(self._names)][0]
 
     def for_guest(self) -> list[int]:
         """The descriptors that QEMU inherits."""
@@ -68,11 +74,6 @@ class Sockets:
         """Close QEMU's ends here, once it has them."""
         for _, theirs in self._pairs:
             theirs.close()
-
-    def descriptors(self) -> Descriptors:
-        """Our ends of the ports, for a `GuestLink`, which closes them."""
-        control, call, out, err = (ours.detach() for ours, _ in self._pairs[: len(PORTS)])
-        return Descriptors(control, call, out, err)
 
     async def console_line(self, pattern: re.Pattern[bytes]) -> re.Match[bytes] | None:
         """Read the console until a whole line matches; None if QEMU ends first."""
@@ -88,11 +89,14 @@ class Sockets:
                 return None
 
     def console_text(self) -> str:
-        """What firmware and kernel of the guest have said on its console so far, its end, without control characters."""
+        """The end of what firmware and kernel of the guest have said on its console, without control characters."""
         if self._has_console:
             with contextlib.suppress(BlockingIOError, ConnectionResetError):
                 self._hear(self._pairs[-1][0].recv(_CONSOLE_BYTES))
         return _CONTROLS.sub("", self._heard.decode(errors="replace"))
+
+    def _named(self) -> list[tuple[str, tuple[socket.socket, socket.socket]]]:
+        return list(zip(self._names, self._pairs, strict=False))
 
     def _hear(self, data: bytes) -> None:
         self._heard = (self._heard + data)[-_CONSOLE_BYTES:]

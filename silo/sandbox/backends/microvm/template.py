@@ -1,8 +1,9 @@
-"""Templates: a guest that has booted and imported its skill, stopped and saved, and the clones that are started from it.
+"""Templates: a guest whose program has started up, stopped and saved, and the clones that are started from it.
 
-A template is a folder with `memory` (the guest's memory, a sparse file), `state` (its devices) and `template.json`. It is written
-under a temporary name and renamed when a clone of it has answered, so that one that is there works. Which clone serves which
-call is `silo.sandbox.backends.microvm.backend`'s.
+A template is a folder with `memory` (the guest's memory, a sparse file), `state` (its devices) and `template.json`. It
+is written under a temporary name and renamed when a clone of it has answered, so that one that is there works. Guests
+that are booted and not cloned start here as well. `silo.sandbox.backends.microvm.backend` decides which of them is
+handed out.
 """
 
 from __future__ import annotations
@@ -18,24 +19,23 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.to_thread
 
-from silo.errors import SandboxBroken, SkillFailed
+from silo.errors import SandboxBroken, SandboxLost, SandboxTimeout, SkillFailed
+from silo.sandbox.backends.microvm.guest import MicrovmGuest
 from silo.sandbox.backends.microvm.kernel import GuestKernel
 from silo.sandbox.backends.microvm.machine import KERNEL_ARGUMENTS
 from silo.sandbox.backends.microvm.qemu import Boot, Memory, Qemu, arguments, confine, rtc_base
 from silo.sandbox.backends.microvm.qmp import Monitor
-from silo.sandbox.backends.microvm.sockets import open_sockets
-from silo.sandbox.base import MIB, Limits, OnStep, Unit
+from silo.sandbox.backends.microvm.sockets import Sockets, open_sockets
+from silo.sandbox.base import MIB, GuestSpec, Limits, OnStep, Program, Ready
 from silo.sandbox.build_cache import BuildCache
 from silo.sandbox.image import Images
 from silo.sandbox.process import GuestProcess
-from silo.sandbox.skill.link import GuestLink
 
-_FORMAT = "silo-template-v1"
+_FORMAT = "silo-template-v2"
 """Part of every digest; counts up when the same inputs would give another snapshot."""
 
 _CLOCK_BEHIND_S = 26 * 3600
@@ -46,7 +46,8 @@ _REHEARSAL_S = 30.0
 _KEPT_MEMORIES = 16
 """Sealed copies of templates' memory that one process keeps (60 to 100 MiB each), for QEMU before 8.2."""
 
-_DISKS = {"base": "/disk/base", "layer": "/disk/layer", "runtime": "/disk/runtime"}
+_SERIALS = {"/": "base", "/skill": "layer", "/runtime": "runtime"}
+"""The serial numbers of the disks, by where the guest mounts them (see `silo.sandbox.backends.microvm.kernel`)."""
 
 
 @dataclass(frozen=True)
@@ -54,25 +55,12 @@ class Template:
     """A template that works.
 
     Attributes:
-        skill: what the skill said of itself, as `silo.wire.messages.Described.skill`.
-        timing: seconds of boot, import, warmup, save and the first clone, when it was made.
-        facts: the guest's kernel and Python.
+        ready: what its program kept, and the seconds of boot, start-up, save and the first clone, when it was made.
     """
 
     digest: str
     folder: Path
-    skill: Mapping[str, Any]
-    timing: Mapping[str, float]
-    facts: Mapping[str, str]
-
-
-@dataclass
-class Clone:
-    """A guest restored from a template: its link and its process."""
-
-    link: GuestLink
-    process: GuestProcess
-    timing: dict[str, float]
+    ready: Ready
 
 
 class Templates:
@@ -87,53 +75,52 @@ class Templates:
         self._memories: OrderedDict[str, int] = OrderedDict()
         self._building: dict[str, anyio.Lock] = {}
 
-    def digest(self, unit: Unit) -> str:
-        """What a template depends on: the unit, and all that a snapshot would not survive a change of."""
+    def digest(self, spec: GuestSpec) -> str:
+        """What a template depends on: the spec, and all that a snapshot would not survive a change of."""
         qemu = self._qemu
-        parts = [_FORMAT, unit.digest, self._kernel.digest, qemu.version, qemu.machine.options, KERNEL_ARGUMENTS]
+        parts = [_FORMAT, spec.digest, self._kernel.digest, qemu.version, qemu.machine.options, KERNEL_ARGUMENTS]
         parts += [qemu.accelerator.name, qemu.accelerator.cpu, qemu.firmware.digest if qemu.firmware else ""]
         parts.append(_cpu_of_host(with_flags=qemu.accelerator.is_hardware))
         return sha256("\0".join(parts).encode()).hexdigest()
 
-    def find(self, unit: Unit) -> Template | None:
-        """Return the unit's template if there is one that is whole."""
-        digest = self.digest(unit)
+    def find(self, spec: GuestSpec) -> Template | None:
+        """Return the spec's template if there is one that is whole."""
+        digest = self.digest(spec)
         folder = self._folder / digest[:32]
         try:
             facts = json.loads((folder / "template.json").read_text())
             memory, state = (folder / "memory").stat(), (folder / "state").stat()
         except (OSError, ValueError):
             return None
-        if memory.st_size != unit.limits.memory_mib * MIB or state.st_size != facts["state_bytes"]:
+        if memory.st_size != spec.limits.memory_mib * MIB or state.st_size != facts["state_bytes"]:
             return None
-        return Template(digest, folder, facts["skill"], facts["timing"], facts["facts"])
+        return Template(digest, folder, Ready(facts["kept"], facts["timing"]))
 
-    async def get(self, unit: Unit, *, deadline: float, on_step: OnStep) -> Template:
-        """Return the unit's template, making it if there is none. Two at once: one makes it, the other waits.
+    async def get(self, spec: GuestSpec, program: Program, *, deadline: float, on_step: OnStep) -> Template:
+        """Return the spec's template, making it if there is none. Two at once: one makes it, the other waits.
 
-        Raises: as `silo.sandbox.base.Backend.describe`.
+        Raises: as `silo.sandbox.base.Preparing.prepare`.
         """
-        found = self.find(unit)
+        found = self.find(spec)
         if found is not None:
             return found
-        digest = self.digest(unit)
+        digest = self.digest(spec)
         async with self._building.setdefault(digest, anyio.Lock()), self._cache.wait_locked(digest[:32]):
-            found = self.find(unit)
-            return found or await self._make(unit, digest, deadline, on_step)
+            found = self.find(spec)
+            return found or await self._make(spec, program, digest, deadline, on_step)
 
-    async def _make(self, unit: Unit, digest: str, deadline: float, on_step: OnStep) -> Template:
+    async def _make(self, spec: GuestSpec, program: Program, digest: str, deadline: float, on_step: OnStep) -> Template:
         building = self._cache.building(digest[:32])
         try:
-            on_step(f"booting a microVM for '{unit.name}'")
-            facts = await self._boot_and_save(unit, building, deadline, on_step)
-            (building / "template.json").write_text(json.dumps(facts, sort_keys=True))
-            candidate = Template(digest, building, facts["skill"], facts["timing"], facts["facts"])
+            on_step(f"booting a microVM for '{spec.name}'")
+            ready = await self._boot_and_save(spec, program, building, deadline, on_step)
             on_step("trying a clone of it")
             started = time.monotonic()
-            async with self.clone(unit, candidate) as clone:
-                await clone.link.rehearse(deadline=time.monotonic() + _REHEARSAL_S)
+            async with self.clone(spec, program, Template(digest, building, ready)) as clone:
+                await program.rehearse(clone, deadline=time.monotonic() + _REHEARSAL_S)
             self._forget_memory(digest)
-            facts["timing"]["first_clone"] = round(time.monotonic() - started, 4)
+            timing = {**ready.timing, "first_clone": round(time.monotonic() - started, 4)}
+            facts = {"kept": ready.kept, "timing": timing, "state_bytes": (building / "state").stat().st_size}
             (building / "template.json").write_text(json.dumps(facts, sort_keys=True))
             target = self._folder / digest[:32]
             await anyio.to_thread.run_sync(_put_in_place, building, target)
@@ -141,108 +128,140 @@ class Templates:
             self._forget_memory(digest)
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(lambda: shutil.rmtree(building, ignore_errors=True))
-        found = self.find(unit)
+        found = self.find(spec)
         if found is None:
-            raise SandboxBroken(f"the template of '{unit.name}' is damaged", hint="is the disk full? try again")
+            raise SandboxBroken(f"the template of '{spec.name}' is damaged", hint="is the disk full? try again")
         return found
 
-    async def _boot_and_save(self, unit: Unit, folder: Path, deadline: float, on_step: OnStep) -> dict[str, Any]:
-        """Boot a guest, wait until its skill is imported, and save it into `folder`; return the facts for template.json."""
+    async def _boot_and_save(
+        self, spec: GuestSpec, program: Program, folder: Path, deadline: float, on_step: OnStep
+    ) -> Ready:
+        """Boot a guest, wait until its program has started up, and save it into `folder`."""
         started = time.monotonic()
         memory, state = folder / "memory", folder / "state"
-        await anyio.to_thread.run_sync(_make_sparse, memory, unit.limits.memory_mib * MIB)
-        disks = await anyio.to_thread.run_sync(self._disks, unit)
+        await anyio.to_thread.run_sync(_make_sparse, memory, spec.limits.memory_mib * MIB)
         state_fd = os.open(state, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            async with open_sockets(console=True) as sockets:
-                argv = arguments(
-                    self._qemu,
-                    memory=Memory("/memory", unit.limits.memory_mib, is_shared=True),
-                    disks=_DISKS,
-                    ports=sockets.guest_ports,
-                    monitor=sockets.guest_monitor,
-                    console=sockets.guest_console,
-                    boot=Boot("/boot/vmlinuz", "/boot/initramfs", self._kernel_arguments(unit.limits)),
-                    rtc=rtc_base(time.time() - _CLOCK_BEHIND_S),
-                )
-                binds = {"/boot/vmlinuz": self._kernel.image, "/boot/initramfs": self._kernel.initramfs, **disks}
-                process = await GuestProcess.start(
-                    confine(
-                        self._qemu, argv, memory_mib=unit.limits.memory_mib, binds=binds, writable={"/memory": memory}
-                    ),
-                    inherit=sockets.for_guest(),
-                )
-                link = GuestLink(sockets.descriptors(), unit.limits, name=unit.name)
+            booting = self._boot(
+                spec,
+                Memory("/memory", spec.limits.memory_mib, is_shared=True),
+                writable={"/memory": memory},
+                clock=time.time() - _CLOCK_BEHIND_S,
+            )
+            async with booting as (guest, sockets):
                 try:
-                    sockets.close_guest_ends()
-                    await process.tie()
-                    monitor = Monitor(sockets.monitor)
-                    try:
-                        described = await link.describe(deadline=deadline)
-                    except SkillFailed as error:
-                        if error.code == "sandbox-lost" and _is_full(folder):
-                            # The memory's file is sparse; QEMU maps it, so it gets no error for a page that finds no room: it dies.
-                            raise SandboxBroken(
-                                f"the disk with {folder.parent} is full (No space left on device): the memory of a guest of "
-                                f"'{unit.name}' takes up to "
-                                f"{unit.limits.memory_mib} MiB there",
-                                hint="see the free space with `df -h`, make room, then try again",
-                            ) from error
-                        raise _with_console(error, sockets.console_text(), process.last_words()) from error
-                    ready = time.monotonic()
-                    on_step("saving it as the template")
-                    await _save(monitor, state_fd)
-                    facts = dict(link.facts)
-                finally:
-                    await process.end()
-                    link.close()
+                    ready = await program.start_up(guest, deadline=deadline)
+                except SkillFailed as error:
+                    if isinstance(error, SandboxLost) and _is_full(folder):
+                        # The memory's file is sparse; QEMU maps it, so it gets no error for a page that finds no room:
+                        # it dies.
+                        raise SandboxBroken(
+                            f"the disk with {folder.parent} is full (No space left on device): "
+                            f"the memory of a guest of '{spec.name}' takes up to {spec.limits.memory_mib} MiB there",
+                            hint="see the free space with `df -h`, make room, then try again",
+                        ) from error
+                    raise _with_console(error, sockets.console_text(), guest.last_words()) from error
+                started_up = time.monotonic()
+                on_step("saving it as the template")
+                await _save(Monitor(sockets.monitor), state_fd)
         finally:
             os.close(state_fd)
         await anyio.to_thread.run_sync(_settle, memory, state)
-        saved = time.monotonic()
-        timing = {
-            "boot": round(ready - started - described.import_s - described.warmup_s, 4),
-            "import": round(described.import_s, 4),
-            "warmup": round(described.warmup_s, 4),
-            "save": round(saved - ready, 4),
-        }
-        return {"skill": described.skill, "timing": timing, "facts": facts, "state_bytes": state.stat().st_size}
-
-    def _kernel_arguments(self, limits: Limits) -> str:
-        return f"{self._qemu.kernel_arguments} silo.processes={limits.processes} silo.scratch_mib={limits.scratch_mib}"
-
-    def _disks(self, unit: Unit) -> dict[str, Path]:
-        images = {"base": unit.base, "layer": unit.layer, "runtime": unit.runtime}
-        return {_DISKS[name]: self._images.disk(image) for name, image in images.items()}
+        boot = started_up - started - sum(ready.timing.values())
+        timing = {"boot": boot, **ready.timing, "save": time.monotonic() - started_up}
+        return Ready(ready.kept, {phase: round(seconds, 4) for phase, seconds in timing.items()})
 
     @contextlib.asynccontextmanager
-    async def clone(self, unit: Unit, template: Template) -> AsyncIterator[Clone]:
-        """Start a guest from a template; when this returns, it is being restored, and the call may be sent.
+    async def boot(self, spec: GuestSpec) -> AsyncIterator[MicrovmGuest]:
+        """Boot a guest that is not saved; its memory is in no file.
 
         Raises:
             SandboxBroken: QEMU did not start.
         """
-        started = time.monotonic()
-        memory, inherit, binds = await self._private_memory(unit, template)
-        disks = await anyio.to_thread.run_sync(self._disks, unit)
+        mib = spec.limits.memory_mib
+        descriptor = os.memfd_create("guest", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(descriptor, mib * MIB)
+            memory = Memory(f"/proc/self/fd/{descriptor}", mib, is_shared=True)
+            async with self._boot(spec, memory, inherit=(descriptor,), clock=time.time()) as (guest, _):
+                yield guest
+        finally:
+            os.close(descriptor)
+
+    @contextlib.asynccontextmanager
+    async def _boot(
+        self,
+        spec: GuestSpec,
+        memory: Memory,
+        *,
+        clock: float,
+        writable: Mapping[str, Path] | None = None,
+        inherit: tuple[int, ...] = (),
+    ) -> AsyncIterator[tuple[MicrovmGuest, Sockets]]:
+        disks = await anyio.to_thread.run_sync(self._disks, spec)
+        async with open_sockets(spec.streams, console=True) as sockets:
+            argv = arguments(
+                self._qemu,
+                memory=memory,
+                disks=_seen(disks),
+                ports=sockets.guest_ports,
+                monitor=sockets.guest_monitor,
+                console=sockets.guest_console,
+                boot=Boot("/boot/vmlinuz", "/boot/initramfs", self._kernel_arguments(spec.limits)),
+                rtc=rtc_base(clock),
+            )
+            binds = {"/boot/vmlinuz": self._kernel.image, "/boot/initramfs": self._kernel.initramfs, **_binds(disks)}
+            process = await GuestProcess.start(
+                confine(self._qemu, argv, memory_mib=spec.limits.memory_mib, binds=binds, writable=writable or {}),
+                inherit=(*sockets.for_guest(), *inherit),
+            )
+            guest = MicrovmGuest(spec, sockets.host_ports, process, self._qemu, kind="booted", kept=None)
+            try:
+                sockets.close_guest_ends()
+                await process.tie()
+                yield guest, sockets
+            finally:
+                await guest.end()
+
+    def _kernel_arguments(self, limits: Limits) -> str:
+        return f"{self._qemu.kernel_arguments} silo.processes={limits.processes} silo.scratch_mib={limits.scratch_mib}"
+
+    def _disks(self, spec: GuestSpec) -> dict[str, Path]:
+        """Return the images of a spec as files, by serial number, in the order of the devices."""
+        return {_SERIALS[path]: self._images.disk(image) for path, image in {"/": spec.root, **spec.mounts}.items()}
+
+    @contextlib.asynccontextmanager
+    async def clone(self, spec: GuestSpec, program: Program, template: Template) -> AsyncIterator[MicrovmGuest]:
+        """Start a guest from a template; when this returns, it is being restored and has been woken: work may be sent.
+
+        Raises:
+            SandboxBroken: QEMU did not start.
+        """
+        memory, inherit, binds = await self._private_memory(spec, template)
+        disks = await anyio.to_thread.run_sync(self._disks, spec)
         state = os.open(template.folder / "state", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            async with open_sockets(console=False) as sockets:
+            async with open_sockets(spec.streams, console=False) as sockets:
                 argv = arguments(
                     self._qemu,
                     memory=memory,
-                    disks=_DISKS,
+                    disks=_seen(disks),
                     ports=sockets.guest_ports,
                     monitor=sockets.guest_monitor,
                     console=None,
                     boot=None,
                     rtc=None,
                 )
-                process = await GuestProcess.start(
-                    confine(self._qemu, argv, memory_mib=unit.limits.memory_mib, binds={**disks, **binds}, writable={}),
-                    inherit=(*sockets.for_guest(), state, *inherit),
+                confined = confine(
+                    self._qemu,
+                    argv,
+                    memory_mib=spec.limits.memory_mib,
+                    binds={**_binds(disks), **binds},
+                    writable={},
                 )
-                link = GuestLink(sockets.descriptors(), unit.limits, name=unit.name)
+                process = await GuestProcess.start(confined, inherit=(*sockets.for_guest(), state, *inherit))
+                kept = template.ready.kept
+                guest = MicrovmGuest(spec, sockets.host_ports, process, self._qemu, kind="clone", kept=kept)
                 try:
                     sockets.close_guest_ends()
                     await process.tie()
@@ -250,22 +269,27 @@ class Templates:
                     monitor.send("qmp_capabilities")
                     monitor.send("migrate-set-capabilities", capabilities=_IGNORE_SHARED)
                     monitor.send("migrate-incoming", uri=f"fd:{state}")
-                    link.facts.update(template.facts)
-                    await link.resume(f"{unit.name.replace('_', '-')}-{os.urandom(4).hex()}")
-                    yield Clone(link, process, {"start": time.monotonic() - started})
+                    try:
+                        await program.wake(guest)
+                    except SandboxLost as error:
+                        ended = await guest.end()
+                        raise SandboxBroken(f"{error} ({ended.last_words})", hint=ended.hint) from error
+                    yield guest
                 finally:
-                    await process.end()
-                    link.close()
+                    await guest.end()
         finally:
             os.close(state)
 
-    async def _private_memory(self, unit: Unit, template: Template) -> tuple[Memory, tuple[int, ...], dict[str, Path]]:
+    async def _private_memory(
+        self, spec: GuestSpec, template: Template
+    ) -> tuple[Memory, tuple[int, ...], dict[str, Path]]:
         """How a clone gets the template's memory without being able to change it.
 
-        QEMU before 8.2 opens the file read-write even for a private mapping. It gets a sealed copy in memory, which can be
-        opened so but not written (`man 2 memfd_create`, F_SEAL_WRITE); newer ones map the file itself, bound read-only.
+        QEMU before 8.2 opens the file read-write even for a private mapping. It gets a sealed copy in memory, which can
+        be opened so but not written (`man 2 memfd_create`, F_SEAL_WRITE); newer ones map the file itself, bound
+        read-only.
         """
-        mib = unit.limits.memory_mib
+        mib = spec.limits.memory_mib
         if self._qemu.can_map_read_only:
             path = template.folder / "memory"
             return Memory("/memory", mib, is_shared=False, is_read_only=True), (), {"/memory": path}
@@ -287,13 +311,14 @@ class Templates:
         if descriptor is not None:
             os.close(descriptor)
 
-    def prune(self, keep: Iterable[Unit]) -> list[Path]:
-        """Delete the templates of units that are not in `keep`, and what processes that were killed left; return which templates.
+    def prune(self, keep: Iterable[GuestSpec]) -> list[Path]:
+        """Delete the templates of specs that are not in `keep`, and what killed processes left; return which templates.
 
-        One that is being made is left alone. Only while no install is under way (`silo.catalog.store.SkillStore.alone`): the template
-        that it has just made belongs to a unit of which no list can know yet.
+        One that is being made is left alone. Only while no install is under way
+        (`silo.catalog.store.SkillStore.alone`): the template that it has just made belongs to a skill of which no list
+        can know yet.
         """
-        wanted = {self.digest(unit)[:32] for unit in keep}
+        wanted = {self.digest(spec)[:32] for spec in keep}
         unwanted = [name for name in self._cache.names() if name not in wanted]
         gone = [self._folder / name for name in unwanted if self._cache.discard(name)]
         self._cache.sweep()
@@ -306,14 +331,23 @@ class Templates:
             os.close(descriptor)
 
 
+def _seen(disks: Mapping[str, Path]) -> dict[str, str]:
+    """Return where QEMU sees the disks, by serial number."""
+    return {serial: f"/disk/{serial}" for serial in disks}
+
+
+def _binds(disks: Mapping[str, Path]) -> dict[str, Path]:
+    return {path: disks[serial] for serial, path in _seen(disks).items()}
+
+
 _IGNORE_SHARED = [{"capability": "x-ignore-shared", "state": True}]
 
 
 async def _save(monitor: Monitor, state_fd: int) -> None:
     """Write the state of the guest's devices; its memory is in the file already.
 
-    The migration itself stops the guest. It must not be stopped before, or the saved state says `paused` and each clone would wait
-    for a `cont` that costs a round trip.
+    The migration itself stops the guest. It must not be stopped before, or the saved state says `paused` and each clone
+    would wait for a `cont` that costs a round trip.
     """
     await monitor.execute("qmp_capabilities")
     await monitor.execute("migrate-set-capabilities", capabilities=_IGNORE_SHARED)
@@ -387,13 +421,13 @@ def _is_full(folder: Path) -> bool:
 def _with_console(error: SkillFailed, console: str, last_words: str) -> SkillFailed:
     """Add what the guest's kernel and QEMU said to an error that would otherwise only say 'lost' or 'late'."""
     said = console.strip() or last_words
-    if error.code in ("sandbox-lost", "timeout") and said:
+    if isinstance(error, SandboxLost | SandboxTimeout) and said:
         error.stderr = f"{error.stderr}\n{said[-2000:]}".strip()
     return error
 
 
 def _cpu_of_host(*, with_flags: bool) -> str:
-    """What a snapshot depends on: the host's CPU model, for its counter's rate; under hardware virtualisation its flags too."""
+    """What a snapshot depends on: the CPU model, for its counter's rate; with hardware virtualisation its flags too."""
     wanted = ("model name", "flags", "Features") if with_flags else ("model name",)
     try:
         text = Path("/proc/cpuinfo").read_text()

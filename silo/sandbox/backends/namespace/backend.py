@@ -1,8 +1,8 @@
 """The namespace backend: the host's kernel, seen through bubblewrap. Weaker than a microVM, and quick on any Linux.
 
-User, mount, pid, network, ipc, uts and cgroup namespaces of its own; no capability, no new privileges, a seccomp filter; the images
-read-only and nothing else of the host; a control group where one can be had, resource limits always. It keeps no template: each
-call imports the skill anew.
+User, mount, pid, network, ipc, uts and cgroup namespaces of its own; no capability, no new privileges, a seccomp
+filter; the images read-only and nothing else of the host; a control group where one can be had, resource limits always.
+It keeps no template: each call imports the skill anew.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ import secrets
 import shutil
 import socket
 import subprocess
-import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import anyio
 import anyio.to_thread
 
-from silo.errors import SandboxBroken, SandboxUnavailable, SiloError, SkillCrashed, SkillFailed, SkillOutOfMemory
+from silo.errors import SandboxBroken, SandboxUnavailable
 from silo.model import Isolation
 from silo.sandbox.backends.namespace import cgroup, seccomp
 from silo.sandbox.backends.namespace.cgroup import ControlGroup
-from silo.sandbox.base import MIB, Description, GuestReply, GuestRequest, OnProgress, OnStep, Probe, Unit
+from silo.sandbox.base import MIB, Ended, GuestSpec, Probe, Stream
 from silo.sandbox.process import GuestProcess
 from silo.sandbox.programs import find_program
-from silo.sandbox.skill.link import Descriptors, GuestLink
+
+NAME = "namespace"
 
 _START = """\
 import sys
 sys.path[:0] = ["/runtime"]
 sys.path.append("/skill/env")
 from silo.guest.init import main_namespace
-main_namespace({control}, {call}, {out}, {err}, processes={processes}, data_bytes={data}, file_bytes={file})
+main_namespace({streams}, processes={processes}, data_bytes={data}, file_bytes={file})
 """
 
 # Joins the control group before bubblewrap starts, so that nothing of the guest ever runs outside of it.
@@ -50,6 +50,11 @@ class NamespaceBackend:
 
     def __init__(self) -> None:
         self._probe: Probe | None = None
+
+    @property
+    def name(self) -> str:
+        """As the configuration names it."""
+        return NAME
 
     @property
     def isolation(self) -> Isolation:
@@ -68,29 +73,9 @@ class NamespaceBackend:
             self._probe = await anyio.to_thread.run_sync(_find_out)
         return self._probe
 
-    async def describe(self, unit: Unit, *, deadline: float, on_step: OnStep) -> Description:
-        """Import the skill in a guest of its own, which is then ended."""
-        on_step(f"importing '{unit.name}' in a namespace sandbox")
-        started = time.monotonic()
-        async with self._guest(unit) as (link, _, _):
-            described = await link.describe(deadline=deadline)
-            timing = {"import": described.import_s, "warmup": described.warmup_s, "total": time.monotonic() - started}
-        return Description(described.skill, self.isolation, timing)
-
     @contextlib.asynccontextmanager
-    async def open(self, unit: Unit, *, on_step: OnStep) -> AsyncIterator[_Namespace]:
-        """Start a guest."""
-        del on_step  # nothing here takes long enough to speak of
-        async with self._guest(unit) as (link, process, group):
-            yield _Namespace(link, process, group)
-
-    def prune(self, keep: Iterable[Unit]) -> list[Path]:
-        """Nothing is prepared here."""
-        del keep
-        return []
-
-    @contextlib.asynccontextmanager
-    async def _guest(self, unit: Unit) -> AsyncIterator[tuple[GuestLink, GuestProcess, ControlGroup | None]]:
+    async def start(self, spec: GuestSpec) -> AsyncIterator[NamespaceGuest]:
+        """Start a guest, in a control group if one can be made here."""
         probe = await self.probe()
         bwrap = find_program("bwrap")
         if not probe.works or bwrap is None:
@@ -98,42 +83,34 @@ class NamespaceBackend:
         name = f"silo-{os.getpid()}-{secrets.token_hex(4)}"
         under = cgroup.parents()
         try:
-            group = cgroup.make(under, name, unit.limits) if under else None
+            group = cgroup.make(under, name, spec.limits) if under else None
         except OSError as error:
             raise SandboxBroken(
                 f"cannot make a control group for the guest: {error}",
-                hint="`silo doctor` says what works here; without a control group the guest would not be bounded as promised",
+                hint="`silo doctor` says what works here; "
+                "without a control group the guest would not be bounded as promised",
             ) from error
-        control, call = socket.socketpair(), socket.socketpair()
-        out, err = os.pipe(), os.pipe()
-        rules = _sealed(seccomp.build())
-        guest_ends = [control[1].fileno(), call[1].fileno(), out[1], err[1]]
+        ours: dict[str, int] = {}
+        theirs: dict[str, int] = {}
+        rules = -1
         try:
-            argv = _command(bwrap, unit, name, rules, guest_ends)
+            for stream in spec.streams:
+                ours[stream.name], theirs[stream.name] = _pair(stream)
+            rules = _sealed(seccomp.build())
+            argv = _command(bwrap, spec, name, rules, list(theirs.values()))
             entries = [str(entry) for entry in group.entries] if group else []
             process = await GuestProcess.start(
-                ["/bin/sh", "-c", _JOIN, "sh", str(len(entries)), *entries, *argv], inherit=(*guest_ends, rules)
+                ["/bin/sh", "-c", _JOIN, "sh", str(len(entries)), *entries, *argv], inherit=(*theirs.values(), rules)
             )
-            link = GuestLink(
-                Descriptors(control[0].detach(), call[0].detach(), os.dup(out[0]), os.dup(err[0])),
-                unit.limits,
-                name=unit.name,
-            )
+            guest = NamespaceGuest(spec, name, ours, process, group)
             try:
-                control[1].close()
-                call[1].close()
-                for descriptor in (out[1], err[1]):
-                    os.close(descriptor)
-                out, err = (out[0], -1), (err[0], -1)
-                yield link, process, group
+                while theirs:
+                    os.close(theirs.popitem()[1])
+                yield guest
             finally:
-                await process.end()
-                link.close()
+                await guest.end()
         finally:
-            for pair in (control, call):
-                for end in pair:
-                    end.close()
-            for descriptor in (*out, *err, rules):
+            for descriptor in (*ours.values(), *theirs.values(), rules):
                 if descriptor >= 0:
                     os.close(descriptor)
             if group is not None:
@@ -141,50 +118,54 @@ class NamespaceBackend:
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(group.remove)
 
+    async def prune(self, keep: Iterable[GuestSpec]) -> list[Path]:
+        """Nothing is prepared here."""
+        del keep
+        return []
 
-class _Namespace:
-    """A guest that is importing its skill, for one call."""
+
+class NamespaceGuest:
+    """A guest that starts from the beginning."""
 
     isolation = Isolation.NAMESPACE
+    kept: Mapping[str, Any] | None = None
 
-    def __init__(self, link: GuestLink, process: GuestProcess, group: ControlGroup | None) -> None:
-        self._link = link
+    def __init__(
+        self,
+        spec: GuestSpec,
+        name: str,
+        streams: Mapping[str, int],
+        process: GuestProcess,
+        group: ControlGroup | None,
+    ) -> None:
+        self.spec = spec
+        self.name = name
+        self.streams = streams
+        self.facts = {"backend": "bubblewrap" + (", cgroup" if group else "")}
         self._process = process
         self._group = group
+        self._ended: Ended | None = None
 
-    async def run(self, request: GuestRequest, *, deadline: float, on_progress: OnProgress) -> GuestReply:
-        started = time.monotonic()
-        try:
-            await self._link.describe(deadline=deadline)
-            imported = time.monotonic()
-            await self._link.resume(request.tool)
-            reply = await self._link.run(request, deadline=deadline, on_progress=on_progress)
-        except SkillCrashed as error:
-            raise self._out_of_memory(error) or error from None
-        except SiloError as error:
-            if error.code == "sandbox-lost":
-                raise self._out_of_memory(error) or SandboxBroken(
-                    f"{error} ({self._process.last_words()})", hint="run `silo doctor`"
-                ) from error
-            raise
-        timing = {"import": imported - started}
-        facts = {**reply.facts, "backend": "bubblewrap" + (", cgroup" if self._group else "")}
-        return GuestReply(reply.outcome, reply.files, reply.stdout, reply.stderr, timing, facts)
-
-    def _out_of_memory(self, error: SiloError) -> SkillFailed | None:
-        if self._group is None or not self._group.oom_kills():
-            return None
-        return SkillOutOfMemory(
-            "the skill needed more memory than its guest has",
-            hint="raise `memory_mib` in the skill's header, or give it less to do",
-            stdout=error.stdout if isinstance(error, SkillFailed) else "",
-            stderr=error.stderr if isinstance(error, SkillFailed) else "",
-        )
+    async def end(self) -> Ended:
+        """Kill all of its processes."""
+        if self._ended is None:
+            is_out_of_memory = self._group is not None and bool(self._group.oom_kills())
+            self._ended = Ended(self._process.last_words(), is_out_of_memory, "run `silo doctor`")
+            await self._process.end()
+        return self._ended
 
 
-def _command(bwrap: Path, unit: Unit, name: str, rules: int, ends: list[int]) -> list[str]:
+def _pair(stream: Stream) -> tuple[int, int]:
+    """Return the host's end of a stream and the guest's."""
+    if not stream.is_two_way:
+        return os.pipe()
+    ours, theirs = socket.socketpair()
+    return ours.detach(), theirs.detach()
+
+
+def _command(bwrap: Path, spec: GuestSpec, name: str, rules: int, ends: list[int]) -> list[str]:
     """Bubblewrap's command line (`man 1 bwrap`); paths inside are those of the microVM."""
-    base, scratch = unit.base.tree, str(unit.limits.scratch_mib * MIB)
+    root, scratch = spec.root.tree, str(spec.limits.scratch_mib * MIB)
     argv = [
         str(bwrap),
         "--unshare-user",
@@ -197,22 +178,21 @@ def _command(bwrap: Path, unit: Unit, name: str, rules: int, ends: list[int]) ->
     argv += ["--clearenv", "--setenv", "LD_LIBRARY_PATH", "/skill/lib", "--cap-drop", "ALL"]
     argv += ["--uid", "1000", "--gid", "1000", "--hostname", name, "--seccomp", str(rules)]
     for folder in ("usr", "opt", "etc"):
-        argv += ["--ro-bind", str(base / folder), f"/{folder}"]
+        argv += ["--ro-bind", str(root / folder), f"/{folder}"]
     argv += ["--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib", "/lib64"]
-    argv += ["--ro-bind", str(unit.layer.tree), "/skill", "--ro-bind", str(unit.runtime.tree), "/runtime"]
+    for path, image in spec.mounts.items():
+        argv += ["--ro-bind", str(image.tree), path]
     argv += ["--proc", "/proc", "--dev", "/dev", "--size", scratch, "--tmpfs", "/dev/shm"]
     argv += ["--size", scratch, "--tmpfs", "/tmp", "--remount-ro", "/dev", "--remount-ro", "/"]
-    # Where silo runs as root, the guest's user is root to the host's kernel, which lets it write to /proc/sys (`core_pattern`
-    # is a way out); bubblewrap covers that folder only where it believes it to be writable, and it asks about the folder itself.
+    # Where silo runs as root, the guest's user is root to the host's kernel, which lets it write to /proc/sys
+    # (`core_pattern` is a way out); bubblewrap covers that folder only where it believes it to be writable, and it asks
+    # about the folder itself.
     argv += ["--remount-ro", "/proc"]
     start = _START.format(
-        control=ends[0],
-        call=ends[1],
-        out=ends[2],
-        err=ends[3],
-        processes=unit.limits.processes,
-        data=unit.limits.memory_mib * MIB,
-        file=unit.limits.scratch_mib * MIB,
+        streams=", ".join(map(str, ends)),
+        processes=spec.limits.processes,
+        data=spec.limits.memory_mib * MIB,
+        file=spec.limits.scratch_mib * MIB,
     )
     return [*argv, "--", "/usr/bin/python3", "-I", "-S", "-B", "-c", start]
 
@@ -233,7 +213,7 @@ def _find_out() -> Probe:
     bwrap = find_program("bwrap")
     if bwrap is None:
         missing = "bwrap is not installed (it sets up the namespaces)"
-        return Probe(Isolation.NAMESPACE, works=False, detail="", missing=(missing,), hint="run `silo setup`")
+        return Probe(NAME, Isolation.NAMESPACE, works=False, detail="", missing=(missing,), hint="run `silo setup`")
     version = subprocess.run([bwrap, "--version"], capture_output=True, text=True, check=False, env={}).stdout.split()[
         -1:
     ]
@@ -241,7 +221,7 @@ def _find_out() -> Probe:
         rules = _sealed(seccomp.build())
     except KeyError as error:
         missing = f"there is no seccomp filter for {error.args[0]}"
-        return Probe(Isolation.NAMESPACE, works=False, detail="", missing=(missing,), hint="use a microVM")
+        return Probe(NAME, Isolation.NAMESPACE, works=False, detail="", missing=(missing,), hint="use a microVM")
     true = shutil.which("true", path="/usr/bin:/bin") or "/bin/true"
     argv = [
         str(bwrap),
@@ -267,8 +247,12 @@ def _find_out() -> Probe:
         hint = (
             "user namespaces may be switched off: see `sysctl kernel.unprivileged_userns_clone` and AppArmor's settings"
         )
-        return Probe(Isolation.NAMESPACE, works=False, detail="", missing=(f"bwrap failed: {failure}",), hint=hint)
+        return Probe(
+            NAME, Isolation.NAMESPACE, works=False, detail="", missing=(f"bwrap failed: {failure}",), hint=hint
+        )
     notes = (
         () if cgroup.parents() else ("no control group can be made here: memory and processes are limited one by one",)
     )
-    return Probe(Isolation.NAMESPACE, works=True, detail=f"bubblewrap {' '.join(version)}, shared kernel", notes=notes)
+    return Probe(
+        NAME, Isolation.NAMESPACE, works=True, detail=f"bubblewrap {' '.join(version)}, shared kernel", notes=notes
+    )

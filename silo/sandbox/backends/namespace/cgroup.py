@@ -1,7 +1,7 @@
 """A control group for one guest of the namespace backend: bounds that hold for all its processes together.
 
-Works with cgroup v2 where a folder is delegated to the user or silo is root, and with v1 as root. Elsewhere there is none, and
-the guest has resource limits only, which count for each process by itself; `silo doctor` says so.
+Works with cgroup v2 where a folder is delegated to the user or silo is root, and with v1 as root. Elsewhere there is
+none, and the guest has resource limits only, which count for each process by itself; `silo doctor` says so.
 """
 
 from __future__ import annotations

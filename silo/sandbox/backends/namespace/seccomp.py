@@ -1,8 +1,9 @@
 """The system-call filter of the namespace backend, as a classic BPF program (`man 2 seccomp`). Pure.
 
-Everything is allowed but what is listed: what reaches the host's kernel beyond processes, files and loopback sockets, what a namespace
-does not contain (the kernel keyring, vsock), and what has let programs out of sandboxes before. A call with a number newer than
-the table gets ENOSYS, so that a new kernel brings no new way out. Numbers are from Linux's `unistd_64.h` and `asm-generic/unistd.h`.
+Everything is allowed but what is listed: what reaches the host's kernel beyond processes, files and loopback sockets,
+what a namespace does not contain (the kernel keyring, vsock), and what has let programs out of sandboxes before. A call
+with a number newer than the table gets ENOSYS, so that a new kernel brings no new way out. Numbers are from Linux's
+`unistd_64.h` and `asm-generic/unistd.h`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ _NEW_NAMESPACES = 0x7E020080
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET and NEWTIME."""
 
 _DOMAINS = (1, 2, 10)
-"""AF_UNIX, AF_INET and AF_INET6. Others (netlink, packet, vsock, alg, bluetooth) reach code or hosts that no skill needs."""
+"""AF_UNIX, AF_INET and AF_INET6.
+
+Others (netlink, packet, vsock, alg, bluetooth) reach code or hosts that no skill needs.
+"""
 
 _TERMINAL_INJECTION = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX; compared in their low 32 bits, all that the kernel looks at (CVE-2019-10063)."""
@@ -64,8 +68,8 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
 }  # fmt: skip
 
 _ABSENT: dict[str, tuple[int, int]] = {
-    # Programs try something older when these are not there, so they get ENOSYS. The flags of clone3 lie in memory, where a
-    # filter can't look (CVE-2021-41133).
+    # Programs try something older when these are not there, so they get ENOSYS. The flags of clone3 lie in memory,
+    # where a filter can't look (CVE-2021-41133).
     "clone3": (435, 435), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
 }  # fmt: skip
 

@@ -1,13 +1,18 @@
-"""The host's end of the conversation with a guest, where no guest is needed to show it. What real ones do is in `backends`."""
+"""The host's end of the conversation with a guest, where no guest is needed to show it.
+
+`tests/silo/sandbox/backends` shows what real guests do.
+"""
 
 import socket
 import time
 
 import pytest
 
-from silo.sandbox.base import GuestRequest, Limits
-from silo.sandbox.skill.link import Descriptors, GuestLink
-from silo.wire.messages import Progress, encode_message
+from silo.sandbox.base import Limits
+from silo.sandbox.skill.base import GuestRequest
+from silo.sandbox.skill.failures import FAILURES
+from silo.sandbox.skill.link import GuestLink
+from silo.wire.messages import Failed, Progress, encode_message
 
 pytestmark = pytest.mark.anyio
 
@@ -23,9 +28,11 @@ def anyio_backend():
 def ends():
     """The host's ends of a guest's four streams, and the guest's."""
     pairs = [socket.socketpair() for _ in range(4)]
-    yield Descriptors(*(host.detach() for host, _ in pairs)), [guest for _, guest in pairs]
-    for _, guest in pairs:
-        guest.close()
+    names = ("control", "call", "out", "err")
+    yield {name: host.fileno() for name, (host, _) in zip(names, pairs, strict=True)}, [guest for _, guest in pairs]
+    for pair in pairs:
+        for end in pair:
+            end.close()
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("mine"), OSError("mine")])
@@ -38,9 +45,23 @@ async def test_what_is_raised_on_progress_ends_the_call_and_comes_out_as_it_is(e
     def complain(progress):
         raise error
 
-    try:
-        with pytest.raises(type(error)) as caught:
-            await link.run(GuestRequest("echo", {}), deadline=time.monotonic() + PATIENCE_S, on_progress=complain)
-    finally:
-        link.close()
+    with pytest.raises(type(error)) as caught:
+        await link.run(GuestRequest("echo", {}), deadline=time.monotonic() + PATIENCE_S, on_progress=complain)
     assert caught.value is error
+
+
+@pytest.mark.parametrize("code", sorted(FAILURES))
+async def test_each_failure_that_a_guest_reports_is_the_error_of_the_table(ends, code):
+    host, (_, call, out, err) = ends
+    call.sendall(encode_message(Failed(code, "what happened", "Traceback")))
+    err.sendall(b"printed")
+    out.close()
+    err.close()
+    link = GuestLink(host, Limits(), name="demo")
+    kind, hint = FAILURES[code]
+    with pytest.raises(kind, match="what happened") as caught:
+        await link.run(
+            GuestRequest("echo", {}), deadline=time.monotonic() + PATIENCE_S, on_progress=lambda progress: None
+        )
+    error = caught.value
+    assert (type(error), error.hint, error.stderr, error.traceback) == (kind, hint, "printed", "Traceback")

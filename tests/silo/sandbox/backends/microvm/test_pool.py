@@ -11,7 +11,8 @@ import pytest
 
 from silo.errors import SkillRaised
 from silo.sandbox.backends.microvm.backend import MicrovmBackend
-from silo.sandbox.base import GuestRequest
+from silo.sandbox.skill.base import GuestRequest
+from silo.sandbox.skill.call import open_guest
 from silo.testing import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +53,7 @@ async def resident(cache, images, kernel_folder):
 
 
 async def call(backend, unit, tool="leave", **arguments):
-    async with backend.open(unit, on_step=print) as sandbox:
+    async with open_guest(backend, unit, on_step=print) as sandbox:
         return await sandbox.run(
             GuestRequest(tool, arguments), deadline=time.monotonic() + PATIENCE_S, on_progress=lambda progress: None
         )

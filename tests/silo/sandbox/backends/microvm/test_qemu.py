@@ -1,4 +1,4 @@
-"""QEMU's command lines: golden, so that a change of what a guest gets is seen, and with nothing of this machine in them."""
+"""QEMU's command lines: golden, so that a change of what a guest gets is seen, with nothing of this machine in them."""
 
 import itertools
 import json
@@ -43,7 +43,7 @@ def test_a_guest_gets_exactly_these_devices(machine, accelerator, kind):
         chosen,
         memory=Memory("/memory" if is_template else "/proc/self/fd/20", 256, is_shared=is_template),
         disks={"base": "/disk/base", "layer": "/disk/layer", "runtime": "/disk/runtime"},
-        ports=[10, 11, 12, 13],
+        ports={"silo.control": 10, "silo.call": 11, "silo.out": 12, "silo.err": 13},
         monitor=14,
         console=15 if is_template else None,
         boot=Boot("/boot/vmlinuz", "/boot/initramfs", chosen.kernel_arguments) if is_template else None,

@@ -1,4 +1,7 @@
-"""Templates in their folder: pruned by several at once, and nothing half-made left. What is in one is the conformance suite's."""
+"""Templates in their folder: pruned by several at once, and nothing half-made left.
+
+The conformance suite tests what is in one.
+"""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +15,7 @@ from silo.sandbox.backends.microvm.machine import MACHINES
 from silo.sandbox.backends.microvm.qemu import Firmware, Qemu
 from silo.sandbox.backends.microvm.template import Templates
 from silo.sandbox.image import Images
+from silo.sandbox.skill.describe import SkillProgram
 from silo.testing.fakes import fake_unit
 
 PATIENCE_S = 300.0
@@ -50,12 +54,12 @@ def test_a_template_is_made_anew_when_the_firmware_changes(tmp_path):
         firmware = Firmware(Path("/nowhere/qboot.rom"), contents * 64)
         qemu = Qemu(Path("/nowhere/qemu"), Path("/nowhere/bwrap"), "7.2.22", False, row, row.accelerators[-1], firmware)
         one = Templates(tmp_path / "templates", Images(tmp_path / "images"), qemu, kernel)
-        digests.add(one.digest(fake_unit("demo", "d" * 64)))
+        digests.add(one.digest(fake_unit("demo", "d" * 64).spec))
     assert len(digests) == 2
 
 
 def test_only_templates_of_other_units_are_pruned(templates, tmp_path):
-    unit, other = fake_unit("demo", "d" * 64), fake_unit("other", "o" * 64)
+    unit, other = fake_unit("demo", "d" * 64).spec, fake_unit("other", "o" * 64).spec
     for one in (unit, other):
         (tmp_path / "templates" / templates.digest(one)[:32]).mkdir(parents=True)
     assert [path.name for path in templates.prune([unit])] == [templates.digest(other)[:32]]
@@ -71,7 +75,12 @@ async def test_a_template_whose_making_is_cancelled_leaves_no_folder(templates, 
         scope.cancel()
 
     with anyio.fail_after(PATIENCE_S), anyio.CancelScope() as scope:
-        await templates.get(fake_unit("demo", "d" * 64), deadline=anyio.current_time() + PATIENCE_S, on_step=on_step)
+        await templates.get(
+            fake_unit("demo", "d" * 64).spec,
+            SkillProgram(),
+            deadline=anyio.current_time() + PATIENCE_S,
+            on_step=on_step,
+        )
     assert scope.cancelled_caught
     assert steps == ["booting a microVM for 'demo'"]
     assert list((tmp_path / "templates").glob(".building-*")) == []
@@ -85,7 +94,12 @@ async def test_a_template_that_is_being_made_is_not_swept(templates, tmp_path):
         scope.cancel()
 
     with anyio.fail_after(PATIENCE_S), anyio.CancelScope() as scope:
-        await templates.get(fake_unit("demo", "d" * 64), deadline=anyio.current_time() + PATIENCE_S, on_step=on_step)
+        await templates.get(
+            fake_unit("demo", "d" * 64).spec,
+            SkillProgram(),
+            deadline=anyio.current_time() + PATIENCE_S,
+            on_step=on_step,
+        )
     assert scope.cancelled_caught
     templates.prune([])
     assert list((tmp_path / "templates").iterdir()) == []

@@ -1,4 +1,4 @@
-"""The filter's verdicts, found by running its program as the kernel would (classic BPF: `man 2 bpf`, `linux/filter.h`)."""
+"""The filter's verdicts, found by running its program as the kernel would (`man 2 bpf`, `linux/filter.h`)."""
 
 import errno
 import struct

@@ -1,0 +1,71 @@
+"""A running guest of this backend: what it offers to whoever started it. `template` starts them."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Mapping
+from typing import Any
+
+from silo.model import Isolation
+from silo.sandbox.backends.microvm.qemu import Qemu
+from silo.sandbox.base import Ended, GuestSpec
+from silo.sandbox.process import GuestProcess
+
+
+class MicrovmGuest:
+    """A guest under QEMU.
+
+    Attributes:
+        kind: how it came to be: `booted`, `clone` or `warm clone`.
+        kept: what its template kept, for a clone.
+    """
+
+    isolation = Isolation.MICROVM
+
+    def __init__(
+        self,
+        spec: GuestSpec,
+        streams: Mapping[str, int],
+        process: GuestProcess,
+        qemu: Qemu,
+        *,
+        kind: str,
+        kept: Mapping[str, Any] | None,
+    ) -> None:
+        self.spec = spec
+        self.name = f"{spec.name.replace('_', '-')}-{os.urandom(4).hex()}"
+        self.streams = streams
+        self.kind = kind
+        self.kept = kept
+        self._qemu = qemu
+        self._process = process
+        self._ended: Ended | None = None
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """QEMU, its accelerator, and how the guest came to be."""
+        return {"backend": f"QEMU {self._qemu.version}, {self._qemu.accelerator.name.upper()}, {self.kind}"}
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether QEMU holds the other end of the streams, without reading from them."""
+        poll = select.poll()
+        for descriptor in self.streams.values():
+            poll.register(descriptor, 0)
+        return not poll.poll(0)  # POLLHUP and POLLERR are always reported
+
+    def last_words(self) -> str:
+        """The last line that QEMU printed."""
+        return self._process.last_words()
+
+    async def end(self) -> Ended:
+        """Kill QEMU, and all that it is."""
+        if self._ended is None:
+            self._ended = Ended(
+                self._process.last_words(),
+                is_out_of_memory=False,  # memory of its own: the guest's kernel says it, not the host's
+                hint="if QEMU or the kernel was just updated, `silo setup --repair` rebuilds the templates",
+            )
+            await self._process.end()
+        return self._ended
