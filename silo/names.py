@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 SEPARATORS = (".", "__")
 """`skill.tool` is a tool's id; `skill__tool` stands for it where a client allows only letters, digits, `_` and `-`."""
@@ -52,7 +52,11 @@ def nearest(name: str, names: Iterable[str], *, limit: int = 3) -> tuple[str, ..
 
 def suggestion(name: str, names: Iterable[str], *, otherwise: str) -> str:
     """Return `did you mean 'x' or 'y'?`, or `otherwise` when nothing is near."""
-    near = nearest(name, names)
+    return did_you_mean(nearest(name, names), otherwise)
+
+
+def did_you_mean(near: Sequence[str], otherwise: str) -> str:
+    """Return `did you mean 'x' or 'y'?`, or `otherwise` if there are none."""
     if not near:
         return otherwise
     quoted = [repr(candidate) for candidate in near]

@@ -19,12 +19,12 @@ from silo.audit.log import AuditLog
 from silo.audit.trail import Trail, trail
 from silo.calls.files import InputRules, load_files
 from silo.calls.results import to_error, to_result
-from silo.errors import CanaryTripped, ResultInvalid, SecretMissing, SiloError, SkillUnknown, ToolUnknown
+from silo.errors import CanaryTripped, ResultInvalid, SecretMissing, SiloError
 from silo.model import Call, Decision, Isolation, ProgressReport, Result, Skill, Tool
-from silo.names import split_id, suggestion
 from silo.policy.evaluate import decide
 from silo.policy.rules import Rule
 from silo.policy.visible import refusal
+from silo.providers.skills import Skills
 from silo.sandbox.base import Backend, GuestReply, GuestRequest, Sandbox, Unit
 from silo.schema.arguments import Checkers, check_arguments, check_json, check_result
 from silo.schema.canonical import Fingerprint
@@ -34,23 +34,6 @@ from silo.secrets.redaction import Redactor
 from silo.wire.messages import Failed, Progress
 
 OnProgress = Callable[[ProgressReport], None]
-
-
-class Skills(Protocol):
-    """The installed skills: `silo.catalog.store.SkillStore` is one. Blocking; called in a worker thread."""
-
-    def get(self, namespace: str) -> Skill:
-        """Return a skill whose script and lock are what was agreed to.
-
-        Raises:
-            SkillUnknown: there is none of that name.
-            SkillChanged: its files differ from what was installed.
-        """
-        ...
-
-    def list(self) -> tuple[Skill, ...]:
-        """Return all skills, sorted by namespace, without checking their files."""
-        ...
 
 
 class BackendChoice(Protocol):
@@ -102,7 +85,8 @@ class CallPipeline:
         """
         watch = _Stopwatch(self.clock)
         async with trail(self.audit, call, clock=self.clock) as record:
-            skill, tool = await self._resolve(call.tool)  # SkillUnknown, SkillChanged, ToolUnknown
+            # SkillUnknown, SkillChanged, ToolUnknown
+            skill, tool = await to_thread.run_sync(self.skills.resolve, call.tool, call.caller)
             record.found(skill, tool)
             if (no := refusal(tool, skill.header, call.caller, self.policy)) is not None:
                 record.decided(no)
@@ -164,23 +148,6 @@ class CallPipeline:
                 supplied |= await self.approvals.supply(  # SecretMissing
                     call, skill, tool, missing, can_keep=self.secrets.can_keep, tell=tell, on_question=record.asked
                 )
-
-    async def _resolve(self, name: str) -> tuple[Skill, Tool]:
-        parts = split_id(name)
-        if parts is None:
-            installed = await to_thread.run_sync(self.skills.list)
-            ids = [tool.id for skill in installed for tool in skill.tools]
-            raise _unknown(name, ids)
-        try:
-            skill = await to_thread.run_sync(self.skills.get, parts[0])
-        except SkillUnknown as error:
-            installed = await to_thread.run_sync(self.skills.list)
-            ids = [tool.id for skill in installed for tool in skill.tools]
-            raise SkillUnknown(error.message, hint=suggestion(name, ids, otherwise=error.hint)) from error
-        for tool in skill.tools:
-            if tool.name == parts[1]:
-                return skill, tool
-        raise _unknown(name, [tool.id for tool in skill.tools])
 
     async def _check(self, call: Call, skill: Skill, tool: Tool) -> tuple[Call, GuestRequest]:
         """Check the arguments and read the files among them; returns the call with its files in place, and what the guest gets."""
@@ -292,10 +259,3 @@ class _Stopwatch:
             if phase == "run":
                 phases |= {f"run.{name}": value for name, value in inside.items()}
         return {**phases, "total": self._last - self._started}
-
-
-def _unknown(name: str, ids: list[str]) -> ToolUnknown:
-    return ToolUnknown(
-        f"there is no tool {name[:120]!r}",
-        hint=suggestion(name, ids, otherwise="`silo list` shows the installed skills and their tools"),
-    )

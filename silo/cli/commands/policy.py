@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from silo.cli.session import Session
     from silo.config.load import Loaded
     from silo.config.schema import Config
-    from silo.model import Skill, Tool
+    from silo.model import Tool
     from silo.policy.evaluate import Explanation
     from silo.policy.rules import Rule
 
@@ -54,18 +54,21 @@ def explain(
     Nothing runs, nobody is asked, and the vault stays closed. Lists each rule that names the tool. If a rule does not
     apply, says why.
     """
+    import anyio
+
     from silo.cli.arguments import split_words
     from silo.cli.commands.run import read_arguments
     from silo.cli.render import emit, emit_json, emit_table, say
+    from silo.compose.settings import rules_of
     from silo.model import Caller
     from silo.policy.evaluate import explain as explain_call
 
     session: Session = ctx.obj
     name, rest = split_words(words, lambda: [tool.id for skill in session.skills() for tool in skill.tools])
-    skill, tool = _resolve(session, name)
+    skill, tool = anyio.run(session.open_runtime().resolve, name)
     loaded = session.load_config()
     given = _as_checked(tool, read_arguments(session, tool.id, rest, args), loaded.config, session.home())
-    rules = loaded.config.policy.to_rules()
+    rules = rules_of(loaded.config.policy)
     found = explain_call(tool, skill.header, given, Caller(caller), rules)
     places = dict(zip((rule.name for rule in rules), loaded.rule_places(), strict=True))
     notes = [note for finding in found.findings for note in _notes(finding.rule, tool)]
@@ -107,34 +110,6 @@ def list_rules(ctx: typer.Context, as_json: AsJson = False) -> None:
         for document in documents:
             if not document["installed"]:
                 say(f"silo: note: {document['rule']} names no tool that is installed")
-
-
-def _resolve(session: Session, name: str) -> tuple[Skill, Tool]:
-    """Return the tool that a call would reach.
-
-    Raises:
-        ToolUnknown, SkillUnknown, SkillChanged: as a call of it would.
-    """
-    import anyio
-
-    from silo.errors import SkillUnknown, ToolUnknown
-    from silo.names import split_id, suggestion
-
-    parts = split_id(name)
-    ids = [tool.id for skill in session.skills() for tool in skill.tools]
-    if parts is not None:
-        try:
-            skill = anyio.run(session.open_runtime().skill, parts[0])
-        except SkillUnknown as error:
-            raise SkillUnknown(error.message, hint=suggestion(name, ids, otherwise=error.hint)) from error
-        for tool in skill.tools:
-            if tool.name == parts[1]:
-                return skill, tool
-        ids = [tool.id for tool in skill.tools]
-    raise ToolUnknown(
-        f"there is no tool {name[:120]!r}",
-        hint=suggestion(name, ids, otherwise="`silo list` shows the installed skills and their tools"),
-    )
 
 
 def _as_checked(tool: Tool, arguments: Mapping[str, Any], config: Config, home: Path) -> Mapping[str, Any]:
@@ -198,6 +173,8 @@ def _explanation_document(
 
 
 def _rule_documents(loaded: Loaded, tools: Sequence[Tool]) -> list[dict[str, Any]]:
+    from silo.compose.settings import rules_of
+
     return [
         {
             "rule": rule.name,
@@ -209,7 +186,7 @@ def _rule_documents(loaded: Loaded, tools: Sequence[Tool]) -> list[dict[str, Any
             "reason": rule.reason,
             "installed": sorted(tool.id for tool in tools if rule.names(tool)),
         }
-        for rule, place in zip(loaded.config.policy.to_rules(), loaded.rule_places(), strict=True)
+        for rule, place in zip(rules_of(loaded.config.policy), loaded.rule_places(), strict=True)
     ]
 
 
