@@ -6,8 +6,8 @@
         found = await silo.search("sign a token")
         result = await silo.call("jwt.sign", {"claims": {"sub": "42"}})
 
-`SyncRuntime` is the same without `async`. `silo.compose` builds the parts, `silo.calls.pipeline` tells what a call goes through; the
-command line and the MCP server are callers of this module like any other.
+`SyncRuntime` is the same without `async`. `silo.compose` builds the parts, `silo.calls.pipeline` shows the steps of a
+call. The command line and the MCP server use this module as any program does.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 from anyio import to_thread
+from silo_vault import Vault
 
 from silo.calls.pipeline import CallPipeline
 from silo.catalog.store import Damaged
@@ -36,7 +37,6 @@ from silo.sandbox.base import Backend, Probe
 
 if TYPE_CHECKING:
     from silo_interaction import Channel
-    from silo_vault import Vault
 
     from silo.catalog.plan import InstallPlan
     from silo.sync import SyncRuntime as SyncRuntime
@@ -182,7 +182,11 @@ class Runtime:
         return await to_thread.run_sync(self._parts.skills.resolve, tool, self._who(caller))
 
     async def visible(self, caller: Caller | None = None) -> Visible:
-        """Return what a caller may know of, and what to expect of its calls; the same object until the folder of skills changes."""
+        """Return what a caller may know of, and what it has to expect of calls.
+
+        It is the same object until a skill is installed, replaced or removed. Hand it to `search` or `find` as `among`
+        to spare them a look at the folder.
+        """
         return await to_thread.run_sync(self._parts.skills.visible, self._who(caller))
 
     async def expected_verdicts(self, caller: Caller | None = None) -> Mapping[str, ExpectedVerdict]:

@@ -5,7 +5,8 @@
     with SyncRuntime() as silo:
         result = silo.call("jwt.sign", {"claims": {"sub": "42"}})
 
-Its methods are derived from those of `Runtime`, so they have the same parameters; `install` alone differs in what `agree` is.
+Its methods are derived from those of `Runtime`, so they have the same parameters. Only `install` differs: `agree` is an
+ordinary function.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from anyio import to_thread
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from silo_vault import Vault
 
 from silo.compose.vault import VaultSetup
 from silo.config.schema import Config
@@ -31,7 +33,6 @@ from silo.sandbox.base import Backend
 
 if TYPE_CHECKING:
     from silo_interaction import Channel
-    from silo_vault import Vault
 
     from silo.catalog.plan import InstallPlan
 
@@ -54,8 +55,8 @@ def _waiting_for(
 class SyncRuntime:
     """`Runtime` without `async`: an event loop runs in a thread of its own while the context is open.
 
-    Methods have the same names, arguments and errors; `agree` is an ordinary function. Ctrl-C cancels the call that is waited for,
-    guest included. Progress is reported on the loop's thread.
+    Methods have the same names, arguments and errors; `agree` is an ordinary function. Ctrl-C cancels the call that is
+    waited for, and ends its guest. Progress is reported on the loop's thread.
     """
 
     def __init__(
@@ -180,7 +181,7 @@ class SyncRuntime:
         try:
             return future.result()
         except KeyboardInterrupt:
-            # Ctrl-C interrupts the waiting, not the loop's thread: the task has to be told, and to have ended its guest.
+            # Ctrl-C interrupts the waiting, not the loop's thread: the task has to be told, and to end its guest.
             future.cancel()
             over.wait(_CANCEL_S)
             raise

@@ -69,7 +69,7 @@ Fingerprint = frozenset[tuple[str, int, int]]
 
 
 def fingerprint(folder: Path) -> Fingerprint:
-    """Return what differs as soon as a skill under `folder` is installed, replaced or removed: an entry for each, its name first.
+    """Return an entry for each skill under `folder`, its name first; it differs as soon as one is installed or replaced.
 
     A version of a skill counts from the moment its link `current` is swapped in; what is still being written has none.
     """
@@ -80,7 +80,8 @@ def fingerprint(folder: Path) -> Fingerprint:
                 if not _NAMESPACE.fullmatch(entry.name):
                     continue
                 try:
-                    link = os.lstat(os.path.join(entry.path, _CURRENT))  # noqa: PTH118 - a Path each would double the cost
+                    # A Path each would double the cost.
+                    link = os.lstat(os.path.join(entry.path, _CURRENT))  # noqa: PTH118
                 except OSError:
                     continue
                 if stat.S_ISLNK(link.st_mode):

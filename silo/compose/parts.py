@@ -1,6 +1,6 @@
-"""Everything that `silo.runtime.Runtime` is made of, built out of the configuration. Nothing is started here, and no network used.
+"""Everything that `silo.runtime.Runtime` is made of, built out of the configuration. Nothing is started here.
 
-The order is that of need: what is built gets only what was built before it.
+The order is that of need: each part gets only parts that were built before it.
 """
 
 from __future__ import annotations

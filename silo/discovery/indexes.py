@@ -1,7 +1,7 @@
 """The search index of what is installed, and one for each caller that has taught the router something. Blocks.
 
-`silo.router` ranks. An index is built when it is first needed, because a server has to answer before that and most commands never
-search; the one without lessons is kept in a file as well.
+`silo.router` ranks. An index is built when it is first needed, because a server has to answer before that and most
+commands never search; the one without lessons is kept in a file as well.
 """
 
 from __future__ import annotations
@@ -56,14 +56,17 @@ class Indexes:
         return tuple(index.search(query, limit=limit, visible=mask, usage=usage) for query in queries)
 
     def described(self, name: str, visible: Visible, caller: Caller) -> tuple[str, ...]:
-        """Return the ids of visible tools that a wrong name describes; none unless they fit clearly. See `providers.skills.Guess`."""
+        """Return the ids of visible tools that a wrong name describes and that fit clearly.
+
+        This is the `silo.providers.skills.Guess` of silo.
+        """
         if len(name.replace("_", " ").replace(".", " ").split()) < _DESCRIPTION_WORDS:
             return ()
         (found,) = self.search([name[:MAX_DESCRIBED_CHARS].replace("_", " ")], visible, caller, limit=_NEAREST)
         return tuple(match.tool.id for match in found if not match.low_confidence)
 
     def _index(self, visible: Visible, caller: Caller) -> Index:
-        """Return the index of what is installed, with what the caller has taught; what one has taught is in no other's."""
+        """Return the index of what is installed, with what this caller has taught, and no other."""
         who = principal(caller)
         with self._lock:
             base = self._base_index(visible.installed)

@@ -1,6 +1,7 @@
-"""Find tools for a caller: those that it may know of, ranked by what it asked for, and by what it has called before. Blocks.
+"""Find tools for a caller: those that it may know of, ranked by its words and by what it has called before. Blocks.
 
-`silo.providers.skills` says what is installed and what may be known of it, `indexes` ranks, `feedback` says what a call teaches.
+`silo.providers.skills` says what is installed and what may be known of it, `indexes` ranks, `feedback` says what a call
+teaches.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""What the rules make of a tool before there is a call: which verdicts are possible, and so which tools a caller may know of. Pure.
+"""What the rules say of a tool before there is a call: the possible verdicts, and so what a caller may know of. Pure.
 
-`silo.policy.evaluate` decides about a call. `silo.providers.skills` asks here once for all that is installed and hands the answer on.
+`silo.policy.evaluate` decides about a call. `silo.providers.skills` asks here once for all that is installed and hands
+the answer on.
 
-A tool that is denied whatever its arguments is hidden: it is neither listed nor found, and it has no influence on what is. It is not
-a secret: a call by its name is refused with the user's reason, because an agent that was told "unknown" would go on looking, and a
-user who forgot the rule would look for a bug. What a caller can learn is that a name which it guessed is installed, and why it may
-not use it.
+A tool that is denied whatever its arguments is hidden: it is neither listed nor found, and it does not influence how
+other tools are ranked. It is not a secret: a call by its name is refused with the user's reason, because an agent that
+was told "unknown" would go on looking, and a user who forgot the rule would look for a bug. What a caller can learn is
+that a name which it guessed is installed, and why it may not use it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from silo.policy.evaluate import decide
 from silo.policy.rules import Rule, Verdict
 
 ExpectedVerdict = Literal["runs", "asks", "depends", "denied"]
-"""What a caller has to expect of a call: it runs, a person is asked first, its arguments decide, or it is refused whatever they are."""
+"""What a caller has to expect of a call: it runs, a person is asked first, its arguments decide, or it is refused in any
+case."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Visible:
         tools: all tools of these skills.
         expected: the expected verdict of each installed tool, by id, hidden ones included.
         hidden: the tools that are refused whatever their arguments.
-        installed: all skills with all their tools. No caller may learn of a change in it alone, so it does not count in a comparison.
+        installed: all skills with all their tools. It is left out of comparisons: a caller must not notice a change of
+            what is hidden.
     """
 
     skills: tuple[Skill, ...]
@@ -70,8 +73,8 @@ def with_expected(installed: Sequence[Skill], expected: Mapping[str, ExpectedVer
 def possible_verdicts(tool: Tool, header: SkillHeader, caller: Caller, rules: Sequence[Rule]) -> frozenset[Verdict]:
     """Return the verdicts that a call may get, over all arguments; more than one only if rules look at the arguments.
 
-    `silo.policy.evaluate.decide` never returns another one. It may not return each of them, since patterns are not compared with
-    what the tool's schema allows.
+    `silo.policy.evaluate.decide` never returns another one. It may not return each of them, since patterns are not
+    compared with what the tool's schema allows.
     """
     concerned = [rule for rule in rules if rule.names(tool) and caller.kind in rule.callers]
     always = {rule.verdict for rule in concerned if not rule.arguments}
@@ -100,6 +103,6 @@ def expected_verdict(tool: Tool, header: SkillHeader, caller: Caller, rules: Seq
 
 
 def refusal(tool: Tool, header: SkillHeader, caller: Caller, rules: Sequence[Rule]) -> Decision | None:
-    """Return the decision on a tool that is denied whatever its arguments, so that they are not looked at; None for any other tool."""
+    """Return the decision on a tool that is denied whatever its arguments are; None for any other tool."""
     is_denied = expected_verdict(tool, header, caller, rules) == "denied"
     return decide(tool, header, {}, caller, rules) if is_denied else None

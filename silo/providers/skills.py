@@ -1,8 +1,8 @@
 """The installed skills: what there is, what each caller may know of, and which tool a name means. Blocks.
 
-The folder is read when it has changed, and what was read is held here for all who ask: searches, lists, the server that tells
-clients of changes, the hints of a wrong name. `silo.catalog.store` reads and writes the folder, `silo.policy.visible` decides what
-may be known.
+The folder is read when it has changed, and what was read is held here for searches, for lists, for the server that tells
+clients of changes, and for hints on a wrong name. `silo.catalog.store` reads and writes the folder,
+`silo.policy.visible` decides what may be known.
 """
 
 from __future__ import annotations

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from silo_vault import Vault, VaultError
 
 from silo.secrets.lease import from_vault_error
-
-if TYPE_CHECKING:
-    from silo_vault import Vault
 
 
 @dataclass(frozen=True)
@@ -33,8 +31,6 @@ class SecretKeeper:
             SiloError: the vault can't be written, as `from_vault_error` says.
             AuditBroken: it is kept, and that could not be recorded.
         """
-        from silo_vault import VaultError  # loads cryptography, 0.1 s: only once a secret is kept
-
         try:
             self.vault().put(name, value, namespace=skill)
         except VaultError as error:

@@ -120,7 +120,7 @@ class ServerOptions:
         expose: see `Expose`.
         direct_budget_tokens: with `auto`, what tools that are listed by their own names may cost together. An agent pays for them in
             every conversation, used or not.
-        poll_s: seconds between two looks at what is installed while no request comes in, so that clients hear of a change.
+        poll_s: seconds between two looks at what is installed while no request comes in; clients hear of a change.
         page_size: entries of one page of a list.
         patience_s: how long one request waits for a person. Clients give up after a minute (the TypeScript SDK's default), and a
             call has to start its guest after the answer.

@@ -101,7 +101,7 @@ def skill_store(tmp_path):
 
 @pytest.fixture
 def put_skills_async(skill_store):
-    """Put skills into the store as an install would, without building anything; another `version` has another script."""
+    """Put skills into the store as an install would, without building; another `version` has another script."""
 
     async def put_skills(*skills, version=1):
         for skill in skills:

@@ -1,4 +1,4 @@
-"""How often the folder of skills is swept. Thousands of skills may lie in it, and each search and list waits for that."""
+"""How often the folder of skills is swept. It may hold thousands of skills, and each search and list waits for that."""
 
 import sys
 from dataclasses import replace
@@ -29,9 +29,8 @@ def _hook(event, arguments):
         _listings.append(str(arguments[0]))
 
 
-sys.addaudithook(
-    _hook
-)  # CPython reports every listing of a folder here; a hook can't be taken away, so it watches nothing by default
+# CPython reports every listing of a folder to it. A hook can't be taken away, so it watches no folder by default.
+sys.addaudithook(_hook)
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """The current catalogue, noticing that it changed, and telling the client so, in the way of its protocol era.
 
-Installing and removing happen in other processes (`silo install`), so the engine is asked at each request, and every few seconds
-while there is none. It answers with the same object until the folder changes; a look costs one `lstat` a skill.
+Installing and removing happen in other processes (`silo install`), so the engine is asked at each request, and every
+few seconds while there is none. It answers with the same object until the folder changes; a look costs one `lstat` a
+skill.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Installed:
             is_same = visible is self._seen or (before is not None and before.visible == visible)
             self._seen = visible
             if before is not None and is_same:
-                # The same object for the same content, so that what depends on it need not compare thousands of tools again.
+                # The same object for the same content: what depends on it need not compare thousands of tools again.
                 return before
             now = self._known = Catalogue(visible)
         if before is not None:

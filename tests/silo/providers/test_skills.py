@@ -1,4 +1,4 @@
-"""The installed skills as all others see them: read once for each change, hidden where the rules say so, found by their names."""
+"""The installed skills: read once for each change, hidden where the rules say so, found by their names."""
 
 from __future__ import annotations
 
