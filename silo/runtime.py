@@ -314,10 +314,13 @@ class Runtime:
         Raises:
             SiloError: as `silo.install.installer.Installer.install` has it; nothing is installed then.
         """
-        from silo.install.installer import Request  # loads uv and packaging, 0.03 s that only installing needs
+        # Loads uv and packaging, 0.03 s of start-up that only installing needs.
+        from silo.install.installer import InstallRequest
 
         self._opened()
-        request = Request(source, Path.cwd(), self._parts.caller, name=name, allow_builds=allow_builds, backend=backend)
+        request = InstallRequest(
+            source, Path.cwd(), self._parts.caller, name=name, allow_builds=allow_builds, backend=backend
+        )
         installer = self._parts.installer()
         skill = await installer.install(request, agree=agree, on_step=on_step)
         await installer.prune(self._parts.backends)

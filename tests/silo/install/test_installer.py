@@ -22,7 +22,7 @@ from silo.errors import (
     SkillUnknown,
     UsageError,
 )
-from silo.install.installer import Installer, Request
+from silo.install.installer import Installer, InstallRequest
 from silo.model import Caller, Isolation
 from silo.runners.units import SkillUnits
 from silo.sandbox.base import Limits
@@ -105,7 +105,7 @@ class Bench:
         )
 
     async def install(self, **fields):
-        request = Request(str(self.source), Path("/"), Caller("cli"), **fields)
+        request = InstallRequest(str(self.source), Path("/"), Caller("cli"), **fields)
         return await self.installer().install(request, agree=self.agree, on_step=lambda step: None)
 
     def leftovers(self):
@@ -386,7 +386,7 @@ from silo.catalog.store import SkillStore
 from silo.catalog.uv import Uv
 from silo.model import Caller
 from silo.audit.log import AuditLog
-from silo.install.installer import Installer, Request
+from silo.install.installer import Installer, InstallRequest
 from silo.runners.units import SkillUnits
 from silo.sandbox.base import Limits
 from silo.sandbox.image import Images
@@ -408,7 +408,8 @@ def on_step(step):
 async def agree(plan):
     return True
 
-anyio.run(lambda: installer.install(Request(source, Path("/"), Caller("cli"), name="killed"), agree=agree, on_step=on_step))
+request = InstallRequest(source, Path("/"), Caller("cli"), name="killed")
+anyio.run(lambda: installer.install(request, agree=agree, on_step=on_step))
 """
 
 
