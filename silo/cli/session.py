@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 from silo_vault import Vault, VaultError
 
+from silo.cli.render import Steps
 from silo.config.home import default_home, prepare_home
 from silo.errors import Interrupted
 from silo.model import Caller
@@ -27,7 +28,6 @@ from silo.model import Caller
 if TYPE_CHECKING:
     from silo_interaction import Channel
 
-    from silo.cli.render import Steps
     from silo.compose.vault import VaultSetup
     from silo.config.load import Loaded
     from silo.model import Skill
@@ -144,7 +144,6 @@ class Session:
             steps: where to say that the vault is being opened, which may take seconds: a server answers late, a passphrase is
                 stretched. A command that prompts gives its own and pauses them while it does.
         """
-        from silo.cli.render import Steps
         from silo.cli.values import type_once  # imports this module
         from silo.secrets.lease import from_vault_error
 
