@@ -1,4 +1,4 @@
-"""silo for agents written in Python, and the composition root: the one place where configuration becomes objects.
+"""silo for agents written in Python: what is installed, finding tools, calling them.
 
     from silo.runtime import Runtime
 
@@ -6,65 +6,44 @@
         found = await silo.search("sign a token")
         result = await silo.call("jwt.sign", {"claims": {"sub": "42"}})
 
-`SyncRuntime` is the same without `async`. What a call goes through is told in `silo.calls.pipeline`; command line and MCP server are
-callers of this module like any other.
+`SyncRuntime` is the same without `async`. `silo.compose` builds the parts, `silo.calls.pipeline` shows the steps of a
+call. The command line and the MCP server use this module as any program does.
 """
 
 from __future__ import annotations
 
-import os
 import secrets
-import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 from anyio import to_thread
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from silo_vault import Vault
 
-from silo.audit.log import AuditLog
-from silo.audit.trail import caller_record
 from silo.calls.explain import CallExplanation, explain_call
-from silo.calls.files import InputRules
 from silo.calls.pipeline import CallPipeline
-from silo.catalog.store import Damaged, SkillStore
-from silo.compose.approvals import build_approvals
+from silo.catalog.store import Damaged
+from silo.compose.parts import build_parts
 from silo.compose.vault import VaultSetup
-from silo.config.home import default_home, prepare_home
-from silo.config.load import load
 from silo.config.schema import Config
-from silo.discovery.learned import LearnedFile
-from silo.discovery.search import Finder
-from silo.errors import ArgumentsInvalid, SkillUnknown, StateUnusable, ToolUnknown, UsageError
+from silo.errors import ArgumentsInvalid, StateUnusable, UsageError
 from silo.model import Call, Caller, ProgressReport, Result, Skill, Tool
-from silo.policy.visible import Outlook
-from silo.remedies import LIST_SKILLS, LIST_TOOLS, NearestNames
+from silo.policy.visible import ExpectedVerdict, Visible
 from silo.router.rank import Match
-from silo.runners.choose import Choice
-from silo.runners.local import LocalRunner
-from silo.runners.units import ImageStore, SkillUnits
-from silo.sandbox.base import KIB, MIB, Backend, Limits, Probe
-from silo.sandbox.image import Images
-from silo.secrets.lease import Secrets
+from silo.runners.units import ImageStore
+from silo.sandbox.base import Backend, Probe
 
 if TYPE_CHECKING:
     from silo_interaction import Channel
-    from silo_vault import Vault
 
     from silo.catalog.plan import InstallPlan
-    from silo.install.installer import Installer
-
-T = TypeVar("T")
-
-MASTER_KEY = "SILO_MASTER_KEY"
+    from silo.sync import SyncRuntime as SyncRuntime
 
 A_PROGRAM = Caller("library")
-"""Who asks, as long as nothing else is said."""
+"""The caller, as long as nothing else is said."""
 
 
 class Runtime:
@@ -106,87 +85,57 @@ class Runtime:
             HomeUnsafe: others could change the folder.
             ConfigInvalid: the configuration can't be read, or holds what the schema does not have.
         """
-        environ = dict(os.environ if environ is None else environ)
-        master_key = environ.pop(MASTER_KEY, None)
-        self._environ = environ
-        self._home = prepare_home(home if home is not None else default_home(environ))
-        self._config = config if config is not None else load(self._home, environ=environ).config
-        # One session, one task of an agent: how many questions it took can be counted (`silo audit show --tasks`).
-        self._caller = replace(caller, session=caller.session or secrets.token_hex(4))
-        self._store = SkillStore(self._home / "skills")
-        self._audit = AuditLog(self._home, now=_now, flush=self._config.audit.flush)
-        own_images = self._own_images = Images(self._home / "images")
-        self._images = images if images is not None else own_images
-        resident = caller.kind != "cli"
-        if backends is None:
-            backends = build_backends(self._home, self._config, own_images, resident=resident)
-        self._backends = tuple(backends)
-        self._units = SkillUnits(self._images, _limits(self._config))
-        self._runner = LocalRunner(self._backends, _choice(self._config), self._units)
-        self._setup = VaultSetup(
-            self._home,
-            self._config,
-            environ=self._environ,
-            master_key=master_key,
-            ask_passphrase=ask_passphrase,
-        )
-        self._approvals = build_approvals(
-            self._home,
-            self._config,
+        self._parts = build_parts(
+            home=home,
+            config=config,
             environ=environ,
-            terminal=channel,
-            keep=self._keep_secret,
+            caller=caller,
+            channel=channel,
+            ask_passphrase=ask_passphrase,
             show_code=show_code,
-            record=self.record,
+            backends=backends,
+            images=images,
         )
-        self._learned = LearnedFile(self._home) if self._config.router.learning else None
-        self._finder = Finder(
-            self._store,
-            self._config.policy.to_rules(),
-            self._config.router.to_settings(),
-            cache=self._home / "run" / "router.npz",
-            learned=self._learned,
-        )
-        self._pipeline: CallPipeline | None = None
         self._stack = AsyncExitStack()
+        self._is_open = False
 
     async def __aenter__(self) -> Self:
         """Get backends ready; fast, because they probe and build only when they are first needed."""
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._approvals.close)
-            for backend in self._backends:
+            stack.push_async_callback(self._parts.approvals.close)
+            for backend in self._parts.backends:
                 await stack.enter_async_context(backend)
-            self._pipeline = self._build_pipeline()
             self._stack = stack.pop_all()
+        self._is_open = True
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """End every guest."""
-        self._pipeline = None
+        self._is_open = False
         await self._stack.aclose()
         with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(self._finder.close)
-            await to_thread.run_sync(self._setup.close)
+            await to_thread.run_sync(self._parts.finder.close)
+            await to_thread.run_sync(self._parts.vault.close)
 
     @property
     def home(self) -> Path:
         """The folder with all state."""
-        return self._home
+        return self._parts.home
 
     @property
     def config(self) -> Config:
         """The configuration as it was read."""
-        return self._config
+        return self._parts.config
 
     @property
     def vault(self) -> Vault:
         """The vault; made when first asked for, opened when first read. Its methods block."""
-        return self._setup.vault
+        return self._parts.vault.vault
 
     @property
     def vault_setup(self) -> VaultSetup:
         """The vault with the keys and places that belong to it."""
-        return self._setup
+        return self._parts.vault
 
     def record(self, event: str, **facts: object) -> None:
         """Add to the audit log something that was done on purpose and is no call, e.g. a change of keys. Blocks.
@@ -194,7 +143,7 @@ class Runtime:
         Raises:
             AuditBroken: it could not be written.
         """
-        self._audit.append(event, {"caller": caller_record(self._caller), **facts})
+        self._parts.record(event, **facts)
 
     def sealing_key(self) -> bytes:
         """Return 32 bytes that stay the same for this state folder, to seal what clients keep for silo between two requests. Blocks.
@@ -202,19 +151,19 @@ class Runtime:
         Raises:
             StateUnusable: the store can't be opened.
         """
-        return self._approvals.sealing_key()
+        return self._parts.approvals.sealing_key()
 
     async def skills(self) -> tuple[Skill, ...]:
         """Return the installed skills, sorted by namespace."""
-        return await to_thread.run_sync(self._finder.skills)
+        return (await to_thread.run_sync(self._parts.skills.now)).skills
 
     async def damaged(self) -> tuple[Damaged, ...]:
         """Return the skills that `skills` leaves out because their record can't be read, sorted by namespace."""
-        return await to_thread.run_sync(self._store.damaged)
+        return (await to_thread.run_sync(self._parts.skills.now)).damaged
 
     async def tools(self) -> tuple[Tool, ...]:
         """Return the tools of all installed skills, sorted by id."""
-        return tuple(sorted((tool for skill in await self.skills() for tool in skill.tools), key=lambda tool: tool.id))
+        return (await to_thread.run_sync(self._parts.skills.now)).tools
 
     async def skill(self, namespace: str) -> Skill:
         """Return one installed skill.
@@ -223,18 +172,44 @@ class Runtime:
             SkillUnknown: there is none of that name; the hint has the nearest names.
             SkillChanged: its files are not what was agreed to.
         """
-        return await to_thread.run_sync(self._store.get, namespace)
+        return await to_thread.run_sync(self._parts.skills.get, namespace)
 
-    async def outlooks(self, caller: Caller | None = None) -> Mapping[str, Outlook]:
+    async def resolve(self, tool: str, caller: Caller | None = None) -> tuple[Skill, Tool]:
+        """Return the tool that a call by this name would reach, and its skill.
+
+        Raises:
+            SkillUnknown, ToolUnknown, SkillChanged: as a call would.
+        """
+        return await to_thread.run_sync(self._parts.skills.resolve, tool, self._who(caller))
+
+    async def visible(self, caller: Caller | None = None) -> Visible:
+        """Return what a caller may know of, and what it has to expect of calls.
+
+        It is the same object until a skill is installed, replaced or removed. Hand it to `search` or `find` as `among`
+        to spare them a look at the folder.
+        """
+        return await to_thread.run_sync(self._parts.skills.visible, self._who(caller))
+
+    async def expected_verdicts(self, caller: Caller | None = None) -> Mapping[str, ExpectedVerdict]:
         """Return what a caller has to expect of a call, by tool: it runs, asks, is refused, or its arguments decide."""
-        return await to_thread.run_sync(self._finder.outlooks, self._who(caller))
+        return (await self.visible(caller)).expected
+
+    async def outlooks(self, caller: Caller | None = None) -> Mapping[str, ExpectedVerdict]:
+        """Deprecated: the old name of `expected_verdicts`."""
+        return await self.expected_verdicts(caller)
 
     async def usage(self, caller: Caller | None = None) -> Mapping[str, int]:
         """Return how often a caller has called each tool lately; nothing if `router.learning` is off."""
-        return await to_thread.run_sync(self._finder.usage, self._who(caller))
+        return await to_thread.run_sync(self._parts.finder.usage, self._who(caller))
 
     async def search(
-        self, query: str, *, limit: int = 5, skill: str | None = None, caller: Caller | None = None
+        self,
+        query: str,
+        *,
+        limit: int = 5,
+        skill: str | None = None,
+        caller: Caller | None = None,
+        among: Visible | None = None,
     ) -> tuple[Match, ...]:
         """Return at most `limit` tools that do what the query says and that the caller may use, best first.
 
@@ -243,18 +218,26 @@ class Runtime:
             limit: how many.
             skill: look only among its tools.
             caller: who asks, if not the one that this runtime was made for.
+            among: what `visible` returned for this caller; None looks at the folder of skills again.
 
         Raises:
             SkillUnknown: there is no such skill that the caller may know of; the hint has the nearest names.
         """
-        return (await self.find([query], limit=limit, skill=skill, caller=caller))[0]
+        return (await self.find([query], limit=limit, skill=skill, caller=caller, among=among))[0]
 
     async def find(
-        self, queries: Sequence[str], *, limit: int = 5, skill: str | None = None, caller: Caller | None = None
+        self,
+        queries: Sequence[str],
+        *,
+        limit: int = 5,
+        skill: str | None = None,
+        caller: Caller | None = None,
+        among: Visible | None = None,
     ) -> tuple[tuple[Match, ...], ...]:
         """As `search`, for several queries that belong to one task; returns an answer for each, in their order."""
         who = self._who(caller)
-        return await to_thread.run_sync(lambda: self._finder.find(queries, limit=limit, skill=skill, caller=who))
+        find = self._parts.finder.find
+        return await to_thread.run_sync(lambda: find(queries, limit=limit, skill=skill, caller=who, among=among))
 
     async def forget(self) -> bool:
         """Forget what the calls of all callers have taught the router; false if there was nothing.
@@ -262,7 +245,7 @@ class Runtime:
         Raises:
             StateUnusable: the disk refused.
         """
-        file = LearnedFile(self._home)
+        file = self._parts.learned
         try:
             return await to_thread.run_sync(file.clear)
         except OSError as error:
@@ -304,12 +287,9 @@ class Runtime:
         who = self._who(caller)
         call = Call(secrets.token_hex(8), tool, arguments or {}, who, backend, patience_s, shows_links)
         pipeline = self._opened()
-        try:
-            result = await (pipeline.run(call) if on_progress is None else pipeline.run(call, on_progress))
-        except (SkillUnknown, ToolUnknown) as error:
-            raise await self._with_nearest(error, tool, who) from error
+        result = await (pipeline.run(call) if on_progress is None else pipeline.run(call, on_progress))
         if not result.is_error:
-            await to_thread.run_sync(self._finder.called, who, tool, call.arguments)
+            await to_thread.run_sync(self._parts.finder.called, who, tool, call.arguments)
         return result
 
     async def explain(
@@ -326,11 +306,7 @@ class Runtime:
             SkillChanged: its files are not what was agreed to.
             ArgumentsInvalid, FileRefused: the arguments are not JSON, or a file among them is none that a call may have.
         """
-        try:
-            call = Call("", tool, arguments or {}, self._who(caller))
-            return await explain_call(self._opened(), call)
-        except (SkillUnknown, ToolUnknown) as error:
-            raise await self._with_nearest(error, tool, self._caller) from error
+        return await explain_call(self._opened(), Call("", tool, arguments or {}, self._who(caller)))
 
     async def install(
         self,
@@ -355,11 +331,14 @@ class Runtime:
         Raises:
             SiloError: as `silo.install.installer.Installer.install` has it; nothing is installed then.
         """
-        from silo.install.installer import Request
+        # Loads uv and packaging, 0.03 s of start-up that only installing needs.
+        from silo.install.installer import InstallRequest
 
         self._opened()
-        request = Request(source, Path.cwd(), self._caller, name=name, allow_builds=allow_builds, backend=backend)
-        installer = self._installer()
+        request = InstallRequest(
+            source, Path.cwd(), self._parts.caller, name=name, allow_builds=allow_builds, backend=backend
+        )
+        installer = self._parts.installer()
         skill = await installer.install(request, agree=agree, on_step=on_step)
         await installer.prune()
         return skill
@@ -371,11 +350,11 @@ class Runtime:
             SkillUnknown: it is not installed.
         """
         self._opened()
-        installer = self._installer()
+        installer = self._parts.installer()
         ids = [tool.id for tool in await self.tools() if tool.skill == namespace]
-        skill = await installer.uninstall(namespace, caller=self._caller)
+        skill = await installer.uninstall(namespace, caller=self._parts.caller)
         # What is installed under this name next need not do the same.
-        await to_thread.run_sync(LearnedFile(self._home).forget_tools, ids)
+        await to_thread.run_sync(self._parts.learned.forget_tools, ids)
         await installer.prune()
         return skill
 
@@ -386,262 +365,22 @@ class Runtime:
             refresh: try again instead of remembering what was found since the host booted.
         """
         self._opened()
-        return await self._runner.probe(refresh=refresh)
-
-    async def _with_nearest(
-        self, error: SkillUnknown | ToolUnknown, name: str, caller: Caller
-    ) -> SkillUnknown | ToolUnknown:
-        """Return the error with the nearest names that this caller may see; the pipeline's own remedy may name others."""
-        names = await to_thread.run_sync(self._finder.nearest, name, caller)
-        elsewhere = LIST_SKILLS if isinstance(error, SkillUnknown) else LIST_TOOLS
-        return type(error)(error.message, hint=NearestNames(names) if names else elsewhere)
+        return await self._parts.runner.probe(refresh=refresh)
 
     def _who(self, caller: Caller | None) -> Caller:
-        return self._caller if caller is None else replace(caller, session=caller.session or self._caller.session)
+        own = self._parts.caller
+        return own if caller is None else replace(caller, session=caller.session or own.session)
 
     def _opened(self) -> CallPipeline:
-        if self._pipeline is None:
+        if not self._is_open:
             raise UsageError("the runtime is not open", hint="use it in a context: async with Runtime() as silo: ...")
-        return self._pipeline
-
-    def _build_pipeline(self) -> CallPipeline:
-        config = self._config
-        rules = InputRules(config.files.allow_read, config.files.max_mib * MIB, forbidden=(self._home,))
-        return CallPipeline(
-            skills=self._store,
-            rules=rules,
-            approvals=self._approvals,
-            secrets=Secrets(self._setup.sources(), config.approval.headless),
-            runner=self._runner,
-            audit=self._audit,
-            policy=config.policy.to_rules(),
-            slots=anyio.CapacityLimiter(config.call.max_concurrent),
-        )
-
-    def _keep_secret(self, skill: str, name: str, value: str) -> None:
-        """Put a secret that a person typed in, and wants kept, into the vault, for that skill alone. Blocks."""
-        from silo_vault import VaultError
-
-        from silo.secrets.lease import from_vault_error
-
-        try:
-            self.vault.put(name, value, namespace=skill)
-        except VaultError as error:
-            raise from_vault_error(error, headless=self._config.approval.headless) from error
-        self.record("vault", action="add", name=name, skill=skill, how="typed in when a call wanted it")
-
-    def _installer(self) -> Installer:
-        from silo.catalog.builtin import builtin_folder
-        from silo.catalog.uv import Uv
-        from silo.install.installer import Installer
-
-        return Installer(
-            store=self._store,
-            images=self._images,
-            prune_images=self._own_images.prune,
-            units=self._units,
-            runner=self._runner,
-            uv=Uv(self._environ),
-            audit=self._audit,
-            builtins=builtin_folder(),
-            now=_now,
-        )
+        return self._parts.pipeline
 
 
-class SyncRuntime:
-    """`Runtime` without `async`, for scripts: an event loop runs in a thread of its own while the context is open.
+def __getattr__(name: str) -> object:
+    # `silo.sync` is built on this module; programs import `SyncRuntime` from here.
+    if name == "SyncRuntime":
+        from silo.sync import SyncRuntime
 
-    Methods have the same names, arguments and errors; `agree` is an ordinary function. Ctrl-C cancels the call that is waited for,
-    guest included. Progress is reported on the loop's thread.
-    """
-
-    def __init__(
-        self,
-        *,
-        home: Path | None = None,
-        config: Config | None = None,
-        environ: Mapping[str, str] | None = None,
-        caller: Caller = A_PROGRAM,
-        channel: Channel | None = None,
-        show_code: Callable[[str], None] | None = None,
-        backends: Sequence[Backend] | None = None,
-        images: ImageStore | None = None,
-    ) -> None:
-        """As `Runtime`."""
-        self._runtime = Runtime(
-            home=home,
-            config=config,
-            environ=environ,
-            caller=caller,
-            channel=channel,
-            show_code=show_code,
-            backends=backends,
-            images=images,
-        )
-        self._portal: BlockingPortal | None = None
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        """Start the loop and open the runtime."""
-        with ExitStack() as stack:
-            portal = stack.enter_context(start_blocking_portal("asyncio"))
-            stack.enter_context(portal.wrap_async_context_manager(self._runtime))
-            self._portal = portal
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        """End every guest, and the loop."""
-        self._portal = None
-        self._stack.close()
-
-    @property
-    def home(self) -> Path:
-        """The folder with all state."""
-        return self._runtime.home
-
-    @property
-    def config(self) -> Config:
-        """The configuration as it was read."""
-        return self._runtime.config
-
-    @property
-    def vault(self) -> Vault:
-        """The vault."""
-        return self._runtime.vault
-
-    def skills(self) -> tuple[Skill, ...]:
-        """As `Runtime.skills`."""
-        return self._wait(self._runtime.skills)
-
-    def tools(self) -> tuple[Tool, ...]:
-        """As `Runtime.tools`."""
-        return self._wait(self._runtime.tools)
-
-    def skill(self, namespace: str) -> Skill:
-        """As `Runtime.skill`."""
-        return self._wait(lambda: self._runtime.skill(namespace))
-
-    def search(
-        self, query: str, *, limit: int = 5, skill: str | None = None, caller: Caller | None = None
-    ) -> tuple[Match, ...]:
-        """As `Runtime.search`."""
-        return self._wait(lambda: self._runtime.search(query, limit=limit, skill=skill, caller=caller))
-
-    def call(
-        self,
-        tool: str,
-        arguments: Mapping[str, Any] | None = None,
-        *,
-        backend: str | None = None,
-        on_progress: Callable[[ProgressReport], None] | None = None,
-        caller: Caller | None = None,
-        patience_s: float | None = None,
-        shows_links: bool = False,
-    ) -> Result:
-        """As `Runtime.call`."""
-        return self._wait(
-            lambda: self._runtime.call(
-                tool,
-                arguments,
-                backend=backend,
-                on_progress=on_progress,
-                caller=caller,
-                patience_s=patience_s,
-                shows_links=shows_links,
-            )
-        )
-
-    def install(
-        self,
-        source: str,
-        *,
-        agree: Callable[[InstallPlan], bool],
-        name: str | None = None,
-        allow_builds: bool = False,
-        on_step: Callable[[str], None] = lambda step: None,
-        backend: str | None = None,
-    ) -> Skill:
-        """As `Runtime.install`; `agree` is called in a worker thread, so it may wait for a person."""
-
-        async def ask(plan: InstallPlan) -> bool:
-            return await to_thread.run_sync(agree, plan)
-
-        return self._wait(
-            lambda: self._runtime.install(
-                source, agree=ask, name=name, allow_builds=allow_builds, on_step=on_step, backend=backend
-            )
-        )
-
-    def uninstall(self, namespace: str) -> Skill | None:
-        """As `Runtime.uninstall`."""
-        return self._wait(lambda: self._runtime.uninstall(namespace))
-
-    def probe(self, *, refresh: bool = False) -> tuple[Probe, ...]:
-        """As `Runtime.probe`."""
-        return self._wait(lambda: self._runtime.probe(refresh=refresh))
-
-    def _wait(self, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        if self._portal is None:
-            raise UsageError("the runtime is not open", hint="use it in a context: with SyncRuntime() as silo: ...")
-        over = threading.Event()
-
-        async def run() -> T:
-            try:
-                return await start()
-            finally:
-                over.set()
-
-        future: Future[T] = self._portal.start_task_soon(run)
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            # Ctrl-C interrupts the waiting, not the loop's thread: the task has to be told, and to have ended its guest.
-            future.cancel()
-            over.wait(_CANCEL_S)
-            raise
-
-
-_CANCEL_S = 5.0
-"""A cancelled call is over in well under a second; who waits longer waits for something broken."""
-
-
-def build_backends(home: Path, config: Config, images: Images, *, resident: bool) -> tuple[Backend, ...]:
-    """Return silo's backends, strongest first; the type checker proves that each fits the protocol.
-
-    Args:
-        home: where they keep what they prepare.
-        config: how many guests to keep warm.
-        images: the images that units are made of.
-        resident: whether this process lives long enough for warm guests to be of use.
-    """
-    from silo.sandbox.backends.microvm.backend import MicrovmBackend
-    from silo.sandbox.backends.namespace.backend import NamespaceBackend
-
-    warm = config.sandbox.warm if resident else 0
-    return (
-        MicrovmBackend(home=home, images=images, kernel_folder=kernel_folder(home, config), warm=warm),
-        NamespaceBackend(),
-    )
-
-
-def kernel_folder(home: Path, config: Config) -> Path:
-    """Where guest kernels lie."""
-    return config.sandbox.kernel or home / "kernel"
-
-
-def _choice(config: Config) -> Choice:
-    named = None if config.sandbox.backend == "auto" else config.sandbox.backend
-    return Choice(named, config.sandbox.min_isolation)
-
-
-def _limits(config: Config) -> Limits:
-    return Limits(
-        log_bytes=config.call.log_kib * KIB,
-        result_bytes=config.call.result_kib * KIB,
-        files_bytes=config.call.files_mib * MIB,
-    )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+        return SyncRuntime
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

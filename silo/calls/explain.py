@@ -43,7 +43,7 @@ async def explain_call(pipeline: CallPipeline, call: Call) -> CallExplanation:
         SkillUnknown, SkillChanged, ToolUnknown: as a call of it would.
         ArgumentsInvalid, FileRefused: the arguments are not JSON, or a file among them is none that a call may have.
     """
-    skill, tool = await pipeline.resolve(call.tool)
+    skill, tool = await pipeline.resolve(call)
     refused = None
     try:
         given = (await pipeline.check(call, skill, tool)).call

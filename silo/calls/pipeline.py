@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from anyio import to_thread
 
@@ -21,13 +20,13 @@ from silo.audit.trail import trail
 from silo.calls.check import Checked, check
 from silo.calls.files import InputRules
 from silo.calls.results import to_result
-from silo.errors import CallDenied, CanaryTripped, ResultInvalid, SecretMissing, SiloError, SkillUnknown, ToolUnknown
+from silo.errors import CallDenied, CanaryTripped, ResultInvalid, SecretMissing, SiloError
 from silo.model import Call, Decision, Isolation, ProgressReport, Result, Skill, Tool
-from silo.names import split_id, suggest
 from silo.policy.evaluate import Explanation, explain
 from silo.policy.rules import Rule
 from silo.policy.visible import refusal
-from silo.remedies import LIST_TOOLS, CallAgain
+from silo.providers.skills import Skills
+from silo.remedies import CallAgain
 from silo.runners.base import Placement, Runner
 from silo.sandbox.skill.base import GuestReply, GuestRequest
 from silo.schema.arguments import Checkers, check_result
@@ -41,23 +40,6 @@ OnProgress = Callable[[ProgressReport], None]
 MAX_ROUNDS = 100
 """How often a call goes back to the person: once for missing secrets, and once for each identical call that was faster
 with a yes that both had seen. A person answers each time, so only a crowd of identical calls comes near the bound."""
-
-
-class Skills(Protocol):
-    """The installed skills: `silo.catalog.store.SkillStore` is one. Blocking; called in a worker thread."""
-
-    def get(self, namespace: str) -> Skill:
-        """Return a skill whose script and lock are what was agreed to.
-
-        Raises:
-            SkillUnknown: there is none of that name.
-            SkillChanged: its files differ from what was installed.
-        """
-        ...
-
-    def list(self) -> tuple[Skill, ...]:
-        """Return all skills, sorted by namespace, without checking their files."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -89,7 +71,7 @@ class CallPipeline:
         """
         watch = _Watch(self.clock, on_progress)
         async with trail(self.audit, call, clock=self.clock) as record:
-            skill, tool = await self.resolve(call.tool)  # SkillUnknown, SkillChanged, ToolUnknown
+            skill, tool = await self.resolve(call)  # SkillUnknown, SkillChanged, ToolUnknown
             record.found(skill, tool)
             if (no := self.forbidden(call, skill, tool)) is not None:
                 record.decided(no)
@@ -126,28 +108,14 @@ class CallPipeline:
 
     # --- the steps, in their order ------------------------------------------------------------------------------------
 
-    async def resolve(self, name: str) -> tuple[Skill, Tool]:
+    async def resolve(self, call: Call) -> tuple[Skill, Tool]:
         """Return the tool that a call names, in either spelling, and its skill.
 
         Raises:
-            SkillUnknown, ToolUnknown: there is none; the remedy has the nearest names.
+            SkillUnknown, ToolUnknown: there is none; the remedy has the nearest names that the caller may know of.
             SkillChanged: the files of the skill are not what was agreed to.
         """
-        parts = split_id(name)
-        if parts is None:
-            installed = await to_thread.run_sync(self.skills.list)
-            ids = [tool.id for skill in installed for tool in skill.tools]
-            raise _unknown(name, ids)
-        try:
-            skill = await to_thread.run_sync(self.skills.get, parts[0])
-        except SkillUnknown as error:
-            installed = await to_thread.run_sync(self.skills.list)
-            ids = [tool.id for skill in installed for tool in skill.tools]
-            raise SkillUnknown(error.message, hint=suggest(name, ids, otherwise=error.remedy)) from error
-        for tool in skill.tools:
-            if tool.name == parts[1]:
-                return skill, tool
-        raise _unknown(name, [tool.id for tool in skill.tools])
+        return await to_thread.run_sync(self.skills.resolve, call.tool, call.caller)
 
     def forbidden(self, call: Call, skill: Skill, tool: Tool) -> Decision | None:
         """Return the decision on a tool that this caller may not call whatever its arguments; None if they matter."""
@@ -274,11 +242,4 @@ def _overtaken(tool: Tool) -> CallDenied:
     return CallDenied(
         f"{tool.id} was agreed to {MAX_ROUNDS} times, and each time another call like it was faster",
         hint=CallAgain("when fewer calls like it run at once"),
-    )
-
-
-def _unknown(name: str, ids: list[str]) -> ToolUnknown:
-    return ToolUnknown(
-        f"there is no tool {name[:120]!r}",
-        hint=suggest(name, ids, otherwise=LIST_TOOLS),
     )

@@ -21,7 +21,8 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Iterator
+import stat
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -69,7 +70,7 @@ Fingerprint = frozenset[tuple[str, int, int]]
 
 
 def fingerprint(folder: Path) -> Fingerprint:
-    """Return what differs as soon as a skill under `folder` is installed, replaced or removed.
+    """Return an entry for each skill under `folder`, its name first; it differs as soon as one is installed or replaced.
 
     A version of a skill counts from the moment its link `current` is swapped in; what is still being written has none.
     """
@@ -77,12 +78,16 @@ def fingerprint(folder: Path) -> Fingerprint:
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
+                if not _NAMESPACE.fullmatch(entry.name):
+                    continue
                 try:
-                    link = os.lstat(os.path.join(entry.path, "current"))  # noqa: PTH118 - a Path each would double the cost
+                    # A Path each would double the cost.
+                    link = os.lstat(os.path.join(entry.path, _CURRENT))  # noqa: PTH118
                 except OSError:
                     continue
-                found.add((entry.name, link.st_ino, link.st_mtime_ns))
-    except OSError:
+                if stat.S_ISLNK(link.st_mode):
+                    found.add((entry.name, link.st_ino, link.st_mtime_ns))
+    except FileNotFoundError:  # nothing was ever installed; a folder that can't be read is an error
         return frozenset()
     return frozenset(found)
 
@@ -109,11 +114,26 @@ class SkillStore:
 
         Damaged ones are left out, so that one of them does not hide all others; `damaged` has them.
         """
-        return self._read_all()[0]
+        return self._read_all(self.namespaces())[0]
 
     def damaged(self) -> tuple[Damaged, ...]:
         """Return the skills that `list` leaves out."""
-        return self._read_all()[1]
+        return self._read_all(self.namespaces())[1]
+
+    def look(self) -> Fingerprint:
+        """Return the fingerprint of the folder."""
+        return fingerprint(self.root)
+
+    def read(self, seen: Fingerprint) -> tuple[tuple[Skill, ...], tuple[Damaged, ...]]:
+        """Return the skills that `list` and `damaged` return, of those that a look has shown."""
+        return self._read_all(sorted(name for name, _, _ in seen))
+
+    def is_current(self, skill: Skill) -> bool:
+        """Whether a version of a skill is still the installed one."""
+        try:
+            return str((self.root / skill.namespace / _CURRENT).readlink()) == skill.folder.name
+        except OSError:
+            return False
 
     def get(self, namespace: str) -> Skill:
         """Return an installed skill whose script and lock are still those that were agreed to.
@@ -222,9 +242,9 @@ class SkillStore:
             hint=suggest(namespace, self.namespaces(), otherwise=LIST_SKILLS),
         )
 
-    def _read_all(self) -> tuple[tuple[Skill, ...], tuple[Damaged, ...]]:
+    def _read_all(self, namespaces: Sequence[str]) -> tuple[tuple[Skill, ...], tuple[Damaged, ...]]:
         skills, damaged = [], []
-        for namespace in self.namespaces():
+        for namespace in namespaces:
             try:
                 skill = self._read(namespace)
             except SkillChanged as error:

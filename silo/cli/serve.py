@@ -47,7 +47,6 @@ def serve(session: Session, *, transport: str = "stdio", expose: str | None = No
         version=__version__,
         expose=section.expose,
         direct_budget_tokens=section.direct_budget_tokens,
-        skills_folder=runtime.home / "skills",
         patience_s=runtime.config.approval.patience_s,
         request_state_key=None if runtime.config.approval.headless else runtime.sealing_key(),
         uses_client="client" in runtime.config.approval.channels,

@@ -13,9 +13,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from silo.model import Isolation
-from silo.policy.patterns import Glob, scalar_text
-from silo.policy.rules import CALLERS, CallerKind, Rule, Verdict, check_path, tool_glob
-from silo.router.settings import RouterSettings
+from silo.policy.rules import CALLERS, CallerKind, Verdict, check_path, tool_glob
 from silo.secrets.sources import check_mapped, parse_reference
 
 T = TypeVar("T")
@@ -93,10 +91,6 @@ class RouterSection(Section):
     separately, without values of arguments. If `false`, silo writes nothing and does not use what it wrote before.
     `silo search --forget` deletes it."""
 
-    def to_settings(self) -> RouterSettings:
-        """Return the settings as `silo.router` takes them."""
-        return RouterSettings(semantic=self.semantic, rerank=self.rerank)
-
 
 ChannelName = Literal["terminal", "client", "browser", "notification"]
 
@@ -166,11 +160,6 @@ def _patterns(given: dict[str, Patterns]) -> dict[str, Patterns]:
     return given
 
 
-def _globs(patterns: Patterns) -> tuple[Glob, ...]:
-    several: tuple[Pattern, ...] = _one_or_several(patterns)
-    return tuple(Glob(scalar_text(one)) for one in several)
-
-
 def _one_line(text: str) -> str:
     if text and not text.isprintable():
         raise ValueError("must be one line of text that can be seen")
@@ -205,20 +194,6 @@ class PolicySection(Section):
     rules: tuple[PolicyRule, ...] = ()
     """The rules, each a table `[[policy.rules]]`. Their order does not matter. If none applies, skill and tool
     decide."""
-
-    def to_rules(self) -> tuple[Rule, ...]:
-        """Return the rules as `silo.policy` takes them, each named by its place."""
-        return tuple(
-            Rule(
-                f"silo.toml rule {number}",
-                rule.verdict,
-                tuple(tool_glob(text) for text in _one_or_several(rule.tool)),
-                {path: _globs(patterns) for path, patterns in rule.arguments.items()},
-                rule.callers,
-                rule.reason,
-            )
-            for number, rule in enumerate(self.rules, 1)
-        )
 
 
 class CallSection(Section):

@@ -47,7 +47,7 @@ class _Search:
     called: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
 
-class Followed:
+class Feedback:
     """The last search of each session, until it is over."""
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """`learned.json`: what calls have taught the router, and how often each tool was called, by principal. Blocks.
 
-What counts as a lesson is `followed`'s to say, what becomes of it `silo.router.learning`'s. The file is a help and no record: damaged or
-unwritable, it costs what was learned and never a call, and the log says so.
+`feedback` decides what counts as a lesson, `silo.router.learning` what becomes of it. The file is a help and not a
+record: if it is damaged or can't be written, what was learned is lost and never a call, and the log says so.
 """
 
 from __future__ import annotations

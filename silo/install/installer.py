@@ -1,9 +1,10 @@
-"""The path of an installation: from what a person named to a skill that can be called; the only place that knows the order.
+"""The path of an installation: from what a person named to a skill that can be called. Only this file knows the order.
 
-Nothing of the skill or of its dependencies runs on the host. A person agrees before a package is unpacked; the script runs for the
-first time inside a sandbox, to say what its tools are; and until the last step, one rename, nothing is installed. Whatever goes
-wrong before it, Ctrl-C included, leaves no trace but the record; what a process leaves that is killed, the next one deletes. Nothing
-is taken away while another install is under way, which may be using it. The steps themselves are `silo.catalog`'s and the backends'.
+Nothing of the skill or of its dependencies runs on the host. A person agrees before a package is unpacked. The script
+runs for the first time inside a sandbox, to say what its tools are. Until the last step, one rename, nothing is
+installed: whatever goes wrong before it, Ctrl-C included, leaves no trace but the record, and the next install deletes
+what a killed process left. Nothing is deleted while another install is under way, which may be using it.
+`silo.catalog` and the backends do the steps themselves.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ DESCRIBE_S = 120.0
 
 
 @dataclass(frozen=True)
-class Request:
+class InstallRequest:
     """What is to be installed, and how.
 
     Attributes:
@@ -88,7 +89,7 @@ class Installer:
     now: Callable[[], datetime]
     clock: Callable[[], float] = time.monotonic
 
-    async def install(self, request: Request, *, agree: Agree, on_step: OnStep) -> Skill:
+    async def install(self, request: InstallRequest, *, agree: Agree, on_step: OnStep) -> Skill:
         """Install a skill, in place of an earlier version of it.
 
         Raises:
@@ -155,12 +156,17 @@ class Installer:
         await self.runner.probe()
         await self._collect(self.runner.backends)
 
-    def _read(self, request: Request) -> tuple[Source, SourceFiles]:
+    def _read(self, request: InstallRequest) -> tuple[Source, SourceFiles]:
         source = resolve_source(request.source, builtins=builtin_sources(self.builtins), cwd=request.cwd)
         return source, read_source(source)
 
     async def _lock(
-        self, files: SourceFiles, header: SkillHeader, interpreter: Interpreter, request: Request, on_step: OnStep
+        self,
+        files: SourceFiles,
+        header: SkillHeader,
+        interpreter: Interpreter,
+        request: InstallRequest,
+        on_step: OnStep,
     ) -> Lock:
         if files.lock is None:
             on_step("locking the dependencies")
@@ -193,7 +199,7 @@ class Installer:
         plan: InstallPlan,
         requirements: Requirements,
         interpreter: Interpreter,
-        request: Request,
+        request: InstallRequest,
         on_step: OnStep,
     ) -> Unit:
         """Build the environment and the image; a folder that is not taken over by the image is deleted."""
@@ -221,9 +227,8 @@ class Installer:
         on_step("running the script in a sandbox to read its tools")
         said = await self.runner.describe(place, unit, deadline=self.clock() + DESCRIBE_S, on_step=on_step)
         metadata = read_metadata(said.skill, header)
-        for (
-            tool
-        ) in metadata.tools:  # a schema that calls could not be checked against is refused now, not at the first call
+        # A schema that calls could not be checked against is refused now, not at the first call.
+        for tool in metadata.tools:
             await to_thread.run_sync(to_checker, tool)
             await to_thread.run_sync(to_result_checker, tool)
         return metadata

@@ -1,30 +1,80 @@
-"""What the rules make of a tool before there is a call: which verdicts are possible at all, and so what a caller need not see. Pure.
+"""What the rules say of a tool before there is a call: the possible verdicts, and so what a caller may know of. Pure.
 
-Deciding about a call is `silo.policy.evaluate`'s; hiding and showing are done by `silo.discovery.search` and `silo.server`.
+`silo.policy.evaluate` decides about a call. `silo.providers.skills` asks here once for all that is installed and hands
+the answer on.
 
-A tool that is denied whatever its arguments is hidden: neither listed nor found, and without influence on what is. It is no secret:
-a call by its name is refused with the user's reason, because an agent that was told "unknown" would go on looking, and a user who
-forgot the rule would look for a bug. What a caller can learn is that a name which it guessed is installed, and why it may not use it.
+A tool that is denied whatever its arguments is hidden: it is neither listed nor found, and it does not influence how
+other tools are ranked. It is not a secret: a call by its name is refused with the user's reason, because an agent that
+was told "unknown" would go on looking, and a user who forgot the rule would look for a bug. What a caller can learn is
+that a name which it guessed is installed, and why it may not use it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from silo.model import Caller, Decision, Skill, SkillHeader, Tool
 from silo.policy.evaluate import decide
 from silo.policy.rules import Rule, Verdict
 
-Outlook = Literal["runs", "asks", "depends", "denied"]
-"""What a caller has to expect of a call: it runs, a person is asked first, its arguments decide, or it is refused whatever they are."""
+ExpectedVerdict = Literal["runs", "asks", "depends", "denied"]
+"""What a caller has to expect of a call: it runs, a person is asked first, its arguments decide, or it is refused in any
+case."""
+
+
+@dataclass(frozen=True)
+class Visible:
+    """What was installed at one moment, as one caller may see it. Skills are sorted by namespace, tools by id.
+
+    Attributes:
+        skills: those of which the caller may use something, with the tools that it may use.
+        tools: all tools of these skills.
+        expected: the expected verdict of each installed tool, by id, hidden ones included.
+        hidden: the tools that are refused whatever their arguments.
+        installed: all skills with all their tools. It is left out of comparisons: a caller must not notice a change of
+            what is hidden.
+    """
+
+    skills: tuple[Skill, ...]
+    tools: tuple[Tool, ...]
+    expected: Mapping[str, ExpectedVerdict]
+    hidden: tuple[Tool, ...]
+    installed: tuple[Skill, ...] = field(compare=False, repr=False)
+
+
+def visible_to(caller: Caller, installed: Sequence[Skill], rules: Sequence[Rule]) -> Visible:
+    """Return what a caller may know of the installed skills."""
+    expected = {
+        tool.id: expected_verdict(tool, skill.header, caller, rules) for skill in installed for tool in skill.tools
+    }
+    return with_expected(installed, expected)
+
+
+def with_expected(installed: Sequence[Skill], expected: Mapping[str, ExpectedVerdict]) -> Visible:
+    """Return what a caller may know of, given the expected verdicts; a tool without one is hidden."""
+
+    def is_visible(tool: Tool) -> bool:
+        return expected.get(tool.id, "denied") != "denied"
+
+    by_name = sorted(installed, key=lambda skill: skill.namespace)
+    tools = sorted((tool for skill in by_name for tool in skill.tools), key=lambda tool: tool.id)
+    skills = (replace(skill, tools=tuple(filter(is_visible, skill.tools))) for skill in by_name)
+    return Visible(
+        skills=tuple(skill for skill in skills if skill.tools),
+        tools=tuple(filter(is_visible, tools)),
+        expected=expected,
+        hidden=tuple(tool for tool in tools if not is_visible(tool)),
+        installed=tuple(installed),  # the same object if it is a tuple: an index of it is known by that
+    )
 
 
 def possible_verdicts(tool: Tool, header: SkillHeader, caller: Caller, rules: Sequence[Rule]) -> frozenset[Verdict]:
     """Return the verdicts that a call may get, over all arguments; more than one only if rules look at the arguments.
 
-    `silo.policy.evaluate.decide` never returns another one. It may not return each of them, since patterns are not compared with
-    what the tool's schema allows.
+    `silo.policy.evaluate.decide` never returns another one. It may not return each of them, since patterns are not
+    compared with what the tool's schema allows.
     """
     concerned = [rule for rule in rules if rule.names(tool) and caller.kind in rule.callers]
     always = {rule.verdict for rule in concerned if not rule.arguments}
@@ -42,7 +92,7 @@ def possible_verdicts(tool: Tool, header: SkillHeader, caller: Caller, rules: Se
     return frozenset(found)
 
 
-def outlook(tool: Tool, header: SkillHeader, caller: Caller, rules: Sequence[Rule]) -> Outlook:
+def expected_verdict(tool: Tool, header: SkillHeader, caller: Caller, rules: Sequence[Rule]) -> ExpectedVerdict:
     """Return what a caller has to expect of a call whose arguments are not known yet."""
     possible = possible_verdicts(tool, header, caller, rules)
     if possible == {"deny"}:
@@ -52,11 +102,7 @@ def outlook(tool: Tool, header: SkillHeader, caller: Caller, rules: Sequence[Rul
     return "depends" if "allow" in possible else "asks"
 
 
-def outlooks(skills: Iterable[Skill], caller: Caller, rules: Sequence[Rule]) -> Mapping[str, Outlook]:
-    """Return the outlook of every tool, by its id."""
-    return {tool.id: outlook(tool, skill.header, caller, rules) for skill in skills for tool in skill.tools}
-
-
 def refusal(tool: Tool, header: SkillHeader, caller: Caller, rules: Sequence[Rule]) -> Decision | None:
-    """Return the decision on a tool that is denied whatever its arguments are, so that nobody looks at them; None for any other."""
-    return decide(tool, header, {}, caller, rules) if outlook(tool, header, caller, rules) == "denied" else None
+    """Return the decision on a tool that is denied whatever its arguments are; None for any other tool."""
+    is_denied = expected_verdict(tool, header, caller, rules) == "denied"
+    return decide(tool, header, {}, caller, rules) if is_denied else None

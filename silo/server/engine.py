@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from silo.model import Caller, ProgressReport, Result, Skill, Tool
-from silo.policy.visible import Outlook
+from silo.model import Caller, ProgressReport, Result, Tool
+from silo.policy.visible import Visible
 
 Expose = Literal["auto", "router", "direct"]
 """Which tools `tools/list` shows beside `silo_search` and `silo_execute`: none (`router`), all of them (`direct`), or all of them as
@@ -50,12 +49,8 @@ class Found(Protocol):
 class Engine(Protocol):
     """The calls of `silo.runtime.Runtime` that an agent can cause. Every method may raise `silo.errors.SiloError`."""
 
-    async def skills(self) -> tuple[Skill, ...]:
-        """Return the installed skills, with all their tools."""
-        ...
-
-    async def outlooks(self, caller: Caller) -> Mapping[str, Outlook]:
-        """Return what a caller has to expect of a call, by tool; a tool that is `denied` is not to be shown."""
+    async def visible(self, caller: Caller) -> Visible:
+        """Return what a caller may know of now, and what it has to expect of calls."""
         ...
 
     async def usage(self, caller: Caller) -> Mapping[str, int]:
@@ -63,15 +58,24 @@ class Engine(Protocol):
         ...
 
     async def find(
-        self, queries: Sequence[str], *, limit: int = 5, skill: str | None = None, caller: Caller | None = None
+        self,
+        queries: Sequence[str],
+        *,
+        limit: int = 5,
+        skill: str | None = None,
+        caller: Caller | None = None,
+        among: Visible | None = None,
     ) -> Sequence[Sequence[Found]]:
         """Return for each query at most `limit` tools that the caller may know of, the best one first.
+
+        A tool that is removed or replaced meanwhile is left out.
 
         Args:
             queries: what tools should do, for one task.
             limit: how many for each.
             skill: look only among its tools.
             caller: who asks.
+            among: what `visible` returned for this caller; None looks anew.
 
         Raises:
             SkillUnknown: there is no such skill that the caller may know of; the hint has the nearest names.
@@ -116,9 +120,7 @@ class ServerOptions:
         expose: see `Expose`.
         direct_budget_tokens: with `auto`, what tools that are listed by their own names may cost together. An agent pays for them in
             every conversation, used or not.
-        skills_folder: where installed skills lie; watched, so that clients hear of a change. None: not watched, read anew for
-            each request.
-        poll_s: seconds between two looks at that folder while no request comes in.
+        poll_s: seconds between two looks at what is installed while no request comes in; clients hear of a change.
         page_size: entries of one page of a list.
         patience_s: how long one request waits for a person. Clients give up after a minute (the TypeScript SDK's default), and a
             call has to start its guest after the answer.
@@ -132,7 +134,6 @@ class ServerOptions:
     version: str
     expose: Expose = "auto"
     direct_budget_tokens: int = 6000
-    skills_folder: Path | None = None
     poll_s: float = 2.0
     page_size: int = 100
     patience_s: float = 25.0

@@ -29,8 +29,11 @@ import anyio
 from silo_interaction import Answer, NobodyToAsk, Question
 from silo_vault import Secret
 
+from silo.catalog.store import SkillStore
 from silo.errors import SandboxTimeout, SandboxUnavailable, SkillUnknown
 from silo.model import File, Interpreter, Isolation, SecretSpec, Skill, SkillHeader, Tool
+from silo.policy.rules import Rule
+from silo.providers.skills import Inventory, Skills
 from silo.remedies import LIST_SKILLS
 from silo.runners.base import Placement
 from silo.sandbox.base import Ended, GuestSpec, Image, OnStep, Probe
@@ -325,22 +328,27 @@ async def _blob(channel: Wire, size: int) -> bytes:
     return bytes(data)
 
 
-class FakeSkills:
+class FakeSkills(Skills):
     """Installed skills in memory."""
 
-    def __init__(self, *skills: Skill) -> None:
+    def __init__(self, *skills: Skill, rules: Sequence[Rule] = ()) -> None:
+        super().__init__(SkillStore(Path("/nowhere")), rules)
         self._skills = {skill.namespace: skill for skill in skills}
 
+    def now(self) -> Inventory:
+        """As `Skills.now`."""
+        return Inventory(frozenset(), tuple(self._skills[name] for name in sorted(self._skills)))
+
     def get(self, namespace: str) -> Skill:
-        """As `SkillStore.get`."""
+        """As `Skills.get`."""
         try:
             return self._skills[namespace]
         except KeyError:
             raise SkillUnknown(f"there is no skill {namespace!r}", hint=LIST_SKILLS) from None
 
-    def list(self) -> tuple[Skill, ...]:
-        """As `SkillStore.list`."""
-        return tuple(self._skills[name] for name in sorted(self._skills))
+    def is_current(self, skill: Skill) -> bool:
+        """As `Skills.is_current`."""
+        return self._skills.get(skill.namespace) == skill
 
 
 class FakeImages:

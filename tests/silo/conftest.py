@@ -1,7 +1,9 @@
 """What the pipeline's tests share: a pipeline made of fakes, with one list of notes on what happened in which order."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
+import anyio
 import pytest
 
 from silo.approvals.consent import CHANNELS, Approvals
@@ -9,6 +11,9 @@ from silo.approvals.store import Decisions
 from silo.audit.log import AuditLog
 from silo.calls.files import InputRules
 from silo.calls.pipeline import CallPipeline
+from silo.catalog.digest import skill_digest
+from silo.catalog.lock import Lock
+from silo.catalog.store import SkillStore
 from silo.model import Call, Caller
 from silo.secrets.lease import Secrets
 from silo.secrets.sources import Sources, parse_reference
@@ -83,3 +88,37 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path):
     return lambda *skills, **fields: Bench(tmp_path, list(skills), **fields)
+
+
+LOCK = Lock('version = 1\nrequires-python = ">=3.11"\n', ())
+
+
+@pytest.fixture
+def skill_store(tmp_path):
+    return SkillStore(tmp_path / "skills")
+
+
+@pytest.fixture
+def put_skills_async(skill_store):
+    """Put skills into the store as an install would, without building; another `version` has another script."""
+
+    async def put_skills(*skills, version=1):
+        for skill in skills:
+            script = f"# {skill.namespace} {version}".encode()
+            digest = skill_digest(script, LOCK.text)
+            whole = replace(
+                skill,
+                digest=digest,
+                folder=skill_store.folder_of(skill.namespace, digest),
+                installed_at="2026-01-02T03:04:05Z",
+            )
+            async with skill_store.stage(skill.namespace) as stage:
+                stage.commit(whole, script=script, lock=LOCK, manual=None)
+
+    return put_skills
+
+
+@pytest.fixture
+def put_skills(put_skills_async):
+    """As `put_skills_async`, where no event loop runs."""
+    return lambda *skills, version=1: anyio.run(partial(put_skills_async, *skills, version=version))

@@ -281,7 +281,11 @@ async def test_what_the_rules_deny_is_not_found_not_hinted_at_and_refused_with_t
     config = rules({"verdict": "deny", "tool": "demo.echo", "callers": ["mcp"], "reason": "not for agents"})
     async with make(config=config, caller=Caller("mcp", "client-1")) as silo:
         await silo.install(make.source, agree=agree)
-        assert await silo.outlooks() == {"demo.echo": "denied", "demo.guarded": "asks", "demo.keyed": "runs"}
+        assert (
+            await silo.expected_verdicts()
+            == await silo.outlooks()
+            == {"demo.echo": "denied", "demo.guarded": "asks", "demo.keyed": "runs"}
+        )
         for query in ("demo.echo", "say a word again"):
             assert "demo.echo" not in [match.tool.id for match in await silo.search(query)]
         for arguments in ({"text": "hi"}, {"text": 5, "nonsense": {}}):

@@ -44,7 +44,7 @@ def call(
     with Steps() as steps:
         steps.step(_LOADING)
         from silo.cli.benchmarks.call import CallBenchmark, table
-        from silo.runtime import kernel_folder
+        from silo.compose.settings import kernel_folder
 
         kernel = kernel_folder(session.home(), session.load_config().config)
         document = CallBenchmark(session.environ, kernel, runs=runs, on_step=steps.step).run()
@@ -105,7 +105,7 @@ def approvals(
     with Steps() as steps:
         steps.step(_LOADING)
         from silo.cli.benchmarks.approvals import ApprovalsBenchmark, table
-        from silo.runtime import kernel_folder
+        from silo.compose.settings import kernel_folder
 
         kernel = kernel_folder(session.home(), session.load_config().config)
         document = ApprovalsBenchmark(session.environ, kernel, runs=runs, on_step=steps.step).run()

@@ -32,7 +32,7 @@ def demo(
     """
     from silo.cli.demonstration import Demo
     from silo.cli.render import emit, emit_json, say
-    from silo.runtime import kernel_folder
+    from silo.compose.settings import kernel_folder
 
     session: Session = ctx.obj
     loaded = session.load_config()

@@ -63,7 +63,7 @@ def doctor(
 
 def _document(session: Session, loaded: Loaded, probes: tuple[Probe, ...], uv: dict[str, str | None]) -> dict[str, Any]:
     from silo.cli.documents import probe_document
-    from silo.runtime import kernel_folder
+    from silo.compose.settings import kernel_folder
     from silo.version import __version__
 
     home = session.home()

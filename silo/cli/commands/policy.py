@@ -57,6 +57,7 @@ def explain(
     from silo.cli.arguments import split_words
     from silo.cli.commands.run import read_arguments
     from silo.cli.render import emit, emit_json, emit_table, say
+    from silo.compose.settings import rules_of
     from silo.model import Caller
 
     session: Session = ctx.obj
@@ -64,7 +65,7 @@ def explain(
     loaded = session.load_config()
     given = read_arguments(session, name, rest, args)
     found = session.run(lambda runtime: runtime.explain(name, given, caller=Caller(caller)))
-    places = dict(zip((rule.name for rule in loaded.config.policy.to_rules()), loaded.rule_places(), strict=True))
+    places = dict(zip((rule.name for rule in rules_of(loaded.config.policy)), loaded.rule_places(), strict=True))
     notes = [note for finding in found.findings for note in _notes(finding.rule, found.tool)]
     if found.refused is not None:
         notes.insert(
@@ -164,6 +165,8 @@ def _explanation_document(
 
 
 def _rule_documents(loaded: Loaded, tools: Sequence[Tool]) -> list[dict[str, Any]]:
+    from silo.compose.settings import rules_of
+
     return [
         {
             "rule": rule.name,
@@ -175,7 +178,7 @@ def _rule_documents(loaded: Loaded, tools: Sequence[Tool]) -> list[dict[str, Any
             "reason": rule.reason,
             "installed": sorted(tool.id for tool in tools if rule.names(tool)),
         }
-        for rule, place in zip(loaded.config.policy.to_rules(), loaded.rule_places(), strict=True)
+        for rule, place in zip(rules_of(loaded.config.policy), loaded.rule_places(), strict=True)
     ]
 
 

@@ -11,7 +11,7 @@ from silo.cli.options import CALLS, AsJson, add_command
 
 if TYPE_CHECKING:
     from silo.cli.session import Session
-    from silo.policy.visible import Outlook
+    from silo.policy.visible import ExpectedVerdict
     from silo.router.rank import Match
 
 WHY_CHARS = 40
@@ -65,26 +65,27 @@ def search(
         raise UsageError("there is no query", hint="say what the tool should do: silo search sign a token")
     runtime = session.open_runtime(caller=None if caller == "cli" else Caller(caller))
 
-    async def find() -> tuple[tuple[Match, ...], Mapping[str, Outlook]]:
-        return await runtime.search(words, limit=limit, skill=skill), await runtime.outlooks()
+    async def find() -> tuple[tuple[Match, ...], Mapping[str, ExpectedVerdict]]:
+        visible = await runtime.visible()
+        return await runtime.search(words, limit=limit, skill=skill, among=visible), visible.expected
 
     with Steps() as steps:
         steps.step("searching the installed tools")
-        matches, outlooks = anyio.run(find)
+        matches, expected = anyio.run(find)
     if as_json:
-        tools = [_document(match, outlooks.get(match.tool.id, "asks")) for match in matches]
+        tools = [_document(match, expected.get(match.tool.id, "asks")) for match in matches]
         emit_json({"query": words, "caller": caller, "tools": tools})
     elif not matches:
         say("no installed tool does that; `silo list` shows what is installed")
     else:
         emit_table(
-            ("TOOL", "APPROVAL", "WHY", "DOES"), [_row(match, outlooks.get(match.tool.id, "asks")) for match in matches]
+            ("TOOL", "APPROVAL", "WHY", "DOES"), [_row(match, expected.get(match.tool.id, "asks")) for match in matches]
         )
         if matches[0].low_confidence:
             say("nothing fits clearly; these are the nearest. Other words may find more")
 
 
-def _document(match: Match, outlook: Outlook) -> dict[str, object]:
+def _document(match: Match, verdict: ExpectedVerdict) -> dict[str, object]:
     from silo.cli.documents import tool_document
 
     return {
@@ -93,13 +94,13 @@ def _document(match: Match, outlook: Outlook) -> dict[str, object]:
         "why": list(match.why),
         "low_confidence": match.low_confidence,
         "siblings": list(match.siblings),
-        "outlook": outlook,
+        "outlook": verdict,
     }
 
 
-def _row(match: Match, outlook: Outlook) -> tuple[str, str, str, str]:
+def _row(match: Match, verdict: ExpectedVerdict) -> tuple[str, str, str, str]:
     from silo.cli.documents import first_line
 
     why = "; ".join(match.why) or "near in meaning"
     short = why if len(why) <= WHY_CHARS else f"{why[: WHY_CHARS - 1]}…"
-    return match.tool.id, "" if outlook == "runs" else outlook, short, first_line(match.tool.description)
+    return match.tool.id, "" if verdict == "runs" else verdict, short, first_line(match.tool.description)

@@ -36,7 +36,7 @@ def setup(
     """
     from silo.cli.probes import COLUMNS, chosen, rows
     from silo.cli.render import Steps, emit_table, say
-    from silo.runtime import kernel_folder
+    from silo.compose.settings import kernel_folder
     from silo.setup import packages
 
     session: Session = ctx.obj

@@ -53,7 +53,7 @@ def build_server(engine: Engine, options: ServerOptions) -> Server[None]:
 
     It watches for installed skills while it runs. No request makes it raise: what goes wrong is an answer.
     """
-    installed = Installed(engine, options.skills_folder)
+    installed = Installed(engine)
     app = _App(engine, options, installed)
 
     @asynccontextmanager
@@ -132,7 +132,7 @@ class _App:
 
     def _describe(self, catalogue: Catalogue, usage: Mapping[str, int]) -> tuple[types.Tool, ...]:
         def described(tool: Tool) -> types.Tool:
-            return skill_tool(tool, catalogue.outlooks[tool.id])
+            return skill_tool(tool, catalogue.expected[tool.id])
 
         direct = catalogue.listed(
             self._options.expose,

@@ -1,7 +1,8 @@
 """The current catalogue, noticing that it changed, and telling the client so, in the way of its protocol era.
 
-Installing and removing happen in other processes (`silo install`), so a folder is watched: by a look at each request, and every
-few seconds while there is none. A look costs one `lstat` a skill.
+Installing and removing happen in other processes (`silo install`), so the engine is asked at each request, and every
+few seconds while there is none. It answers with the same object until the folder changes; a look costs one `lstat` a
+skill.
 """
 
 from __future__ import annotations
@@ -9,15 +10,14 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import anyio
 from mcp.server.session import ServerSession
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ResourcesListChanged, ToolsListChanged
 
-from silo.catalog.store import Fingerprint, fingerprint
 from silo.errors import SiloError
 from silo.model import Caller
+from silo.policy.visible import Visible
 from silo.server.engine import Engine
 from silo.server.protocol.listing import Catalogue
 
@@ -33,12 +33,12 @@ class Installed:
     Up to 2025-11-25 a server notifies a session that was initialised; since 2026-07-28 a client opens `subscriptions/listen`.
     """
 
-    def __init__(self, engine: Engine, folder: Path | None) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._folder = folder
         self._bus = InMemorySubscriptionBus()
         self._sessions: list[ServerSession] = []
-        self._known: tuple[Fingerprint | None, Catalogue] | None = None
+        self._known: Catalogue | None = None
+        self._seen: Visible | None = None
         self._lock = anyio.Lock()
         self.on_listen = ListenHandler(self._bus)
 
@@ -53,18 +53,17 @@ class Installed:
             SiloError: the engine can't read the installed skills.
         """
         async with self._lock:
-            seen = None if self._folder is None else fingerprint(self._folder)
             before = self._known
-            if before is not None and seen is not None and before[0] == seen:
-                return before[1]
-            # The fingerprint is older than what it stands for: a change in between shows up at the next look.
-            catalogue = Catalogue.of(await self._engine.skills(), await self._engine.outlooks(_AN_AGENT))
-            is_same = before is not None and before[1] == catalogue
-            # The same object for the same content, so that who depends on it need not compare thousands of tools again.
-            self._known = (seen, before[1] if before is not None and is_same else catalogue)
-        if before is not None and not is_same:
+            visible = await self._engine.visible(_AN_AGENT)
+            is_same = visible is self._seen or (before is not None and before.visible == visible)
+            self._seen = visible
+            if before is not None and is_same:
+                # The same object for the same content: what depends on it need not compare thousands of tools again.
+                return before
+            now = self._known = Catalogue(visible)
+        if before is not None:
             await self._announce()
-        return self._known[1]
+        return now
 
     @asynccontextmanager
     async def watched(self, poll_s: float) -> AsyncIterator[None]:

@@ -9,12 +9,12 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
 from silo.model import Skill, Tool
-from silo.policy.visible import Outlook
+from silo.policy.visible import ExpectedVerdict, Visible
 from silo.server.engine import Expose
 
 T = TypeVar("T")
@@ -45,43 +45,32 @@ def wire_name(tool_id: str) -> str:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """What was installed at one moment, as one caller may see it; tools and skills are sorted by name.
+    """What a client may see of what was installed at one moment, under the names that it uses."""
 
-    Attributes:
-        skills: those of which the caller may use something, with the tools that it may use.
-        tools: all of these.
-        outlooks: what to expect of a call, by tool.
-        hidden: tools that are refused whatever their arguments; a call by name finds them, so that it hears why.
-    """
+    visible: Visible
 
-    skills: tuple[Skill, ...]
-    tools: tuple[Tool, ...]
-    outlooks: Mapping[str, Outlook] = field(default_factory=dict)
-    hidden: tuple[Tool, ...] = ()
+    @property
+    def skills(self) -> tuple[Skill, ...]:
+        """The skills of which the client may use something, with the tools that it may use."""
+        return self.visible.skills
 
-    @classmethod
-    def of(cls, skills: Sequence[Skill], outlooks: Mapping[str, Outlook]) -> Catalogue:
-        """Return a catalogue of them, in the order of their names; a tool without an outlook is hidden until there is one."""
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """All tools of these."""
+        return self.visible.tools
 
-        def is_visible(tool: Tool) -> bool:
-            return outlooks.get(tool.id, "denied") != "denied"
-
-        tools = sorted((tool for skill in skills for tool in skill.tools), key=lambda tool: tool.id)
-        seen = (replace(skill, tools=tuple(filter(is_visible, skill.tools))) for skill in skills)
-        return cls(
-            tuple(sorted((skill for skill in seen if skill.tools), key=lambda skill: skill.namespace)),
-            tuple(filter(is_visible, tools)),
-            outlooks,
-            tuple(tool for tool in tools if not is_visible(tool)),
-        )
+    @property
+    def expected(self) -> Mapping[str, ExpectedVerdict]:
+        """What to expect of a call, by tool."""
+        return self.visible.expected
 
     @cached_property
     def _by_name(self) -> Mapping[str, Tool]:
-        every = (*self.hidden, *self.tools)
+        every = (*self.visible.hidden, *self.tools)
         return {wire_name(tool.id): tool for tool in every} | {tool.id: tool for tool in every}
 
     @cached_property
-    def _visible(self) -> frozenset[str]:
+    def _shown(self) -> frozenset[str]:
         return frozenset(tool.id for tool in self.tools)
 
     def find(self, name: str) -> Tool | None:
@@ -91,7 +80,7 @@ class Catalogue:
     def show(self, name: str) -> Tool | None:
         """Return the tool of that id or wire name, if the caller may know of it."""
         found = self.find(name)
-        return found if found is not None and found.id in self._visible else None
+        return found if found is not None and found.id in self._shown else None
 
     def listed(
         self, expose: Expose, budget: int, *, cost: Callable[[Tool], int], usage: Mapping[str, int]

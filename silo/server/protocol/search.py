@@ -1,12 +1,12 @@
 """`silo_search`: from what an agent asks to what it is told. Ranking is the engine's; how tools are described is `tools`'.
 
-An exact id is no search: that tool is shown whole. What is removed while it is searched for is not offered.
+An exact id is no search: that tool is shown whole. The folder of skills is looked at once for each search.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from mcp import types
@@ -109,20 +109,22 @@ async def search(engine: Engine, installed: Installed, asked: Search, caller: Ca
     Raises:
         SkillUnknown: there is no such skill that the caller may know of.
     """
-    before = await installed.current()
-    exact = {query: tool for query in asked.queries if (tool := _named(before, query, asked.skill)) is not None}
+    catalogue = await installed.current()
+    exact = {query: tool for query in asked.queries if (tool := _named(catalogue, query, asked.skill)) is not None}
     # An empty query is searched for too: an unknown skill is told for it as well.
     sought = [query[: MAX_QUERY_CHARS + 1] for query in asked.queries if query not in exact]
-    found = iter(await engine.find(sought, limit=asked.limit, skill=asked.skill, caller=caller) if sought else ())
+    found = iter(
+        await engine.find(sought, limit=asked.limit, skill=asked.skill, caller=caller, among=catalogue.visible)
+        if sought
+        else ()
+    )
     answers = [
         Answer(query[:_MAX_LABEL_CHARS], (Named(exact[query]),), whole=True)
         if query in exact
-        else _answer(before, query, next(found), asked)
+        else _answer(catalogue, query, next(found), asked)
         for query in asked.queries
     ]
-    now = await installed.current()
-    answers = [replace(answer, found=_still_there(answer.found, now)) for answer in answers]
-    document = answer_document(answers, now.outlooks, labelled=asked.labelled)
+    document = answer_document(answers, catalogue.expected, labelled=asked.labelled)
     text = types.TextContent(type="text", text=printable(answer_text(document)))
     return types.CallToolResult(content=[text], structured_content=_printable(document))
 
@@ -144,10 +146,6 @@ def _answer(catalogue: Catalogue, query: str, found: Sequence[Found], asked: Sea
     rest = len(tools) - asked.limit
     more = f"{asked.skill} has {rest} more; say what the tool should do." if rest > 0 else ""
     return Answer(label, tuple(Named(tool) for tool in tools[: asked.limit]), asked.whole, more)
-
-
-def _still_there(found: Sequence[Found], catalogue: Catalogue) -> tuple[Found, ...]:
-    return tuple(match for match in found if catalogue.show(match.tool.id) == match.tool)
 
 
 def _printable(value: Any) -> Any:  # noqa: ANN401 - JSON

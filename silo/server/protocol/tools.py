@@ -14,7 +14,7 @@ from typing import Any
 from mcp import types
 
 from silo.model import Tool
-from silo.policy.visible import Outlook
+from silo.policy.visible import ExpectedVerdict
 from silo.schema.walk import Schema, rewrite
 from silo.server.engine import Found
 from silo.server.protocol.listing import wire_name
@@ -97,7 +97,7 @@ def execute_tool() -> types.Tool:
     )
 
 
-def skill_tool(tool: Tool, outlook: Outlook) -> types.Tool:
+def skill_tool(tool: Tool, verdict: ExpectedVerdict) -> types.Tool:
     """Return the description of a skill's tool; its words and hints are the author's, with a warning before words that give orders."""
     said = paragraphs(tool.description)
     if has_orders(tool) and not gives_orders(tool.description):
@@ -106,7 +106,7 @@ def skill_tool(tool: Tool, outlook: Outlook) -> types.Tool:
     return types.Tool(
         name=wire_name(tool.id),
         title=title,
-        description="\n\n".join([said, _APPROVAL_NOTE] if outlook == "asks" else [said]).strip(),
+        description="\n\n".join([said, _APPROVAL_NOTE] if verdict == "asks" else [said]).strip(),
         input_schema=dict(tool.input_schema),
         output_schema=None if tool.output_schema is None else wrap_schema(tool.output_schema),
         annotations=types.ToolAnnotations(
@@ -116,7 +116,7 @@ def skill_tool(tool: Tool, outlook: Outlook) -> types.Tool:
             idempotent_hint=tool.hints.idempotent,
             open_world_hint=False,  # a call has no network
         ),
-        _meta={META_TOOL: tool.id, META_APPROVAL: outlook == "asks"},
+        _meta={META_TOOL: tool.id, META_APPROVAL: verdict == "asks"},
     )
 
 
@@ -181,7 +181,9 @@ class Answer:
     note: str = ""
 
 
-def answer_document(answers: Sequence[Answer], outlooks: Mapping[str, Outlook], *, labelled: bool) -> dict[str, Any]:
+def answer_document(
+    answers: Sequence[Answer], expected: Mapping[str, ExpectedVerdict], *, labelled: bool
+) -> dict[str, Any]:
     """Return the structured answer of `silo_search`: what a model needs to call `silo_execute` right away.
 
     A key is there only if it says something. Siblings are named once for each skill. The first schema is always there if schemas were
@@ -189,7 +191,7 @@ def answer_document(answers: Sequence[Answer], outlooks: Mapping[str, Outlook], 
 
     Args:
         answers: one for each query.
-        outlooks: what to expect of calls, by tool.
+        expected: what to expect of calls, by tool.
         labelled: say which answer belongs to which query.
     """
     spent = 0
@@ -198,7 +200,7 @@ def answer_document(answers: Sequence[Answer], outlooks: Mapping[str, Outlook], 
         named: set[str] = set()
         tools: list[dict[str, Any]] = []
         for match in answer.found:
-            document = _match_document(match, outlooks, whole=answer.whole)
+            document = _match_document(match, expected, whole=answer.whole)
             if match.tool.skill not in named and match.siblings:
                 document["siblings"] = list(match.siblings)
             named.add(match.tool.skill)
@@ -214,7 +216,7 @@ def answer_document(answers: Sequence[Answer], outlooks: Mapping[str, Outlook], 
     return ({"results": documents} if labelled else documents[0]) | {"note": _STRANGERS}
 
 
-def _match_document(match: Found, outlooks: Mapping[str, Outlook], *, whole: bool) -> dict[str, Any]:
+def _match_document(match: Found, expected: Mapping[str, ExpectedVerdict], *, whole: bool) -> dict[str, Any]:
     tool = match.tool
     document: dict[str, Any] = {"tool": tool.id}
     if whole:
@@ -222,7 +224,7 @@ def _match_document(match: Found, outlooks: Mapping[str, Outlook], *, whole: boo
     else:
         document["summary"] = line(tool.description, SUMMARY_CHARS)
         document["arguments"] = one_line(arguments_line(tool), ARGUMENTS_CHARS)
-    document["approval"] = _APPROVALS[outlooks.get(tool.id, "asks")]
+    document["approval"] = _APPROVALS[expected.get(tool.id, "asks")]
     if match.why:
         document["why"] = list(match.why)
     if match.low_confidence:
@@ -232,7 +234,7 @@ def _match_document(match: Found, outlooks: Mapping[str, Outlook], *, whole: boo
     return document
 
 
-_APPROVALS: Mapping[Outlook, str] = {
+_APPROVALS: Mapping[ExpectedVerdict, str] = {
     "runs": "none",
     "asks": "a person is asked first",
     "depends": "depends on the arguments",

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from silo.compose.settings import rules_of
 from silo.config.load import load
 from silo.config.schema import Config
 from silo.errors import ConfigInvalid, ConfigUnknownKey
@@ -23,7 +24,7 @@ def read(tmp_path):
 
 def test_without_any_there_are_no_rules(read):
     loaded = read("")
-    assert (loaded.config.policy.to_rules(), loaded.rule_places()) == ((), ())
+    assert (rules_of(loaded.config.policy), loaded.rule_places()) == ((), ())
     assert loaded.origins["policy.rules"] == "default"
 
 
@@ -38,7 +39,7 @@ reason = "not for agents"
 arguments = { repo = "acme/*", force = true, n = [1, 2.0, "x"], "issue.title" = "t" }
 """
     )
-    first, second = loaded.config.policy.to_rules()
+    first, second = rules_of(loaded.config.policy)
     assert (first.name, first.verdict, first.callers) == ("silo.toml rule 1", "allow", ("cli", "mcp", "library"))
     assert (second.name, second.verdict, second.reason) == ("silo.toml rule 2", "deny", "not for agents")
     assert [glob.text for glob in second.tools] == ["github.*", "*.delete_?"]

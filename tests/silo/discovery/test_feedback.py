@@ -4,18 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from silo.discovery.feedback import MAX_SESSIONS, WINDOW_S, Followed, Lesson, without_values
+from silo.discovery.feedback import MAX_SESSIONS, WINDOW_S, Feedback, Lesson, without_values
 
 WHO, SESSION = "mcp:client", "s1"
 SHOWN = [("sign a web token", ["jwt.sign", "jwt.verify"])]
 
 
 def taught(*calls, shown=SHOWN, arguments=None):
-    followed = Followed()
-    followed.searched(WHO, SESSION, shown, 0.0)
+    feedback = Feedback()
+    feedback.searched(WHO, SESSION, shown, 0.0)
     for tool in calls:
-        followed.called(WHO, SESSION, tool, arguments or {}, 1.0)
-    return followed.end(WHO, SESSION)
+        feedback.called(WHO, SESSION, tool, arguments or {}, 1.0)
+    return feedback.end(WHO, SESSION)
 
 
 def test_a_search_followed_by_a_call_of_one_tool_that_it_showed_is_a_lesson():
@@ -35,34 +35,34 @@ def test_each_query_of_one_search_is_answered_by_a_tool_of_its_own_or_by_none():
 
 
 def test_what_another_session_or_principal_calls_teaches_nothing():
-    followed = Followed()
-    followed.searched(WHO, SESSION, SHOWN, 0.0)
-    followed.called(WHO, "s2", "jwt.sign", {}, 1.0)
-    followed.called("mcp:other", SESSION, "jwt.sign", {}, 1.0)
-    assert followed.close() == []
+    feedback = Feedback()
+    feedback.searched(WHO, SESSION, SHOWN, 0.0)
+    feedback.called(WHO, "s2", "jwt.sign", {}, 1.0)
+    feedback.called("mcp:other", SESSION, "jwt.sign", {}, 1.0)
+    assert feedback.close() == []
 
 
 def test_a_call_long_after_the_search_teaches_nothing():
-    followed = Followed()
-    followed.searched(WHO, SESSION, SHOWN, 0.0)
-    followed.called(WHO, SESSION, "jwt.sign", {}, WINDOW_S + 1)
-    assert followed.close() == []
+    feedback = Feedback()
+    feedback.searched(WHO, SESSION, SHOWN, 0.0)
+    feedback.called(WHO, SESSION, "jwt.sign", {}, WINDOW_S + 1)
+    assert feedback.close() == []
 
 
 def test_the_last_search_teaches_when_all_is_over_and_once():
-    followed = Followed()
-    followed.searched(WHO, SESSION, SHOWN, 0.0)
-    followed.called(WHO, SESSION, "jwt.sign", {}, 1.0)
-    assert followed.close() == [Lesson(WHO, "sign a web token", "jwt.sign")]
-    assert followed.close() == []
+    feedback = Feedback()
+    feedback.searched(WHO, SESSION, SHOWN, 0.0)
+    feedback.called(WHO, SESSION, "jwt.sign", {}, 1.0)
+    assert feedback.close() == [Lesson(WHO, "sign a web token", "jwt.sign")]
+    assert feedback.close() == []
 
 
 def test_sessions_without_end_fill_no_memory():
-    followed = Followed()
+    feedback = Feedback()
     for n in range(10 * MAX_SESSIONS):
-        followed.searched(WHO, str(n), SHOWN, 0.0)
-        followed.called(WHO, str(n), "jwt.sign", {}, 0.0)
-    assert len(followed.close()) == MAX_SESSIONS
+        feedback.searched(WHO, str(n), SHOWN, 0.0)
+        feedback.called(WHO, str(n), "jwt.sign", {}, 0.0)
+    assert len(feedback.close()) == MAX_SESSIONS
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from silo.errors import (
     SkillUnknown,
     UsageError,
 )
-from silo.install.installer import Installer, Request
+from silo.install.installer import Installer, InstallRequest
 from silo.model import Caller, Isolation
 from silo.runners.choose import Choice
 from silo.runners.local import LocalRunner
@@ -108,7 +108,7 @@ class Bench:
         )
 
     async def install(self, **fields):
-        request = Request(str(self.source), Path("/"), Caller("cli"), **fields)
+        request = InstallRequest(str(self.source), Path("/"), Caller("cli"), **fields)
         return await self.installer().install(request, agree=self.agree, on_step=lambda step: None)
 
     def leftovers(self):
@@ -387,6 +387,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from silo.audit.log import AuditLog
 from silo.testing.fakes import FakeBackend, FakeImages
+from silo.testing.fakes import FakeBackend, FakeChoice, FakeImages
 
 home, source, when = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 images = FakeImages(home / "images")
@@ -405,7 +406,8 @@ def on_step(step):
 async def agree(plan):
     return True
 
-anyio.run(lambda: installer.install(Request(source, Path("/"), Caller("cli"), name="killed"), agree=agree, on_step=on_step))
+request = InstallRequest(source, Path("/"), Caller("cli"), name="killed")
+anyio.run(lambda: installer.install(request, agree=agree, on_step=on_step))
 """
 
 

@@ -1,5 +1,7 @@
 """What `possible_verdicts` promises: no call gets a verdict that it does not name, and what is hidden is denied always."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +10,7 @@ from silo.model import Caller
 from silo.policy.evaluate import decide
 from silo.policy.patterns import Glob
 from silo.policy.rules import CALLERS, Rule
-from silo.policy.visible import outlook, outlooks, possible_verdicts
+from silo.policy.visible import expected_verdict, possible_verdicts, visible_to, with_expected
 from silo.testing.fakes import make_skill, make_tool
 
 MCP = Caller("mcp")
@@ -43,15 +45,15 @@ def test_no_call_gets_a_verdict_that_was_not_possible(tool, header_asks, given_a
 @given(tools, arguments, callers, rule_lists)
 def test_what_is_hidden_is_denied_whatever_its_arguments_are(tool, given_arguments, caller, standing):
     header = make_skill(tool).header
-    if outlook(tool, header, caller, standing) == "denied":
+    if expected_verdict(tool, header, caller, standing) == "denied":
         assert decide(tool, header, given_arguments, caller, standing).verdict == "deny"
 
 
 @given(tools, callers, rule_lists, rules)
 def test_another_rule_never_brings_a_hidden_tool_back(tool, caller, standing, added):
     header = make_skill(tool).header
-    if outlook(tool, header, caller, standing) == "denied":
-        assert outlook(tool, header, caller, [added, *standing]) == "denied"
+    if expected_verdict(tool, header, caller, standing) == "denied":
+        assert expected_verdict(tool, header, caller, [added, *standing]) == "denied"
 
 
 @given(tools, callers, rule_lists, st.randoms())
@@ -59,7 +61,7 @@ def test_the_order_of_rules_plays_no_part(tool, caller, standing, random):
     header = make_skill(tool).header
     shuffled = list(standing)
     random.shuffle(shuffled)
-    assert outlook(tool, header, caller, shuffled) == outlook(tool, header, caller, standing)
+    assert expected_verdict(tool, header, caller, shuffled) == expected_verdict(tool, header, caller, standing)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +82,28 @@ def test_the_order_of_rules_plays_no_part(tool, caller, standing, random):
         ([rule("ask"), rule("deny")], False, "denied"),
     ],
 )
-def test_the_outlook_says_what_a_caller_has_to_expect(standing, asks, expected):
+def test_the_expected_verdict_says_what_a_caller_has_to_expect(standing, asks, expected):
     tool = make_tool(require_approval=asks)
-    assert outlook(tool, make_skill(tool).header, MCP, standing) == expected
+    assert expected_verdict(tool, make_skill(tool).header, MCP, standing) == expected
 
 
-def test_each_tool_of_each_skill_has_an_outlook():
-    skill = make_skill(make_tool("read"), make_tool("write"))
-    assert outlooks([skill], MCP, [rule("deny", "demo.write")]) == {"demo.read": "runs", "demo.write": "denied"}
+def test_a_tool_that_is_denied_is_hidden_and_its_skill_with_the_last_of_them():
+    both = make_skill(make_tool("read"), make_tool("write"))
+    own = make_skill(make_tool("run", skill="shell"), namespace="shell")
+    seen = visible_to(MCP, (both, own), [rule("deny", "demo.write"), rule("deny", "shell.*")])
+    assert seen.expected == {"demo.read": "runs", "demo.write": "denied", "shell.run": "denied"}
+    assert [(skill.namespace, skill.tools) for skill in seen.skills] == [("demo", (both.tools[0],))]
+    assert (seen.tools, seen.hidden) == ((both.tools[0],), (both.tools[1], own.tools[0]))
+
+
+def test_a_tool_without_an_expected_verdict_is_hidden():
+    skill = make_skill(make_tool("read"))
+    assert with_expected([skill], {}).tools == ()
+
+
+def test_what_is_hidden_makes_no_difference_that_a_caller_could_notice():
+    shown, hidden = make_skill(), make_skill(make_tool("run", skill="shell"), namespace="shell")
+    rules = [rule("deny", "shell.*")]
+    before = visible_to(MCP, (shown, hidden), rules)
+    assert visible_to(MCP, (shown, replace(hidden, digest="e" * 64)), rules) == before
+    assert visible_to(MCP, (replace(shown, digest="e" * 64), hidden), rules) != before

@@ -28,6 +28,7 @@ from silo.model import (
     Tool,
     ToolHints,
 )
+from silo.policy.visible import ExpectedVerdict, Visible, with_expected
 from silo.remedies import DoNotCallAgain
 
 Script = Callable[[Mapping[str, Any], Callable[[ProgressReport], None]], Awaitable[Result]]
@@ -115,7 +116,7 @@ class FakeQuestion:
 class FakeEngine:
     """`calls` holds what arrived, `ran` what a guest was started for; `script` says what a tool does, by id.
 
-    `outlook` says what the rules make of a tool, if not what it asks for itself; `used` how often each client has called each tool.
+    `expected` says what the rules make of a tool, if not what it asks for itself; `used` how often each client has called each tool.
     Tools in `asks` need a person, once for each title that they have there; `questions` are those that stand, by call and title.
     """
 
@@ -135,9 +136,8 @@ class FakeEngine:
     ran: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     numbers: itertools.count[int] = field(default_factory=itertools.count)
     link: str = "http://127.0.0.1:9/ask/"
-    outlook: dict[str, str] = field(default_factory=dict)
+    expected: dict[str, ExpectedVerdict] = field(default_factory=dict)
     used: dict[str, dict[str, int]] = field(default_factory=dict)
-    while_searching: Callable[[], None] | None = None
 
     def install(self, skill: Skill, **scripts: Script) -> None:
         self.installed[skill.namespace] = skill
@@ -155,30 +155,38 @@ class FakeEngine:
     async def tools(self) -> tuple[Tool, ...]:
         return tuple(tool for skill in self.installed.values() for tool in skill.tools)
 
-    async def outlooks(self, caller: Caller) -> dict[str, str]:
-        return {
-            tool.id: self.outlook.get(tool.id, "asks" if tool.require_approval else "runs")
-            for tool in await self.tools()
-        }
+    async def visible(self, caller: Caller) -> Visible:
+        skills = await self.skills()
+        return with_expected(
+            skills,
+            {
+                tool.id: self.expected.get(tool.id, "asks" if tool.require_approval else "runs")
+                for skill in skills
+                for tool in skill.tools
+            },
+        )
 
     async def usage(self, caller: Caller) -> dict[str, int]:
         return self.used.get(caller.client, {})
 
     async def find(
-        self, queries: Sequence[str], *, limit: int = 5, skill: str | None = None, caller: Caller | None = None
+        self,
+        queries: Sequence[str],
+        *,
+        limit: int = 5,
+        skill: str | None = None,
+        caller: Caller | None = None,
+        among: Visible | None = None,
     ) -> tuple[tuple[FakeMatch, ...], ...]:
         """Find the tools that share a word with the query."""
         self.searches += [(query, limit) for query in queries]
         if self.failure is not None:
             raise self.failure
-        outlooks = await self.outlooks(caller or Caller("mcp"))
-        tools = [tool for tool in await self.tools() if outlooks[tool.id] != "denied" and skill in (None, tool.skill)]
+        visible = await self.visible(caller or Caller("mcp")) if among is None else among
+        tools = [tool for tool in visible.tools if skill in (None, tool.skill)]
         if skill is not None and not tools:
             raise SkillUnknown(f"no skill {skill[:100]!r} is installed", hint="did you mean 'demo'?")
-        found = tuple(tuple(self._matches(query, tools)[:limit]) for query in queries)
-        if self.while_searching is not None:
-            self.while_searching()
-        return found
+        return tuple(tuple(self._matches(query, tools)[:limit]) for query in queries)
 
     def _matches(self, query: str, tools: Sequence[Tool]) -> list[FakeMatch]:
         words = set(query.lower().replace(".", " ").split())
@@ -201,7 +209,7 @@ class FakeEngine:
         self.calls.append((tool, dict(arguments or {}), caller))
         if tool not in {known.id for known in await self.tools()}:
             raise ToolUnknown(f"no tool is called {tool!r}", hint=self.hint)
-        if self.outlook.get(tool) == "denied":
+        if self.expected.get(tool) == "denied":
             raise CallDenied(f"{tool} may not run: not for agents", hint="ask whoever wrote the rules of this machine")
         report = on_progress or (lambda report: None)
         try:

@@ -39,7 +39,7 @@ def main() -> int:
         finally:
             print("the engine is closed", file=sys.stderr, flush=True)
 
-    return serve(open_engine, ServerOptions(version="0.0.test", skills_folder=folder, poll_s=0.05))
+    return serve(open_engine, ServerOptions(version="0.0.test", poll_s=0.05))
 
 
 if __name__ == "__main__":

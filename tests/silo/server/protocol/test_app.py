@@ -374,8 +374,8 @@ async def test_modern_listener_is_notified_when_a_skill_is_removed(engine):
     assert names == ["silo_execute", "silo_search"]
 
 
-async def test_idle_server_notices_a_new_skill_in_the_watched_folder(engine, fakes, mode, tmp_path):
-    options = ServerOptions(version="0", skills_folder=tmp_path, poll_s=0.01)
+async def test_idle_server_notices_a_new_skill(engine, fakes, mode):
+    options = ServerOptions(version="0", poll_s=0.01)
     news = anyio.Event()
 
     async def on_message(message):
@@ -395,41 +395,27 @@ async def test_idle_server_notices_a_new_skill_in_the_watched_folder(engine, fak
                 tasks.start_soon(listen)
                 await anyio.wait_all_tasks_blocked()
             engine.install(fakes.make_skill("late", fakes.make_tool("late.echo")))
-            (tmp_path / "late").mkdir()
-            (tmp_path / "late" / "current").symlink_to("0123")
             with anyio.fail_after(PATIENCE_S):
                 await news.wait()
             tasks.cancel_scope.cancel()
         assert "late__echo" in [tool.name for tool in (await client.list_tools()).tools]
 
 
-async def test_unchanged_folder_is_not_read_again(engine, fakes, mode, tmp_path):
-    options = ServerOptions(version="0", skills_folder=tmp_path, poll_s=3600)
-    async with connect(engine, mode, options) as client:
-        before = [tool.name for tool in (await client.list_tools()).tools]
-        engine.failure = RuntimeError("read again")
-        assert [tool.name for tool in (await client.list_tools()).tools] == before
-
-
-async def test_installed_skill_is_seen_by_the_very_next_request(engine, fakes, mode, tmp_path):
-    options = ServerOptions(version="0", skills_folder=tmp_path, poll_s=3600)
+async def test_installed_skill_is_seen_by_the_very_next_request(engine, fakes, mode):
+    options = ServerOptions(version="0", poll_s=3600)
     async with connect(engine, mode, options) as client:
         await client.list_tools()
         engine.install(fakes.make_skill("late", fakes.make_tool("late.echo")), echo=fakes.echo)
-        (tmp_path / "late").mkdir()
-        (tmp_path / "late" / "current").symlink_to("0123")
         assert "late__echo" in [tool.name for tool in (await client.list_tools()).tools]
 
 
 @pytest.mark.parametrize("failure", [ConfigInvalid("m", hint="h"), RuntimeError("unexpected")])
-async def test_failing_look_at_the_folder_does_not_end_the_server(engine, fakes, mode, tmp_path, failure, caplog):
-    options = ServerOptions(version="0", skills_folder=tmp_path, poll_s=0.001)
+async def test_failing_look_at_what_is_installed_does_not_end_the_server(engine, fakes, mode, failure, caplog):
+    options = ServerOptions(version="0", poll_s=0.001)
     async with connect(engine, mode, options) as client:
         await client.list_tools()
         engine.failure = failure
         engine.install(fakes.make_skill("late", fakes.make_tool("late.echo")), echo=fakes.echo)
-        (tmp_path / "late").mkdir()
-        (tmp_path / "late" / "current").symlink_to("0123")
         with anyio.fail_after(PATIENCE_S):
             while "looking for" not in caplog.text and "cannot look" not in caplog.text:
                 await anyio.lowlevel.checkpoint()

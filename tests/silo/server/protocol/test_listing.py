@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from silo.policy.visible import with_expected
 from silo.server.protocol.listing import Catalogue, CursorInvalid, page, wire_name
 
 namespaces = st.from_regex(r"[a-z](_?[a-z0-9]){0,15}", fullmatch=True)
@@ -33,11 +34,12 @@ def test_short_name_is_the_plain_one():
     assert wire_name("github.list_issues") == "github__list_issues"
 
 
-def catalogue_of(fakes, *tools, **outlooks):
+def catalogue_of(fakes, *tools, **expected):
     skills = [
         fakes.make_skill(name, *(t for t in tools if t.skill == name)) for name in sorted({t.skill for t in tools})
     ]
-    return Catalogue.of(skills, {tool.id: outlooks.get(tool.id.replace(".", "_"), "runs") for tool in tools})
+    verdicts = {tool.id: expected.get(tool.id.replace(".", "_"), "runs") for tool in tools}
+    return Catalogue(with_expected(skills, verdicts))
 
 
 def test_tool_is_found_by_its_cut_name(fakes):
@@ -57,12 +59,6 @@ def test_denied_tool_is_neither_listed_nor_shown_and_still_found_by_its_name(fak
     assert catalogue.find("file.write") is write
     assert catalogue.find("shell__run") is own
     assert catalogue.listed("direct", 0, cost=lambda tool: 1, usage={}) == (read,)
-
-
-def test_tool_of_which_the_rules_have_not_been_asked_is_hidden(fakes):
-    """It was installed between two reads; the next look corrects it."""
-    tool = fakes.make_tool("file.read")
-    assert Catalogue.of([fakes.make_skill("file", tool)], {}).tools == ()
 
 
 def listed(catalogue, budget, usage=None, expose="auto"):

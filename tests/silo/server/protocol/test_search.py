@@ -103,7 +103,7 @@ async def test_any_query_has_an_answer(engine, mode, query):
 async def test_lone_surrogates_which_json_may_hold_are_answered_in_utf8(engine):
     """This client can't send them, others can."""
     asked = parse_search({"queries": ["\ud800 add", "\ud800"]})
-    found = await answer_search(engine, Installed(engine, None), asked, Caller("mcp"))
+    found = await answer_search(engine, Installed(engine), asked, Caller("mcp"))
     assert [ids(result) for result in found.structured_content["results"]] == [["demo.add"], []]
     found.model_dump_json().encode()
 
@@ -120,19 +120,12 @@ async def test_weak_answer_is_told_as_one(engine, mode):
     assert "Nothing fits clearly." in text_of(found)
 
 
-async def test_tool_that_is_removed_while_it_is_searched_for_is_not_offered(engine, mode):
-    engine.while_searching = lambda: engine.remove("demo")
-    found = await search(engine, mode, query="add numbers")
-    assert ids(found.structured_content) == []
-    assert "No tool fits." in text_of(found)
-
-
 # --- what the rules hide ------------------------------------------------------------------------------------------------
 
 
 async def test_denied_tool_is_nowhere_to_be_seen_and_a_call_of_it_hears_why(engine, mode, fakes):
     engine.install(fakes.make_skill("shell", fakes.make_tool("shell.run", description="Run add.")))
-    engine.outlook = {"demo.add": "denied", "shell.run": "denied"}
+    engine.expected = {"demo.add": "denied", "shell.run": "denied"}
     async with connect(engine, mode) as client:
         seen = [
             (await client.list_tools()).model_dump_json(),
@@ -155,7 +148,7 @@ async def test_denied_tool_is_nowhere_to_be_seen_and_a_call_of_it_hears_why(engi
 
 
 async def test_what_to_expect_of_a_call_is_what_the_rules_make_of_it(engine, mode):
-    engine.outlook = {"demo.add": "asks", "demo.fail": "runs"}
+    engine.expected = {"demo.add": "asks", "demo.fail": "runs"}
     async with connect(engine, mode) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
         found = await client.call_tool("silo_search", {"query": "add"})
@@ -246,7 +239,7 @@ async def test_list_stays_the_same_within_a_connection_until_the_catalogue_chang
 
 def test_a_client_that_calls_itself_something_else_each_time_fills_no_memory(fakes):
     engine = fakes.demo_engine()
-    installed = Installed(engine, None)
+    installed = Installed(engine)
     app = _App(engine, OPTIONS, installed)
 
     async def ask():

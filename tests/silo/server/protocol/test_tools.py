@@ -75,8 +75,8 @@ def test_own_schemas_are_valid_and_take_nothing_unknown(tool):
     assert not Draft202012Validator(tool.input_schema).is_valid({"unknown": 1})
 
 
-def answered(*found, whole=False, outlooks=None):
-    return answer_document([Answer("add", found, whole)], outlooks or {}, labelled=False)
+def answered(*found, whole=False, expected=None):
+    return answer_document([Answer("add", found, whole)], expected or {}, labelled=False)
 
 
 def test_whole_answer_stays_small_and_keeps_the_first_schema(fakes):
@@ -108,8 +108,8 @@ def test_description_cannot_forge_a_line_of_the_search_answer(fakes):
 
 def test_search_answer_says_what_to_expect_of_a_call_and_a_person_is_expected_where_nothing_is_known(fakes):
     found = [fakes.FakeMatch(fakes.make_tool(f"a.b{n}")) for n in range(4)]
-    outlooks = {"a.b0": "runs", "a.b1": "asks", "a.b2": "depends"}
-    assert [tool["approval"] for tool in answered(*found, outlooks=outlooks)["tools"]] == [
+    expected = {"a.b0": "runs", "a.b1": "asks", "a.b2": "depends"}
+    assert [tool["approval"] for tool in answered(*found, expected=expected)["tools"]] == [
         "none",
         "a person is asked first",
         "depends on the arguments",

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from silo.server.protocol.changes import fingerprint
+from silo.catalog.store import fingerprint
 
 
 def make_current(folder, target="v1"):

@@ -1,0 +1,113 @@
+"""The search index of what is installed, and one for each caller that has taught the router something. Blocks.
+
+`silo.router` ranks. An index is built when it is first needed, because a server has to answer before that and most
+commands never search; the one without lessons is kept in a file as well.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from silo.approvals.questions import principal
+from silo.discovery.learned import LearnedFile
+from silo.model import Caller, Skill
+from silo.policy.visible import Visible
+from silo.router.documents import SkillAbout
+from silo.router.rank import Index, Match
+from silo.router.settings import RouterSettings
+
+MAX_INDEXES = 4
+"""Indexes with what a principal has taught that are kept at once; one process serves one principal, or a few."""
+
+MAX_DESCRIBED_CHARS = 200
+"""Of a wrong name that is read as a description; an agent that writes more means something else."""
+
+
+class Indexes:
+    """One index for each caller, over all that is installed. Methods may be called from any thread."""
+
+    def __init__(self, settings: RouterSettings, *, cache: Path | None, learned: LearnedFile | None) -> None:
+        """Build nothing yet.
+
+        Args:
+            settings: of the ranking.
+            cache: a file to keep the index in.
+            learned: what calls have taught; None: nothing of that is used.
+        """
+        self._settings = settings
+        self._cache = cache
+        self._learned = learned
+        self._base: tuple[tuple[Skill, ...], Index] | None = None
+        self._own: dict[str, tuple[Index, Mapping[str, tuple[str, ...]], Index]] = {}
+        self._lock = threading.Lock()
+
+    def search(
+        self, queries: Sequence[str], visible: Visible, caller: Caller, *, limit: int, skill: str | None = None
+    ) -> tuple[tuple[Match, ...], ...]:
+        """Return for each query at most `limit` of the visible tools, best first; with `skill`, only tools of it."""
+        index = self._index(visible, caller)
+        shown = frozenset(tool.id for tool in visible.tools if skill in (None, tool.skill))
+        mask = None if len(shown) == len(visible.tools) + len(visible.hidden) else shown
+        usage = {} if self._learned is None else self._learned.usage(principal(caller))
+        return tuple(index.search(query, limit=limit, visible=mask, usage=usage) for query in queries)
+
+    def described(self, name: str, visible: Visible, caller: Caller) -> tuple[str, ...]:
+        """Return the ids of visible tools that a wrong name describes and that fit clearly.
+
+        This is the `silo.providers.skills.Guess` of silo.
+        """
+        if len(name.replace("_", " ").replace(".", " ").split()) < _DESCRIPTION_WORDS:
+            return ()
+        (found,) = self.search([name[:MAX_DESCRIBED_CHARS].replace("_", " ")], visible, caller, limit=_NEAREST)
+        return tuple(match.tool.id for match in found if not match.low_confidence)
+
+    def _index(self, visible: Visible, caller: Caller) -> Index:
+        """Return the index of what is installed, with what this caller has taught, and no other."""
+        who = principal(caller)
+        with self._lock:
+            base = self._base_index(visible.installed)
+            taught = {} if self._learned is None else self._learned.examples(who)
+            if not taught:
+                return base
+            kept = self._own.pop(who, None)
+            if kept is None or kept[0] is not base or kept[1] != taught:
+                given = _examples(visible.installed)
+                # What the user has called comes before what authors say of their own: only so many are read.
+                examples = {tool: (*own, *given.get(tool, ())) for tool, own in taught.items()}
+                kept = base, taught, base.changed(examples=examples)
+            self._own[who] = kept
+            while len(self._own) > MAX_INDEXES:
+                del self._own[next(iter(self._own))]
+            return kept[2]
+
+    def _base_index(self, installed: tuple[Skill, ...]) -> Index:
+        """Return the index without lessons. Compared by identity: the same object until what is installed changes."""
+        if self._base is None or self._base[0] is not installed:
+            if self._cache is not None:
+                with suppress(OSError):  # a note of the index says it
+                    self._cache.parent.mkdir(mode=0o700, exist_ok=True)
+            index = Index(
+                (tool for skill in installed for tool in skill.tools),
+                skills={skill.namespace: SkillAbout(skill.header.description) for skill in installed},
+                examples=_examples(installed),
+                settings=self._settings,
+                cache=self._cache,
+            )
+            for note in index.notes:  # builds it: what is derived from it is built of its parts
+                _log.warning("%s", note)
+            self._base = installed, index
+        return self._base[1]
+
+
+def _examples(installed: Sequence[Skill]) -> Mapping[str, tuple[str, ...]]:
+    """Return what authors give as requests that a tool answers, by its id."""
+    return {f"{skill.namespace}.{name}": given for skill in installed for name, given in skill.header.examples.items()}
+
+
+_DESCRIPTION_WORDS = 2
+_NEAREST = 3
+_log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""Where tools come from: `skills`, which are installed here."""
