@@ -22,7 +22,7 @@ from silo_vault.storage import VaultFiles
 
 
 def main(path: str, key: str, action: str, *arguments: str) -> None:
-    vault = Vault(Path(path), [EnvironmentKey(key)])
+    vault = Vault(Path(path), [EnvironmentKey(key)], lock_timeout_s=300.0)  # others save as well, on any machine
     # All that is imported lazily is there now; what follows the marker in a trace is the vault's work.
     with suppress(VaultError):
         vault.get("KEPT")
