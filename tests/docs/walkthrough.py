@@ -26,7 +26,7 @@ _FENCE = re.compile(r"^```(?P<language>\w*)(?P<rest>[^\n]*)\n(?P<body>.*?)^```$"
 _ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
 _ANY = "..."
 _PROGRESS = re.compile(r"silo: (?!error: |hint: |warning: ).* \.\.\.")
-STEP_S = 180.0
+STEP_S = 300.0
 """How long one command may take: making a template under emulation on a busy machine is the longest."""
 
 

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -132,9 +132,33 @@ def settings(shared: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def filled(new_silo: Callable[[], Silo], settings: str) -> Iterator[Silo]:
-    """A silo with `jwt`, `table`, `tricky` and `hasty` installed and their secrets in the vault, by the commands that a user types."""
-    silo = new_silo()
+def filled(
+    new_silo: Callable[[], Silo],
+    settings: str,
+    one_worker: Callable[[str], AbstractContextManager[None]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Silo]:
+    """A silo with `jwt`, `table`, `tricky` and `hasty` installed and their secrets in the vault, by the commands that a user types.
+
+    It takes a minute to fill, so one worker does, and each works on a copy.
+    """
+    base = tmp_path_factory.getbasetemp()
+    original = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "filled"
+    with one_worker("filled"):
+        is_ours = not original.exists()
+        if is_ours:
+            _fill(new_silo(), original)
+        silo = _copy_of(original, new_silo())
+    silo.configure(settings)
+    yield silo
+    shutil.rmtree(silo.home.parent)  # hundreds of MB, and pytest would keep three of them
+    if is_ours:
+        with one_worker("filled"):
+            shutil.rmtree(original)
+
+
+def _fill(silo: Silo, target: Path) -> None:
+    """Install skills and add secrets, then move all of it to `target`, where it is whole or not there."""
     for name, value in {"JWT_KEY": secrets.token_urlsafe(48), **silo.secrets}.items():
         silo.run("vault", "add", name, stdin=value)
     sources = ("jwt", "table", *(str(HERE / "skills" / name) for name in ("tricky.py", "hasty.py")))
@@ -143,9 +167,18 @@ def filled(new_silo: Callable[[], Silo], settings: str) -> Iterator[Silo]:
     for process in installs:
         _, said = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, said.decode()
-    silo.configure(settings)
-    yield silo
-    shutil.rmtree(silo.home.parent)  # hundreds of MB, and pytest would keep three of them
+    known = {"key": silo.environ["SILO_MASTER_KEY"], "secrets": silo.secrets}
+    (silo.home.parent / "known.json").write_text(json.dumps(known))
+    silo.home.parent.rename(target)
+
+
+def _copy_of(original: Path, silo: Silo) -> Silo:
+    root = silo.home.parent
+    shutil.rmtree(root)
+    shutil.copytree(original, root, symlinks=True)
+    known = json.loads((root / "known.json").read_text())
+    (root / "known.json").unlink()
+    return replace(silo, environ={**silo.environ, "SILO_MASTER_KEY": known["key"]}, secrets=known["secrets"])
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def through_the_wire(outcome: Outcome) -> Finished:
         (collections.deque([1]), [1], "[1]"),
         (MappingProxyType({1: 2}), {"1": 2}, '{"1":2}'),
         ({3, 1, 2}, [1, 2, 3], "[1,2,3]"),
-        (frozenset({"b", "a"}), ["a", "b"], '["a","b"]'),
+        pytest.param(frozenset({"b", "a"}), ["a", "b"], '["a","b"]', id="frozenset"),
         (Point(1, 2.0), {"x": 1, "y": 2.0}, '{"x":1,"y":2.0}'),
         (Item("a", Point(1, 2.0)), {"name": "a", "where": {"x": 1, "y": 2.0}}, '{"name":"a","where":{"x":1,"y":2.0}}'),
         (Level.LOW, 1, "1"),
