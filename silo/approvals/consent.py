@@ -29,7 +29,7 @@ from silo.errors import (
 )
 from silo.model import Call, Decision, Isolation, Skill, Tool
 from silo.remedies import AnswerQuestion, CallAgain, DoNotCallAgain, command
-from silo.schema.canonical import Fingerprint
+from silo.schema.canonical import HashedArguments
 
 CHANNELS = ("terminal", "client", "browser", "notification")
 
@@ -100,7 +100,7 @@ class Proposal:
     """
 
     call: Call
-    arguments: Fingerprint
+    arguments: HashedArguments
     skill: Skill
     tool: Tool
     isolation: Isolation

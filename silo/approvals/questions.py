@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from silo_interaction import Question, WantedSecret
 
 from silo.model import Call, Caller, File, Isolation, SecretSpec, Skill, Tool
-from silo.schema.canonical import Fingerprint, sha256_hex
+from silo.schema.canonical import HashedArguments, sha256_hex
 from silo.wire.messages import Json
 
 _WAYS_IN = {"cli": "the command line", "mcp": "MCP", "library": "the Python library"}
@@ -23,7 +23,7 @@ def principal(caller: Caller) -> str:
     return f"{caller.kind}:{caller.client}"
 
 
-def call_key(call: Call, arguments: Fingerprint, skill: Skill, tool: Tool, isolation: Isolation) -> str:
+def call_key(call: Call, arguments: HashedArguments, skill: Skill, tool: Tool, isolation: Isolation) -> str:
     """Return the key of an approval: SHA-256 in hex over caller, tool, arguments, script and isolation.
 
     A yes for one of them says nothing about another: a changed script asks again, and so does a weaker boundary.
@@ -37,7 +37,7 @@ def secret_key(call: Call, skill: Skill, tool: Tool, name: str) -> str:
     return sha256_hex(["secret", principal(call.caller), tool.id, name, skill.digest])
 
 
-def profile(arguments: Fingerprint, skill: Skill, tool: Tool, isolation: Isolation) -> dict[str, str]:
+def profile(arguments: HashedArguments, skill: Skill, tool: Tool, isolation: Isolation) -> dict[str, str]:
     """Return what is remembered of an approved call, to say later what changed: only hashes and names, no values."""
     return {
         **{f"argument {name}": digest[:_SHOWN_CHARS] for name, digest in arguments.by_name.items()},
@@ -73,7 +73,7 @@ def changes(before: Mapping[str, str] | None, now: Mapping[str, str]) -> tuple[s
 
 def call_question(
     call: Call,
-    arguments: Fingerprint,
+    arguments: HashedArguments,
     skill: Skill,
     tool: Tool,
     isolation: Isolation | None,
@@ -141,7 +141,7 @@ def shown(value: Json, compared: Json) -> Json:
     """Return an argument as JSON values to look at; a file as a sentence about it.
 
     Args:
-        compared: the same argument in `Fingerprint.json`, which has the hashes of files.
+        compared: the same argument in `HashedArguments.json`, which has the hashes of files.
     """
     if isinstance(value, File):
         digest = compared["$file"][:_SHOWN_CHARS]

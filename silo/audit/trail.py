@@ -17,7 +17,7 @@ from anyio import CancelScope, get_cancelled_exc_class, to_thread
 from silo.audit.log import AuditLog
 from silo.errors import CanaryTripped, SiloError
 from silo.model import Call, Caller, Decision, Isolation, Skill, Tool
-from silo.schema.canonical import Fingerprint
+from silo.schema.canonical import HashedArguments
 
 MAX_NAMES = 64
 MAX_CHARS = 200
@@ -32,7 +32,7 @@ class Trail:
     """
 
     def __init__(self, log: AuditLog, call: Call) -> None:
-        self.arguments = Fingerprint(call.arguments)
+        self.arguments = HashedArguments(call.arguments)
         self._log = log
         self._body: dict[str, Any] = {
             "call": call.id,
@@ -119,12 +119,12 @@ async def trail(log: AuditLog, call: Call, *, clock: Callable[[], float] = time.
         await notes.close(outcome, round((clock() - started) * 1000))
 
 
-def _arguments(fingerprint: Fingerprint) -> dict[str, Any]:
+def _arguments(arguments: HashedArguments) -> dict[str, Any]:
     """Return names and a hash; the hash is null for what is not JSON (and so will be refused)."""
-    names = sorted(str(name)[:MAX_CHARS] for name in fingerprint.arguments)
+    names = sorted(str(name)[:MAX_CHARS] for name in arguments.arguments)
     digest: str | None
     try:
-        digest = fingerprint.sha256
+        digest = arguments.sha256
     except (ValueError, TypeError, RecursionError):
         digest = None
     return {"names": names[:MAX_NAMES], "sha256": digest}

@@ -13,7 +13,7 @@ from silo.calls.pipeline import CallPipeline
 from silo.errors import ArgumentsInvalid
 from silo.model import Call, Decision, Tool
 from silo.policy.evaluate import Finding
-from silo.schema.canonical import Fingerprint
+from silo.schema.canonical import HashedArguments
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,6 @@ async def explain_call(pipeline: CallPipeline, call: Call) -> CallExplanation:
     found = await pipeline.decide(given, skill, tool)
     question = None
     if found.decision.verdict == "ask" and refused is None:
-        arguments, why = Fingerprint(given.arguments), found.decision.reason
+        arguments, why = HashedArguments(given.arguments), found.decision.reason
         question = call_question(given, arguments, skill, tool, None, why=why, before=None, now={})
     return CallExplanation(tool, found.decision, found.findings, refused, question)

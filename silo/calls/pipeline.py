@@ -30,7 +30,7 @@ from silo.remedies import CallAgain
 from silo.runners.base import Placement, Runner
 from silo.sandbox.skill.base import GuestReply, GuestRequest
 from silo.schema.arguments import Checkers, check_result
-from silo.schema.canonical import Fingerprint
+from silo.schema.canonical import HashedArguments
 from silo.secrets.lease import Lease, Secrets
 from silo.secrets.redaction import Redactor
 from silo.wire.messages import Progress
@@ -195,10 +195,10 @@ def redacting(redactor: Redactor) -> Iterator[Redactor]:
         raise cleaned from None
 
 
-def _as_hashed(recorded: Fingerprint, checked: Checked) -> Fingerprint:
+def _as_hashed(recorded: HashedArguments, checked: Checked) -> HashedArguments:
     """Return the arguments as they are compared with others: as the record has them, unless files were read since."""
     # Compared, so that a person agrees to what runs, whatever a program does meanwhile to the arguments that it passed.
-    return recorded if recorded.json == checked.call.arguments else Fingerprint(checked.call.arguments)
+    return recorded if recorded.json == checked.call.arguments else HashedArguments(checked.call.arguments)
 
 
 def _refuse_decoys(request: GuestRequest, redactor: Redactor) -> None:

@@ -15,8 +15,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 from silo.model import Interpreter as Interpreter
 from silo.model import Isolation
-from silo.sizes import KIB as KIB
-from silo.sizes import MIB as MIB
+from silo.sizes import KIB, MIB
 
 
 @dataclass(frozen=True)

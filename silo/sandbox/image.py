@@ -25,8 +25,9 @@ import anyio.to_thread
 from silo.errors import SandboxBroken
 from silo.model import Interpreter
 from silo.sandbox import elf
-from silo.sandbox.base import MIB, Image, OnStep
+from silo.sandbox.base import Image, OnStep
 from silo.sandbox.build_cache import BuildCache
+from silo.sizes import MIB
 
 _SILO = Path(__file__).resolve().parent.parent
 

@@ -55,7 +55,7 @@ _MAX_DEPTH = 64
 
 
 @dataclass(frozen=True)
-class Fingerprint:
+class HashedArguments:
     """The arguments of one call as they are compared with those of others. Each property is computed once, at first use.
 
     Arguments that were not checked may be anything; each property may then raise ValueError, TypeError or RecursionError.

@@ -44,10 +44,11 @@ from silo.errors import (
     SkillSyntaxError,
 )
 from silo.model import File
-from silo.sandbox.base import KIB, MIB, Backend, Limits
+from silo.sandbox.base import Backend, Limits
 from silo.sandbox.skill.base import GuestReply, GuestRequest, Unit
 from silo.sandbox.skill.call import SkillGuest, open_guest
 from silo.sandbox.skill.describe import describe
+from silo.sizes import KIB, MIB
 from silo.testing import PATIENCE_S
 from silo.testing.traces import adopting_orphans, processes, traces
 from silo.wire.messages import Finished, Progress

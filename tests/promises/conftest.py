@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from silo.sandbox.base import MIB, Backend, Limits
+from silo.sandbox.base import Backend, Limits
 from silo.sandbox.skill.base import GuestReply, GuestRequest, Unit
 from silo.sandbox.skill.call import open_guest
+from silo.sizes import MIB
 from silo.testing import PATIENCE_S
 from silo.wire.messages import Finished
 

@@ -17,8 +17,8 @@ import pytest
 
 from silo.errors import SandboxTimeout, SkillOutOfMemory
 from silo.model import Isolation
-from silo.sandbox.base import MIB
 from silo.sandbox.programs import find_program
+from silo.sizes import MIB
 from silo.testing import PATIENCE_S
 from silo.testing.traces import adopting_orphans, processes
 

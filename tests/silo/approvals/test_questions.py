@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from silo.approvals.questions import call_key, call_question, profile, secret_key
 from silo.model import Call, Caller, File, Isolation
-from silo.schema.canonical import Fingerprint
+from silo.schema.canonical import HashedArguments
 from silo.testing.fakes import make_skill, make_tool
 
 TOOL = make_tool(secrets=["KEY"])
@@ -16,7 +16,7 @@ FILES = {"data": [File(b"x", "text/csv", "a.csv"), File(b"")], "n": 1}
 
 
 def key(arguments, call=CALL, skill=SKILL, tool=TOOL, isolation=Isolation.MICROVM):
-    return call_key(call, Fingerprint(arguments), skill, tool, isolation)
+    return call_key(call, HashedArguments(arguments), skill, tool, isolation)
 
 
 def test_keys_are_those_of_version_1():
@@ -28,7 +28,7 @@ def test_keys_are_those_of_version_1():
 
 
 def test_what_is_remembered_of_an_approved_call_is_that_of_version_1():
-    assert profile(Fingerprint(FILES), SKILL, TOOL, Isolation.MICROVM) == {
+    assert profile(HashedArguments(FILES), SKILL, TOOL, Isolation.MICROVM) == {
         "argument data": "b17bd3e4d6952e87",
         "argument n": "6b86b273ff34fce1",
         "script": "d" * 16,
@@ -56,7 +56,7 @@ def test_whatever_a_person_agrees_to_is_part_of_the_key():
 
 def test_a_question_shows_a_file_by_its_name_size_and_hash():
     call = replace(CALL, arguments=FILES)
-    fingerprint = Fingerprint(FILES)
+    fingerprint = HashedArguments(FILES)
     now = profile(fingerprint, SKILL, TOOL, Isolation.MICROVM)
     question = call_question(call, fingerprint, SKILL, TOOL, Isolation.MICROVM, why="rule", before=None, now=now)
     assert dict(question.arguments) == {

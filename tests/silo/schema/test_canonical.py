@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from silo.model import File
-from silo.schema.canonical import Fingerprint, canonical, comparable, sha256_hex
+from silo.schema.canonical import HashedArguments, canonical, comparable, sha256_hex
 from silo.schema.files import find_files
 from silo.testing.fakes import make_tool
 
@@ -40,17 +40,17 @@ def test_arguments_without_files_are_compared_as_they_are_run(given_):
     replaced, places = find_files(make_tool(), given_)
     assert not places
     assert comparable(given_) == replaced
-    assert Fingerprint(given_).sha256 == Fingerprint(replaced).sha256
+    assert HashedArguments(given_).sha256 == HashedArguments(replaced).sha256
 
 
 @given(arguments, st.binary(max_size=5), st.binary(max_size=5))
 def test_the_content_of_a_file_counts(given_, one, other):
     first, second = ({**given_, "file": [File(data)]} for data in (one, other))
-    assert (Fingerprint(first).sha256 == Fingerprint(second).sha256) == (one == other)
+    assert (HashedArguments(first).sha256 == HashedArguments(second).sha256) == (one == other)
 
 
 def test_the_hashes_of_version_1_stay_what_they_are():
-    fingerprint = Fingerprint(
+    fingerprint = HashedArguments(
         {"b": (1, 2.5, None, True), "a": {"ä": "\u202e"}, "file": File(b"x", "text/csv", "a.csv")}
     )
     assert canonical(fingerprint.json) == (
@@ -75,7 +75,7 @@ def test_a_file_is_hashed_once_and_only_if_somebody_asks():
 
     file = Counted(b"x")
     Counted.reads = 0
-    fingerprint = Fingerprint({"file": file})
+    fingerprint = HashedArguments({"file": file})
     assert Counted.reads == 0
     for _ in range(3):
         assert sha256_hex(fingerprint.json) == fingerprint.sha256

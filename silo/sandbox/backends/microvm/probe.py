@@ -14,8 +14,8 @@ from silo.sandbox.backends.microvm.kernel import GuestKernel
 from silo.sandbox.backends.microvm.machine import Accelerator
 from silo.sandbox.backends.microvm.qemu import Boot, Memory, Qemu, arguments, confine
 from silo.sandbox.backends.microvm.sockets import Sockets, open_sockets
-from silo.sandbox.base import MIB
 from silo.sandbox.process import GuestProcess
+from silo.sizes import MIB
 
 _PROBE_MIB = 128
 _PROBE_LINE = re.compile(rb"silo-probe-(\d) ([\d.]+)")

@@ -30,10 +30,11 @@ from silo.sandbox.backends.microvm.machine import KERNEL_ARGUMENTS
 from silo.sandbox.backends.microvm.qemu import Boot, Memory, Qemu, arguments, confine, rtc_base
 from silo.sandbox.backends.microvm.qmp import Monitor
 from silo.sandbox.backends.microvm.sockets import Sockets, open_sockets
-from silo.sandbox.base import MIB, GuestSpec, Limits, OnStep, Program, Ready
+from silo.sandbox.base import GuestSpec, Limits, OnStep, Program, Ready
 from silo.sandbox.build_cache import BuildCache
 from silo.sandbox.image import Images
 from silo.sandbox.process import GuestProcess
+from silo.sizes import MIB
 
 _FORMAT = "silo-template-v2"
 """Part of every digest; counts up when the same inputs would give another snapshot."""

@@ -25,9 +25,10 @@ from silo.errors import SandboxBroken, SandboxUnavailable
 from silo.model import Isolation
 from silo.sandbox.backends.namespace import cgroup, seccomp
 from silo.sandbox.backends.namespace.cgroup import ControlGroup
-from silo.sandbox.base import MIB, Ended, GuestSpec, Probe, Stream
+from silo.sandbox.base import Ended, GuestSpec, Probe, Stream
 from silo.sandbox.process import GuestProcess
 from silo.sandbox.programs import find_program
+from silo.sizes import MIB
 
 NAME = "namespace"
 

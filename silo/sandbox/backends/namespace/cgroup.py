@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from silo.sandbox.base import MIB, Limits
+from silo.sandbox.base import Limits
+from silo.sizes import MIB
 
 _MOUNT = Path("/sys/fs/cgroup")
 _REMOVE_S = 2.0
