@@ -21,7 +21,7 @@ from silo.audit.recorder import Recorder
 from silo.calls.pipeline import CallPipeline
 from silo.catalog.store import SkillStore
 from silo.compose.approvals import build_approvals
-from silo.compose.sandbox import build_backends, choice_of
+from silo.compose.backends import build_backends, choice_of
 from silo.compose.settings import input_rules, limits_of, router_settings, rules_of
 from silo.compose.vault import VaultSetup
 from silo.config.home import default_home, prepare_home
