@@ -1,7 +1,8 @@
-"""What an annotation means: `Shape`s, the middle between Python's types and JSON.
+"""`Shape`s: the types of parameters and results, between Python's annotations and JSON. Data only.
 
-`silo.sdk.annotations` turns annotations into shapes, `silo.sdk.schema` shapes into JSON Schema, and `silo.sdk.coerce` JSON values into
-what a shape promises. Because all three see the same shapes, a schema never promises what the conversion refuses. Data only.
+`silo.sdk.annotations` turns annotations into shapes, `silo.sdk.schema` turns shapes into JSON Schema, and
+`silo.sdk.coerce` converts JSON values to the type of a shape. All three use the same shapes, so a schema never accepts
+what the conversion refuses.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class _Missing(enum.Enum):
 
 
 MISSING: Final = _Missing.MISSING
-"""Stands where there is no default; None is a default."""
+"""Means that there is no default; None is a default."""
 
 JsonKind = Literal["string", "number", "array", "object", "other"]
 
@@ -69,7 +70,7 @@ class FileInput:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some scalars: `Literal` and `Enum`. Pairs of the JSON value and what the tool gets for it."""
+    """A choice of scalars: `Literal` and `Enum`. Each option is the JSON value and the value that the tool gets."""
 
     options: tuple[tuple[str | int | float | bool | None, object], ...]
 
@@ -85,7 +86,7 @@ class Array:
 
 @dataclass(frozen=True)
 class FixedArray:
-    """A tuple with a shape for each place."""
+    """A tuple with a shape for each item."""
 
     items: tuple[Shape, ...]
 
@@ -111,10 +112,12 @@ class Field:
 
 @dataclass(eq=False)
 class Record:
-    """An object with known entries: dataclass, `TypedDict`, `NamedTuple`. `fields` is filled once, after a recursion may point here.
+    """An object with known entries: dataclass, `TypedDict`, `NamedTuple`.
+
+    `fields` is filled after the record was made, because a recursive field points back to it.
 
     Attributes:
-        always_whole: a value of it has every field, as an instance has (and a `TypedDict` has not).
+        always_whole: every value has all fields, as a dataclass does and a `TypedDict` need not.
     """
 
     name: str
@@ -133,7 +136,7 @@ class OneOf:
 
 @dataclass(eq=False)
 class Alias:
-    """A `type X = ...` of Python 3.12; `target` is filled once, after a recursion may point here."""
+    """A `type X = ...` of Python 3.12. `target` is filled after the alias was made, because it may be recursive."""
 
     name: str
     target: Shape | None = field(default=None, repr=False)
@@ -142,7 +145,7 @@ class Alias:
 
 @dataclass(frozen=True)
 class Pydantic:
-    """What pydantic describes and checks by itself."""
+    """A type that pydantic describes and checks."""
 
     name: str
     model: Model
@@ -150,7 +153,7 @@ class Pydantic:
 
 @dataclass(frozen=True)
 class Refined:
-    """Another shape with bounds, or with a text about it."""
+    """Another shape with bounds or a description."""
 
     shape: Shape
     bounds: Bounds
@@ -175,7 +178,7 @@ Shape = (
 
 
 def kinds_of(shape: Shape) -> frozenset[JsonKind]:
-    """Return what a value of a shape may be in JSON, as far as bounds care."""
+    """Return the kinds of JSON value that a shape allows, as far as bounds depend on them."""
     match shape:
         case Anything() | Pydantic():
             return frozenset({"string", "number", "array", "object"})
@@ -194,7 +197,7 @@ def kinds_of(shape: Shape) -> frozenset[JsonKind]:
         case Refined(shape=inner):
             return kinds_of(inner)
         case Parsed() | FileInput() | Choice() | Record():
-            # Dates are strings only in JSON: a bound on one would compare text. Choices and records bound themselves.
+            # Dates are strings only in JSON, so a bound on one would compare text. Choices and records need no bounds.
             return frozenset({"other"})
 
 

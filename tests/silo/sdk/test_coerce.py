@@ -121,7 +121,7 @@ def test_a_json_value_becomes_what_the_annotation_says(annotation: Any, value: A
         (Item, {"name": "a", "price": "1", "prize": "2"}, "arguments.x.prize is unknown; arguments.x may have 'amount', 'name', 'price'"),
         (Item, {"name": "a", "price": "1", "amount": 0}, "arguments.x.amount must be at least 1"),
         (Item, {"name": "a", "price": "cheap"}, "arguments.x.price must be a string of the format 'decimal', not 'cheap'"),
-        (Strict, {"low": 2, "high": 1}, "arguments.x is no Strict: low is above high"),
+        (Strict, {"low": 2, "high": 1}, "arguments.x isn't a valid Strict: low is above high"),
         (tuple[int, str], [1], "arguments.x must have exactly 2 items, not 1"),
         (dict[str, int], {"a b": "1"}, "arguments.x['a b'] must be an integer, not a string"),
         (dict[Colour, int], {"blue": 1}, "the key 'blue' of arguments.x must be one of 'red', not 'blue'"),
