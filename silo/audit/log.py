@@ -1,8 +1,9 @@
 """The audit log: one JSON line for each event, chained by hashes, so that a changed, dropped or reordered line shows.
 
-Each record holds the SHA-256 of the one before. Beside the log lies `audit.head`, which says how far it went, so that lines cut off
-the end show as well. Whoever can write both files can forge both; the log is for finding out, not for keeping out. Values of
-arguments are not stored, their hash is. What a record says and when it is written is `silo.audit.trail`'s.
+Each record has the SHA-256 of the one before. The file `audit.head` beside the log has the number of the last record,
+so that lines cut off the end show as well. Anyone who can write both files can forge both: the log detects changes, it
+does not prevent them. Values of arguments are not stored, only their hash. `silo.audit.trail` decides what a record has
+and when it is written.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from silo.schema.checker import Json
 
 FILE_NAME = "audit.jsonl"
 NO_PREVIOUS = "0" * 64
-"""What the first record has in place of its predecessor's hash."""
+"""The `prev` of the first record."""
 
 MAX_RECORD_BYTES = 64 * 1024
 """Longer than any record: the writer cuts names, so a longer line was not written by silo."""
 
 LOCK_SECONDS = 5.0
-"""A record is written in well under a millisecond; who waits longer waits for a process that hangs."""
+"""Writing a record takes well under a millisecond, so a longer wait means that another process hangs."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,10 @@ class Record:
     """One line of the log.
 
     Attributes:
-        seq: 1 for the first, then one more each.
+        seq: 1 for the first record, then one more for each.
         time: UTC, ISO 8601 with milliseconds.
         event: `call`, `end`, `refused`, `install`, `uninstall` or `recovered`.
-        body: what the event is about.
+        body: the facts of the event.
         prev: the hash of the record before.
         hash: SHA-256 in hex of this record's canonical JSON without `hash`.
     """
@@ -63,12 +64,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Verified:
-    """What `verify` found in a log that is whole.
+    """The result of `verify` for an undamaged log.
 
     Attributes:
-        records: how many.
+        records: how many there are.
         head: hash of the last one; keep it elsewhere to prove later that the log was not rewritten.
-        recoveries: records which say that silo found the log damaged at its end and went on.
+        recoveries: the records of repairs, after silo had found the end of the log damaged.
     """
 
     records: int
@@ -77,7 +78,7 @@ class Verified:
 
 
 class AuditLog:
-    """Appends to the log of one `SILO_HOME`. Safe to use from many threads and processes at once."""
+    """Appends to the log of one `SILO_HOME`. Many threads and processes may use it at once."""
 
     def __init__(self, folder: Path, *, now: Callable[[], datetime], flush: bool = False) -> None:
         self.path = folder / FILE_NAME
@@ -86,12 +87,12 @@ class AuditLog:
         self._flush = flush
 
     def append(self, event: str, body: Mapping[str, Any]) -> Record:
-        """Write one record and return it; blocking, below a millisecond unless records are flushed.
+        """Write one record and return it. Blocks for less than a millisecond, unless records are flushed.
 
-        A last line that was torn by a crash is cut off first, and a `recovered` record says so.
+        A last line that a crash left incomplete is cut off first, and a `recovered` record reports it.
 
         Raises:
-            AuditBroken: the record could not be written, and the log is as it was.
+            AuditBroken: the record could not be written; the log is unchanged.
         """
         try:
             with self._opened() as (log, head):
@@ -129,7 +130,7 @@ class AuditLog:
             )
 
     def _lock(self, log: int) -> None:
-        """Take the lock, which ends with the descriptor. `flock` can't wait with a limit, so this asks again."""
+        """Take the lock, which ends with the descriptor. `flock` has no timeout, so this polls."""
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
             try:
@@ -137,13 +138,13 @@ class AuditLog:
             except BlockingIOError as error:
                 if time.monotonic() > deadline:
                     raise AuditBroken(
-                        f"another process holds the audit log for more than {LOCK_SECONDS:.0f} s",
+                        f"another process has locked the audit log for more than {LOCK_SECONDS:.0f} s",
                         hint=f"see who: fuser -v {shlex.quote(str(self.path))}",
                     ) from error
                 time.sleep(0.002)
 
     def _last(self, log: int, head: int) -> tuple[int, str]:
-        """Return number and hash of the last record, after having mended what a crash left."""
+        """Return number and hash of the last record, after repairing what a crash left."""
         size = os.fstat(log).st_size
         tail = os.pread(log, MAX_RECORD_BYTES, max(0, size - MAX_RECORD_BYTES))
         whole, newline, torn = tail.rpartition(b"\n")
@@ -197,10 +198,11 @@ class AuditLog:
 
 
 def verify(folder: Path) -> Verified:
-    """Check the whole log of a `SILO_HOME`; a missing one is whole and empty.
+    """Check the whole log of a `SILO_HOME`; a missing log counts as valid and empty.
 
     Raises:
-        AuditBroken: names the first line that does not follow from the one before, or says that lines are missing at the end.
+        AuditBroken: a line does not follow from the one before (the message has the first), or lines are missing at the
+            end.
     """
     previous, count = NO_PREVIOUS, 0
     recoveries = []
@@ -231,23 +233,23 @@ def verify(folder: Path) -> Verified:
 
 
 def read(folder: Path) -> Iterator[Record]:
-    """Yield the records of a log in order, without checking the chain; lines that are none are left out."""
+    """Yield the records of a log in order, without checking the chain; lines that aren't records are left out."""
     for line in _lines(folder / FILE_NAME):
         if (record := _parse(line)) is not None:
             yield record
 
 
 def canonical(value: Json) -> bytes:
-    """Return the one spelling of a JSON value that is hashed: sorted keys, no spaces, ASCII.
+    """Return the form of a JSON value that is hashed: sorted keys, no spaces, ASCII.
 
     Raises:
-        ValueError, TypeError: not JSON.
+        ValueError, TypeError: the value isn't JSON.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
 
 
 def comparable(value: Json, *, depth: int = 0) -> Json:
-    """Return arguments as JSON, with a file by the hash of its content.
+    """Return arguments as JSON, with the hash of its content for each file.
 
     Raises:
         ValueError: they nest too deep.
@@ -278,7 +280,7 @@ def _hash(fields: Mapping[str, Any]) -> str:
 
 
 def _parse(line: bytes) -> Record | None:
-    """Return the record that a line holds; None if it is not exactly what silo would have written."""
+    """Return the record in a line; None if silo would not have written exactly this line."""
     try:
         fields = json.loads(line)
         if not isinstance(fields, dict) or canonical(fields) != line:
@@ -306,7 +308,7 @@ def _lines(path: Path) -> Iterator[bytes]:
     try:
         with path.open("rb") as file:
             while line := file.readline(MAX_RECORD_BYTES + 1):
-                # A last line without its end is yielded as it is, which makes it no record: the hash covers no torn one.
+                # The NUL byte makes an incomplete last line invalid, even if only its line feed is missing.
                 yield line.removesuffix(b"\n") if line.endswith(b"\n") else line + b"\0"
     except FileNotFoundError:
         return

@@ -1,7 +1,7 @@
-"""Getting what the host lacks: QEMU, bubblewrap, e2fsprogs by the package manager, a guest kernel unpacked beside it.
+"""Find out what the host lacks and install it: QEMU, bubblewrap and e2fsprogs with apt, and a guest kernel.
 
-Only Debian and Ubuntu are done here, with apt; for others `missing_programs` says what to install by hand. The kernel is never
-installed on the host: its package is downloaded and unpacked into a folder of silo's. What works is for the probes to say.
+This works on Debian and Ubuntu; on other systems the plan says what to install by hand. The kernel is never installed
+on the host: its package is downloaded and unpacked into silo's folder. The backends' probes find out what works.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Plan:
     Attributes:
         packages: Debian packages to install.
         needs_kernel: whether a guest kernel has to be fetched.
-        command: what installs the packages, complete, for a person or for `run`; empty if there is nothing to install.
+        command: the complete command that installs the packages, for a person or for `run`; empty if none is needed.
         can_install: whether this process may run `command` (root, or sudo without a password).
-        by_hand: what to do on a system without apt; empty on Debian and Ubuntu.
+        by_hand: instructions for a system without apt; empty on Debian and Ubuntu.
     """
 
     packages: tuple[str, ...]
@@ -43,7 +43,7 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether everything is there."""
+        """Whether nothing is missing."""
         return not self.packages and not self.needs_kernel
 
 
@@ -51,8 +51,8 @@ def plan(kernel_folder: Path, *, repair: bool = False) -> Plan:
     """Find out what is missing.
 
     Args:
-        kernel_folder: where kernel packs lie.
-        repair: fetch the kernel again though one is there.
+        kernel_folder: the folder of kernel packs.
+        repair: fetch the kernel even if there is one.
 
     Raises:
         SandboxUnavailable: silo has no machine type for this architecture.
@@ -61,7 +61,8 @@ def plan(kernel_folder: Path, *, repair: bool = False) -> Plan:
     if host is None:
         raise SandboxUnavailable(
             f"silo has no microVM for the architecture {platform.machine()!r}",
-            hint=f"known are {', '.join(MACHINES)}; the namespace backend works elsewhere: `silo run --backend namespace`",
+            hint=f"known are {', '.join(MACHINES)}; "
+            "the namespace backend works elsewhere: `silo run --backend namespace`",
         )
     packages = tuple(sorted({program.package for program in missing_programs(host)}))
     try:
@@ -78,7 +79,7 @@ def plan(kernel_folder: Path, *, repair: bool = False) -> Plan:
 
 
 def _by_hand(host: Machine, packages: Sequence[str], needs_kernel: bool) -> str:
-    """What to do where there is no apt."""
+    """Return instructions for a system without apt."""
     lines = []
     if packages:
         lines.append(
@@ -88,8 +89,8 @@ def _by_hand(host: Machine, packages: Sequence[str], needs_kernel: bool) -> str:
         )
     if needs_kernel:
         lines.append(
-            "make a kernel pack on a Debian or Ubuntu machine of the same architecture with `silo setup`, copy its folder "
-            "`~/.silo/kernel` here, and run `silo doctor`"
+            "make a kernel pack on a Debian or Ubuntu machine of the same architecture with `silo setup`, "
+            "copy its folder `~/.silo/kernel` here, and run `silo doctor`"
         )
     return "; ".join(lines)
 
@@ -100,7 +101,7 @@ def _has_sudo() -> bool:
 
 
 def run(todo: Plan, kernel_folder: Path, on_step: OnStep) -> None:
-    """Do what a plan says.
+    """Carry out a plan.
 
     Raises:
         SandboxUnavailable: packages are missing and can't be installed from here; the hint is the command to run.
@@ -133,7 +134,7 @@ def _apt_install(todo: Plan) -> None:
 
 
 def forget_templates(folder: Path) -> None:
-    """Delete all templates; each is made anew when its skill is called next. A call that runs now keeps its files open."""
+    """Delete all templates; each is built again at the next call. A running call keeps its files open."""
     if folder.is_dir():
         doomed = folder.rename(folder.with_name(f".gone-{folder.name}-{os.getpid()}"))
         shutil.rmtree(doomed, ignore_errors=True)
