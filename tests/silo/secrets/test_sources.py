@@ -1,4 +1,4 @@
-"""Where a secret is looked up: the documented rule, and that no place stands in for one that refuses or does not answer."""
+"""Where a secret is looked up: the documented order, and no place replaces one that refuses or does not answer."""
 
 import contextlib
 import itertools
