@@ -1,4 +1,4 @@
-"""A tool as the router reads it: cleaned texts by field, each with a weight; and a digest of it all. No terms, no ranking."""
+"""The texts of a tool that are ranked: cleaned, by field, each field with a weight; and their digest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from silo.router.hygiene import clean, neutral
 
 @dataclass(frozen=True)
 class SkillAbout:
-    """What is said of a skill as a whole, and counts for each of its tools."""
+    """The texts about a whole skill, which count for each of its tools."""
 
     description: str = ""
     tags: tuple[str, ...] = ()
@@ -22,13 +22,13 @@ class SkillAbout:
 
 @dataclass(frozen=True)
 class Document:
-    """What there is to rank a tool by, as it was written; `texts` cleans it.
+    """The original texts by which a tool is ranked; `texts` cleans them.
 
     Attributes:
-        id: unique among what is ranked together.
+        id: unique among the documents that are ranked together.
         group: the skill's name.
-        schema: JSON Schema of the arguments; names, descriptions and enumerated values are read.
-        examples: requests that this tool, and no other, answers.
+        schema: JSON Schema of the arguments; names, descriptions and enumerated values are used.
+        examples: requests that only this tool answers.
     """
 
     id: str
@@ -48,10 +48,10 @@ class Field:
 
     Attributes:
         weight: how much a word in it counts.
-        b: how much its length takes from that, from 0 to 1.
-        length: how many terms it has in an ordinary tool. A constant, not the mean of the catalogue: so a tool's scores do not
-            depend on which other tools there are, and adding or hiding one recomputes nothing.
-        chars: how much of it is read.
+        b: how much its length reduces that weight, from 0 to 1.
+        length: how many terms it has in an ordinary tool. A constant, not the mean of the catalogue: a tool's scores do
+            not depend on other tools, and adding or hiding one recomputes nothing.
+        chars: how many characters of it are read.
     """
 
     name: str
@@ -72,18 +72,18 @@ FIELDS = (
     Field("group description", 0.3, 0.65, 12, 600),
     Field("examples", 0.6, 0.65, 20, 3000),
 )
-"""Weights and length normalisation that served four public sets of tools best; changes of a third hardly show."""
+"""The weights and length normalisation that worked best on four public sets of tools; a third more hardly matters."""
 
 NAME, GROUP, TITLE, DESCRIPTION, PARAMETER_NAMES, PARAMETERS, TAGS, GROUP_DESCRIPTION, EXAMPLES = range(len(FIELDS))
 
 MAX_EXAMPLES = 10
-"""Examples of one tool that are read; gains flatten there, and an author shall not buy rank with the eleventh."""
+"""How many examples of a tool are read; more hardly improve the search, and must not buy an author a better rank."""
 
 MAX_EXAMPLE_CHARS = 300
 
 
 def document(tool: Tool, *, about: SkillAbout | None = None, examples: Sequence[str] = ()) -> Document:
-    """Return what there is to rank a tool by."""
+    """Return the texts by which a tool is ranked."""
     about = about or SkillAbout()
     return Document(
         id=tool.id,
@@ -99,7 +99,7 @@ def document(tool: Tool, *, about: SkillAbout | None = None, examples: Sequence[
 
 
 def texts(document: Document) -> tuple[str, ...]:
-    """Return the cleaned text of each of `FIELDS`, without what instructs the model."""
+    """Return the cleaned text of each of `FIELDS`, without phrases that instruct the model."""
     properties = (document.schema or {}).get("properties")
     properties = properties if isinstance(properties, Mapping) else {}
     examples = [clean(example, limit=MAX_EXAMPLE_CHARS) for example in document.examples[:MAX_EXAMPLES]]
@@ -120,7 +120,7 @@ def texts(document: Document) -> tuple[str, ...]:
 
 
 def digest(document: Document) -> bytes:
-    """Return 16 bytes that change with anything that is ranked."""
+    """Return 16 bytes that change with any of the texts."""
     content = [
         document.id,
         document.name,
@@ -132,7 +132,7 @@ def digest(document: Document) -> bytes:
         document.tags,
         document.examples,
     ]
-    # Lone surrogates can come with a stranger's JSON; they are escaped here, and invisible to the ranking.
+    # Untrusted JSON can have lone surrogates; they are escaped here, and the ranking ignores them.
     return hashlib.blake2b(json.dumps(content, default=_plain).encode(), digest_size=16).digest()
 
 
@@ -141,7 +141,7 @@ def _plain(value: object) -> object:
 
 
 def _words(schema: object, *, depth: int = 0) -> Iterator[str]:
-    """Yield descriptions, titles and enumerated values anywhere in a schema; a deep one is not followed to its end."""
+    """Yield descriptions, titles and enumerated values anywhere in a schema, to a limited depth."""
     if depth > _MAX_DEPTH:
         return
     if isinstance(schema, Mapping):

@@ -1,7 +1,7 @@
-"""Requests that led to a successful call, by who made them: they become examples of the tools. Pure; where they are kept is the caller's.
+"""Lessons: requests that led to a successful call become examples of the tool. Pure; callers store them.
 
-Only a search that is followed by one successful call of one tool teaches something: what a caller records here must be neither a
-refused nor a failed call, nor a request that took several tools. Nobody learns from another's requests.
+A caller records a lesson only if a search was followed by one successful call of one tool: no refused or failed call,
+and no request that took several tools. Lessons of one principal never affect the searches of another.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from silo.router.documents import MAX_EXAMPLE_CHARS, MAX_EXAMPLES
 from silo.router.hygiene import clean, suspicious
 
 MAX_TOOLS = 2000
-"""Tools that are remembered for one principal; beyond it, the one whose last lesson is oldest is forgotten."""
+"""Tools with lessons for one principal; of more, the tool whose last lesson is oldest is dropped."""
 
 MAX_AGE_S = 90 * 24 * 3600
-"""A lesson is forgotten after a quarter: tools change, and so does what people ask for."""
+"""A lesson expires after a quarter: tools change, and so do requests."""
 
 VERSION = 1
 
@@ -28,14 +28,14 @@ class LessonsDamaged(Exception):
 
 @dataclass(frozen=True)
 class Lesson:
-    """A request that a tool answered, and when, in seconds since the epoch."""
+    """A request that a tool answered, and the time, in seconds since the epoch."""
 
     request: str
     at: float
 
 
 class Lessons:
-    """What was learned, immutable: a principal's tools, each with its latest requests, oldest first.
+    """All lessons, immutable: for each principal, its tools, each with its latest requests, oldest first.
 
     Args:
         tools: by principal, then by the tool's id.
@@ -45,28 +45,29 @@ class Lessons:
         self._tools = {who: dict(theirs) for who, theirs in (tools or {}).items()}
 
     def learned(self, who: str, request: str, tool: str, *, now: float) -> Lessons:
-        """Return the lessons with one more. A request that says nothing, or instructs the model, teaches nothing.
+        """Return the lessons with one more. An empty request, or one that instructs the model, is not added.
 
-        The same request for the same tool counts once, with its latest time; of more than `MAX_EXAMPLES`, the oldest goes.
+        The same request for the same tool counts once, with its latest time; of more than `MAX_EXAMPLES`, the oldest
+        goes.
         """
         text = clean(request, limit=MAX_EXAMPLE_CHARS).strip()
         if not text or suspicious(text):
             return self
         theirs = dict(self._tools.get(who, {}))
         kept = [lesson for lesson in theirs.pop(tool, ()) if lesson.request.casefold() != text.casefold()]
-        # Popped and put back: the dictionary is in the order of each tool's last lesson.
+        # Removed and added again, because the dictionary is in the order of each tool's last lesson.
         theirs[tool] = tuple([*kept, Lesson(text, now)][-MAX_EXAMPLES:])
         while len(theirs) > MAX_TOOLS:
             del theirs[next(iter(theirs))]
         return Lessons({**self._tools, who: theirs})
 
     def examples(self, who: str, *, now: float) -> dict[str, tuple[str, ...]]:
-        """Return a principal's requests by tool, for `silo.router.rank.Index`; those past their age are left out."""
+        """Return a principal's requests by tool, for `silo.router.rank.Index`, without expired ones."""
         fresh = {tool: _fresh(lessons, now) for tool, lessons in self._tools.get(who, {}).items()}
         return {tool: tuple(lesson.request for lesson in lessons) for tool, lessons in fresh.items() if lessons}
 
     def aged(self, *, now: float) -> Lessons:
-        """Return the lessons without those past their age."""
+        """Return the lessons without expired ones."""
         tools = {
             who: {tool: fresh for tool, lessons in theirs.items() if (fresh := _fresh(lessons, now))}
             for who, theirs in self._tools.items()
@@ -74,13 +75,13 @@ class Lessons:
         return Lessons({who: theirs for who, theirs in tools.items() if theirs})
 
     def without(self, tool: str) -> Lessons:
-        """Return the lessons without those of a tool that was removed: another one of its name need not be the same."""
+        """Return the lessons without those of a removed tool: a later tool of that name may be another one."""
         return Lessons(
             {who: {name: each for name, each in theirs.items() if name != tool} for who, theirs in self._tools.items()}
         )
 
     def without_principal(self, who: str) -> Lessons:
-        """Return the lessons without a principal's."""
+        """Return the lessons without those of a principal."""
         return Lessons({each: theirs for each, theirs in self._tools.items() if each != who})
 
     def to_json(self) -> str:
@@ -96,7 +97,7 @@ class Lessons:
         """Read a document.
 
         Raises:
-            LessonsDamaged: it is none of ours; a caller starts anew, and loses nothing but what was learned.
+            LessonsDamaged: the text is not from `to_json`; the caller starts again without lessons.
         """
         try:
             content = json.loads(text)

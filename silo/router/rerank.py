@@ -1,7 +1,7 @@
-"""What is known of a request and a candidate, as numbers; and the linear model over them that puts the candidates in order.
+"""The features of a request and a candidate, and the linear model over them that orders the candidates.
 
-The coefficients are in `data/rerank.json`, made by `scripts/routing/train.py` from the development sets. Linear and with few, because
-models that fitted those sets better did worse on sets that they had not seen.
+`scripts/routing/train.py` makes the coefficients in `data/rerank.json` from the development sets. The model is linear
+and small, because models that fitted those sets better did worse on unseen sets.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from silo.router.view import View
 Floats = npt.NDArray[np.float64]
 
 MODEL = Path(__file__).parent / "data" / "rerank.json"
-"""The model that silo comes with."""
+"""The model that is part of silo."""
 
 FEATURES = (
     "words",  # BM25F of the whole request, as a share of the best
@@ -40,20 +40,20 @@ FEATURES = (
 )
 
 EVIDENCE = ("cover", "meaning", "words_top")
-"""What says whether the best candidate fits at all: the share of the request that it has, its cosine, and its BM25F score in units of
-what one rare word gives; so it means the same in a small catalogue and in a large one."""
+"""The features that tell whether the best candidate fits at all: the share of the request that it has, its cosine, and
+its BM25F score in units of one rare word's score, which makes it comparable between small and large catalogues."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """Coefficients.
+    """The coefficients.
 
     Attributes:
-        weights: of `FEATURES`.
-        plain: of the same, where there is no meaning (no table).
-        evidence: of `EVIDENCE`, and
-        bias: which make the probability that the best candidate is what was asked for.
-        doubtful: below this, a match is marked.
+        weights: for `FEATURES`.
+        plain: for `FEATURES` without a token table.
+        evidence: for `EVIDENCE`; with `bias`, they give the probability that the best candidate is right.
+        bias: see `evidence`.
+        doubtful: a match with a lower score is marked as doubtful.
     """
 
     weights: tuple[float, ...]
@@ -64,7 +64,7 @@ class Model:
 
 
 class ModelBroken(Exception):
-    """The model's file is missing or damaged; the ranking does without."""
+    """The model's file is missing or damaged; the ranking works without it."""
 
 
 def load_model(path: Path = MODEL) -> Model:
@@ -95,18 +95,18 @@ def _numbers(content: Mapping[str, Any], names: tuple[str, ...]) -> tuple[float,
 
 def _number(value: object) -> float:
     if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("a coefficient is no number")
+        raise ValueError("a coefficient isn't a number")
     return float(value)
 
 
 @dataclass(frozen=True)
 class First:
-    """What the first pass found, over all documents.
+    """The result of the first pass over all documents.
 
     Attributes:
-        words: BM25F of each text of the request, each row divided by its maximum; [texts, n].
+        words: BM25F score of each text of the request, each row divided by its maximum; [texts, n].
         tops: those maxima.
-        candidates: places of the documents to be put in order, rising.
+        candidates: indices of the documents that the model orders, ascending.
         meaning: cosines of each text of the request and each candidate, 0 where negative; None without a table.
     """
 
@@ -118,12 +118,12 @@ class First:
 
 @dataclass(frozen=True)
 class Described:
-    """The candidates in numbers.
+    """The features of the candidates.
 
     Attributes:
         features: [candidates, FEATURES].
         evidence: [candidates, EVIDENCE].
-        fields: in which fields a candidate has a term of the request, as bits; [candidates, terms].
+        fields: which fields of a candidate have a term of the request, as bits; [candidates, terms].
     """
 
     features: Floats
@@ -132,7 +132,7 @@ class Described:
 
 
 def describe(compiled: Compiled, view: View, request: Request, first: First) -> Described:
-    """Describe the candidates."""
+    """Return the features of the candidates."""
     rows = first.candidates
     fields = _fields(compiled, request, rows)
     has = fields > 0
@@ -168,7 +168,7 @@ def describe(compiled: Compiled, view: View, request: Request, first: First) -> 
         ],
         axis=1,
     )
-    # A word that no tool has counts as one that a single tool has.
+    # A word that no tool has counts as much as one that a single tool has.
     missed = request.unknown * view.rarest
     evidence = np.stack(
         [
@@ -199,4 +199,4 @@ def _fields(compiled: Compiled, request: Request, rows: npt.NDArray[np.int64]) -
 
 
 _LEAST = 1e-9
-"""Instead of dividing by zero: what is divided is zero then, too."""
+"""Avoids a division by zero; the dividend is zero in that case too."""

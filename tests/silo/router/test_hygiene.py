@@ -1,4 +1,4 @@
-"""Texts of strangers: nothing invisible is left, and what instructs the model is found."""
+"""Untrusted texts: invisible characters are removed, and phrases that instruct the model are found."""
 
 import unicodedata
 

@@ -1,4 +1,4 @@
-"""What calls teach: capped, aged, each principal by itself, and a damaged document costs nothing but what was learned."""
+"""Lessons: limited in number and age, separate for each principal, and a damaged document only loses the lessons."""
 
 import pytest
 from hypothesis import given

@@ -271,7 +271,7 @@ def test_characters_that_nobody_sees_change_nothing():
 
 
 class TestCache:
-    """The index in a file: the next start finds the same, and whatever is wrong with the file costs time and nothing else."""
+    """The index in a file: the next start has the same results, and a damaged file only costs time."""
 
     def test_the_next_start_reads_it_and_finds_the_same(self, tmp_path):
         cache = tmp_path / "index.npz"
