@@ -220,5 +220,5 @@ async def test_a_uv_that_hangs_is_killed_with_its_children(tmp_path: Path):
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(read_to_end)
-            with pytest.raises(DependencyUnavailable, match=r"not done within 0\.5 s"):
+            with pytest.raises(DependencyUnavailable, match=r"did not finish within 0\.5 s"):
                 await Uv({"PATH": os.environ["PATH"]}, binary=str(fake)).run([], timeout_s=0.5)
