@@ -35,14 +35,14 @@ from silo.sdk.shapes import (
     FileInput,
     FixedArray,
     JsonKind,
-    Model,
     OneOf,
     Parsed,
     Pydantic,
-    Record,
+    PydanticModel,
     Refined,
     Scalar,
     Shape,
+    Struct,
     Table,
     kinds_of,
 )
@@ -88,7 +88,7 @@ class AnnotationReader:
 
     where: str
     direction: Direction
-    _records: dict[type, Record] = field(default_factory=dict)
+    _records: dict[type, Struct] = field(default_factory=dict)
     _aliases: dict[int, Alias] = field(default_factory=dict)
     _open_aliases: set[int] = field(default_factory=set)
 
@@ -144,7 +144,7 @@ class AnnotationReader:
         if (model := _pydantic(cls)) is not None:
             return Pydantic(cls.__name__, model)
         if dataclasses.is_dataclass(cls) or _is_typed_dict(cls) or _is_named_tuple(cls):
-            return self._record(cls, what)
+            return self._struct(cls, what)
         return self._generic(cls, (), cls, what, may_be_file)
 
     def _generic(
@@ -218,12 +218,12 @@ class AnnotationReader:
         assert alias.target is not None
         return alias if alias.is_recursive else alias.target
 
-    def _record(self, cls: type, what: str) -> Record:
+    def _struct(self, cls: type, what: str) -> Struct:
         if cls in self._records:
             return self._records[cls]
         doc = parse_docstring(_own_doc(cls))
         is_typed_dict = _is_typed_dict(cls)
-        record = self._records[cls] = Record(
+        record = self._records[cls] = Struct(
             cls.__name__, dict if is_typed_dict else cls, doc.description, always_whole=not is_typed_dict
         )
         hints = resolve_hints(cls, f"{what} of {self.where}")
@@ -390,7 +390,7 @@ def _is_named_tuple(cls: type) -> bool:
 
 @dataclass(frozen=True)
 class _BaseModel:
-    """A pydantic `BaseModel` subclass, seen as a `Model`."""
+    """A pydantic `BaseModel` subclass, seen as a `PydanticModel`."""
 
     cls: Any
 
@@ -403,17 +403,17 @@ class _BaseModel:
         return validated
 
 
-def _pydantic(cls: type) -> Model | None:
+def _pydantic(cls: type) -> PydanticModel | None:
     if callable(getattr(cls, "model_json_schema", None)) and callable(getattr(cls, "model_validate", None)):
         return _BaseModel(cls)
     return _adapter(cls)
 
 
-def _adapter(annotation: object) -> Model | None:
+def _adapter(annotation: object) -> PydanticModel | None:
     """Wrap a type that only pydantic knows, such as `HttpUrl`; a skill that uses one has imported pydantic."""
     if not hasattr(annotation, "__get_pydantic_core_schema__") or "pydantic" not in sys.modules:
         return None
-    adapter: Model = sys.modules["pydantic"].TypeAdapter(annotation)
+    adapter: PydanticModel = sys.modules["pydantic"].TypeAdapter(annotation)
     return adapter
 
 

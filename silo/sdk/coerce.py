@@ -21,10 +21,10 @@ from silo.sdk.shapes import (
     OneOf,
     Parsed,
     Pydantic,
-    Record,
     Refined,
     Scalar,
     Shape,
+    Struct,
     Table,
 )
 from silo.sdk.signature import Signature
@@ -92,8 +92,8 @@ class _Coercion:
                 return self._fixed(items, _expect(list, value, where), where)
             case Table(value=inner, keys=keys):
                 return self._table(keys, inner, _expect(dict, value, where), where)
-            case Record():
-                return self._record(shape, value, where)
+            case Struct():
+                return self._struct(shape, value, where)
             case OneOf(options=options):
                 return self._one_of(options, value, where)
             case Alias(target=target):
@@ -126,7 +126,7 @@ class _Coercion:
             found[key] = self.coerce(item, given, _member(where, name))
         return found
 
-    def _record(self, record: Record, value: object, where: str) -> object:
+    def _struct(self, record: Struct, value: object, where: str) -> object:
         given = self.entries(record.fields, _expect(dict, value, where), where)
         try:
             return record.make(**given)

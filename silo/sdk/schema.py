@@ -25,10 +25,10 @@ from silo.sdk.shapes import (
     OneOf,
     Parsed,
     Pydantic,
-    Record,
     Refined,
     Scalar,
     Shape,
+    Struct,
     Table,
     kinds_of,
 )
@@ -102,8 +102,8 @@ class _Writer:
                 # `dict` alone is an object with any values; an empty schema for them would be redundant.
                 values = self.write(value)
                 return {"type": "object", **names, **({"additionalProperties": values} if values else {})}
-            case Record():
-                return self._record(shape)
+            case Struct():
+                return self._struct(shape)
             case OneOf(options=options):
                 return _any_of([self.write(option) for option in options])
             case Alias():
@@ -141,7 +141,7 @@ class _Writer:
             schema = {**schema, **_default(entry)}
         return schema
 
-    def _record(self, record: Record) -> Schema:
+    def _struct(self, record: Struct) -> Schema:
         if record not in self._names:
             name = self._names[record] = self._free_name(record.name)
             self.defs[name] = {}  # reserves the name, because a field may refer back to it

@@ -28,7 +28,7 @@ MISSING: Final = _Missing.MISSING
 JsonKind = Literal["string", "number", "array", "object", "other"]
 
 
-class Model(Protocol):
+class PydanticModel(Protocol):
     """What silo uses of a pydantic model, or of a `TypeAdapter` around another type that pydantic knows."""
 
     def json_schema(self, *, ref_template: str, mode: Literal["validation", "serialization"]) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Field:
-    """One entry of a `Record`."""
+    """One entry of a `Struct`."""
 
     name: str
     shape: Shape
@@ -111,7 +111,7 @@ class Field:
 
 
 @dataclass(eq=False)
-class Record:
+class Struct:
     """An object with known entries: dataclass, `TypedDict`, `NamedTuple`.
 
     `fields` is filled after the record was made, because a recursive field points back to it.
@@ -148,7 +148,7 @@ class Pydantic:
     """A type that pydantic describes and checks."""
 
     name: str
-    model: Model
+    model: PydanticModel
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ Shape = (
     | Array
     | FixedArray
     | Table
-    | Record
+    | Struct
     | OneOf
     | Alias
     | Pydantic
@@ -196,7 +196,7 @@ def kinds_of(shape: Shape) -> frozenset[JsonKind]:
             return frozenset() if target is None else kinds_of(target)
         case Refined(shape=inner):
             return kinds_of(inner)
-        case Parsed() | FileInput() | Choice() | Record():
+        case Parsed() | FileInput() | Choice() | Struct():
             # Dates are strings only in JSON, so a bound on one would compare text. Choices and records need no bounds.
             return frozenset({"other"})
 
