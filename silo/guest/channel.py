@@ -13,7 +13,7 @@ _READ_BYTES = 32 * 1024
 which costs a thousand translated blocks of kernel code in a clone that runs it for the first time."""
 
 
-class Channel:
+class MessageChannel:
     """A two-way stream of frames on one descriptor (a virtio port or a socket)."""
 
     def __init__(self, descriptor: int) -> None:

@@ -19,7 +19,7 @@ import sys
 import time
 
 from silo.guest import runner
-from silo.guest.channel import Channel
+from silo.guest.channel import MessageChannel
 from silo.wire.messages import Booted, Exited, Resume
 
 SKILL_UID = 1000
@@ -35,7 +35,7 @@ _PORTS = "/sys/class/virtio-ports"
 def main_microvm() -> None:
     """Process 1 of a microVM: channels are virtio ports, found by name. Never returns."""
     ports = _virtio_ports()
-    control = Channel(os.open(ports["silo.control"], os.O_RDWR | os.O_CLOEXEC))
+    control = MessageChannel(os.open(ports["silo.control"], os.O_RDWR | os.O_CLOEXEC))
     call = os.open(ports["silo.call"], os.O_RDWR | os.O_CLOEXEC)
     out = os.open(ports["silo.out"], os.O_WRONLY | os.O_CLOEXEC)
     err = os.open(ports["silo.err"], os.O_WRONLY | os.O_CLOEXEC)
@@ -54,10 +54,10 @@ def main_namespace(
         os.set_inheritable(descriptor, False)
     resource.setrlimit(resource.RLIMIT_DATA, (data_bytes, data_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
-    _supervise(Channel(control), call, out, err, processes=processes, is_root=False)
+    _supervise(MessageChannel(control), call, out, err, processes=processes, is_root=False)
 
 
-def _supervise(control: Channel, call: int, out: int, err: int, *, processes: int, is_root: bool) -> None:
+def _supervise(control: MessageChannel, call: int, out: int, err: int, *, processes: int, is_root: bool) -> None:
     gate_read, gate_write = os.pipe()
     control.send(Booted(kernel=os.uname().release, python="%d.%d.%d" % sys.version_info[:3]))
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
@@ -68,7 +68,7 @@ def _supervise(control: Channel, call: int, out: int, err: int, *, processes: in
             os.close(gate_write)
             os.close(control.descriptor)
             _become_skill(out, err, processes=processes, is_root=is_root)
-            runner.main(Channel(call), gate_read)
+            runner.main(MessageChannel(call), gate_read)
         except BaseException:  # the process ends here: print any exception on stderr and exit
             sys.excepthook(*sys.exc_info())
         finally:
@@ -86,7 +86,7 @@ def _on_child(signum: int, frame: object) -> None:
     raise _ChildEnded
 
 
-def _watch(control: Channel, child: int, gate: int, twins: _Twins | None) -> None:
+def _watch(control: MessageChannel, child: int, gate: int, twins: _Twins | None) -> None:
     """Serve the control channel and reap until the runner has ended; then wait for the host to end the guest.
 
     The code for a `Resume` is as short as possible, because each clone runs it for the first time: a blocking read that
@@ -111,7 +111,7 @@ def _watch(control: Channel, child: int, gate: int, twins: _Twins | None) -> Non
             os._exit(0)
         if isinstance(message, Resume):
             if twins is not None:
-                twins.part(message)
+                twins.make_unique(message)
             os.write(gate, b"\n")
 
 
@@ -139,7 +139,7 @@ class _Twins:
         self._random = os.open("/dev/urandom", os.O_WRONLY | os.O_CLOEXEC)
         self._hostname = os.open("/proc/sys/kernel/hostname", os.O_WRONLY | os.O_CLOEXEC)
 
-    def part(self, message: Resume) -> None:
+    def make_unique(self, message: Resume) -> None:
         """Reseed, set the clock, set the name.
 
         The kernel's generator is reseeded at once (RNDRESEEDCRNG); without it, twins would share up to a minute of

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Sequence
 from types import ModuleType
 
-from silo.guest.channel import Channel
+from silo.guest.channel import MessageChannel
 from silo.sdk.describe import describe
 from silo.sdk.files import File
 from silo.sdk.invoke import InvokeFailed, Outcome, invoke, rehearse, warm
@@ -53,7 +53,7 @@ def keep_output(*descriptors: int) -> None:
     _output.extend(descriptors)
 
 
-def main(channel: Channel, gate: int) -> None:
+def main(channel: MessageChannel, gate: int) -> None:
     """Import the skill, describe it, and serve calls until one has run. Returns only if the host hangs up."""
     try:
         skill = _load(channel)
@@ -61,13 +61,13 @@ def main(channel: Channel, gate: int) -> None:
             _pause()
             return
         os.read(gate, 1)
-        _forget_twins()
+        _reseed_generators()
         _serve(channel, skill)
     except EOFError:
         return
 
 
-def _load(channel: Channel) -> Skill | None:
+def _load(channel: MessageChannel) -> Skill | None:
     """Import and warm the skill and send its description; if that fails, send the failure and return None."""
     started = time.monotonic()
     try:
@@ -132,7 +132,7 @@ def _script_frames(error: BaseException) -> Sequence[str]:
     return list(summary.format())
 
 
-def _forget_twins() -> None:
+def _reseed_generators() -> None:
     """Reseed the random generators of this process; init has reseeded the kernel's.
 
     OpenSSL's generators reseed themselves because the clock jumped (see `silo.guest.init`); mixing in fresh bytes here
@@ -148,7 +148,7 @@ def _forget_twins() -> None:
         sys.modules["_ssl"].RAND_add(os.urandom(32), 32.0)
 
 
-def _serve(channel: Channel, skill: Skill) -> None:
+def _serve(channel: MessageChannel, skill: Skill) -> None:
     while True:
         request = channel.receive()
         if isinstance(request, Rehearse):
@@ -161,7 +161,7 @@ def _serve(channel: Channel, skill: Skill) -> None:
             raise WireError(f"not a request: {request.TYPE}")
 
 
-def _rehearse(channel: Channel, skill: Skill, request: Rehearse) -> None:
+def _rehearse(channel: MessageChannel, skill: Skill, request: Rehearse) -> None:
     """Run the code of `_run` with an empty call, so that a waiting clone has run all of it once."""
     _set_stdin(channel.receive_blob(request.document_size))
     with open(0, "rb", closefd=False) as stdin:
@@ -172,7 +172,7 @@ def _rehearse(channel: Channel, skill: Skill, request: Rehearse) -> None:
     channel.send(Rehearsed())
 
 
-def _run(channel: Channel, skill: Skill, request: Run) -> None:
+def _run(channel: MessageChannel, skill: Skill, request: Run) -> None:
     _set_stdin(channel.receive_blob(request.document_size))
     files = tuple(File(channel.receive_blob(head.size), head.media_type, head.name) for head in request.files)
 
