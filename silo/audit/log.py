@@ -38,7 +38,7 @@ LOCK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Record:
+class AuditRecord:
     """One line of the log.
 
     Attributes:
@@ -74,7 +74,7 @@ class Verified:
 
     records: int
     head: str
-    recoveries: tuple[Record, ...]
+    recoveries: tuple[AuditRecord, ...]
 
 
 class AuditLog:
@@ -86,7 +86,7 @@ class AuditLog:
         self._now = now
         self._flush = flush
 
-    def append(self, event: str, body: Mapping[str, Any]) -> Record:
+    def append(self, event: str, body: Mapping[str, Any]) -> AuditRecord:
         """Write one record and return it. Blocks for less than a millisecond, unless records are flushed.
 
         A last line that a crash left incomplete is cut off first, and a `recovered` record reports it.
@@ -167,10 +167,10 @@ class AuditLog:
             last = (recovered.seq, recovered.hash)
         return last
 
-    def _write(self, log: int, head: int, last: tuple[int, str], event: str, body: Mapping[str, Any]) -> Record:
+    def _write(self, log: int, head: int, last: tuple[int, str], event: str, body: Mapping[str, Any]) -> AuditRecord:
         now = self._now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         fields = _fields(last[0] + 1, now, event, body, last[1])
-        record = Record(last[0] + 1, now, event, body, last[1], _hash(fields))
+        record = AuditRecord(last[0] + 1, now, event, body, last[1], _hash(fields))
         line = canonical(record.to_json()) + b"\n"
         if len(line) > MAX_RECORD_BYTES:
             raise AuditBroken(
@@ -232,7 +232,7 @@ def verify(folder: Path) -> Verified:
     return Verified(count, previous, tuple(recoveries))
 
 
-def read(folder: Path) -> Iterator[Record]:
+def read(folder: Path) -> Iterator[AuditRecord]:
     """Yield the records of a log in order, without checking the chain; lines that aren't records are left out."""
     for line in _lines(folder / FILE_NAME):
         if (record := _parse(line)) is not None:
@@ -279,14 +279,14 @@ def _hash(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical(fields)).hexdigest()
 
 
-def _parse(line: bytes) -> Record | None:
+def _parse(line: bytes) -> AuditRecord | None:
     """Return the record in a line; None if silo would not have written exactly this line."""
     try:
         fields = json.loads(line)
         if not isinstance(fields, dict) or canonical(fields) != line:
             return None
         own = fields.pop("hash")
-        record = Record(
+        record = AuditRecord(
             fields["seq"],
             fields["time"],
             fields["event"],

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from silo.audit.log import Record
+from silo.audit.log import AuditRecord
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Task:
 _UNANSWERED = frozenset({"approval-required", "approval-timeout", "approval-pending"})
 
 
-def summarize(records: Iterable[Record]) -> tuple[Task, ...]:
+def summarize(records: Iterable[AuditRecord]) -> tuple[Task, ...]:
     """Return one `Task` for each session, in the order of their first calls; records without a session are left out."""
     tasks: dict[str, dict[str, Any]] = {}
     for record in records:
