@@ -54,7 +54,7 @@ class VaultFile(Protocol):
         ...
 
 
-class ServerSecrets(Protocol):
+class ServerLookup(Protocol):
     """HashiCorp Vault, as `silo_vault.hashicorp.KvSecrets` implements it."""
 
     def read(self, path: str, field: str) -> Revealable | None:
@@ -66,7 +66,7 @@ class ServerSecrets(Protocol):
         ...
 
 
-class KeyringSecrets(Protocol):
+class KeyringLookup(Protocol):
     """The OS keyring, as `silo_vault.KeyringSecrets` implements it."""
 
     def read(self, username: str, *, service: str | None = None) -> Revealable | None:
@@ -79,7 +79,7 @@ class KeyringSecrets(Protocol):
 
 
 @dataclass(frozen=True)
-class Reference:
+class SecretReference:
     """The place of one secret, from the configuration.
 
     Attributes:
@@ -94,7 +94,7 @@ class Reference:
     text: str
 
 
-def parse_reference(text: str) -> Reference:
+def parse_reference(text: str) -> SecretReference:
     """Parse `vault://mount/path#field`, `keyring://service/user` or `silo://[skill/]NAME`. Pure.
 
     Raises:
@@ -103,7 +103,7 @@ def parse_reference(text: str) -> Reference:
     for kind, pattern in (("vault", _SERVER), ("keyring", _KEYRING), ("silo", _FILE)):
         found = pattern.fullmatch(text)
         if found and not {".", ".."} & set(found[1].split("/") if found[1] else ()):
-            return Reference(kind, found[1] or "", found[2], text)
+            return SecretReference(kind, found[1] or "", found[2], text)
     raise ValueError("must be vault://mount/path#field, keyring://service/user or silo://[skill/]NAME")
 
 
@@ -132,11 +132,11 @@ class Sources:
     """
 
     file: Callable[[], VaultFile]
-    server: Callable[[], ServerSecrets] | None = None
+    server: Callable[[], ServerLookup] | None = None
     server_path: str = ""
-    keyring: Callable[[], KeyringSecrets] | None = None
+    keyring: Callable[[], KeyringLookup] | None = None
     use_keyring: bool = False
-    mapped: Mapping[str, Reference] = field(default_factory=dict)
+    mapped: Mapping[str, SecretReference] = field(default_factory=dict)
 
     def find(self, skill: str, name: str) -> Revealable | None:
         """Return a secret from the first place that has it, or None. Blocks.
@@ -159,7 +159,7 @@ class Sources:
                     return found
         return self.file().find(name, (skill, ""))
 
-    def reference(self, skill: str, name: str) -> Reference | None:
+    def reference(self, skill: str, name: str) -> SecretReference | None:
         """Return the configured place of a secret, or None."""
         return self.mapped.get(f"{skill}.{name}") or self.mapped.get(name)
 
@@ -171,7 +171,7 @@ class Sources:
         """
         return self.file().canaries()
 
-    def _read(self, reference: Reference) -> Revealable | None:
+    def _read(self, reference: SecretReference) -> Revealable | None:
         match reference.kind:
             case "vault":
                 return None if self.server is None else self.server().read(reference.where, reference.what)
