@@ -24,7 +24,7 @@ from silo.setup.kernel import fetch_kernel
 
 
 @dataclass(frozen=True)
-class Plan:
+class SetupPlan:
     """What `silo setup` would do.
 
     Attributes:
@@ -47,7 +47,7 @@ class Plan:
         return not self.packages and not self.needs_kernel
 
 
-def plan(kernel_folder: Path, *, repair: bool = False) -> Plan:
+def plan(kernel_folder: Path, *, repair: bool = False) -> SetupPlan:
     """Find out what is missing.
 
     Args:
@@ -72,10 +72,10 @@ def plan(kernel_folder: Path, *, repair: bool = False) -> Plan:
     apt = shutil.which("apt-get")
     if apt is None:
         by_hand = _by_hand(host, packages, needs_kernel) if packages or needs_kernel else ""
-        return Plan(packages, needs_kernel, (), can_install=False, by_hand=by_hand)
+        return SetupPlan(packages, needs_kernel, (), can_install=False, by_hand=by_hand)
     sudo = () if os.geteuid() == 0 else ("sudo",)
     command = (*sudo, "apt-get", "install", "-y", "--no-install-recommends", *packages) if packages else ()
-    return Plan(packages, needs_kernel, command, can_install=not sudo or _has_sudo())
+    return SetupPlan(packages, needs_kernel, command, can_install=not sudo or _has_sudo())
 
 
 def _by_hand(host: Machine, packages: Sequence[str], needs_kernel: bool) -> str:
@@ -100,7 +100,7 @@ def _has_sudo() -> bool:
     return sudo is not None and subprocess.run([sudo, "-n", "true"], capture_output=True, check=False).returncode == 0
 
 
-def run(todo: Plan, kernel_folder: Path, on_step: OnStep) -> None:
+def run(todo: SetupPlan, kernel_folder: Path, on_step: OnStep) -> None:
     """Carry out a plan.
 
     Raises:
@@ -121,7 +121,7 @@ def run(todo: Plan, kernel_folder: Path, on_step: OnStep) -> None:
         fetch_kernel(kernel_folder, on_step)
 
 
-def _apt_install(todo: Plan) -> None:
+def _apt_install(todo: SetupPlan) -> None:
     if apt(todo.command).returncode != 0:
         # An old package list is the usual reason: refresh it, then try once more.
         prefix = todo.command[: todo.command.index("apt-get") + 1]
@@ -133,7 +133,7 @@ def _apt_install(todo: Plan) -> None:
             )
 
 
-def forget_templates(folder: Path) -> None:
+def delete_templates(folder: Path) -> None:
     """Delete all templates; each is built again at the next call. A running call keeps its files open."""
     if folder.is_dir():
         doomed = folder.rename(folder.with_name(f".gone-{folder.name}-{os.getpid()}"))
