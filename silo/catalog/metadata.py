@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from silo.catalog.hidden_characters import show_hidden
 from silo.catalog.schema_rules import check_schema
-from silo.catalog.text import show_hidden
 from silo.errors import SkillMetadataInvalid
 from silo.model import SkillHeader, Tool, ToolHints
 from silo.names import suggestion
@@ -58,7 +58,7 @@ def read_metadata(said: Mapping[str, Any], header: SkillHeader) -> Metadata:
             is not allowed, the namespace is not the header's, a tool asks for more than the header grants, or the
             header has examples for a tool that does not exist.
     """
-    reader = _Reader(header)
+    reader = _MetadataReader(header)
     reader.keys(said, _SKILL_KEYS, "the skill")
     if said["namespace"] != header.namespace:
         raise reader.bad(
@@ -89,7 +89,7 @@ def read_metadata(said: Mapping[str, Any], header: SkillHeader) -> Metadata:
     )
 
 
-class _Reader:
+class _MetadataReader:
     """Reads one skill's description, and raises errors with the skill's name."""
 
     def __init__(self, header: SkillHeader) -> None:

@@ -21,7 +21,7 @@ MAX_OUTPUT_BYTES: Final = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Finished:
+class ProcessResult:
     """A process that has ended; its output is decoded with replacement and capped."""
 
     status: int
@@ -29,7 +29,7 @@ class Finished:
     stderr: str
 
 
-async def run_to_end(command: Sequence[str], *, environ: Mapping[str, str], stdin: bytes = b"") -> Finished:
+async def run_to_end(command: Sequence[str], *, environ: Mapping[str, str], stdin: bytes = b"") -> ProcessResult:
     """Run a command in `/` with exactly this environment.
 
     When this returns or raises, the process has ended. When it raises (a deadline of the caller, Ctrl-C), its children
@@ -66,7 +66,7 @@ async def run_to_end(command: Sequence[str], *, environ: Mapping[str, str], stdi
     finally:
         with anyio.CancelScope(shield=True):
             await process.aclose()
-    return Finished(status, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+    return ProcessResult(status, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 
 
 async def _feed(stream: anyio.abc.ByteSendStream, data: bytes) -> None:

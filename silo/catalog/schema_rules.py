@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from silo.catalog.text import has_hidden, show_hidden
+from silo.catalog.hidden_characters import has_hidden, show_hidden
 
 MAX_SCHEMA_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 32

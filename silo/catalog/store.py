@@ -1,11 +1,11 @@
 """The store of installed skills: `SILO_HOME/skills`.
 
     skills/<namespace>/current             a link to the version in use, replaced atomically
-    skills/<namespace>/<16 hex digits>/    skill.py, skill.py.lock, SKILL.md (if there is one), manifest.json and its
-    seal skills/.locks/<namespace>              flock: one install or removal of a skill at a time
-    skills/.locks/.installs                flock: shared by all installs in progress skills/.locks/.alone
-    flock: one process at a time deletes data that belongs to no skill skills/.staging/<namespace>-*/         an install
-    in progress, or an interrupted one
+    skills/<namespace>/<16 hex digits>/    skill.py, skill.py.lock, SKILL.md (if there is one), manifest.json, its seal
+    skills/.locks/<namespace>              flock: one install or removal of a skill at a time
+    skills/.locks/.installs                flock: shared by all installs in progress
+    skills/.locks/.alone                   flock: one process at a time deletes data that belongs to no skill
+    skills/.staging/<namespace>-*/         an install in progress, or an interrupted one
 
 The seal is an empty file `manifest.json.<16 hex digits>`, with the SHA-256 of the manifest in its name. It reveals a
 change by accident or by hand, as the digest does for the script. Anyone who may write here could renew both, so neither
@@ -156,7 +156,7 @@ class SkillStore:
         """Begin an install: lock the skill, and make a private folder that is deleted at the end, whatever happens.
 
         A second install of the same skill waits here. The remains of interrupted installs are deleted first. While the
-        stage is open, `alone` yields False.
+        stage is open, `no_install_in_progress` yields False.
         """
         _check(namespace)
         async with self._locked(namespace), self._locked(_INSTALLS, fcntl.LOCK_SH):
@@ -189,7 +189,7 @@ class SkillStore:
         return skill
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[bool]:
+    async def no_install_in_progress(self) -> AsyncIterator[bool]:
         """Yield whether no install is in progress; if so, none starts before the context ends.
 
         For deleting data that belongs to no installed skill: the data of an install in progress is in no record yet,
@@ -198,8 +198,8 @@ class SkillStore:
         for an install, which calls this itself when it ends.
         """
         async with self._locked(_ALONE):
-            with self._try_lock(_INSTALLS) as is_alone:
-                yield is_alone
+            with self._try_lock(_INSTALLS) as none_in_progress:
+                yield none_in_progress
 
     def sweep(self) -> None:
         """Delete the remains of interrupted installs and removals; those in progress are not touched."""

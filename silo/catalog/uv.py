@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import anyio
 import uv as uv_package
 
-from silo.catalog.process import Finished, run_to_end
+from silo.catalog.process import ProcessResult, run_to_end
 from silo.errors import DependencyUnavailable
 
 _PASSED = frozenset(
@@ -48,7 +48,7 @@ class Uv:
 
     async def run(
         self, arguments: Sequence[str], *, stdin: bytes = b"", timeout_s: float, settings: bool = True
-    ) -> Finished:
+    ) -> ProcessResult:
         """Run uv to its end in `/`, so that no `uv.toml`, `pyproject.toml` or `.venv` beside a skill is found.
 
         Args:
@@ -84,7 +84,7 @@ class Uv:
             ) from error
 
 
-def failure(done: Finished, *, doing: str) -> DependencyUnavailable:
+def failure(done: ProcessResult, *, doing: str) -> DependencyUnavailable:
     """Return the error for a failed run of uv: the lines of its stderr with the reason, and a hint.
 
     Args:

@@ -290,7 +290,7 @@ class Templates:
     def prune(self, keep: Iterable[Unit]) -> list[Path]:
         """Delete the templates of units that are not in `keep`, and what processes that were killed left; return which templates.
 
-        One that is being made is left alone. Only while no install is under way (`silo.catalog.store.SkillStore.alone`): the template
+        One that is being made is left alone. Only while no install is under way (`silo.catalog.store.SkillStore.no_install_in_progress`): the template
         that it has just made belongs to a unit of which no list can know yet.
         """
         wanted = {self.digest(unit)[:32] for unit in keep}
