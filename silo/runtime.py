@@ -41,7 +41,7 @@ from silo.discovery.search import Finder
 from silo.errors import ArgumentsInvalid, SiloError, SkillUnknown, StateUnusable, ToolUnknown, UsageError
 from silo.model import Call, Caller, Isolation, ProgressReport, Result, Skill, Tool
 from silo.policy.visible import Outlook
-from silo.router.rank import Match
+from silo.router.index import Match
 from silo.runners.choose import Sandboxes
 from silo.runners.units import ImageStore, SkillUnits
 from silo.sandbox.base import KIB, MIB, Backend, Limits, Probe

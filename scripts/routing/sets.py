@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from silo.router.documents import Document, texts
+from silo.router.cleaning import clean
+from silo.router.documents import ToolDocument, texts
 from silo.router.evaluation import document_of
-from silo.router.hygiene import clean
 from silo.router.table import MAX_PIECES, READ, READ_WEIGHTS
 from silo.router.text import MAX_QUERY_CHARS, raw_words
 from silo.router.wordpiece import WordPieces
@@ -30,7 +30,7 @@ class PublicSet:
     """Tools sorted by id, requests, and the indices of the right tools for each request."""
 
     name: str
-    documents: list[Document]
+    documents: list[ToolDocument]
     requests: list[str]
     wanted: list[list[int]]
 
@@ -49,7 +49,7 @@ def read_set(folder: Path, name: str) -> PublicSet:
     )
 
 
-def sentence(document: Document) -> str:
+def sentence(document: ToolDocument) -> str:
     """Return a tool as a sentence, for the teacher: its name in separate words, and its description."""
     name = re.sub(r"[_\-./:]+", " ", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", document.name))
     return clean(f"{name}: {document.description}", limit=800)
@@ -62,7 +62,7 @@ def request_bags(
     return _matrix([[(_encode(pieces, clean(each, limit=limit)), 1.0)] for each in requests], pieces)
 
 
-def tool_bags(documents: Sequence[Document], pieces: WordPieces) -> scipy.sparse.csr_matrix:
+def tool_bags(documents: Sequence[ToolDocument], pieces: WordPieces) -> scipy.sparse.csr_matrix:
     """Return tools as counts of word pieces, with the weights of `TokenTable.embed_documents`."""
     rows = []
     for document in documents:

@@ -26,7 +26,7 @@ from silo.names import split_id, suggestion
 from silo.policy.rules import Rule
 from silo.policy.visible import Outlook, outlooks
 from silo.router.documents import SkillAbout
-from silo.router.rank import Index, Match
+from silo.router.index import Index, Match
 from silo.router.settings import RouterSettings
 
 MAX_INDEXES = 4

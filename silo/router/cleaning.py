@@ -1,7 +1,8 @@
 """Clean untrusted texts before they are ranked or shown, and find phrases that instruct the model.
 
 A description is data, and its author isn't the user: it may be written to get the tool called first. So a phrase that
-tells the model what to do does not count in the ranking, and callers of `suspicious` mark it where they show the text.
+tells the model what to do does not count in the ranking, and callers of `suspicious_phrases` mark it where they show
+the text.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def clean(text: str, *, limit: int) -> str:
     return text[:limit]
 
 
-def suspicious(text: str) -> tuple[str, ...]:
+def suspicious_phrases(text: str) -> tuple[str, ...]:
     """Return the phrases of a text that instruct the model rather than describe a tool; none for an ordinary text.
 
     The text is cleaned first, so that invisible characters inside of a word hide nothing. A match proves nothing; it is
@@ -52,8 +53,8 @@ def suspicious(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(phrases))[:MAX_MARKS]
 
 
-def neutral(text: str) -> str:
-    """Return a cleaned text without the phrases that `suspicious` finds."""
+def without_instructions(text: str) -> str:
+    """Return a cleaned text without the phrases that `suspicious_phrases` finds."""
     for pattern in _patterns(text):
         text = pattern.sub(" ", text)
     return text

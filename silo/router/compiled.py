@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from silo.router.documents import FIELDS, Document, digest, texts
+from silo.router.documents import FIELDS, ToolDocument, digest, texts
 from silo.router.table import TokenTable
 from silo.router.text import Analyzer, plain_name, term_number
 
@@ -64,7 +64,7 @@ class Compiled:
         return len(self.ids)
 
 
-def compile_documents(documents: Sequence[Document], table: TokenTable | None) -> Compiled:
+def compile_documents(documents: Sequence[ToolDocument], table: TokenTable | None) -> Compiled:
     """Compile documents, sorted by id; of two with the same id, the later one counts."""
     documents = sorted({document.id: document for document in documents}.values(), key=lambda document: document.id)
     analyzer = Analyzer(remember=sys.maxsize)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from silo.model import Tool
-from silo.router.hygiene import clean, neutral
+from silo.router.cleaning import clean, without_instructions
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class SkillAbout:
 
 
 @dataclass(frozen=True)
-class Document:
+class ToolDocument:
     """The original texts by which a tool is ranked; `texts` cleans them.
 
     Attributes:
@@ -43,7 +43,7 @@ class Document:
 
 
 @dataclass(frozen=True)
-class Field:
+class TextField:
     """One kind of text.
 
     Attributes:
@@ -62,15 +62,15 @@ class Field:
 
 
 FIELDS = (
-    Field("name", 3.0, 0.6, 3, 200),
-    Field("group", 1.0, 0.6, 3, 200),
-    Field("title", 1.0, 0.3, 4, 200),
-    Field("description", 1.0, 0.65, 12, 2000),
-    Field("parameter names", 0.6, 0.5, 6, 1000),
-    Field("parameters", 0.6, 0.65, 30, 4000),
-    Field("tags", 1.0, 0.3, 4, 300),
-    Field("group description", 0.3, 0.65, 12, 600),
-    Field("examples", 0.6, 0.65, 20, 3000),
+    TextField("name", 3.0, 0.6, 3, 200),
+    TextField("group", 1.0, 0.6, 3, 200),
+    TextField("title", 1.0, 0.3, 4, 200),
+    TextField("description", 1.0, 0.65, 12, 2000),
+    TextField("parameter names", 0.6, 0.5, 6, 1000),
+    TextField("parameters", 0.6, 0.65, 30, 4000),
+    TextField("tags", 1.0, 0.3, 4, 300),
+    TextField("group description", 0.3, 0.65, 12, 600),
+    TextField("examples", 0.6, 0.65, 20, 3000),
 )
 """The weights and length normalisation that worked best on four public sets of tools; a third more hardly matters."""
 
@@ -82,10 +82,10 @@ MAX_EXAMPLES = 10
 MAX_EXAMPLE_CHARS = 300
 
 
-def document(tool: Tool, *, about: SkillAbout | None = None, examples: Sequence[str] = ()) -> Document:
+def document(tool: Tool, *, about: SkillAbout | None = None, examples: Sequence[str] = ()) -> ToolDocument:
     """Return the texts by which a tool is ranked."""
     about = about or SkillAbout()
-    return Document(
+    return ToolDocument(
         id=tool.id,
         name=tool.name,
         description=tool.description,
@@ -98,7 +98,7 @@ def document(tool: Tool, *, about: SkillAbout | None = None, examples: Sequence[
     )
 
 
-def texts(document: Document) -> tuple[str, ...]:
+def texts(document: ToolDocument) -> tuple[str, ...]:
     """Return the cleaned text of each of `FIELDS`, without phrases that instruct the model."""
     properties = (document.schema or {}).get("properties")
     properties = properties if isinstance(properties, Mapping) else {}
@@ -115,11 +115,12 @@ def texts(document: Document) -> tuple[str, ...]:
         "\n".join(examples),
     )
     return tuple(
-        neutral(clean(text, limit=field.chars)) if text else "" for field, text in zip(FIELDS, raw, strict=True)
+        without_instructions(clean(text, limit=field.chars)) if text else ""
+        for field, text in zip(FIELDS, raw, strict=True)
     )
 
 
-def digest(document: Document) -> bytes:
+def digest(document: ToolDocument) -> bytes:
     """Return 16 bytes that change with any of the texts."""
     content = [
         document.id,

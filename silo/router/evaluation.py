@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from silo.router.documents import Document
+from silo.router.documents import ToolDocument
 from silo.router.ranker import Ranker
 from silo.router.settings import RouterSettings
 
 
-def document_of(tool: Mapping[str, Any], *, examples: Sequence[str] = ()) -> Document:
+def document_of(tool: Mapping[str, Any], *, examples: Sequence[str] = ()) -> ToolDocument:
     """Return the document of a tool of a public set; its category, if it has one, becomes a tag."""
     category = tool.get("category")
-    return Document(
+    return ToolDocument(
         id=tool["id"],
         name=tool["name"],
         description=tool.get("description") or "",

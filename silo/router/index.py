@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from silo.model import Tool
-from silo.router.documents import Document, SkillAbout, document
+from silo.router.documents import SkillAbout, ToolDocument, document
 from silo.router.settings import RouterSettings
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Index:
                 self._ranker = Ranker.build(documents, settings=self._settings, cache=self._cache)
             return self._ranker
 
-    def _document(self, tool: Tool) -> Document:
+    def _document(self, tool: Tool) -> ToolDocument:
         return document(tool, about=self._skills.get(tool.skill), examples=self._examples.get(tool.id, ()))
 
     def _siblings(self, tool_id: str, found: Collection[str], visible: Collection[str] | None) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from silo.router.cleaning import clean, suspicious_phrases
 from silo.router.documents import MAX_EXAMPLE_CHARS, MAX_EXAMPLES
-from silo.router.hygiene import clean, suspicious
 
 MAX_TOOLS = 2000
 """Tools with lessons for one principal; of more, the tool whose last lesson is oldest is dropped."""
@@ -27,7 +27,7 @@ class LessonsDamaged(Exception):
 
 
 @dataclass(frozen=True)
-class Lesson:
+class LearnedRequest:
     """A request that a tool answered, and the time, in seconds since the epoch."""
 
     request: str
@@ -41,54 +41,57 @@ class Lessons:
         tools: by principal, then by the tool's id.
     """
 
-    def __init__(self, tools: Mapping[str, Mapping[str, tuple[Lesson, ...]]] | None = None) -> None:
-        self._tools = {who: dict(theirs) for who, theirs in (tools or {}).items()}
+    def __init__(self, tools: Mapping[str, Mapping[str, tuple[LearnedRequest, ...]]] | None = None) -> None:
+        self._tools = {principal: dict(theirs) for principal, theirs in (tools or {}).items()}
 
-    def learned(self, who: str, request: str, tool: str, *, now: float) -> Lessons:
+    def with_lesson(self, principal: str, request: str, tool: str, *, now: float) -> Lessons:
         """Return the lessons with one more. An empty request, or one that instructs the model, is not added.
 
         The same request for the same tool counts once, with its latest time; of more than `MAX_EXAMPLES`, the oldest
         goes.
         """
         text = clean(request, limit=MAX_EXAMPLE_CHARS).strip()
-        if not text or suspicious(text):
+        if not text or suspicious_phrases(text):
             return self
-        theirs = dict(self._tools.get(who, {}))
+        theirs = dict(self._tools.get(principal, {}))
         kept = [lesson for lesson in theirs.pop(tool, ()) if lesson.request.casefold() != text.casefold()]
         # Removed and added again, because the dictionary is in the order of each tool's last lesson.
-        theirs[tool] = tuple([*kept, Lesson(text, now)][-MAX_EXAMPLES:])
+        theirs[tool] = tuple([*kept, LearnedRequest(text, now)][-MAX_EXAMPLES:])
         while len(theirs) > MAX_TOOLS:
             del theirs[next(iter(theirs))]
-        return Lessons({**self._tools, who: theirs})
+        return Lessons({**self._tools, principal: theirs})
 
-    def examples(self, who: str, *, now: float) -> dict[str, tuple[str, ...]]:
-        """Return a principal's requests by tool, for `silo.router.rank.Index`, without expired ones."""
-        fresh = {tool: _fresh(lessons, now) for tool, lessons in self._tools.get(who, {}).items()}
+    def examples(self, principal: str, *, now: float) -> dict[str, tuple[str, ...]]:
+        """Return a principal's requests by tool, for `silo.router.index.Index`, without expired ones."""
+        fresh = {tool: _fresh(lessons, now) for tool, lessons in self._tools.get(principal, {}).items()}
         return {tool: tuple(lesson.request for lesson in lessons) for tool, lessons in fresh.items() if lessons}
 
-    def aged(self, *, now: float) -> Lessons:
+    def without_expired(self, *, now: float) -> Lessons:
         """Return the lessons without expired ones."""
         tools = {
-            who: {tool: fresh for tool, lessons in theirs.items() if (fresh := _fresh(lessons, now))}
-            for who, theirs in self._tools.items()
+            principal: {tool: fresh for tool, lessons in theirs.items() if (fresh := _fresh(lessons, now))}
+            for principal, theirs in self._tools.items()
         }
-        return Lessons({who: theirs for who, theirs in tools.items() if theirs})
+        return Lessons({principal: theirs for principal, theirs in tools.items() if theirs})
 
     def without(self, tool: str) -> Lessons:
         """Return the lessons without those of a removed tool: a later tool of that name may be another one."""
         return Lessons(
-            {who: {name: each for name, each in theirs.items() if name != tool} for who, theirs in self._tools.items()}
+            {
+                principal: {name: each for name, each in theirs.items() if name != tool}
+                for principal, theirs in self._tools.items()
+            }
         )
 
-    def without_principal(self, who: str) -> Lessons:
+    def without_principal(self, principal: str) -> Lessons:
         """Return the lessons without those of a principal."""
-        return Lessons({each: theirs for each, theirs in self._tools.items() if each != who})
+        return Lessons({each: theirs for each, theirs in self._tools.items() if each != principal})
 
     def to_json(self) -> str:
         """Return the lessons as a document."""
         tools = {
-            who: {tool: [[lesson.request, lesson.at] for lesson in lessons] for tool, lessons in theirs.items()}
-            for who, theirs in self._tools.items()
+            principal: {tool: [[lesson.request, lesson.at] for lesson in lessons] for tool, lessons in theirs.items()}
+            for principal, theirs in self._tools.items()
         }
         return json.dumps({"version": VERSION, "lessons": tools}, ensure_ascii=False)
 
@@ -104,8 +107,8 @@ class Lessons:
             if content["version"] != VERSION:
                 raise LessonsDamaged(f"lessons of version {content['version']!r} are not known here")
             tools = {
-                str(who): {str(tool): _lessons(lessons) for tool, lessons in theirs.items()}
-                for who, theirs in content["lessons"].items()
+                str(principal): {str(tool): _lessons(lessons) for tool, lessons in theirs.items()}
+                for principal, theirs in content["lessons"].items()
             }
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise LessonsDamaged("the lessons cannot be read") from error
@@ -118,10 +121,10 @@ class Lessons:
         return hash(self.to_json())
 
 
-def _fresh(lessons: tuple[Lesson, ...], now: float) -> tuple[Lesson, ...]:
+def _fresh(lessons: tuple[LearnedRequest, ...], now: float) -> tuple[LearnedRequest, ...]:
     return tuple(lesson for lesson in lessons if now - lesson.at <= MAX_AGE_S)
 
 
-def _lessons(content: Iterable[tuple[object, float]]) -> tuple[Lesson, ...]:
-    lessons = [Lesson(clean(str(request), limit=MAX_EXAMPLE_CHARS), float(at)) for request, at in content]
+def _lessons(content: Iterable[tuple[object, float]]) -> tuple[LearnedRequest, ...]:
+    lessons = [LearnedRequest(clean(str(request), limit=MAX_EXAMPLE_CHARS), float(at)) for request, at in content]
     return tuple(lessons[-MAX_EXAMPLES:])

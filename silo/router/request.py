@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from silo.router.cleaning import clean
 from silo.router.compiled import pair
-from silo.router.hygiene import clean
 from silo.router.text import MAX_CLAUSES, MAX_QUERY_CHARS, Analyzer, clauses
 
 PAIR_WEIGHT = 0.6
@@ -23,7 +23,7 @@ _MAX_GUESSES = 8
 
 
 @dataclass(frozen=True)
-class Request:
+class ParsedRequest:
     """A request, parsed for one index.
 
     Attributes:
@@ -55,7 +55,7 @@ class Guess:
     likeness: float
 
 
-def take_apart(
+def parse_request(
     queries: Sequence[str],
     *,
     analyzer: Analyzer,
@@ -63,7 +63,7 @@ def take_apart(
     present: npt.NDArray[np.bool_],
     with_clauses: bool,
     guess: Callable[[str], Sequence[Guess]] | None,
-) -> Request:
+) -> ParsedRequest:
     """Parse a request.
 
     Args:
@@ -113,7 +113,7 @@ def take_apart(
             labels.append(labels_of.get(number, ""))
             columns.append(has[:, at])
             kinds.append(False)
-    return Request(
+    return ParsedRequest(
         texts=texts,
         terms=np.array(terms, np.int64),
         weights=np.array(weights, np.float64),

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from silo.router.compiled import Compiled
 from silo.router.documents import DESCRIPTION, GROUP, NAME, PARAMETERS
-from silo.router.request import Request
+from silo.router.request import ParsedRequest
 from silo.router.view import View
 
 Floats = npt.NDArray[np.float64]
@@ -45,7 +45,7 @@ its BM25F score in units of one rare word's score, which makes it comparable bet
 
 
 @dataclass(frozen=True)
-class Model:
+class RerankModel:
     """The coefficients.
 
     Attributes:
@@ -63,19 +63,19 @@ class Model:
     doubtful: float
 
 
-class ModelBroken(Exception):
+class RerankModelBroken(Exception):
     """The model's file is missing or damaged; the ranking works without it."""
 
 
-def load_model(path: Path = MODEL) -> Model:
+def load_model(path: Path = MODEL) -> RerankModel:
     """Read the coefficients.
 
     Raises:
-        ModelBroken: the file is missing, damaged, or of another version.
+        RerankModelBroken: the file is missing, damaged, or of another version.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        model = Model(
+        model = RerankModel(
             weights=_numbers(content["weights"], FEATURES),
             plain=_numbers(content["plain"], FEATURES),
             evidence=_numbers(content["evidence"], EVIDENCE),
@@ -83,7 +83,7 @@ def load_model(path: Path = MODEL) -> Model:
             doubtful=_number(content["doubtful"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelBroken(f"{path.name} cannot be read: {error}") from error
+        raise RerankModelBroken(f"{path.name} cannot be read: {error}") from error
     return model
 
 
@@ -100,7 +100,7 @@ def _number(value: object) -> float:
 
 
 @dataclass(frozen=True)
-class First:
+class FirstPass:
     """The result of the first pass over all documents.
 
     Attributes:
@@ -117,7 +117,7 @@ class First:
 
 
 @dataclass(frozen=True)
-class Described:
+class CandidateFeatures:
     """The features of the candidates.
 
     Attributes:
@@ -131,7 +131,7 @@ class Described:
     fields: npt.NDArray[np.int64]
 
 
-def describe(compiled: Compiled, view: View, request: Request, first: First) -> Described:
+def candidate_features(compiled: Compiled, view: View, request: ParsedRequest, first: FirstPass) -> CandidateFeatures:
     """Return the features of the candidates."""
     rows = first.candidates
     fields = _fields(compiled, request, rows)
@@ -178,10 +178,10 @@ def describe(compiled: Compiled, view: View, request: Request, first: First) -> 
         ],
         axis=1,
     )
-    return Described(features, evidence, fields)
+    return CandidateFeatures(features, evidence, fields)
 
 
-def _fields(compiled: Compiled, request: Request, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _fields(compiled: Compiled, request: ParsedRequest, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     fields = np.zeros((len(rows), len(request.terms)), np.int64)
     if not fields.size:
         return fields

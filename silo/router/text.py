@@ -1,6 +1,6 @@
 """Turn text into terms, for index and request: split, fold, drop filler words, strip suffixes; and find clauses.
 
-`silo.router.hygiene` cleans untrusted text; `silo.router.ranker` ranks.
+`silo.router.cleaning` cleans untrusted text; `silo.router.ranker` ranks.
 """
 
 from __future__ import annotations

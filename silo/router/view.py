@@ -38,7 +38,7 @@ class View:
     sums: npt.NDArray[np.float32]
 
 
-def look(compiled: Compiled, owners: npt.NDArray[np.int32], mask: npt.NDArray[np.bool_] | None) -> View:
+def compute_view(compiled: Compiled, owners: npt.NDArray[np.int32], mask: npt.NDArray[np.bool_] | None) -> View:
     """Compute the view of the documents in `mask`.
 
     Args:

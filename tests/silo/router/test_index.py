@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from silo.model import ToolHints
 from silo.router.documents import SkillAbout
-from silo.router.rank import Index, search
+from silo.router.index import Index, search
 from silo.router.settings import RouterSettings
 from silo.testing.fakes import make_tool
 
@@ -342,5 +342,5 @@ class TestCache:
 
 
 def test_numpy_is_not_loaded_before_somebody_searches():
-    code = "import sys, silo.router.rank, silo.names; sys.exit('numpy' in sys.modules)"
+    code = "import sys, silo.router.index, silo.names; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
