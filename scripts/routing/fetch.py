@@ -194,7 +194,7 @@ def rapidapi(source: Source) -> Made:
 
 
 def distractors(source: Source) -> Made:
-    """Functions of AWS, numpy and pandas, to fill a catalogue with what nobody asks for."""
+    """Functions of AWS, numpy and pandas, which fill a catalogue with tools that no request needs."""
     tools = []
     for bank in ("aws", "numpy", "pandas"):
         suffix = "_with_classes" if bank == "pandas" else ""
