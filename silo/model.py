@@ -1,7 +1,7 @@
-"""The nouns of silo: what crosses from one package to another, as frozen dataclasses. No behaviour beyond reading them.
+"""The nouns of silo: the frozen dataclasses that packages pass to each other. No behaviour beyond reading them.
 
-`Call` and `Result` are what `silo run`, `Runtime.call` and an agent's `tools/call` have in common. What crosses into a guest is
-`silo.sandbox.skill.base`'s and `silo.wire`'s; configuration is `silo.config`'s.
+`silo run`, `Runtime.call` and an agent's `tools/call` all use `Call` and `Result`. `silo.sandbox.skill.base` and `silo.wire`
+have the types for a guest, `silo.config` those for the configuration.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 
 
 class Isolation(StrEnum):
-    """The boundaries that silo knows, weakest first; compare with `is_at_least`, never as text."""
+    """The kinds of isolation, weakest first; compare with `is_at_least`, never as text."""
 
     NAMESPACE = "namespace"
     GVISOR = "gvisor"
@@ -47,7 +47,7 @@ class Isolation(StrEnum):
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A CPython of the host whose files go into guests; what `python -I -S` says of itself, nothing guessed.
+    """A CPython of the host whose files go into guests; all facts come from `python -I -S`, none is guessed.
 
     Attributes:
         executable: the real file, links resolved.
@@ -70,7 +70,8 @@ class SecretSpec:
 
     Attributes:
         name: as in the vault and in `require_secret`, an upper-case identifier.
-        deliver: `stdin` hands the value to the skill; `inject` lets the egress proxy put it in (refused in this version).
+        deliver: `stdin` hands the value to the skill; `inject` lets the egress proxy insert it (refused in this
+            version).
         host, header, format: where and how an injected secret goes.
     """
 
@@ -84,7 +85,7 @@ class SecretSpec:
 
 @dataclass(frozen=True)
 class SkillHeader:
-    """The PEP 723 header of a skill: the ceiling of what its tools may have.
+    """The PEP 723 header of a skill: the upper limit of what its tools may have.
 
     Attributes:
         requires_python: a version specifier (PEP 440), e.g. `>=3.11`.
@@ -93,7 +94,7 @@ class SkillHeader:
         memory_mib: the guest's memory.
         timeout_s: how long one call may take.
         min_isolation: the weakest boundary that the skill accepts, or None for the user's own floor.
-        examples: requests that a tool answers, by its name; for finding it, and for nothing else.
+        examples: requests that a tool answers, by the tool's name; only used by the search.
     """
 
     namespace: str
@@ -111,7 +112,7 @@ class SkillHeader:
 
 @dataclass(frozen=True)
 class ToolHints:
-    """What a tool says of its effects (MCP's tool annotations); hints of a stranger, never a ground for a decision."""
+    """A tool's own claims about its effects (MCP's tool annotations); untrusted, so no decision depends on them."""
 
     title: str | None = None
     read_only: bool | None = None
@@ -121,7 +122,7 @@ class ToolHints:
 
 @dataclass(frozen=True)
 class Tool:
-    """One function of a skill, as the catalog knows it. `id` is its name on the wire, `skill.name`."""
+    """One function of an installed skill."""
 
     skill: str
     name: str
@@ -145,7 +146,7 @@ class Skill:
     """An installed skill.
 
     Attributes:
-        digest: SHA-256 in hex over script and lock; what a person agreed to.
+        digest: SHA-256 in hex over script and lock, to which a person agreed.
         folder: where this version is installed: `skill.py`, `skill.py.lock`, `SKILL.md`, `manifest.json`.
         source: where it was installed from (`builtin:jwt` or a path).
         instructions: the manual that `@skill.instructions()` returned, or None.
@@ -174,10 +175,11 @@ class Skill:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: the way in (`cli`, `mcp` or `library`), and what the client calls itself (a claim, for the record).
+    """Who makes a call: its kind (`cli`, `mcp` or `library`), and the name that the client claims, for the record.
 
     Attributes:
-        session: one run of a client, so that its calls can be counted together; made up by silo, and no part of who it is.
+        session: one run of a client, so that its calls can be counted together. silo makes it up; it isn't part of the
+            caller's identity.
     """
 
     kind: Literal["cli", "mcp", "library"]
@@ -191,11 +193,12 @@ class Call:
 
     Attributes:
         tool: the tool's id, `skill.name`.
-        arguments: JSON values; where the tool takes a file, a `File`, or what `silo.calls.files` turns into one.
+        arguments: JSON values; where the tool takes a file, a `File`, or a value that `silo.calls.files` turns into
+            one.
         backend: the name of the backend for this one call, or None for the configured choice.
-        patience_s: how long the call may wait for a person, in seconds, before it fails with `ApprovalPending` while the question
-            stands; None: as long as the question does.
-        shows_links: the client shows links to its user by itself, so silo opens no browser.
+        patience_s: how long the call may wait for a person, in seconds, before it fails with `ApprovalPending` while
+            the question stands; None: as long as the question does.
+        shows_links: the client shows links to its user, so silo opens no browser.
     """
 
     id: str
@@ -209,10 +212,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Decision:
-    """What policy says of a call, and why; `ask` means that a person must agree first.
+    """What policy decides about a call, and why; `ask` means that a person must agree first.
 
     Attributes:
-        rule: the user's rule that says so, e.g. `silo.toml rule 2`; empty where none does.
+        rule: the user's rule that decided, e.g. `silo.toml rule 2`; empty if none did.
     """
 
     verdict: Literal["allow", "ask", "deny"]
@@ -231,7 +234,7 @@ class ProgressReport:
 
 @dataclass(frozen=True)
 class Logs:
-    """What a skill printed, decoded with replacement, capped and redacted."""
+    """The output of a skill, decoded with replacement, capped and redacted."""
 
     stdout: str = ""
     stderr: str = ""
@@ -240,14 +243,14 @@ class Logs:
 
 @dataclass(frozen=True)
 class Result:
-    """What a call came to.
+    """The result of a call.
 
     Attributes:
         text: for a model to read.
         data: the structured value, or None.
-        files: what the tool returned as files.
+        files: the files that the tool returned.
         is_error: the tool itself reported a failure.
-        isolation: the boundary that the call really had.
+        isolation: the isolation that the call really had.
         guest: facts about the guest: `kernel`, `python`, `backend detail`.
         timing: seconds by phase, in order; `total` is all of it.
     """

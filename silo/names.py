@@ -1,4 +1,4 @@
-"""Tool names: taking them apart, and finding the one that was probably meant. Searching by meaning is `rank`'s."""
+"""Split tool names, and find the one that was probably meant. `silo.router` searches by meaning."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Iterable
 from silo.remedies import Advice, NearestNames, Remedy
 
 SEPARATORS = (".", "__")
-"""`skill.tool` is a tool's id; `skill__tool` stands for it where a client allows only letters, digits, `_` and `-`."""
+"""`skill.tool` is a tool's id; `skill__tool` replaces it where a client allows only letters, digits, `_` and `-`."""
 
 MAX_NAME_CHARS = 200
-"""Longer than any name that can exist (32 for a skill, 64 for a tool); what is beyond is not worth comparing."""
+"""Longer than any valid name (32 for a skill, 64 for a tool), so nothing longer is compared."""
 
 
 def split_id(name: str) -> tuple[str, str] | None:
     """Return skill and tool of `skill.tool` or `skill__tool`; None if `name` has neither form.
 
-    A skill's name never holds `__` or a dot, so the first separator is the right one.
+    A skill's name never contains `__` or a dot, so the first separator is the right one.
     """
     if len(name) > MAX_NAME_CHARS:
         return None
@@ -44,7 +44,7 @@ def nearest(name: str, names: Iterable[str], *, limit: int = 3) -> tuple[str, ..
         matcher.set_seq1(plain)
         is_far = matcher.real_quick_ratio() < _CUTOFF or matcher.quick_ratio() < _CUTOFF
         score = 0.0 if is_far else matcher.ratio()
-        # A part that was named whole (`sign` for `jwt.sign`) says more than letters that happen to agree.
+        # A whole part (`sign` for `jwt.sign`) is a better sign than similar letters.
         if len(wanted) > 2 and (wanted in plain.split() or plain.startswith(wanted)):
             score = max(score, 0.8)
         if score >= _CUTOFF:
@@ -66,7 +66,7 @@ def suggestion(name: str, names: Iterable[str], *, otherwise: str) -> str:
 
 
 _CUTOFF = 0.6
-"""What `difflib.get_close_matches` takes as its default: one wrong letter in three, roughly."""
+"""The default of `difflib.get_close_matches`: roughly one wrong letter in three."""
 
 
 def _plain(name: str) -> str:

@@ -32,7 +32,7 @@ from silo.config.schema import Config
 from silo.errors import ArgumentsInvalid, StateUnusable, UsageError
 from silo.model import Call, Caller, ProgressReport, Result, Skill, Tool
 from silo.policy.visible import ExpectedVerdict, Visible
-from silo.router.rank import Match
+from silo.router.index import Match
 from silo.runners.units import ImageStore
 from silo.sandbox.base import Backend, Probe
 

@@ -29,8 +29,8 @@ import scipy.sparse
 from minilm import MiniLM
 from sets import DEVELOPMENT, DISTRACTORS, PublicSet, read_set, request_bags, rng, sentence, tool_bags
 
+from silo.router.cleaning import clean
 from silo.router.compiled import compile_documents
-from silo.router.hygiene import clean
 from silo.router.ranker import CLAUSE_WEIGHT, Ranker
 from silo.router.settings import RouterSettings
 from silo.router.text import STOP_WORDS
@@ -190,7 +190,7 @@ class _Adam:
 def _words(each: PublicSet) -> np.ndarray:
     """Return the word score of each request and tool, as the ranking computes it."""
     ranker = Ranker(compile_documents(each.documents, None), table=None, model=None, settings=RouterSettings())
-    return np.stack([ranker.words([request], clause_weight=CLAUSE_WEIGHT) for request in each.requests])
+    return np.stack([ranker.word_scores([request], clause_weight=CLAUSE_WEIGHT) for request in each.requests])
 
 
 def _teach(path: Path, compute) -> np.ndarray:  # noqa: ANN001 - a function without arguments

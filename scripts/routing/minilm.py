@@ -48,7 +48,7 @@ class MiniLM:
         return [101, *pieces[: MAX_TOKENS - 2], 102]
 
     def embed_pieces(self) -> np.ndarray:
-        """Embeddings of every piece of the vocabulary by itself."""
+        """Return the embedding of every single piece of the vocabulary."""
         rows = range(0, len(self.vocabulary), 512)
         ids = [np.arange(start, min(start + 512, len(self.vocabulary))) for start in rows]
         return np.concatenate(
@@ -70,7 +70,7 @@ class MiniLM:
         return found
 
     def forward(self, ids: np.ndarray) -> np.ndarray:
-        """Mean-pooled, normalised embeddings of a batch [B, L] of sequences of one length."""
+        """Return mean-pooled, normalised embeddings of a batch [B, L] of sequences of one length."""
         w = self.weights
         batch, length = ids.shape
         x = w["embeddings.word_embeddings.weight"][ids] + w["embeddings.position_embeddings.weight"][:length]

@@ -1,4 +1,4 @@
-"""Public sets of tools and requests on disk, as the scripts here read them; see `fetch.py` for where they come from."""
+"""Read the public sets of tools and requests from disk; `fetch.py` has their sources."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from silo.router.documents import Document, texts
+from silo.router.cleaning import clean
+from silo.router.documents import ToolDocument, texts
 from silo.router.evaluation import document_of
-from silo.router.hygiene import clean
 from silo.router.table import MAX_PIECES, READ, READ_WEIGHTS
 from silo.router.text import MAX_QUERY_CHARS, raw_words
 from silo.router.wordpiece import WordPieces
@@ -30,7 +30,7 @@ class PublicSet:
     """Tools in the order of their ids, requests, and the positions of the tools that each request needs."""
 
     name: str
-    documents: list[Document]
+    documents: list[ToolDocument]
     requests: list[str]
     wanted: list[list[int]]
 
@@ -49,7 +49,7 @@ def read_set(folder: Path, name: str) -> PublicSet:
     )
 
 
-def sentence(document: Document) -> str:
+def sentence(document: ToolDocument) -> str:
     """A tool as a sentence for the teacher: its name, split into words, and its description."""
     name = re.sub(r"[_\-./:]+", " ", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", document.name))
     return clean(f"{name}: {document.description}", limit=800)
@@ -58,12 +58,12 @@ def sentence(document: Document) -> str:
 def request_bags(
     requests: Sequence[str], pieces: WordPieces, *, limit: int = MAX_QUERY_CHARS
 ) -> scipy.sparse.csr_matrix:
-    """Requests as counts of word pieces; [requests, pieces]."""
+    """Return requests as counts of word pieces; [requests, pieces]."""
     return _matrix([[(_encode(pieces, clean(each, limit=limit)), 1.0)] for each in requests], pieces)
 
 
-def tool_bags(documents: Sequence[Document], pieces: WordPieces) -> scipy.sparse.csr_matrix:
-    """Tools as weighted counts of word pieces, as `TokenTable.embed_documents` weighs them."""
+def tool_bags(documents: Sequence[ToolDocument], pieces: WordPieces) -> scipy.sparse.csr_matrix:
+    """Return tools as counts of word pieces, with the weights of `TokenTable.embed_documents`."""
     rows = []
     for document in documents:
         fields = texts(document)

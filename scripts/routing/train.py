@@ -128,7 +128,7 @@ def rank_set(each: PublicSet, table: TokenTable | None) -> RankedSet:
     absent = np.ones(features.shape[:2], bool)
     right = np.zeros(features.shape[:2], bool)
     for row, (request, wanted) in enumerate(zip(each.requests, each.wanted, strict=True)):
-        examined = ranker.examine([request])
+        examined = ranker.training_features([request])
         count = len(examined.ids)
         names = {each.documents[place].id for place in wanted}
         features[row, :count] = examined.features

@@ -1,1 +1,1 @@
-"""The audit log (`log`), what is recorded of one call (`trail`), and what the records come to (`summary`)."""
+"""The audit log (`log`), the records of one call (`trail`), and figures over all records (`summary`)."""

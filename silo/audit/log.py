@@ -1,8 +1,9 @@
 """The audit log: one JSON line for each event, chained by hashes, so that a changed, dropped or reordered line shows.
 
-Each record holds the SHA-256 of the one before. Beside the log lies `audit.head`, which says how far it went, so that lines cut off
-the end show as well. Whoever can write both files can forge both; the log is for finding out, not for keeping out. Values of
-arguments are not stored, their hash is. What a record says and when it is written is `silo.audit.trail`'s.
+Each record has the SHA-256 of the one before. The file `audit.head` beside the log has the number of the last record,
+so that lines cut off the end show as well. Anyone who can write both files can forge both: the log detects changes, it
+does not prevent them. Values of arguments are not stored, only their hash. `silo.audit.trail` decides what a record has
+and when it is written.
 """
 
 from __future__ import annotations
@@ -26,24 +27,24 @@ from silo.schema.canonical import canonical, sha256_hex
 
 FILE_NAME = "audit.jsonl"
 NO_PREVIOUS = "0" * 64
-"""What the first record has in place of its predecessor's hash."""
+"""The `prev` of the first record."""
 
 MAX_RECORD_BYTES = 64 * 1024
 """Longer than any record: the writer cuts names, so a longer line was not written by silo."""
 
 LOCK_SECONDS = 5.0
-"""A record is written in well under a millisecond; who waits longer waits for a process that hangs."""
+"""Writing a record takes well under a millisecond, so a longer wait means that another process hangs."""
 
 
 @dataclass(frozen=True)
-class Record:
+class AuditRecord:
     """One line of the log.
 
     Attributes:
-        seq: 1 for the first, then one more each.
+        seq: 1 for the first record, then one more for each.
         time: UTC, ISO 8601 with milliseconds.
         event: `call`, `end`, `refused`, `install`, `uninstall` or `recovered`.
-        body: what the event is about.
+        body: the facts of the event.
         prev: the hash of the record before.
         hash: SHA-256 in hex of this record's canonical JSON without `hash`.
     """
@@ -62,21 +63,21 @@ class Record:
 
 @dataclass(frozen=True)
 class Verified:
-    """What `verify` found in a log that is whole.
+    """The result of `verify` for an undamaged log.
 
     Attributes:
-        records: how many.
+        records: how many there are.
         head: hash of the last one; keep it elsewhere to prove later that the log was not rewritten.
-        recoveries: records which say that silo found the log damaged at its end and went on.
+        recoveries: the records of repairs, after silo had found the end of the log damaged.
     """
 
     records: int
     head: str
-    recoveries: tuple[Record, ...]
+    recoveries: tuple[AuditRecord, ...]
 
 
 class AuditLog:
-    """Appends to the log of one `SILO_HOME`. Safe to use from many threads and processes at once."""
+    """Appends to the log of one `SILO_HOME`. Many threads and processes may use it at once."""
 
     def __init__(self, folder: Path, *, now: Callable[[], datetime], flush: bool = False) -> None:
         self.path = folder / FILE_NAME
@@ -84,13 +85,13 @@ class AuditLog:
         self._now = now
         self._flush = flush
 
-    def append(self, event: str, body: Mapping[str, Any]) -> Record:
-        """Write one record and return it; blocking, below a millisecond unless records are flushed.
+    def append(self, event: str, body: Mapping[str, Any]) -> AuditRecord:
+        """Write one record and return it. Blocks for less than a millisecond, unless records are flushed.
 
-        A last line that was torn by a crash is cut off first, and a `recovered` record says so.
+        A last line that a crash left incomplete is cut off first, and a `recovered` record reports it.
 
         Raises:
-            AuditBroken: the record could not be written, and the log is as it was.
+            AuditBroken: the record could not be written; the log is unchanged.
         """
         try:
             with self._opened() as (log, head):
@@ -128,7 +129,7 @@ class AuditLog:
             )
 
     def _lock(self, log: int) -> None:
-        """Take the lock, which ends with the descriptor. `flock` can't wait with a limit, so this asks again."""
+        """Take the lock, which ends with the descriptor. `flock` has no timeout, so this polls."""
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
             try:
@@ -136,13 +137,13 @@ class AuditLog:
             except BlockingIOError as error:
                 if time.monotonic() > deadline:
                     raise AuditBroken(
-                        f"another process holds the audit log for more than {LOCK_SECONDS:.0f} s",
+                        f"another process has locked the audit log for more than {LOCK_SECONDS:.0f} s",
                         hint=f"see who: fuser -v {shlex.quote(str(self.path))}",
                     ) from error
                 time.sleep(0.002)
 
     def _last(self, log: int, head: int) -> tuple[int, str]:
-        """Return number and hash of the last record, after having mended what a crash left."""
+        """Return number and hash of the last record, after repairing what a crash left."""
         size = os.fstat(log).st_size
         tail = os.pread(log, MAX_RECORD_BYTES, max(0, size - MAX_RECORD_BYTES))
         whole, newline, torn = tail.rpartition(b"\n")
@@ -165,10 +166,10 @@ class AuditLog:
             last = (recovered.seq, recovered.hash)
         return last
 
-    def _write(self, log: int, head: int, last: tuple[int, str], event: str, body: Mapping[str, Any]) -> Record:
+    def _write(self, log: int, head: int, last: tuple[int, str], event: str, body: Mapping[str, Any]) -> AuditRecord:
         now = self._now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         fields = _fields(last[0] + 1, now, event, body, last[1])
-        record = Record(last[0] + 1, now, event, body, last[1], sha256_hex(fields))
+        record = AuditRecord(last[0] + 1, now, event, body, last[1], sha256_hex(fields))
         line = canonical(record.to_json()) + b"\n"
         if len(line) > MAX_RECORD_BYTES:
             raise AuditBroken(
@@ -196,10 +197,11 @@ class AuditLog:
 
 
 def verify(folder: Path) -> Verified:
-    """Check the whole log of a `SILO_HOME`; a missing one is whole and empty.
+    """Check the whole log of a `SILO_HOME`; a missing log counts as valid and empty.
 
     Raises:
-        AuditBroken: names the first line that does not follow from the one before, or says that lines are missing at the end.
+        AuditBroken: a line does not follow from the one before (the message has the first), or lines are missing at the
+            end.
     """
     previous, count = NO_PREVIOUS, 0
     recoveries = []
@@ -229,8 +231,8 @@ def verify(folder: Path) -> Verified:
     return Verified(count, previous, tuple(recoveries))
 
 
-def read(folder: Path) -> Iterator[Record]:
-    """Yield the records of a log in order, without checking the chain; lines that are none are left out."""
+def read(folder: Path) -> Iterator[AuditRecord]:
+    """Yield the records of a log in order, without checking the chain; lines that aren't records are left out."""
     for line in _lines(folder / FILE_NAME):
         if (record := _parse(line)) is not None:
             yield record
@@ -245,14 +247,14 @@ def _fields(seq: int, now: str, event: str, body: Mapping[str, Any], prev: str) 
     return {"seq": seq, "time": now, "event": event, **body, "prev": prev}
 
 
-def _parse(line: bytes) -> Record | None:
-    """Return the record that a line holds; None if it is not exactly what silo would have written."""
+def _parse(line: bytes) -> AuditRecord | None:
+    """Return the record in a line; None if silo would not have written exactly this line."""
     try:
         fields = json.loads(line)
         if not isinstance(fields, dict) or canonical(fields) != line:
             return None
         own = fields.pop("hash")
-        record = Record(
+        record = AuditRecord(
             fields["seq"],
             fields["time"],
             fields["event"],
@@ -274,7 +276,7 @@ def _lines(path: Path) -> Iterator[bytes]:
     try:
         with path.open("rb") as file:
             while line := file.readline(MAX_RECORD_BYTES + 1):
-                # A last line without its end is yielded as it is, which makes it no record: the hash covers no torn one.
+                # The NUL byte makes an incomplete last line invalid, even if only its line feed is missing.
                 yield line.removesuffix(b"\n") if line.endswith(b"\n") else line + b"\0"
     except FileNotFoundError:
         return

@@ -1,6 +1,6 @@
-"""What the audit log comes to, task by task: how much was called, refused, and asked of a person. Pure; reading the log is `audit`'s.
+"""Figures of the audit log by task: calls, refusals, and questions to a person. Pure; `silo.audit.log` reads the log.
 
-A task is one session of one client (`Caller.session`): as long as an MCP server runs, a `Runtime` is open, or one command takes.
+A task is one session of one client (`Caller.session`): one run of an MCP server, one open `Runtime`, or one command.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from silo.audit.log import Record
+from silo.audit.log import AuditRecord
 from silo.errors import ApprovalPending, ApprovalRequired, ApprovalTimeout
 
 
@@ -20,11 +20,11 @@ class Task:
     Attributes:
         first, last: times of its first and last record, as in the log.
         calls: how many were begun or refused.
-        questions: how many questions were put to a person for them; many for one task tire people, who then agree to anything.
+        questions: how many questions a person was asked for them; people who get many for one task agree to anything.
         approved: calls that ran because a person had agreed.
         denied: calls that a rule or a person refused.
         unanswered: calls for which nobody answered, or nobody could be asked.
-        failed: other calls that did not end well.
+        failed: other calls that failed.
     """
 
     session: str
@@ -47,8 +47,8 @@ class Task:
 _UNANSWERED = frozenset({ApprovalRequired.code, ApprovalTimeout.code, ApprovalPending.code})
 
 
-def summarize(records: Iterable[Record]) -> tuple[Task, ...]:
-    """Return one `Task` for each session in the order of their first calls; records of before there were sessions are left out."""
+def summarize(records: Iterable[AuditRecord]) -> tuple[Task, ...]:
+    """Return one `Task` for each session, in the order of their first calls; records without a session are left out."""
     tasks: dict[str, dict[str, Any]] = {}
     for record in records:
         caller = record.body.get("caller")

@@ -1,8 +1,8 @@
-"""What is recorded of one call, and when. The file and its chain are `silo.audit.log`'s.
+"""The records of one call, and when they are written. `silo.audit.log` has the file and its chain.
 
-A call leaves two records: `call` right before anything is unlocked or started, and `end` when it is over. One that does not get so
-far leaves a single `refused`. One in which a decoy turned up leaves an `alert` as well. If the first can't be written, the call does
-not run; if the last can't, its result is not given out.
+A call leaves two records: `call` right before anything is unlocked or started, and `end` when it is over. A call that
+is refused before leaves a single `refused`. A call in which a decoy appeared leaves an `alert` as well. If the first
+record can't be written, the call does not run; if the last can't, the caller does not get its result.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from silo.schema.canonical import HashedArguments
 
 MAX_NAMES = 64
 MAX_CHARS = 200
-"""Names of arguments and clients come from an agent; a record is cut there so that it stays one short line."""
+"""Names of arguments and clients come from an agent; they are cut so that a record stays one short line."""
 
 
 class Trail:
-    """Collects what is known of a call while it goes on.
+    """Collects the facts of a call while it runs.
 
     Attributes:
-        arguments: the call's, as they came in; hashed already.
+        arguments: the call's arguments as they came in, with their hash.
     """
 
     def __init__(self, log: AuditLog, call: Call) -> None:
@@ -45,7 +45,7 @@ class Trail:
         self._has_alert = False
 
     def found(self, skill: Skill, tool: Tool) -> None:
-        """Note which tool of which version of a skill is meant."""
+        """Note the tool, and the version of its skill."""
         self._body |= {"tool": tool.id, "skill_digest": skill.digest, "secrets": list(tool.secrets)}
 
     def decided(self, decision: Decision) -> None:
@@ -54,7 +54,7 @@ class Trail:
         self._body["decision"] = {**said, "rule": decision.rule} if decision.rule else said
 
     def asked(self) -> None:
-        """Note that a person was asked a question for it."""
+        """Note that a person was asked a question about the call."""
         self._questions += 1
 
     def tripped(self) -> None:
@@ -62,7 +62,7 @@ class Trail:
         self._has_alert = True
 
     async def begin(self, isolation: Isolation) -> None:
-        """Write the record without which nothing is unlocked and no guest starts; once, whatever is asked and tried again.
+        """Write the record that must exist before anything is unlocked and a guest starts; only the first time.
 
         Raises:
             AuditBroken: it could not be written.
@@ -91,14 +91,14 @@ class Trail:
 
 
 def caller_record(caller: Caller) -> dict[str, str]:
-    """Return who asked, as records say it."""
+    """Return the caller as records have it."""
     said = {"kind": caller.kind, "client": caller.client[:MAX_CHARS]}
     return {**said, "session": caller.session} if caller.session else said
 
 
 @asynccontextmanager
 async def trail(log: AuditLog, call: Call, *, clock: Callable[[], float] = time.monotonic) -> AsyncIterator[Trail]:
-    """Record a call, however it ends; what the body raises goes on unchanged."""
+    """Record a call, however it ends; exceptions of the body propagate unchanged."""
     started = clock()
     notes = Trail(log, call)
     outcome = "ok"
@@ -120,7 +120,7 @@ async def trail(log: AuditLog, call: Call, *, clock: Callable[[], float] = time.
 
 
 def _arguments(arguments: HashedArguments) -> dict[str, Any]:
-    """Return names and a hash; the hash is null for what is not JSON (and so will be refused)."""
+    """Return names and a hash; the hash is null for arguments that aren't JSON, which will be refused."""
     names = sorted(str(name)[:MAX_CHARS] for name in arguments.arguments)
     digest: str | None
     try:

@@ -1,5 +1,5 @@
-"""Which skills there are: their headers, locks, environments and what they say of themselves, and where they are kept.
+"""Skills and their parts: headers, locks, environments, descriptions of tools, and the store of installed skills.
 
-Nothing here runs a skill or starts a python that could: `silo.install.installer` puts the steps in order, `silo.sandbox`
-runs the script. What may be called is `silo.policy`'s, finding a tool by what it does `silo.router`'s.
+Nothing here runs a skill or starts a python that could run it: `silo.install.installer` has the order of the steps,
+`silo.sandbox` runs the script. `silo.policy` decides what may be called, `silo.router` finds tools by meaning.
 """

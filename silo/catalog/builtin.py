@@ -1,7 +1,7 @@
-"""Find what `silo install` is given: a built-in skill by its name, or a script by its path; and read its files once.
+"""Find the skill that `silo install` is given, a built-in name or the path of a script, and read its files once.
 
-Everything later works on the bytes read here, so a file that changes meanwhile changes nothing. Checking them is
-`silo.catalog.header`'s and `silo.catalog.lock`'s.
+All later steps use the bytes that are read here, so changing a file meanwhile has no effect. `silo.catalog.header` and
+`silo.catalog.lock` check them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Source:
 
     Attributes:
         label: `builtin:jwt`, or the absolute path of the script.
-        name: of its folder or file; the namespace of a header that names none.
-        script: its path. The lock lies beside it as `<script>.lock`, a manual as `SKILL.md`.
+        name: the name of its folder or file, which is the namespace if the header has none.
+        script: its path. The lock is beside it as `<script>.lock`, a manual as `SKILL.md`.
     """
 
     label: str
@@ -41,7 +41,7 @@ class Source:
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """The bytes of a skill, as they were at one moment. `lock` and `manual` are None where the skill has none."""
+    """The contents of a skill's files, read once. `lock` and `manual` are None if the skill has none."""
 
     script: bytes
     lock: str | None
@@ -49,7 +49,7 @@ class SourceFiles:
 
 
 def builtin_folder() -> Path:
-    """Return the folder of built-in skills: beside this package in an installed silo, `skills/` in a checkout."""
+    """Return the folder of built-in skills: in the package of an installed silo, `skills/` in a checkout."""
     package = Path(__file__).resolve().parent.parent
     installed = package / "builtin"
     return installed if installed.is_dir() else package.parent / "skills"
@@ -64,17 +64,17 @@ def builtin_sources(folder: Path) -> tuple[Source, ...]:
 
 
 def resolve_source(source: str, *, builtins: Sequence[Source], cwd: Path) -> Source:
-    """Find what a person named.
+    """Find the skill that a person named.
 
-    A bare name is a built-in skill before it is a folder: what lies in the working directory must not take its place.
+    A bare name means a built-in skill before a folder: a folder in the working directory must not replace it.
 
     Args:
         source: `jwt` or `builtin:jwt`; a path of a `.py` file, or of a folder with a `skill.py`.
         builtins: from `builtin_sources`.
-        cwd: what a relative path starts from.
+        cwd: the base of a relative path.
 
     Raises:
-        SkillUnknown: nothing of that name; the hint has the nearest built-in names.
+        SkillUnknown: there is no such skill; the hint has the nearest built-in names.
     """
     known = {one.name: one for one in builtins}
     if (name := source.removeprefix("builtin:")) in known:
@@ -113,7 +113,7 @@ def _by_path(source: str, cwd: Path) -> Source | None:
             return Source(str(path), path.resolve().parent.name if path.name == SCRIPT else path.stem, path)
         is_folder = path.is_dir()
     except (OSError, ValueError, RuntimeError):
-        return None  # too long, a NUL in it, `~nobody`, behind a folder that can't be read
+        return None  # too long, has a NUL, `~nobody`, or below an unreadable folder
     if is_folder:
         raise SkillUnknown(
             f"the folder '{source}' has no {SCRIPT}", hint=command("silo init NAME", "{} makes a new skill")
@@ -123,7 +123,7 @@ def _by_path(source: str, cwd: Path) -> Source | None:
 
 def _read(path: Path, limit: int) -> bytes | None:
     try:
-        # Not blocking: opening a named pipe would wait for somebody to write into it.
+        # Not blocking: opening a named pipe would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
@@ -148,9 +148,10 @@ def _read_text(path: Path, limit: int) -> str | None:
 
 
 def has_changed(skill: Skill) -> bool:
-    """Whether the script that a skill was installed from is another one now. A script that is gone has not changed.
+    """Whether the script from which a skill was installed differs now. A script that is gone counts as unchanged.
 
-    The installed copy is what runs, and it is checked by `silo.catalog.store`; this is for telling whoever edits the original.
+    silo runs the installed copy, which `silo.catalog.store` checks; this only serves to tell the author who edits the
+    original.
     """
     name = skill.source.removeprefix("builtin:")
     source = builtin_folder() / name / SCRIPT if name != skill.source else Path(skill.source)

@@ -1,4 +1,4 @@
-"""The digest of a skill: what a person agrees to, and what an installed skill is checked against."""
+"""The digest of a skill: a person agrees to it, and an installed skill is checked against it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ def skill_digest(script: bytes, lock: str) -> str:
     """Return SHA-256 in hex over the script and its normalised lock (`silo.catalog.lock.Lock.text`).
 
     Each part is preceded by its length in eight bytes, so that no byte can move from one part to the other
-    unnoticed. Addresses of package indexes are no part of a normalised lock: the digest is the same whichever mirror
-    the packages came from.
+    unnoticed. A normalised lock has no addresses of package indexes, so the digest does not depend on the mirror.
     """
     total = hashlib.sha256()
     for part in (_DOMAIN, script, lock.encode()):

@@ -1,8 +1,8 @@
 """Build a skill's environment: a plain folder of packages that no python of the host ever imports from.
 
-A wheel may carry code that runs as soon as a python of its environment starts (`.pth`, `sitecustomize`). So uv installs with
-the base interpreter into a folder that is no environment to it, and what would start by itself is taken out. The lock that
-says what to install is `silo.catalog.lock`'s; turning the folder into an image is `silo.sandbox`'s.
+A wheel may have code that runs as soon as a python of its environment starts (`.pth`, `sitecustomize`). So uv installs
+with the base interpreter into a plain folder, and files that would run by themselves are removed. `silo.catalog.lock`
+decides what to install; `silo.sandbox` turns the folder into an image.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from silo.errors import DependencyUnavailable
 from silo.model import Interpreter
 
 MOUNTED_AT: Final = "/skill/env"
-"""Where a guest sees the folder (`silo.sandbox.skill.base.Unit.layer`); compiled code names its files so."""
+"""The path of the folder in a guest (`silo.sandbox.skill.base.Unit.layer`), which compiled code has in its file names."""
 
 INSTALL_TIMEOUT_S: Final = 1800.0
 COMPILE_TIMEOUT_S: Final = 300.0
 _COMPILE_MEMORY_BYTES = 2 * 1024**3
-# Generated modules of large packages need some hundred MiB to compile; a bomb needs more than any bound.
+# Generated modules of large packages need some hundred MiB to compile; a malicious one could need any amount.
 
 _COMPILE = """
 import compileall, resource, sys
@@ -49,10 +49,10 @@ class Environment:
     """A built environment.
 
     Attributes:
-        folder: import packages and their metadata, to be put on `sys.path` as it is.
-        removed: names of files that would have run by themselves wherever a python starts in it, taken out.
-        size_bytes: of all files.
-        is_compiled: whether all that can be compiled was; if not, the guest does the rest, more slowly.
+        folder: import packages and their metadata, for `sys.path`.
+        removed: names of the removed files, which would run by themselves when a python starts.
+        size_bytes: size of all files.
+        is_compiled: whether every module that can be compiled was; if not, the guest compiles the rest, more slowly.
     """
 
     folder: Path
@@ -71,19 +71,19 @@ async def build_environment(
     allow_builds: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Environment:
-    """Install what was locked into a new folder, wheels only, each file checked against its hash.
+    """Install the locked packages into a new folder, wheels only, each file checked against its hash.
 
     Args:
-        folder: made here; its parent exists. Removed again if this raises.
+        folder: is made here; its parent exists. It is removed if this raises.
         requirements: from `silo.catalog.lock.read_requirements`.
-        interpreter: the one whose files go into the guest.
+        interpreter: the interpreter of the guest.
         uv: knows the user's package index.
         name: the skill, for messages.
-        allow_builds: builds what has no wheel, which runs its code on the host.
-        on_step: told at the start of each longer step.
+        allow_builds: build packages without a wheel, which runs their code on the host.
+        on_step: called at the start of each longer step.
 
     Raises:
-        DependencyUnavailable: something can't be downloaded, has another hash, or has no wheel for this machine.
+        DependencyUnavailable: a package can't be downloaded, has another hash, or has no wheel for this machine.
         FileExistsError: the folder exists.
     """
     if requirements.unbuilt and not allow_builds:
@@ -114,7 +114,7 @@ async def _install(
 ) -> None:
     done = await uv.run(
         ["pip", "install", "--target", str(folder), "--python", str(interpreter.executable)]
-        # A copy, not links into uv's cache: what a skill runs must not change when something else writes there.
+        # A copy, not links into uv's cache: a skill's code must not change when another program writes there.
         + ["--link-mode=copy", "--no-compile-bytecode", "--require-hashes", "--no-deps"]
         + ([] if allow_builds else ["--only-binary", ":all:"])
         + ["--requirements", "-"],
@@ -126,7 +126,7 @@ async def _install(
 
 
 def _take_out(folder: Path) -> tuple[str, ...]:
-    """Remove what starts by itself, programs, and compiled code that came along; return the names of the first."""
+    """Remove files that would run by themselves, programs and compiled code; return the names of the first."""
     removed = sorted({path for pattern in _STARTS_BY_ITSELF for path in folder.glob(pattern)})
     for path in [*removed, folder / "bin", folder / ".lock", *folder.rglob("__pycache__")]:
         if path.is_dir() and not path.is_symlink():
@@ -137,9 +137,9 @@ def _take_out(folder: Path) -> tuple[str, ...]:
 
 
 async def _compile(folder: Path, interpreter: Interpreter) -> bool:
-    """Compile every module; Python's compiler parses and never executes. What it can't compile stays as it is.
+    """Compile every module; Python's compiler parses and never executes. A module that can't be compiled is left as is.
 
-    Unchecked hashes: a guest's copy never changes, and times of files differ from build to build.
+    Hashes are unchecked, because a guest's copy never changes, and because file times differ from build to build.
     """
     command = [
         str(interpreter.executable),

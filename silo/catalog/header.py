@@ -1,6 +1,7 @@
 """Read the PEP 723 header of a skill from its text. Pure: the script is never imported, compiled or run.
 
-What the header may hold is `silo.catalog.header_schema`'s; whether the lock beside it fits is `silo.catalog.lock`'s.
+`silo.catalog.header_schema` has the schema; `silo.catalog.lock` checks whether the lock fits the header. pydantic and
+the schema are imported by functions: `silo list` reads no header and must not pay for them.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
 MAX_SCRIPT_BYTES: Final = 1024 * 1024
-"""A larger script is data in disguise; and everything that reads it (uv, a person) reads it whole."""
+"""A larger script has data in it; and all its readers (uv, a person) read the whole script."""
 
 _BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
-# The reference expression of PEP 723, unchanged. It reads on to the script's end from each line that opens a block, so
-# the number of such lines is bounded: a hundred thousand of them would take an hour.
+# The reference expression of PEP 723, unchanged. It scans to the script's end from each line that opens a block, so the
+# number of such lines is bounded: a hundred thousand of them would take an hour.
 _OPENING = re.compile(r"(?m)^# /// [a-zA-Z0-9-]+$")
 _MAX_BLOCKS = 32
 
@@ -38,21 +39,19 @@ def read_header(script: bytes, *, name: str, filename: str = "skill.py") -> Skil
 
     Args:
         script: the script's bytes: UTF-8 without a byte order mark, at most 1 MiB, `\n` or `\r\n` line ends.
-        name: the namespace of a header that names none; a folder's or file's name, so `-` and capitals are mended.
+        name: the namespace if the header has none; a folder's or file's name, so `-` and capitals are converted.
         filename: names the script in errors.
 
     Raises:
-        HeaderInvalid: no header, two of them, broken TOML, an unknown key, a value that the schema refuses; the message
-            starts with `file:line`.
+        HeaderInvalid: no header, two of them, invalid TOML, an unknown key, or a value that the schema refuses; the
+            message starts with `file:line`.
     """
     text = _decode(script, filename)
     first_line, block = _find_block(text, filename)
     try:
         document = tomllib.loads(block)
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # TOMLDecodeError is a ValueError, and not the only one tomllib lets out
+    # TOMLDecodeError is a ValueError; tomllib raises other ones as well.
+    except (ValueError, RecursionError) as error:
         raise _broken_toml(error, first_line, filename) from error
     where = _Lines(block, first_line, filename)
     if "uv" in _table(document, "tool"):
@@ -64,10 +63,10 @@ def read_header(script: bytes, *, name: str, filename: str = "skill.py") -> Skil
 
 
 def refuse_not_yet(header: SkillHeader) -> None:
-    """Refuse what the schema has but this version of silo does not: pretending would be worse.
+    """Refuse features that the schema has and this version of silo does not implement.
 
     Raises:
-        FeatureNotYet: the header asks for network, or for a secret that the egress proxy would put in.
+        FeatureNotYet: the header asks for network, or for a secret that the egress proxy would insert.
     """
     if header.network:
         raise FeatureNotYet(
@@ -85,7 +84,7 @@ def refuse_not_yet(header: SkillHeader) -> None:
 
 
 def namespace_from(name: str) -> str:
-    """Turn the name of a folder or file into a namespace, if `-`, blanks and capitals are all that is wrong with it."""
+    """Turn the name of a folder or file into a namespace: converts `-`, blanks and capitals, and checks nothing."""
     return name.lower().replace("-", "_").replace(" ", "_")
 
 
@@ -104,7 +103,7 @@ def _decode(script: bytes, filename: str) -> str:
             hint="save it as UTF-8 without BOM",
         )
     try:
-        # A coding cookie would make Python read another text than the one checked here (PEP 263).
+        # With a coding cookie, Python would read another text than the one that is checked here (PEP 263).
         encoding, _ = tokenize.detect_encoding(io.BytesIO(script).readline)
     except SyntaxError as error:
         encoding = str(error)
@@ -125,7 +124,7 @@ def _decode(script: bytes, filename: str) -> str:
         raise HeaderInvalid(f"{filename}:{line}: the script holds a NUL byte", hint="save it as plain UTF-8 text")
     text = text.replace("\r\n", "\n")
     if "\r" in text:
-        # Python ends a line there, editors and the expression of PEP 723 do not: code could pose as a comment.
+        # Python ends a line there, editors and the expression of PEP 723 do not: code could look like a comment.
         line = text.count("\n", 0, text.index("\r")) + 1
         raise HeaderInvalid(
             f"{filename}:{line}: a carriage return without a line feed", hint="save it with Unix line ends"
@@ -172,7 +171,7 @@ def _broken_toml(error: Exception, first_line: int, filename: str) -> HeaderInva
 
 
 class _Lines:
-    """Finds the line of a key, well enough to point a person at it; tomllib keeps no positions."""
+    """Finds the line of a key for error messages, approximately; tomllib keeps no positions."""
 
     def __init__(self, block: str, first_line: int, filename: str) -> None:
         self._lines = block.split("\n")
@@ -229,7 +228,8 @@ def _parse(document: dict[str, Any], name: str, where: _Lines) -> SkillHeader:
     except ValidationError as error:
         raise _refused(error, (), ScriptTable, where) from error
     for other in script.tool:
-        # Tables of other tools are theirs; one that is nearly ours is a spelling mistake, and what it restricts would be open.
+        # Tables of other tools are ignored. A table with nearly silo's name is a typo, and its restrictions would be
+        # lost.
         if other != "silo" and _is_nearly_silo(other):
             raise HeaderInvalid(
                 f"{where.of(('tool', other))}: [tool.{other}] is not silo's table", hint="did you mean [tool.silo]?"
@@ -278,13 +278,13 @@ _NEARLY = 0.75
 
 
 def _is_nearly_silo(name: str) -> bool:
-    """Whether a table was probably meant for silo, which is also called `silo-runtime` (its package)."""
+    """Whether a table was probably meant for silo or its package, `silo-runtime`."""
     plain = name.casefold()
     return plain.startswith("silo") or difflib.SequenceMatcher(None, plain, "silo").ratio() >= _NEARLY
 
 
 def _refused(error: ValidationError, prefix: tuple[str, ...], model: type[BaseModel], where: _Lines) -> HeaderInvalid:
-    """Word the first of pydantic's complaints; a person mends one at a time."""
+    """Return pydantic's first error as ours; a person fixes one at a time."""
     first = error.errors(include_url=False)[0]
     path = tuple(part for part in (*prefix, *first["loc"]) if part != "[key]")
     dotted = ".".join(str(part) for part in path)

@@ -1,6 +1,6 @@
-"""The one schema of a skill's PEP 723 header, as pydantic models. Finding and reading the block is `silo.catalog.header`'s.
+"""The schema of a skill's PEP 723 header, as pydantic models. `silo.catalog.header` finds and reads the block.
 
-Imported only when a header is read: listing installed skills must not pay for pydantic.
+It is imported only when a header is read: listing installed skills must not pay for importing pydantic.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from packaging.utils import canonicalize_name
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 NAMESPACE: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
-"""`__` is refused as well: it parts skill and tool where a client allows no dot (`github__list_issues`)."""
+"""`__` is refused as well: it separates skill and tool where a client allows no dot (`github__list_issues`)."""
 
 TOOL_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 MAX_EXAMPLES: Final = 10
-"""Examples of one tool. What they add to finding it flattens there, and nobody shall buy a better place with the eleventh."""
+"""Examples of one tool. More hardly improve the search, and must not buy an author a better rank."""
 
 MAX_EXAMPLE_CHARS: Final = 200
-"""A request is a sentence or two; a person who agrees to an install reads all of them."""
+"""A request is a sentence or two; a person who agrees to an install reads all examples."""
 
 _HOST = re.compile(
     r"(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?(?::[0-9]{1,5})?"
@@ -36,13 +36,13 @@ _OWN_NAMES = frozenset({"silo", "silo-runtime"})
 
 
 def check_namespace(value: str) -> str:
-    """Return `value` if it can be a skill's namespace, else raise ValueError saying the rule."""
+    """Return `value` if it can be a skill's namespace, else raise ValueError with the rule."""
     if not NAMESPACE.fullmatch(value):
         raise ValueError("a namespace is 1 to 32 characters of a-z, 0-9 and '_', and starts with a letter")
     if "__" in value:
-        raise ValueError("a namespace may not hold '__', which parts skill and tool in some clients")
+        raise ValueError("a namespace may not hold '__', which separates skill and tool in some clients")
     if value == "silo":
-        raise ValueError("the namespace 'silo' is silo's own")
+        raise ValueError("the namespace 'silo' is reserved")
     return value
 
 
@@ -89,7 +89,7 @@ def _check_requirement(value: str) -> str:
 
 
 def check_secret_name(value: str) -> str:
-    """Return `value` if it can be a secret's name, else raise ValueError saying the rule."""
+    """Return `value` if it can be a secret's name, else raise ValueError with the rule."""
     if not re.fullmatch(r"[A-Z][A-Z0-9_]{0,127}", value):  # the vault's own rule
         raise ValueError("a secret's name is 1 to 128 characters of A-Z, 0-9 and '_', and starts with a letter")
     return value
@@ -145,18 +145,18 @@ class SecretTable(_Table):
 
     @property
     def delivery(self) -> Literal["stdin", "inject"]:
-        """How the secret goes: as said, else injected where it is known whither, else over STDIN."""
+        """How the secret is delivered: as declared; else injected if host and header are given; else over STDIN."""
         return self.deliver or ("inject" if self.host and self.header else "stdin")
 
 
 class ToolTable(_Table):
-    """`[tool.silo.tools.NAME]`: what the header says of one tool."""
+    """`[tool.silo.tools.NAME]`: what the header declares about one tool."""
 
     examples: Annotated[list[Example], Field(max_length=MAX_EXAMPLES)] = []
 
 
 class SiloTable(_Table):
-    """`[tool.silo]`: the ceiling of what a call of the skill may have."""
+    """`[tool.silo]`: the upper limit of what a call of the skill may have."""
 
     namespace: Annotated[str, AfterValidator(check_namespace)] | None = None
     description: Line = ""
@@ -170,7 +170,7 @@ class SiloTable(_Table):
 
 
 class ScriptTable(_Table):
-    """The whole block of type `script` (PEP 723): tables of other tools are theirs, `[tool.uv]` is refused by the reader."""
+    """The whole block of type `script` (PEP 723). Tables of other tools are ignored; the reader refuses `[tool.uv]`."""
 
     requires_python: Annotated[str, StringConstraints(max_length=200), AfterValidator(_check_python)] = Field(
         alias="requires-python"

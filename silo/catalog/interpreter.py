@@ -1,6 +1,6 @@
-"""Choose the CPython of the host whose files go into a skill's guests, and ask it what it is.
+"""Choose the CPython of the host whose files go into a skill's guests, and ask it for its version and paths.
 
-Only interpreters themselves are started here, isolated and without site-packages; never one that sees a skill's environment.
+Interpreters are only started isolated and without site-packages, and never see a skill's environment.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from silo.errors import DependencyUnavailable
 from silo.model import Interpreter
 
 OLDEST: Final = "3.11"
-"""What the guest's side of silo needs."""
+"""The oldest version that the guest's side of silo supports."""
 
 _FACTS = """
 import json, sys, sysconfig
@@ -42,7 +42,7 @@ async def choose_interpreter(requires_python: str, uv: Uv) -> Interpreter:
 
     Args:
         requires_python: a version specifier (PEP 440), from the header.
-        uv: finds the others.
+        uv: finds other interpreters.
 
     Raises:
         DependencyUnavailable: no fitting interpreter.
@@ -64,7 +64,7 @@ async def choose_interpreter(requires_python: str, uv: Uv) -> Interpreter:
 
 
 async def inspect_interpreter(executable: Path, environ: Mapping[str, str]) -> Interpreter | None:
-    """Ask an interpreter what it is, with `-I -S`; None if it can't be started, isn't CPython, or answers nonsense."""
+    """Ask an interpreter for its facts, with `-I -S`; None if it can't be started, isn't CPython, or fails."""
     kept = {name: value for name, value in environ.items() if name in ("PATH", "HOME", "LD_LIBRARY_PATH")}
     try:
         with anyio.fail_after(30):

@@ -1,10 +1,10 @@
-"""Locks of skills: made and checked by uv, and rewritten so that they name no package index.
+"""Locks of skills: uv makes and checks them, and silo rewrites them without addresses of package indexes.
 
-A lock as uv writes it holds the addresses of the index it was made with. Users have mirrors of their own, and the digest
-of a skill must not depend on them; so a *normalised* lock keeps names, versions, markers and hashes, and installing asks
-the user's own index for files of those hashes. Installing is `silo.catalog.environment`'s.
+A lock from uv has the addresses of the index with which it was made. Users have their own mirrors, and the digest of a
+skill must not depend on them. So a *normalised* lock keeps names, versions, markers and hashes, and the installation
+gets the files with those hashes from the user's own index. `silo.catalog.environment` installs.
 
-uv never sees the script: it gets one made of the checked header alone, so that it can't read another header than silo did.
+uv never sees the script. It gets a script that only has the checked header, so that both read the same header.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from silo.errors import DependencyUnavailable, LockDrift
 from silo.model import Interpreter, SkillHeader
 
 PLACEHOLDER: Final = "https://index.invalid/simple"
-"""Stands for whichever package index the user has; `.invalid` never resolves (RFC 2606 §2)."""
+"""Replaces the user's package index; `.invalid` never resolves (RFC 2606 §2)."""
 
 MAX_LOCK_BYTES: Final = 8 * 1024 * 1024
 MAX_PACKAGES: Final = 1000
@@ -38,12 +38,12 @@ _VERSION = re.compile(r"[A-Za-z0-9.!+_-]{1,100}")
 _WHEEL = re.compile(r"[A-Za-z0-9.!+_-]{1,300}\.whl")
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 _PLAIN = re.compile(r"[ -!#-\[\]-~]*")
-# Printable ASCII without `"` and `\`: what a marker or a specifier needs, and safe between quotes.
+# Printable ASCII without `"` and `\`: enough for a marker or a specifier, and safe between quotes.
 
 
 @dataclass(frozen=True)
 class LockedPackage:
-    """One package of a lock; `has_wheel` is false where only a source distribution exists."""
+    """One package of a lock; `has_wheel` is false if there is only a source distribution."""
 
     name: str
     version: str
@@ -56,7 +56,7 @@ class Lock:
 
     Attributes:
         text: TOML in uv's format, without any address; the same bytes for the same content.
-        packages: all that it names, for any platform, sorted.
+        packages: all packages of the lock, for any platform, sorted.
     """
 
     text: str
@@ -65,12 +65,12 @@ class Lock:
 
 @dataclass(frozen=True)
 class Requirements:
-    """What to install on this machine, from a lock.
+    """The packages of a lock that this machine needs.
 
     Attributes:
         text: for `uv pip install -r`, each with its hashes.
-        packages: `name==version` of those whose markers hold for the interpreter, sorted.
-        unbuilt: those of them that have no wheel at all, so that installing means building.
+        packages: `name==version` of the packages whose markers match the interpreter, sorted.
+        unbuilt: those without any wheel, which must be built.
     """
 
     text: str
@@ -82,11 +82,11 @@ def normalise(text: str, *, hash_file: Callable[[Path], str] | None = None) -> L
     """Parse a lock strictly and write it again without addresses. `normalise(x).text` is a fixed point.
 
     Args:
-        text: what uv wrote, or what this function did.
-        hash_file: gives `sha256:…` of a local file where uv noted none (`--find-links`); None refuses such entries.
+        text: a lock from uv or from this function.
+        hash_file: returns `sha256:…` of a local file if uv recorded none (`--find-links`); None refuses such entries.
 
     Raises:
-        LockDrift: it is no lock of uv's, of a version not known, or takes a package from elsewhere than an index.
+        LockDrift: the text isn't a lock of uv, has an unknown version, or takes a package from elsewhere than an index.
     """
     if len(text) > MAX_LOCK_BYTES:
         raise _bad(f"has more than {MAX_LOCK_BYTES} characters")
@@ -98,13 +98,13 @@ def normalise(text: str, *, hash_file: Callable[[Path], str] | None = None) -> L
 
 
 async def make_lock(header: SkillHeader, interpreter: Interpreter, uv: Uv, *, allow_builds: bool = False) -> Lock:
-    """Resolve the dependencies with the user's package index; nothing is written beside the skill.
+    """Resolve the dependencies with the user's package index; nothing is written to the skill's folder.
 
     Args:
-        header: what to resolve.
+        header: has the dependencies.
         interpreter: fits `requires-python`.
         uv: knows the user's index.
-        allow_builds: lets uv build a source distribution to learn its dependencies, which runs its code on the host.
+        allow_builds: let uv build a source distribution to read its dependencies, which runs its code on the host.
 
     Raises:
         DependencyUnavailable: uv failed; the message has its reason.
@@ -124,10 +124,11 @@ async def make_lock(header: SkillHeader, interpreter: Interpreter, uv: Uv, *, al
 
 
 async def check_lock(lock: Lock, header: SkillHeader, interpreter: Interpreter, uv: Uv) -> None:
-    """Check, without any network, that a lock is one for this header.
+    """Check, without any network, that a lock is for this header.
 
     Raises:
-        LockDrift: it is for other requirements, or another `requires-python`; the message says which where it can.
+        LockDrift: the lock is for other requirements, or another `requires-python`; the message has the difference if
+            it is known.
     """
     with tempfile.TemporaryDirectory(prefix="silo-lock-") as folder:
         script = _stage(Path(folder), header, lock)
@@ -139,7 +140,7 @@ async def check_lock(lock: Lock, header: SkillHeader, interpreter: Interpreter, 
 
 
 async def read_requirements(lock: Lock, header: SkillHeader, interpreter: Interpreter, uv: Uv) -> Requirements:
-    """Turn a lock into what to install for this interpreter, without any network.
+    """Return the packages of a lock that this interpreter needs, without any network.
 
     Raises:
         LockDrift: uv can't use the lock.
@@ -159,7 +160,7 @@ async def read_requirements(lock: Lock, header: SkillHeader, interpreter: Interp
 # --- normalising ------------------------------------------------------------------------------------------------------
 
 _EXPORT = ("--format", "requirements.txt", "--no-header", "--no-annotate")
-_RELOCK = "make it anew with `uv lock --script skill.py`, or delete it: silo makes one when it installs"
+_RELOCK = "make a new one with `uv lock --script skill.py`, or delete it: silo makes one when it installs"
 
 
 def _bad(what: str) -> LockDrift:
@@ -167,7 +168,7 @@ def _bad(what: str) -> LockDrift:
 
 
 class _Normaliser:
-    """Reads the tables of a lock one by one; what it does not know is dropped, what it knows must be right."""
+    """Reads the tables of a lock one by one; drops unknown keys, and refuses invalid values of known ones."""
 
     def __init__(self, hash_file: Callable[[Path], str] | None) -> None:
         self._hash_file = hash_file
@@ -323,7 +324,7 @@ def _sha256(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-# --- what uv gets and gives -------------------------------------------------------------------------------------------
+# --- input and output of uv -------------------------------------------------------------------------------------------
 
 
 def _stage(folder: Path, header: SkillHeader, lock: Lock | None = None) -> Path:
@@ -340,7 +341,7 @@ def _stage(folder: Path, header: SkillHeader, lock: Lock | None = None) -> Path:
 
 
 def _toml_string(value: str) -> str:
-    # A JSON string is a TOML basic string, but for DEL (TOML 1.0, "String").
+    # A JSON string is a TOML basic string, except for DEL (TOML 1.0, "String").
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -365,7 +366,7 @@ def _applicable(exported: str, lock: Lock, interpreter: Interpreter) -> Requirem
         try:
             requirement = Requirement(line.split(" --hash=", 1)[0].strip())
         except InvalidRequirement as error:
-            raise _bad(f"came back from uv with a line that is no requirement: {line[:200]}") from error
+            raise _bad(f"came back from uv with a line that isn't a requirement: {line[:200]}") from error
         if requirement.marker is not None and not requirement.marker.evaluate(environment):
             continue
         name, version = requirement.name, str(requirement.specifier).removeprefix("==")
@@ -376,7 +377,7 @@ def _applicable(exported: str, lock: Lock, interpreter: Interpreter) -> Requirem
 
 
 def _difference(lock: Lock, header: SkillHeader) -> str:
-    """Say what differs, for a person; that something differs was uv's finding."""
+    """Describe the difference between lock and header for a person; uv has found that they differ."""
     document = tomllib.loads(lock.text)
     locked = {one["name"] for one in document["manifest"].get("requirements", [])}
     wanted = {re.sub(r"[-_.]+", "-", Requirement(one).name).lower() for one in header.dependencies}

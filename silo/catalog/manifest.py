@@ -1,6 +1,6 @@
-"""The format of `manifest.json`: what is known of an installed skill, canonical and versioned. Pure.
+"""The format of `manifest.json`, the record of an installed skill: canonical and versioned. Pure.
 
-Where the file lies is `silo.catalog.store`'s. A manifest of a version that is not known is refused, never guessed at.
+`silo.catalog.store` reads and writes the file. A manifest of an unknown version is refused, never guessed at.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ T = TypeVar("T")
 
 
 class ManifestInvalid(ValueError):
-    """The text is no manifest of a known version; `silo.catalog.store` says of which skill."""
+    """The text isn't a manifest of a known version. `silo.catalog.store` adds the skill's name."""
 
 
 def encode_manifest(skill: Skill) -> str:
-    """Return the manifest as JSON with its keys in a fixed order, wherever the skill lies.
+    """Return the manifest as JSON with its keys in a fixed order; it does not depend on the skill's folder.
 
-    Keys inside a tool's schema keep the order that the skill gave them: it is the order of the tool's parameters.
+    Keys inside a tool's schema keep the skill's order, which is the order of the tool's parameters.
     """
     header = asdict(skill.header)
-    # Known by its key already; the fewer places a name stands in, the fewer can disagree.
+    # The key has the name already; a second copy could disagree.
     header["secrets"] = {name: _without(spec, "name") for name, spec in header["secrets"].items()}
     if not header["examples"]:
-        del header["examples"]  # a key that came later: records of skills without any stay as they were written
+        del header["examples"]  # added later: the manifest of a skill without examples must stay unchanged
     document = {
         "manifest": VERSION,
         "namespace": skill.namespace,
@@ -51,8 +51,8 @@ def decode_manifest(text: str, folder: Path) -> Skill:
     """Read a manifest strictly.
 
     Args:
-        text: what `encode_manifest` returned.
-        folder: where the skill is installed; a manifest does not say.
+        text: the result of `encode_manifest`.
+        folder: where the skill is installed; a manifest does not have it.
 
     Raises:
         ManifestInvalid: not JSON, another version, or a key missing, unknown or of the wrong type.
@@ -83,7 +83,7 @@ def _skill(document: dict[str, Any], folder: Path) -> Skill:
         image=_is(document.pop("image"), str),
         described_by=Isolation(document.pop("described_by")),
         packages=_texts(document.pop("packages")),
-        **document,  # an unknown key, which no field takes
+        **document,  # an unknown key raises TypeError
     )
 
 
@@ -124,7 +124,7 @@ def _tool(namespace: str, table: dict[str, Any]) -> Tool:
 def _secret(name: str, table: dict[str, Any]) -> SecretSpec:
     deliver = table.pop("deliver")
     if deliver not in ("stdin", "inject"):
-        raise ManifestInvalid("a secret goes neither over STDIN nor injected")
+        raise ManifestInvalid("a secret is neither delivered over STDIN nor injected")
     return SecretSpec(
         name=name,
         deliver=deliver,

@@ -1,7 +1,7 @@
-"""Turn what a skill said of itself, inside a guest, into tools; strictly, for the guest is hostile.
+"""Turn a skill's description of itself, from inside a guest, into tools; strictly, because the guest is hostile.
 
-The header is the ceiling: what a decorator asks for beyond it is refused, never cut down silently. How a skill says it is
-`silo.sdk.describe`'s; rules for schemas are `silo.catalog.schema_rules`'s.
+The header is the upper limit: a decorator that asks for more is refused, never reduced silently. `silo.sdk.describe`
+makes the description; `silo.catalog.schema_rules` has the rules for schemas.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from silo.catalog.hidden_characters import show_hidden
 from silo.catalog.schema_rules import check_schema
-from silo.catalog.text import show_hidden
 from silo.errors import SkillMetadataInvalid
 from silo.model import SkillHeader, Tool, ToolHints
 from silo.names import suggestion
@@ -22,7 +22,7 @@ MAX_DESCRIPTION_CHARS: Final = 8 * 1024
 MAX_TITLE_CHARS: Final = 200
 MAX_INSTRUCTIONS_CHARS: Final = 64 * 1024
 MAX_TIME_TO_LIVE_S: Final = 24 * 60 * 60
-"""An approval that waits longer is one that nobody remembers asking for."""
+"""Nobody remembers an approval that was given longer ago."""
 
 _TOOL_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
@@ -35,7 +35,7 @@ _TOOL_KEYS = frozenset(
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a skill said of itself, checked.
+    """The description of a skill, checked.
 
     Attributes:
         tools: sorted by name.
@@ -49,16 +49,16 @@ class Metadata:
 
 
 def read_metadata(said: Mapping[str, Any], header: SkillHeader) -> Metadata:
-    """Check what came from `silo.sandbox.skill.base.Description.skill` against the header.
+    """Check a description, from `silo.sandbox.skill.base.Description.skill`, against the header.
 
-    Hidden characters of descriptions are made visible, so that a person who agrees and a model that reads see the same.
+    Hidden characters in texts are made visible, so that a person who agrees and a model see the same text.
 
     Raises:
-        SkillMetadataInvalid: a key missing or unknown, a value of the wrong type or too large, a name or schema that is
-            not allowed, a namespace other than the header's, a tool that asks for more than the header grants, or examples
-            in the header for a tool that there is not.
+        SkillMetadataInvalid: a key is missing or unknown, a value has the wrong type or is too large, a name or schema
+            is not allowed, the namespace is not the header's, a tool asks for more than the header grants, or the
+            header has examples for a tool that does not exist.
     """
-    reader = _Reader(header)
+    reader = _MetadataReader(header)
     reader.keys(said, _SKILL_KEYS, "the skill")
     if said["namespace"] != header.namespace:
         raise reader.bad(
@@ -89,8 +89,8 @@ def read_metadata(said: Mapping[str, Any], header: SkillHeader) -> Metadata:
     )
 
 
-class _Reader:
-    """Reads one skill's description; knows its header and names the skill in errors."""
+class _MetadataReader:
+    """Reads one skill's description, and raises errors with the skill's name."""
 
     def __init__(self, header: SkillHeader) -> None:
         self._header = header
@@ -123,7 +123,7 @@ class _Reader:
             description=self.text(said, "description", MAX_DESCRIPTION_CHARS, where),
             input_schema=self._schema(said["input_schema"], "arguments", where),
             output_schema=None if output is None else self._schema(output, "result", where),
-            # The header's word stands: a decorator can add approval, never take it away.
+            # A decorator can add approval to what the header requires, never remove it.
             require_approval=self._flag(said, "require_approval", where) or self._header.require_approval,
             time_to_live_s=self._time_to_live(said["time_to_live"], where),
             secrets=self._subset(said["secrets"], tuple(self._header.secrets), "secrets", where),
@@ -162,7 +162,7 @@ class _Reader:
         return value
 
     def _subset(self, value: object, granted: tuple[str, ...], key: str, where: str) -> tuple[str, ...]:
-        """Return what the tool has of what the header grants; None means all of it."""
+        """Return the names that a tool asks for, each of which the header must grant; None asks for all."""
         if value is None:
             return tuple(sorted(granted))
         if not isinstance(value, list) or not all(isinstance(one, str) for one in value):

@@ -1,4 +1,4 @@
-"""What a person is asked to agree to before a skill is installed. Asking is `silo.install.installer`'s."""
+"""The plan of an install, to which a person must agree. `silo.install.installer` asks."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from silo.model import SkillHeader
 
 @dataclass(frozen=True)
 class InstallPlan:
-    """An install that was thought through but not begun.
+    """An install that is planned but not begun.
 
     Attributes:
-        namespace: what the skill will be called.
+        namespace: the name of the skill.
         source: where it comes from (`builtin:jwt` or a path).
-        header: the ceiling of what its tools may have.
-        digest: over script and lock; what the agreement is bound to.
-        packages: `name==version` of what will be installed, sorted.
+        header: the upper limit of what its tools may have.
+        digest: over script and lock; the agreement is bound to it.
+        packages: `name==version` of the packages that will be installed, sorted.
         replaces: the digest of the installed skill of that name, or None.
-        warnings: what a person should know first, one sentence each.
-        script: its bytes, to be compared with the version that it replaces.
+        warnings: for the person who decides, one sentence each.
+        script: its bytes, for comparison with the version that it replaces.
     """
 
     namespace: str
@@ -34,7 +34,7 @@ class InstallPlan:
 
 
 def plan_warnings(requirements: Requirements, *, replaces: str | None, digest: str) -> tuple[str, ...]:
-    """Say what is unusual about an install: code that would run on the host, a version that is replaced."""
+    """Return warnings about an install: code that would run on the host, a version that is replaced."""
     warnings = [
         f"{package} has no wheel: building it runs its code on this machine, outside of any sandbox"
         for package in requirements.unbuilt

@@ -1,6 +1,6 @@
-"""Run a child process to its end, with all of its children, bounded output and a clean death when the task is cancelled.
+"""Run a child process to its end, with bounded output; if the task is cancelled, kill it with all of its children.
 
-Which programs are run and what they may see of the environment is the callers'.
+The callers choose the programs and their environment.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ import anyio
 import anyio.abc
 
 MAX_OUTPUT_BYTES: Final = 8 * 1024 * 1024
-"""Kept of stdout, and as much of stderr: more than the lock of any sane skill; what comes after is read and dropped."""
+"""The limit for stdout, and for stderr: more than any reasonable lock. The rest is read and dropped."""
 
 
 @dataclass(frozen=True)
-class Finished:
-    """What uv came to; text is decoded with replacement and capped."""
+class ProcessResult:
+    """A process that has ended; its output is decoded with replacement and capped."""
 
     status: int
     stdout: str
     stderr: str
 
 
-async def run_to_end(command: Sequence[str], *, environ: Mapping[str, str], stdin: bytes = b"") -> Finished:
+async def run_to_end(command: Sequence[str], *, environ: Mapping[str, str], stdin: bytes = b"") -> ProcessResult:
     """Run a command in `/` with exactly this environment.
 
-    When this returns or raises, the process is gone. When it raises (a deadline of the caller's, Ctrl-C), so are the
-    children that it started: it leads a session of its own, which is killed whole.
+    When this returns or raises, the process has ended. When it raises (a deadline of the caller, Ctrl-C), its children
+    have ended too: it leads its own session, and all of the session is killed.
 
     Raises:
-        OSError: it can't be started.
+        OSError: the command can't be started.
     """
     process = await anyio.open_process(
         command,
@@ -66,14 +66,14 @@ async def run_to_end(command: Sequence[str], *, environ: Mapping[str, str], stdi
     finally:
         with anyio.CancelScope(shield=True):
             await process.aclose()
-    return Finished(status, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+    return ProcessResult(status, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 
 
 async def _feed(stream: anyio.abc.ByteSendStream, data: bytes) -> None:
     try:
         await stream.send(data)
     except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-        pass  # it ended without reading all of it; its status says why
+        pass  # the process ended before it read all; its status says why
     finally:
         await stream.aclose()
 

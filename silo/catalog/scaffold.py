@@ -1,4 +1,4 @@
-"""What `silo init` writes: a new skill that works, with a manual and a test. Checking and installing it is others'."""
+"""The files that `silo init` writes: a new skill that works, with a manual and a test."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def scaffold(name: str, *, secrets: Sequence[str] = ()) -> dict[str, str]:
     """Return the files of a new skill by name; pure.
 
     Args:
-        name: becomes the namespace; `-` and capitals are mended.
+        name: becomes the namespace; `-` and capitals are converted.
         secrets: names of secrets that its header declares, each with a tool that shows how to use one.
 
     Raises:
@@ -128,7 +128,7 @@ def write_scaffold(parent: Path, name: str, *, secrets: Sequence[str] = ()) -> P
     """Write a new skill into a new folder and return the folder.
 
     Raises:
-        HeaderInvalid: as `scaffold`.
+        HeaderInvalid: as for `scaffold`.
         UsageError: the folder exists, or can't be made.
     """
     if Path(name).name != name:

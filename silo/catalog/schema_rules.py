@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any, Final
 
-from silo.catalog.text import has_hidden, show_hidden
+from silo.catalog.hidden_characters import has_hidden, show_hidden
 from silo.schema.walk import Schema, applied_in_place, resolve, subschemas
 
 MAX_SCHEMA_BYTES: Final = 64 * 1024

@@ -1,17 +1,18 @@
-"""Where installed skills are kept: `SILO_HOME/skills`.
+"""The store of installed skills: `SILO_HOME/skills`.
 
-    skills/<namespace>/current             a link to the version in use, swapped in one step
-    skills/<namespace>/<16 hex digits>/    skill.py, skill.py.lock, SKILL.md (if there is one), manifest.json and its seal
+    skills/<namespace>/current             a link to the version in use, replaced atomically
+    skills/<namespace>/<16 hex digits>/    skill.py, skill.py.lock, SKILL.md (if there is one), manifest.json, its seal
     skills/.locks/<namespace>              flock: one install or removal of a skill at a time
-    skills/.locks/.installs                flock: shared by all installs that are under way
-    skills/.locks/.alone                   flock: one at a time deletes what no skill has
-    skills/.staging/<namespace>-*/         an install that is under way, or was cut off
+    skills/.locks/.installs                flock: shared by all installs in progress
+    skills/.locks/.alone                   flock: one process at a time deletes data that belongs to no skill
+    skills/.staging/<namespace>-*/         an install in progress, or an interrupted one
 
-The seal is an empty file `manifest.json.<16 hex digits>`, named for the SHA-256 of the manifest. It shows a change by accident or
-by hand, as the digest does one of the script; who may write here could renew either, so neither is a signature.
+The seal is an empty file `manifest.json.<16 hex digits>`, with the SHA-256 of the manifest in its name. It reveals a
+change by accident or by hand, as the digest does for the script. Anyone who may write here could renew both, so neither
+is a signature.
 
-Readers take no lock: they follow `current`, and look again if a version vanishes under them. Images and templates are
-`silo.sandbox`'s.
+Readers take no lock: they follow `current`, and try again if the version was deleted meanwhile. `silo.sandbox` has
+images and templates.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from silo.names import suggest
 from silo.remedies import LIST_SKILLS
 
 if TYPE_CHECKING:
-    from silo.catalog.lock import Lock  # what makes locks is heavier than listing skills may be
+    from silo.catalog.lock import Lock  # importing `packaging` would slow down listing skills
 
 SCRIPT: Final = "skill.py"
 LOCK: Final = "skill.py.lock"
@@ -53,14 +54,14 @@ _ALONE = ".alone"
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _NAMESPACE = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _LOOKS = 8
-# Each look can miss only if another install was committed in between.
+# An attempt fails only if another install was committed meanwhile.
 _LOCK_POLL_S = 0.05
-# flock can't be waited for in a way that Ctrl-C ends at once, so it is asked again and again.
+# A blocking flock could not be cancelled with Ctrl-C at once, so the store polls.
 
 
 @dataclass(frozen=True)
 class Damaged:
-    """An installed skill whose record can't be read, and why."""
+    """An installed skill whose record can't be read, with the reason."""
 
     namespace: str
     reason: str
@@ -70,9 +71,9 @@ Fingerprint = frozenset[tuple[str, int, int]]
 
 
 def fingerprint(folder: Path) -> Fingerprint:
-    """Return an entry for each skill under `folder`, its name first; it differs as soon as one is installed or replaced.
+    """Return a value that changes when a skill under `folder` is installed, replaced or removed.
 
-    A version of a skill counts from the moment its link `current` is swapped in; what is still being written has none.
+    A version of a skill counts as soon as the link `current` points to it, so an install in progress changes nothing.
     """
     found = set()
     try:
@@ -93,7 +94,7 @@ def fingerprint(folder: Path) -> Fingerprint:
 
 
 class SkillStore:
-    """The installed skills of one SILO_HOME. Holds no state: any number of processes may use the same folder."""
+    """The installed skills of one SILO_HOME. Has no state: any number of processes may use the same folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -101,7 +102,7 @@ class SkillStore:
     # Reading.
 
     def namespaces(self) -> tuple[str, ...]:
-        """Return the names of all installed skills, sorted, without reading any."""
+        """Return the names of all installed skills, sorted, without reading their records."""
         try:
             with os.scandir(self.root) as entries:
                 found = [entry.name for entry in entries if _NAMESPACE.fullmatch(entry.name)]
@@ -110,9 +111,9 @@ class SkillStore:
         return tuple(sorted(name for name in found if (self.root / name / _CURRENT).is_symlink()))
 
     def list(self) -> tuple[Skill, ...]:
-        """Return all installed skills, sorted by name; scripts are not read, so they may have changed.
+        """Return all installed skills, sorted by name. Scripts are not read, so they may have changed.
 
-        Damaged ones are left out, so that one of them does not hide all others; `damaged` has them.
+        Damaged skills are left out, so that one of them does not hide all others; `damaged` returns them.
         """
         return self._read_all(self.namespaces())[0]
 
@@ -136,11 +137,11 @@ class SkillStore:
             return False
 
     def get(self, namespace: str) -> Skill:
-        """Return an installed skill whose script and lock are still those that were agreed to.
+        """Return an installed skill, after checking that a person agreed to its script and lock.
 
         Raises:
-            SkillUnknown: it is not installed; the remedy has the nearest names.
-            SkillChanged: script, lock or record on disk were changed since. The manual is not checked: nothing is run by it.
+            SkillUnknown: the skill is not installed; the hint has the nearest names.
+            SkillChanged: script, lock or record were changed on disk. The manual is not checked, because it isn't run.
         """
         skill = self._read(namespace)
         if skill is None:
@@ -149,7 +150,7 @@ class SkillStore:
             script = (skill.folder / SCRIPT).read_bytes()
             lock = (skill.folder / LOCK).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            # Replaced by another version just now, or damaged: the next look tells.
+            # Either another version has just replaced it, or it is damaged: reading again tells.
             again = self._read(namespace)
             if again is not None and again != skill:
                 return self.get(namespace)
@@ -159,24 +160,24 @@ class SkillStore:
         return skill
 
     def manual(self, skill: Skill) -> str | None:
-        """Return the text of the skill's SKILL.md, or None if it came without one."""
+        """Return the text of the skill's SKILL.md, or None if it has none."""
         try:
             return (skill.folder / MANUAL).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
 
     def folder_of(self, namespace: str, digest: str) -> Path:
-        """Return where a version of a skill is kept, installed or not."""
+        """Return the folder of a version of a skill, installed or not."""
         return self.root / namespace / digest[:16]
 
     # Writing.
 
     @asynccontextmanager
     async def stage(self, namespace: str) -> AsyncIterator[Stage]:
-        """Begin an install: hold the skill's lock, and have a private folder that is gone at the end, whatever happens.
+        """Begin an install: lock the skill, and make a private folder that is deleted at the end, whatever happens.
 
-        A second install of the same skill waits here. What an install that was cut off left behind is swept first. Nobody who
-        asks `alone` deletes anything before the stage ends.
+        A second install of the same skill waits here. The remains of interrupted installs are deleted first. While the
+        stage is open, `no_install_in_progress` yields False.
         """
         _check(namespace)
         async with self._locked(namespace), self._locked(_INSTALLS, fcntl.LOCK_SH):
@@ -190,10 +191,10 @@ class SkillStore:
                     await anyio.to_thread.run_sync(_delete, folder)
 
     async def remove(self, namespace: str) -> Skill | None:
-        """Remove a skill, damaged or not, and return what was known of it (None if its record can't be read).
+        """Remove a skill, damaged or not, and return it (None if its record can't be read).
 
         Raises:
-            SkillUnknown: it is not installed.
+            SkillUnknown: the skill is not installed.
         """
         if namespace not in self.namespaces():
             raise self._unknown(namespace)
@@ -209,19 +210,20 @@ class SkillStore:
         return skill
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[bool]:
-        """Say whether no install is under way; if so, none gets on before the context is left.
+    async def no_install_in_progress(self) -> AsyncIterator[bool]:
+        """Yield whether no install is in progress; if so, none starts before the context ends.
 
-        For who deletes what belongs to no installed skill: what an install under way has built is in no record yet, and may be just
-        that. Those who ask wait for each other, so that the last one sees what all of them left; none waits for an install, which
-        asks itself when it ends.
+        For deleting data that belongs to no installed skill: the data of an install in progress is in no record yet,
+            and
+        must not be deleted. Callers wait for each other, so that the last one sees the remains of all. They do not wait
+        for an install, which calls this itself when it ends.
         """
         async with self._locked(_ALONE):
-            with self._try_lock(_INSTALLS) as is_alone:
-                yield is_alone
+            with self._try_lock(_INSTALLS) as none_in_progress:
+                yield none_in_progress
 
     def sweep(self) -> None:
-        """Delete what installs and removals that were cut off left behind; those under way are left alone."""
+        """Delete the remains of interrupted installs and removals; those in progress are not touched."""
         if not self._staging.is_dir():
             return
         found = {path.name.partition("-")[0] for path in self._staging.iterdir()}
@@ -258,7 +260,7 @@ class SkillStore:
         if not _NAMESPACE.fullmatch(namespace):
             return None
         current = self.root / namespace / _CURRENT
-        reason = "it changes all the time"
+        reason = "it keeps changing"
         for _ in range(_LOOKS):
             try:
                 version = str(current.readlink())
@@ -287,14 +289,14 @@ class SkillStore:
     def _sweep(self, namespace: str) -> None:
         for folder in self._staging.glob(f"{namespace}-*"):
             _delete(folder)
-        # A commit that was cut off: before it pointed at its version, or before it had deleted the other ones.
+        # An interrupted commit: before the link pointed at the new version, or before the other versions were deleted.
         home = self.root / namespace
         if not home.is_dir():
             return
         current = home / _CURRENT
         version = str(current.readlink()) if current.is_symlink() else None
         if version is not None and not (_VERSION.fullmatch(version) and (home / version).is_dir()):
-            return  # damaged: not ours to judge which version is the right one
+            return  # damaged: nothing here can tell which version is the right one
         for path in home.iterdir():
             if _VERSION.fullmatch(path.name) and path.name != version:
                 _delete(path)
@@ -302,7 +304,7 @@ class SkillStore:
             home.rmdir()
 
     def _remove(self, namespace: str) -> None:
-        # First out of sight in one step, then deleted: a crash between leaves it uninstalled, to be swept.
+        # Renamed atomically, then deleted: after a crash in between, it is uninstalled, and `sweep` deletes the rest.
         aside = self._staging / f"{namespace}-{secrets.token_hex(8)}"
         (self.root / namespace).rename(aside)
         _delete(aside)
@@ -321,7 +323,7 @@ class SkillStore:
         locks = self.root / ".locks"
         for folder in (self.root, locks, self._staging):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # The file stays: unlinking it would let two processes hold locks on two files of the same name.
+        # The file is never deleted: two processes could otherwise lock two files of the same name.
         descriptor = os.open(locks / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             try:
@@ -332,13 +334,13 @@ class SkillStore:
                 is_held = True
             yield is_held
         finally:
-            # Not by `close` alone: a child between fork and exec has the descriptor too, and would keep the lock.
+            # `close` is not enough: a child between fork and exec has the descriptor too, and would keep the lock.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
 
 class Stage:
-    """An install under way; see `SkillStore.stage`.
+    """An install in progress; see `SkillStore.stage`.
 
     Attributes:
         folder: private to this install, on the same file system as the store; deleted when the stage ends.
@@ -350,16 +352,16 @@ class Stage:
         self.folder = folder
 
     def commit(self, skill: Skill, *, script: bytes, lock: Lock, manual: str | None) -> None:
-        """Make the skill the installed one, in one step, and delete other versions of it.
+        """Install the skill atomically, and delete its other versions.
 
         Args:
             skill: its `folder` is `SkillStore.folder_of(...)`, its digest that of script and lock.
-            script: what is kept as `skill.py`.
-            lock: what is kept as `skill.py.lock`.
-            manual: what is kept as `SKILL.md`.
+            script: the content of `skill.py`.
+            lock: the content of `skill.py.lock`.
+            manual: the content of `SKILL.md`.
 
         Raises:
-            ValueError: the skill does not belong here; a mistake of the caller's.
+            ValueError: the skill is not the staged one, which is a mistake of the caller.
         """
         target = self._store.folder_of(skill.namespace, skill.digest)
         if (skill.namespace, skill.folder) != (self._namespace, target) or skill.digest != skill_digest(
@@ -374,7 +376,7 @@ class Stage:
         files = {SCRIPT: script, LOCK: lock.text.encode()}
         if manual is not None:
             files[MANUAL] = manual.encode()
-        # In this order: while the same version is renewed, there is a seal for either manifest.
+        # In this order, so that there is a seal for the old and the new manifest while the same version is renewed.
         files[_seal(manifest)] = b""
         files[MANIFEST] = manifest.encode()
         version = self.folder / "version"
@@ -394,7 +396,7 @@ class Stage:
             version.rename(target)
             _sync(target.parent)
             return
-        # The same script and lock again (or what is left of them): file by file, so that no reader finds a gap.
+        # The same script and lock again, perhaps damaged: replace file by file, so that readers always find all files.
         for name in files:
             (version / name).replace(target / name)
         for stale in target.iterdir():
@@ -415,14 +417,14 @@ def _check(namespace: str) -> None:
 
 
 def _seal(manifest: str) -> str:
-    """Return the name of the file that belongs to a manifest."""
+    """Return the name of the seal of a manifest."""
     return f"{MANIFEST}.{sha256(manifest.encode()).hexdigest()[:16]}"
 
 
 def _changed(namespace: str, what: str) -> SkillChanged:
     return SkillChanged(
         f"skill '{namespace}' was changed after it was installed: {what}",
-        hint="install it again; if you did not change it, look first at who did",
+        hint="install it again; if you did not change it, first find out who did",
     )
 
 

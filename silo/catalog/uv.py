@@ -1,6 +1,6 @@
-"""Run uv as a child process: what it may see of the environment, how it is ended, how its failures are worded.
+"""Run uv as a child process, with a limited environment and a deadline, and turn its failures into errors.
 
-What uv is asked to do is `silo.catalog.lock`'s, `silo.catalog.environment`'s and `silo.catalog.interpreter`'s.
+`silo.catalog.lock`, `silo.catalog.environment` and `silo.catalog.interpreter` choose uv's commands.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import anyio
 import uv as uv_package
 
-from silo.catalog.process import Finished, run_to_end
+from silo.catalog.process import ProcessResult, run_to_end
 from silo.errors import DependencyUnavailable
 
 _PASSED = frozenset(
@@ -29,9 +29,9 @@ _PASSED = frozenset(
 )
 _CACHE = ("UV_CACHE_DIR", "UV_NO_CACHE")
 _PASSED_PREFIXES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX", "UV_HTTP_", "UV_CONCURRENT_")
-# An allow-list: others of uv's variables change what a command does (UV_FROZEN, UV_NO_VERIFY_HASHES, UV_CONSTRAINT,
-# UV_COMPILE_BYTECODE starts a python in the target), PYTHON* would reach the interpreters that uv starts, and nothing
-# of silo's own (SILO_MASTER_KEY) is uv's business.
+# An allow-list: other variables of uv change what a command does (UV_FROZEN, UV_NO_VERIFY_HASHES, UV_CONSTRAINT,
+# UV_COMPILE_BYTECODE starts a python in the target), PYTHON* would reach the interpreters that uv starts, and uv must
+# not see silo's own variables (SILO_MASTER_KEY).
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Uv:
     """The uv that came with silo, with the user's own settings of package indexes, proxies and certificates.
 
     Attributes:
-        environ: the environment of silo's own process, of which uv gets a part.
+        environ: the environment of silo's process; uv gets a part of it.
         binary: uv's executable; by default that of the `uv` package.
     """
 
@@ -48,17 +48,17 @@ class Uv:
 
     async def run(
         self, arguments: Sequence[str], *, stdin: bytes = b"", timeout_s: float, settings: bool = True
-    ) -> Finished:
+    ) -> ProcessResult:
         """Run uv to its end in `/`, so that no `uv.toml`, `pyproject.toml` or `.venv` beside a skill is found.
 
         Args:
-            arguments: what follows `uv`; paths absolute.
-            stdin: given to uv, then closed.
-            timeout_s: after which uv and its children are killed.
-            settings: whether uv sees the user's settings at all; without, it is offline as well.
+            arguments: the arguments of `uv`, with absolute paths.
+            stdin: uv's STDIN.
+            timeout_s: uv and its children are killed after this time.
+            settings: whether uv sees the user's settings; without them, it is offline as well.
 
         Raises:
-            DependencyUnavailable: uv can't be started, or took too long. Its own failures are for the caller to read.
+            DependencyUnavailable: uv can't be started, or took too long. The caller handles failures of uv itself.
         """
         environ = {
             name: value
@@ -75,7 +75,7 @@ class Uv:
                 return await run_to_end(command, environ=environ, stdin=stdin)
         except TimeoutError as error:
             raise DependencyUnavailable(
-                f"uv was not done within {timeout_s:g} s",
+                f"uv did not finish within {timeout_s:g} s",
                 hint="is the package index slow? try again, or look at a mirror",
             ) from error
         except OSError as error:
@@ -84,12 +84,12 @@ class Uv:
             ) from error
 
 
-def failure(done: Finished, *, doing: str) -> DependencyUnavailable:
-    """Word a failure of uv: the lines of its stderr that say why, and what to do about it.
+def failure(done: ProcessResult, *, doing: str) -> DependencyUnavailable:
+    """Return the error for a failed run of uv: the lines of its stderr with the reason, and a hint.
 
     Args:
-        done: what uv came to.
-        doing: starts the message, e.g. `can't resolve the dependencies of 'jwt'`.
+        done: the run of uv.
+        doing: the start of the message, e.g. `can't resolve the dependencies of 'jwt'`.
     """
     lines = [line.strip() for line in done.stderr.splitlines()]
     told = [
@@ -97,14 +97,14 @@ def failure(done: Finished, *, doing: str) -> DependencyUnavailable:
         for line in lines
         if line and not re.match(r"(Using|Resolved|Prepared|Downloading|warning:|hint:)", line)
     ]
-    reason = _without_credentials("; ".join(told[:1] + told[1:][-2:])) or f"uv ended with status {done.status}"
+    reason = _without_credentials("; ".join(told[:1] + told[1:][-2:])) or f"uv exited with status {done.status}"
     return DependencyUnavailable(f"{doing}: {reason[:800]}", hint=_hint(done.stderr))
 
 
 def _hint(stderr: str) -> str:
-    # uv has no codes for what went wrong; its wording is matched, and the last line holds for all the rest.
+    # uv has no error codes, so this matches its messages; the last line is for all others.
     if "Hash mismatch" in stderr:
-        return "the index serves another file than the one that was locked: don't install it; ask who runs the index"
+        return "the index serves another file than the locked one: don't install it; ask the index's operator"
     if re.search(r"building from source is disabled|no usable wheels|--no-build|no wheels with a matching", stderr):
         return (
             "it has no wheel for this machine; `--allow-builds` builds it from source, which runs its code on the host"
@@ -112,7 +112,8 @@ def _hint(stderr: str) -> str:
     if "was not found in the package registry" in stderr or "was not found in the provided package locations" in stderr:
         return "is the name right? look for it on the package index, and correct 'dependencies' in the header"
     if re.search(
-        r"not found in the cache|dns error|client error|error sending request|Network connectivity is disabled|timed out",
+        r"not found in the cache|dns error|client error|error sending request|Network connectivity is disabled"
+        r"|timed out",
         stderr,
     ):
         return "is there a network? a mirror is set with UV_DEFAULT_INDEX or in uv.toml, a proxy with HTTPS_PROXY"

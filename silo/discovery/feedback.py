@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from silo.router.hygiene import clean, suspicious
+from silo.router.cleaning import clean, suspicious_phrases
 
 WINDOW_S = 15 * 60.0
 """After so long, a call is hardly about the search any more; a person may take minutes to approve one."""
@@ -95,7 +95,7 @@ def without_values(request: str, arguments: Mapping[str, Any]) -> str:
     Values are what a call is about, not what its tool does; and they are the user's, so they are kept nowhere.
     """
     text = clean(request, limit=MAX_REQUEST_CHARS + 1)
-    if len(text) > MAX_REQUEST_CHARS or suspicious(text):
+    if len(text) > MAX_REQUEST_CHARS or suspicious_phrases(text):
         return ""
     given = list(islice(_values(arguments), _MAX_VALUES + 1))
     if len(given) > _MAX_VALUES:

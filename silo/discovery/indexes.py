@@ -17,7 +17,7 @@ from silo.discovery.learned import LearnedFile
 from silo.model import Caller, Skill
 from silo.policy.visible import Visible
 from silo.router.documents import SkillAbout
-from silo.router.rank import Index, Match
+from silo.router.index import Index, Match
 from silo.router.settings import RouterSettings
 
 MAX_INDEXES = 4

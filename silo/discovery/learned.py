@@ -63,7 +63,7 @@ class Learned:
 
     def taught(self, lesson: Lesson, now: float) -> Learned:
         """Return it with one more lesson."""
-        lessons = self.lessons.learned(lesson.who, lesson.request, lesson.tool, now=now)
+        lessons = self.lessons.with_lesson(lesson.who, lesson.request, lesson.tool, now=now)
         return replace(self, lessons=lessons)._heard_of(lesson.who, self.calls.get(lesson.who, {}))
 
     def without_tools(self, tools: Sequence[str]) -> Learned:
@@ -83,7 +83,7 @@ class Learned:
             who: {tool: one for tool, one in theirs.items() if now - one.at <= MAX_AGE_S}
             for who, theirs in self.calls.items()
         }
-        return Learned(self.lessons.aged(now=now), {who: theirs for who, theirs in calls.items() if theirs})
+        return Learned(self.lessons.without_expired(now=now), {who: theirs for who, theirs in calls.items() if theirs})
 
     def encode(self) -> bytes:
         """Return the file's content. If it had more than `MAX_FILE_BYTES`, who was heard of longest ago goes first."""

@@ -20,7 +20,7 @@ from silo.model import Caller
 from silo.names import split_id, suggestion
 from silo.policy.visible import Visible
 from silo.providers.skills import Skills
-from silo.router.rank import Match
+from silo.router.index import Match
 
 MAX_SKILL_CHARS = 200
 """Of the name of an unknown skill, in the message."""

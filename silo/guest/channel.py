@@ -1,4 +1,4 @@
-"""Messages over a file descriptor of the guest: blocking, whole frames. The host's counterpart is `silo.sandbox.skill.link`."""
+"""Blocking messages over a file descriptor of the guest. The host's counterpart is `silo.sandbox.skill.link`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from silo.wire.frames import BLOB, JSON, FrameDecoder, WireError, encode_blob
 from silo.wire.messages import Message, decode_trusted, encode_message
 
 _READ_BYTES = 32 * 1024
-"""As much as a virtio port gives at once. A larger buffer would be mapped and unmapped by malloc for each read (from 128 KiB on),
-which is a thousand translated blocks of kernel code in a clone that has not done it before."""
+"""The most that a virtio port returns at once. From 128 KiB on, malloc would map and unmap the buffer for each read,
+which costs a thousand translated blocks of kernel code in a clone that runs it for the first time."""
 
 
-class Channel:
+class MessageChannel:
     """A two-way stream of frames on one descriptor (a virtio port or a socket)."""
 
     def __init__(self, descriptor: int) -> None:
@@ -23,7 +23,7 @@ class Channel:
         self._sending = threading.Lock()
 
     def send(self, message: Message, *blobs: bytes) -> None:
-        """Send a message and the blobs that it announced, in one piece also when several threads report progress."""
+        """Send a message and its blobs without a break, even when several threads report progress."""
         with self._sending:
             self._write(encode_message(message))
             for blob in blobs:
@@ -35,7 +35,7 @@ class Channel:
 
         Raises:
             EOFError: the host closed the channel.
-            WireError: what came is not a message.
+            WireError: the host sent something else than a message.
         """
         kind, payload = self._next_frame()
         if kind != JSON:
@@ -65,5 +65,5 @@ class Channel:
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
-            # A virtio port takes at most 32 KiB a write, and a socket what its buffer holds.
+            # A virtio port takes at most 32 KiB a write, a socket as much as its buffer has room for.
             view = view[os.write(self.descriptor, view) :]

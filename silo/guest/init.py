@@ -1,8 +1,9 @@
-"""The first process of a guest: it starts the runner, makes a restored clone unlike its twins, and reports a death.
+"""The first process of a guest: it starts the runner, makes a restored clone unlike its twins, and reports its exit.
 
-It holds the privileges that the skill must not have (entropy, clock, host name), so it runs none of the skill's code: that is
-`silo.guest.runner`, in a child of this process with another user id. In a microVM it is root and process 1 of the guest's own
-kernel; in the namespace backend it is process 1 of a pid namespace without any privilege, where `Resume` only opens the gate.
+It holds the privileges that the skill must not have (entropy, clock, host name), so it runs none of the skill's code:
+`silo.guest.runner` does, in a child of this process with another user id. In a microVM it is root and process 1 of the
+guest's own kernel; in the namespace backend it is process 1 of a pid namespace without any privilege, where `Resume`
+only opens the gate.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 import time
 
 from silo.guest import runner
-from silo.guest.channel import Channel
+from silo.guest.channel import MessageChannel
 from silo.wire.messages import Booted, Exited, Resume
 
 SKILL_UID = 1000
@@ -34,7 +35,7 @@ _PORTS = "/sys/class/virtio-ports"
 def main_microvm() -> None:
     """Process 1 of a microVM: channels are virtio ports, found by name. Never returns."""
     ports = _virtio_ports()
-    control = Channel(os.open(ports["silo.control"], os.O_RDWR | os.O_CLOEXEC))
+    control = MessageChannel(os.open(ports["silo.control"], os.O_RDWR | os.O_CLOEXEC))
     call = os.open(ports["silo.call"], os.O_RDWR | os.O_CLOEXEC)
     out = os.open(ports["silo.out"], os.O_WRONLY | os.O_CLOEXEC)
     err = os.open(ports["silo.err"], os.O_WRONLY | os.O_CLOEXEC)
@@ -46,17 +47,17 @@ def main_namespace(
 ) -> None:
     """Process 1 of a pid namespace: channels, stdout and stderr are inherited descriptors. Never returns.
 
-    The limits are set here and not by the host, because they count from where they are set: as those of a user namespace of the
-    guest's own (`man 2 setrlimit`, `man 7 user_namespaces`).
+    The limits are set here and not by the host, because they apply to the user namespace in which they are set
+    (`man 2 setrlimit`, `man 7 user_namespaces`).
     """
     for descriptor in (control, call, out, err):
         os.set_inheritable(descriptor, False)
     resource.setrlimit(resource.RLIMIT_DATA, (data_bytes, data_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
-    _supervise(Channel(control), call, out, err, processes=processes, is_root=False)
+    _supervise(MessageChannel(control), call, out, err, processes=processes, is_root=False)
 
 
-def _supervise(control: Channel, call: int, out: int, err: int, *, processes: int, is_root: bool) -> None:
+def _supervise(control: MessageChannel, call: int, out: int, err: int, *, processes: int, is_root: bool) -> None:
     gate_read, gate_write = os.pipe()
     control.send(Booted(kernel=os.uname().release, python="%d.%d.%d" % sys.version_info[:3]))
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
@@ -67,8 +68,8 @@ def _supervise(control: Channel, call: int, out: int, err: int, *, processes: in
             os.close(gate_write)
             os.close(control.descriptor)
             _become_skill(out, err, processes=processes, is_root=is_root)
-            runner.main(Channel(call), gate_read)
-        except BaseException:  # the end of a process: whatever it was, say it on stderr and be gone
+            runner.main(MessageChannel(call), gate_read)
+        except BaseException:  # the process ends here: print any exception on stderr and exit
             sys.excepthook(*sys.exc_info())
         finally:
             os._exit(runner.INTERNAL_ERROR)
@@ -78,18 +79,18 @@ def _supervise(control: Channel, call: int, out: int, err: int, *, processes: in
 
 
 class _ChildEnded(Exception):
-    """Some child of init ended; the runner, or one that was left to init."""
+    """A child of init ended: the runner, or an orphan that init inherited."""
 
 
 def _on_child(signum: int, frame: object) -> None:
     raise _ChildEnded
 
 
-def _watch(control: Channel, child: int, gate: int, twins: _Twins | None) -> None:
+def _watch(control: MessageChannel, child: int, gate: int, twins: _Twins | None) -> None:
     """Serve the control channel and reap until the runner has ended; then wait for the host to end the guest.
 
-    The way of a `Resume` is as short as it can be, because each clone walks it for the first time: a blocking read that SIGCHLD may
-    interrupt, and no signal while a message is being handled.
+    The code for a `Resume` is as short as possible, because each clone runs it for the first time: a blocking read that
+    SIGCHLD may interrupt, and no signal while a message is being handled.
     """
     signal.signal(signal.SIGCHLD, _on_child)
     while True:
@@ -101,7 +102,7 @@ def _watch(control: Channel, child: int, gate: int, twins: _Twins | None) -> Non
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
             status = _reap(child)
             if status is not None:
-                # In a namespace the file shows what the whole host killed; there the host itself knows.
+                # In a namespace the file counts what the whole host killed; there the host finds out by itself.
                 control.send(Exited(status=status, oom_kills=_oom_kills() if twins else 0))
                 while True:
                     signal.pause()
@@ -110,12 +111,12 @@ def _watch(control: Channel, child: int, gate: int, twins: _Twins | None) -> Non
             os._exit(0)
         if isinstance(message, Resume):
             if twins is not None:
-                twins.part(message)
+                twins.make_unique(message)
             os.write(gate, b"\n")
 
 
 def _reap(child: int) -> int | None:
-    """Collect what ended; the runner's exit status (negative: the signal), or None while it lives."""
+    """Reap children that ended; return the runner's exit status (negative: the signal), or None while it lives."""
     found = None
     while True:
         try:
@@ -129,21 +130,22 @@ def _reap(child: int) -> int | None:
 
 
 class _Twins:
-    """Makes a clone unlike its twins: its own randomness, clock and name, before any code of the skill goes on.
+    """Makes a clone unlike its twins: its own randomness, clock and host name, before any code of the skill runs.
 
-    Files are opened before the snapshot, so that a clone need not.
+    The files are opened before the snapshot, so that a clone need not open them.
     """
 
     def __init__(self) -> None:
         self._random = os.open("/dev/urandom", os.O_WRONLY | os.O_CLOEXEC)
         self._hostname = os.open("/proc/sys/kernel/hostname", os.O_WRONLY | os.O_CLOEXEC)
 
-    def part(self, message: Resume) -> None:
+    def make_unique(self, message: Resume) -> None:
         """Reseed, set the clock, set the name.
 
-        The kernel's generator is reseeded at once (RNDRESEEDCRNG); without it, twins would share up to a minute of output. The
-        clock jumps by at least a day, because a template is built with its clock in the past: every OpenSSL in the process,
-        statically linked ones too, then reseeds before its next output (its generators do so after an hour at the latest).
+        The kernel's generator is reseeded at once (RNDRESEEDCRNG); without it, twins would share up to a minute of
+        output. The clock jumps by at least a day, because a template is built with its clock in the past: every OpenSSL
+        in the process, statically linked ones too, then reseeds before its next output (its generators do so after an
+        hour at the latest).
         """
         entropy = bytes.fromhex(message.entropy)
         fcntl.ioctl(self._random, _RNDADDENTROPY, struct.pack("ii", len(entropy) * 8, len(entropy)) + entropy)
@@ -153,9 +155,9 @@ class _Twins:
 
 
 def _become_skill(out: int, err: int, *, processes: int, is_root: bool) -> None:
-    """Leave privileges behind: own session, own user, limits, no new privileges, no core dumps, stdio as the skill sees it."""
+    """Drop privileges and set up the process: session, user, limits, no new privileges, no core dumps, stdio."""
     os.setsid()
-    # Kept for the end marker also when the skill closes or replaces its own stdout and stderr.
+    # Duplicated for the end marker, because the skill may close or replace its own stdout and stderr.
     runner.keep_output(os.dup(out), os.dup(err))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -189,7 +191,7 @@ def _become_skill(out: int, err: int, *, processes: int, is_root: bool) -> None:
 
 
 def _virtio_ports() -> dict[str, str]:
-    """Map the name of each virtio port to its device; the number of the device is not fixed."""
+    """Return the device of each virtio port by name; the number of the device is not fixed."""
     found: dict[str, str] = {}
     for entry in os.listdir(_PORTS):
         with open(f"{_PORTS}/{entry}/name") as file:
@@ -204,7 +206,7 @@ def _process_limit() -> int:
 
 
 def _oom_kills() -> int:
-    """How many processes the guest's kernel has killed for want of memory; 0 where that can't be read."""
+    """Return how many processes the guest's kernel has killed for lack of memory; 0 where that can't be read."""
     try:
         with open("/proc/vmstat") as file:
             for line in file:

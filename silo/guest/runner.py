@@ -1,7 +1,7 @@
-"""The process that runs the skill: import it whole, say what it is, wait at the gate, serve one call, wait for the end.
+"""The process that runs the skill: import it, describe it, wait at the gate, serve one call, wait for the end.
 
-Everything up to the gate is part of the template: it happens once, without secrets, and costs no call anything. What a tool
-returns, raises or prints is turned into messages by `silo.sdk`; privileges, limits and stdio were settled by `silo.guest.init`.
+Everything up to the gate is part of the template: it runs once, without secrets, and costs no call anything. `silo.sdk`
+turns results and exceptions into messages; `silo.guest.init` has set privileges, limits and stdio.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Sequence
 from types import ModuleType
 
-from silo.guest.channel import Channel
+from silo.guest.channel import MessageChannel
 from silo.sdk.describe import describe
 from silo.sdk.files import File
 from silo.sdk.invoke import InvokeFailed, Outcome, invoke, rehearse, warm
@@ -43,7 +43,7 @@ INTERNAL_ERROR = 70
 """Exit status of the runner when silo's own code fails in it (EX_SOFTWARE of `sysexits.h`)."""
 
 _PIPE_BYTES = 64 * 1024
-"""What a pipe takes without a reader (`man 7 pipe`)."""
+"""The capacity of a pipe (`man 7 pipe`)."""
 
 _output: list[int] = []
 
@@ -53,7 +53,7 @@ def keep_output(*descriptors: int) -> None:
     _output.extend(descriptors)
 
 
-def main(channel: Channel, gate: int) -> None:
+def main(channel: MessageChannel, gate: int) -> None:
     """Import the skill, describe it, and serve calls until one has run. Returns only if the host hangs up."""
     try:
         skill = _load(channel)
@@ -61,14 +61,14 @@ def main(channel: Channel, gate: int) -> None:
             _pause()
             return
         os.read(gate, 1)
-        _forget_twins()
+        _reseed_generators()
         _serve(channel, skill)
     except EOFError:
         return
 
 
-def _load(channel: Channel) -> Skill | None:
-    """Import and warm the skill and send what it is; None if it failed, which has been sent as well."""
+def _load(channel: MessageChannel) -> Skill | None:
+    """Import and warm the skill and send its description; if that fails, send the failure and return None."""
     started = time.monotonic()
     try:
         module = _import_script()
@@ -76,7 +76,7 @@ def _load(channel: Channel) -> Skill | None:
         described = describe(skill, summary=module.__doc__ or "")
         imported = time.monotonic()
         warm(skill)
-        # What a call imports lazily, binds late or specialises on the second run is then part of the template.
+        # Lazy imports, late binding and specialised code of the call's path are then part of the template.
         for _ in range(_REHEARSALS):
             rehearse(skill)
         _flush()
@@ -88,9 +88,9 @@ def _load(channel: Channel) -> Skill | None:
         channel.send(Failed(failure.code, _line(failure.message), _cap(failure.traceback)))
         return None
     except WireError as error:
-        channel.send(Failed("skill-metadata-invalid", _line(f"what the skill says of itself cannot be sent: {error}")))
+        channel.send(Failed("skill-metadata-invalid", _line(f"the skill's description can't be sent: {error}")))
         return None
-    # Objects that live as long as the process stay out of the collector's sight: a call then copies fewer of their pages.
+    # The collector ignores objects that live as long as the process: a call then copies fewer of their pages.
     gc.collect()
     gc.freeze()
     channel.send(message)
@@ -113,10 +113,10 @@ def _import_script() -> ModuleType:
             "skill-syntax-error" if in_script else "skill-import-error", where, traceback.format_exc(limit=0)
         ) from error
     except InvokeFailed:
-        raise  # a decorator refused what the script declares, and says so in its own words
+        raise  # a decorator refused a declaration, and its message says why
     except SystemExit as error:
         raise InvokeFailed("skill-import-error", f"the script exited with {error.code!r} while imported", "") from error
-    except BaseException as error:  # whatever a stranger's module raises, it goes to the author as text
+    except BaseException as error:  # the script may raise anything; the author gets it as text
         raise InvokeFailed(
             "skill-import-error", f"{type(error).__name__}: {error}", "".join(_script_frames(error))
         ) from error
@@ -124,7 +124,7 @@ def _import_script() -> ModuleType:
 
 
 def _script_frames(error: BaseException) -> Sequence[str]:
-    """The traceback from the script's own first frame on, without this file and the import machinery."""
+    """Return the traceback from the script's own first frame on, without this file and the import machinery."""
     summary = traceback.TracebackException.from_exception(error)
     frames = list(summary.stack)
     first = next((i for i, frame in enumerate(frames) if frame.filename == SCRIPT), len(frames))
@@ -132,14 +132,15 @@ def _script_frames(error: BaseException) -> Sequence[str]:
     return list(summary.format())
 
 
-def _forget_twins() -> None:
-    """Reseed the generators that live in this process; the kernel's own was reseeded by init.
+def _reseed_generators() -> None:
+    """Reseed the random generators of this process; init has reseeded the kernel's.
 
-    OpenSSL's reseed themselves because the clock jumped (see `silo.guest.init`); mixing in fresh bytes here costs nothing.
+    OpenSSL's generators reseed themselves because the clock jumped (see `silo.guest.init`); mixing in fresh bytes here
+    costs nothing.
     """
     if "random" in sys.modules:
         sys.modules["random"].seed(os.urandom(32))
-    if "tempfile" in sys.modules:  # has a generator of its own for names, and makes a new one when it has none
+    if "tempfile" in sys.modules:  # has its own generator for names, and makes a new one when it has none
         vars(sys.modules["tempfile"])["_name_sequence"] = None
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed(int.from_bytes(os.urandom(4)))
@@ -147,7 +148,7 @@ def _forget_twins() -> None:
         sys.modules["_ssl"].RAND_add(os.urandom(32), 32.0)
 
 
-def _serve(channel: Channel, skill: Skill) -> None:
+def _serve(channel: MessageChannel, skill: Skill) -> None:
     while True:
         request = channel.receive()
         if isinstance(request, Rehearse):
@@ -160,8 +161,8 @@ def _serve(channel: Channel, skill: Skill) -> None:
             raise WireError(f"not a request: {request.TYPE}")
 
 
-def _rehearse(channel: Channel, skill: Skill, request: Rehearse) -> None:
-    """Go the way of `_run` with an empty call, so that a clone that waits has met all of its code."""
+def _rehearse(channel: MessageChannel, skill: Skill, request: Rehearse) -> None:
+    """Run the code of `_run` with an empty call, so that a waiting clone has run all of it once."""
     _set_stdin(channel.receive_blob(request.document_size))
     with open(0, "rb", closefd=False) as stdin:
         stdin.read()
@@ -171,7 +172,7 @@ def _rehearse(channel: Channel, skill: Skill, request: Rehearse) -> None:
     channel.send(Rehearsed())
 
 
-def _run(channel: Channel, skill: Skill, request: Run) -> None:
+def _run(channel: MessageChannel, skill: Skill, request: Run) -> None:
     _set_stdin(channel.receive_blob(request.document_size))
     files = tuple(File(channel.receive_blob(head.size), head.media_type, head.name) for head in request.files)
 
@@ -188,7 +189,7 @@ def _run(channel: Channel, skill: Skill, request: Run) -> None:
     except InvokeFailed as failure:
         answer, blobs = Failed(failure.code, _line(failure.message), _cap(failure.traceback)), ()
     except WireError as error:
-        answer, blobs = Failed("result-too-large", f"the result cannot be sent: {error}"), ()
+        answer, blobs = Failed("result-too-large", f"the result can't be sent: {error}"), ()
     _flush()
     marker = request.marker.encode()
     for descriptor in _output:
@@ -204,7 +205,7 @@ def _finished(outcome: Outcome) -> Finished:
 
 
 def _set_stdin(document: bytes) -> None:
-    """Make `document` the process's STDIN, at its end after one reading: a pipe, or a file in memory if it is too long for one."""
+    """Make `document` the process's STDIN: a pipe, or a file in memory if it is too long for a pipe."""
     if len(document) <= _PIPE_BYTES:
         reader, writer = os.pipe()
         os.write(writer, document)
@@ -228,7 +229,7 @@ def _flush() -> None:
 
 
 def _line(text: str) -> str:
-    """One line of at most 1,000 characters that UTF-8 can carry."""
+    """Return one line of at most 1,000 characters, without lone surrogates."""
     return " ".join(text.encode(errors="replace").decode().split())[:1000]
 
 

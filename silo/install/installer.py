@@ -284,7 +284,7 @@ class Installer:
 
     async def _collect(self, backends: tuple[str, ...]) -> None:
         """Delete what no installed skill has, unless an install is under way: it may be building or using just that."""
-        async with self.store.alone() as is_alone:
+        async with self.store.no_install_in_progress() as is_alone:
             if not is_alone:
                 return
             await to_thread.run_sync(self.store.sweep)

@@ -1,1 +1,1 @@
-"""The rules of who may do what. Pure: no clock, no files, no prompts (asking a person is `silo.approvals.consent`')."""
+"""The user's rules about calls. Pure: no clock, no files, no prompts (`silo.approvals.consent` asks a person)."""

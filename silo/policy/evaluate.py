@@ -1,6 +1,6 @@
-"""Decide whether a call may run, or must ask a person first. Pure: a function from what was agreed to a decision.
+"""Decide whether a call may run, or must ask a person first. Pure: a function from call and rules to a decision.
 
-Asking, waiting and remembering answers are `silo.approvals.consent`'.
+`silo.approvals.consent` asks, waits and remembers answers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from silo.policy.rules import Rule, Verdict, with_defaults
 
 @dataclass(frozen=True)
 class Finding:
-    """What one rule says of a call of a tool that it names. `mismatch` is why it does not apply; None if it does."""
+    """Whether a rule that names the tool applies to a call. `mismatch` is why it does not apply; None if it does."""
 
     rule: Rule
     mismatch: str | None
@@ -32,10 +32,11 @@ class Explanation:
 def decide(
     tool: Tool, header: SkillHeader, arguments: Mapping[str, Any], caller: Caller, rules: Sequence[Rule]
 ) -> Decision:
-    """Return what the user's rules say of a call; where none applies, what its skill and tool ask for.
+    """Return the decision of the user's rules about a call; where none applies, that of its skill and tool.
 
-    Of the rules that apply, `deny` wins over `ask`, and `ask` over `allow`, in whatever order they stand: a rule that somebody adds
-    further up must not undo a restriction. An `allow` lifts what skill and tool ask for, being the user's own word.
+    Of the rules that apply, `deny` wins over `ask`, and `ask` over `allow`, in any order: a rule that somebody adds
+    further up must not undo a restriction. An `allow` overrides the approval that skill and tool ask for, because the
+    user wrote it.
 
     Args:
         arguments: checked, with a `File` where the tool takes one.
@@ -46,7 +47,7 @@ def decide(
 def explain(
     tool: Tool, header: SkillHeader, arguments: Mapping[str, Any], caller: Caller, rules: Sequence[Rule]
 ) -> Explanation:
-    """Return the decision of `decide`, and what each rule had to do with it."""
+    """Return the decision of `decide`, and whether each rule applied."""
     whole = with_defaults(tool, arguments)
     findings = tuple(Finding(rule, rule.mismatch(whole, caller)) for rule in rules if rule.names(tool))
     for verdict in _STRICTEST_FIRST:
@@ -68,8 +69,8 @@ def _said_by(rule: Rule) -> Decision:
 def _said_by_skill(tool: Tool, header: SkillHeader) -> Decision:
     """Return `ask` if the skill's header or the tool itself requires approval, else `allow`.
 
-    Either is enough: a decorator may ask where the header does not, and can't take back what the header asks for.
-    What a tool says of its own harmlessness (`Tool.hints`) is a stranger's word and plays no part.
+    Either is enough: a decorator may require approval where the header does not, and can't remove what the header
+    requires. A tool's own claims that it is harmless (`Tool.hints`) are untrusted and play no part.
     """
     if header.require_approval:
         return Decision("ask", f"the skill {header.namespace!r} asks a person before every call")

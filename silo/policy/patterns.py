@@ -1,7 +1,7 @@
-"""Compare the arguments of a call with patterns: what text a value has, and how far down a pattern looks. Rules are `silo.policy.rules`'.
+"""Compare the arguments of a call with the patterns of a rule. The rules themselves are in `silo.policy.rules`.
 
-Both directions fail closed. A rule that forbids or asks should not be got around, so one piece of a value that matches is enough for
-it, in any of the spellings that pass for the same; a rule that allows must be sure, so each piece has to match, as it is.
+Both directions fail closed. A rule that denies or asks must not be evaded, so it matches if one piece of a value
+matches in any equivalent Unicode form. A rule that allows must be sure, so every piece has to match exactly.
 """
 
 from __future__ import annotations
@@ -20,41 +20,42 @@ from silo.wire.messages import Json
 
 @dataclass(frozen=True)
 class Glob:
-    """A pattern over a whole text: `*` any characters, line ends too, `?` one, `[abc]` and `[!abc]` one of a set. Case counts."""
+    """A case-sensitive pattern for a whole text: `*` any characters and line ends, `?` one, `[abc]`, `[!abc]` a set."""
 
     text: str
 
     def matches(self, text: str) -> bool:
-        """Whether the whole text fits."""
+        """Whether the pattern matches the whole text."""
         return self._matcher.match(text) is not None
 
     @cached_property
     def _matcher(self) -> re.Pattern[str]:
-        # `fnmatch` writes expressions that never go back over a `*` (Python 3.11), so a long text from an agent costs no more than
-        # its length. The pattern is put into NFC, because what an editor saved may not be.
+        # `fnmatch` writes expressions that never backtrack over a `*` (Python 3.11), so a long text from an agent takes
+        # linear time. The pattern is converted to NFC, because an editor may have saved another form.
         return re.compile(translate(unicodedata.normalize("NFC", self.text)))
 
 
 def any_mismatch(arguments: Mapping[str, Json], path: str, globs: Sequence[Glob]) -> str | None:
-    """Return why nothing in an argument matches any of the patterns, or None if something does; for rules that deny or ask.
+    """Return why no part of an argument matches any pattern, or None if one does; for rules that deny or ask.
 
-    Lists and objects are looked through, names included; a file counts by its name; text is tried as it is, in NFC and in NFKC.
+    Lists and objects are searched, names included. A file counts by its name. Text is tried unchanged, in NFC and in
+    NFKC.
     """
     found = [value for value in _reach(arguments, path) if value is not _MISSING]
     if not found:
         return f"{path} is not given"
     texts = (text for value in found for text in _all_texts(value))
-    # None: a text that can't be compared, and so might be anything.
+    # None is a text that can't be compared; it counts as a match.
     if any(text is None or any(glob.matches(text) for glob in globs) for text in texts):
         return None
     return f"{path} is {_show(found)}, not {_show_globs(globs)}"
 
 
 def whole_mismatch(arguments: Mapping[str, Json], path: str, globs: Sequence[Glob]) -> str | None:
-    """Return why not all of an argument matches one of the patterns, or None if it does; for rules that allow.
+    """Return why some part of an argument matches no pattern, or None if all parts match; for rules that allow.
 
-    A list must have items, and all of them match; objects and files never do. Text must be in NFC, without control and format
-    characters, and match in NFKC as well.
+    A list must have items, and all of them must match; objects and files never match. Text must be in NFC, without
+    control and format characters, and must match in NFKC as well.
     """
     found = list(_reach(arguments, path))
     if not found or any(value is _MISSING for value in found):
@@ -72,9 +73,10 @@ _MISSING = object()
 
 
 def _reach(value: Json, path: str) -> Iterator[Json]:
-    """Yield every value that a dotted path leads to, and `_MISSING` for each way on which it ends too early.
+    """Yield every value at a dotted path, and `_MISSING` wherever the path ends too early.
 
-    A name may hold dots itself, so that `a.b` is both `b` in `a` and the name `a.b`. A list on the way stands for its items.
+    A name may contain dots, so `a.b` is both `b` in `a` and the name `a.b`. For a list on the path, each item is
+    followed.
     """
     if not path:
         yield value
@@ -96,11 +98,11 @@ def _ends(path: str) -> Iterator[int]:
     yield len(path)
 
 
-# --- what a rule looks for that denies or asks ---------------------------------------------------------------------------
+# --- for rules that deny or ask ---------------------------------------------------------------------------------------
 
 
 def _all_texts(value: Json) -> Iterator[str | None]:
-    """Yield every text in a value, in every spelling; None for one that can't be compared."""
+    """Yield every text in a value, in every Unicode form; None for one that can't be compared."""
     if isinstance(value, str):
         yield from _spellings(value)
     elif isinstance(value, File):
@@ -132,7 +134,7 @@ def _spellings(text: str) -> tuple[str | None, ...]:
     return tuple({text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFKC", text)})
 
 
-# --- what a rule looks for that allows -----------------------------------------------------------------------------------
+# --- for rules that allow ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class _Unclear:
 
 
 def _pieces(value: Json) -> Iterator[tuple[str, ...] | _Unclear]:
-    """Yield each piece of a value by the texts that must match, all of them."""
+    """Yield, for each piece of a value, the texts that must all match."""
     if isinstance(value, str):
         yield _clear_text(value)
     elif isinstance(value, list | tuple):
@@ -170,22 +172,22 @@ def _clear_text(text: str) -> tuple[str, ...] | _Unclear:
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
-# --- numbers and Unicode -------------------------------------------------------------------------------------------------
+# --- numbers and Unicode ----------------------------------------------------------------------------------------------
 
 
 def scalar_text(value: str | bool | float | None) -> str:
-    """Return the text by which a scalar is compared: JSON's, and a whole number without a point, as JSON Schema takes 1.0 for 1."""
+    """Return the JSON text for comparing a scalar; a whole number has no point, as 1.0 is 1 in JSON Schema."""
     if isinstance(value, str):
         return value
     return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _is_quick_to_normalize(text: str) -> bool:
-    """Whether no more than 30 marks follow each other, as in every language's text (UAX #15 §13, Stream-Safe Text Format).
+    """Whether at most 30 marks follow each other, as in text of any language (UAX #15 §13, Stream-Safe Text Format).
 
-    Marks of one run are sorted by insertion: half a megabyte of them would keep silo busy for minutes.
+    Normalising sorts the marks of one run by insertion: half a megabyte of them would take minutes.
     """
-    # Decomposed, because three Tibetan vowels (e.g. U+0F73) are no marks themselves and consist of nothing but marks.
+    # Decomposed, because three Tibetan vowels (e.g. U+0F73) are not marks themselves, but decompose into marks.
     marks = [one for one in set(text) if all(map(unicodedata.combining, unicodedata.normalize("NFKD", one)))]
     return not marks or re.search(f"[{''.join(marks)}]{{{_MAX_MARKS + 1}}}", text) is None
 

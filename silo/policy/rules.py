@@ -1,4 +1,4 @@
-"""A standing rule, and whether it is about a call. What several rules come to together is `silo.policy.evaluate`'s."""
+"""One rule, and whether it applies to a call. `silo.policy.evaluate` combines the rules into a decision."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ CALLERS: tuple[CallerKind, ...] = ("cli", "mcp", "library")
 
 @dataclass(frozen=True)
 class Rule:
-    """What the user said once about many calls.
+    """One of the user's rules about calls.
 
     Attributes:
-        name: where it stands, e.g. `silo.toml rule 2`.
-        tools: patterns over the tool's id; one is enough.
-        arguments: patterns by dotted path; each argument must match, one of its patterns is enough.
-        callers: ways in; one is enough.
+        name: its place in the configuration, e.g. `silo.toml rule 2`.
+        tools: patterns for the tool's id; one must match.
+        arguments: patterns by dotted path; each argument must match one of its patterns.
+        callers: the kinds of caller to which the rule applies.
         reason: for a person and for the agent; may be empty.
     """
 
@@ -37,15 +37,15 @@ class Rule:
     reason: str = ""
 
     def names(self, tool: Tool) -> bool:
-        """Whether the rule is about this tool, with whatever arguments."""
+        """Whether the rule is about this tool, whatever the arguments."""
         return any(glob.matches(tool.id) for glob in self.tools)
 
     def mismatch(self, arguments: Mapping[str, Any], caller: Caller) -> str | None:
-        """Return why a call of a tool that the rule names is not meant by it, or None if it is.
+        """Return why the rule does not apply to a call of a tool that it names, or None if it applies.
 
         Args:
             arguments: as the tool gets them, defaults included.
-            caller: who asks.
+            caller: who makes the call.
         """
         if caller.kind not in self.callers:
             return f"it is for {_listed(self.callers)}, and this call comes through {caller.kind}"
@@ -58,13 +58,13 @@ class Rule:
 
 
 def tool_glob(text: str) -> Glob:
-    """Return a pattern over ids of tools.
+    """Return a pattern for ids of tools.
 
     Raises:
-        ValueError: no tool could have an id that matches; a restriction that restricts nothing is a mistake.
+        ValueError: no possible id matches, so the rule would have no effect.
     """
     if not _TOOL_PATTERN.fullmatch(text):
-        raise ValueError(f"{text[:80]!r} is no pattern over tools: a-z, 0-9, '_', one dot, '*' and '?'")
+        raise ValueError(f"{text[:80]!r} isn't a pattern for tools: a-z, 0-9, '_', one dot, '*' and '?'")
     if not set(text) & set(".*?"):
         skill, separator, tool = text.partition("__")
         meant = f"{skill}.{tool}" if separator else f"{text}.*"
@@ -84,12 +84,12 @@ def check_path(path: str) -> str:
         ValueError: a part of it is empty.
     """
     if not all(path.split(".")):
-        raise ValueError(f"{path[:80]!r} is no path to an argument: names with single dots between them")
+        raise ValueError(f"{path[:80]!r} isn't a path to an argument: names with single dots between them")
     return path
 
 
 def with_defaults(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments as the tool gets them: what is left out takes the default that its schema gives, at the top level."""
+    """Return the arguments as the tool gets them, with the defaults of its schema for missing ones at the top level."""
     defaults = {
         name: part["default"]
         for name, part in properties(tool.input_schema).items()

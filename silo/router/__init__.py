@@ -1,1 +1,1 @@
-"""Find tools by name and by what they do. Pure: values in, values out; what is installed is `silo.catalog`'s to know."""
+"""Find tools by name and by meaning. Pure; `silo.catalog` knows which skills are installed."""

@@ -1,7 +1,7 @@
-"""Documents as arrays: what each term adds to each tool, and each tool's vector. Nothing here depends on which other tools there are.
+"""Documents as arrays: how much each term adds to each tool, and each tool's vector, independent of all other tools.
 
-That is what lets a catalogue change, or a tool be hidden, without any score of another being touched: `lexical` weighs terms by their
-rarity among the visible tools only when a request comes.
+So the catalogue can change, or a tool can be hidden, without changing the score of another tool: `silo.router.view`
+weighs terms by their rarity among the visible tools when a request comes.
 """
 
 from __future__ import annotations
@@ -13,36 +13,39 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from silo.router.documents import FIELDS, Document, digest, texts
+from silo.router.documents import FIELDS, ToolDocument, digest, texts
 from silo.router.table import TokenTable
 from silo.router.text import Analyzer, plain_name, term_number
 
 K1 = 1.4
-"""Where repeats of a word stop counting (Robertson and Zaragoza 2009, §3.4); 0.6 to 2.5 makes no difference here."""
+"""How soon repeats of a word stop counting (Robertson and Zaragoza 2009, §3.4); 0.6 to 2.5 makes no difference here."""
 
 MAX_FIELD_TERMS = 400
-"""Words of one field that are indexed."""
+"""How many words of a field are indexed."""
 
 _MIX = 0x9E3779B97F4A7C15
-"""An odd number without a pattern (2⁶⁴ divided by the golden ratio), so that a pair and the turned pair are two terms."""
+"""An odd number without a pattern (2⁶⁴ divided by the golden ratio), so that reversing a pair gives another term."""
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """Documents, in the order of their ids everywhere but inside of `join`.
+    """Documents, sorted by id everywhere but inside of `join`.
+
+    An entry is one term in one document.
 
     Attributes:
-        ids: of the documents.
+        ids: ids of the documents.
         names: their plain names, for exact look-ups.
-        digests: of the documents, 16 bytes each.
-        vocabulary: the numbers of all terms, sorted, so that a document's terms keep their order whatever other documents there are.
-        words: the spelling of the terms that are single words; for words of a request that are misspelt.
+        digests: digests of the documents, 16 bytes each.
+        vocabulary: the numbers of all terms, sorted, so that the order of a document's terms does not depend on other
+            documents.
+        words: the spelling of the terms that are single words, for correcting misspelt words of a request.
         starts: where each document's entries start, and where the last one's end; [n + 1].
-        terms: place in `vocabulary` of the term of each entry, rising within a document.
-        impacts: what it adds to the document's score, before the term's rarity, from 0 to 1.
-        fields: the fields in which it stands, as bits.
+        terms: index in `vocabulary` of each entry's term, ascending within a document.
+        impacts: how much each entry adds to the document's score, before the term's rarity, from 0 to 1.
+        fields: the fields of the document that have the entry's term, as bits.
         vectors: int8 [n, dimensions]; without a table, [n, 0].
-        scales: what a vector is to be multiplied by to have length 1.
+        scales: the factors that make the vectors of length 1.
     """
 
     ids: tuple[str, ...]
@@ -61,8 +64,8 @@ class Compiled:
         return len(self.ids)
 
 
-def compile_documents(documents: Sequence[Document], table: TokenTable | None) -> Compiled:
-    """Compile documents, in the order of their ids; of two with one id, the later one counts."""
+def compile_documents(documents: Sequence[ToolDocument], table: TokenTable | None) -> Compiled:
+    """Compile documents, sorted by id; of two with the same id, the later one counts."""
     documents = sorted({document.id: document for document in documents}.values(), key=lambda document: document.id)
     analyzer = Analyzer(remember=sys.maxsize)
     entries = []
@@ -93,7 +96,7 @@ def compile_documents(documents: Sequence[Document], table: TokenTable | None) -
 
 
 def select(compiled: Compiled, rows: npt.NDArray[np.int64]) -> Compiled:
-    """Return the documents of some rows, which rise; terms that none of them has are dropped."""
+    """Return the documents of some rows, which are ascending; terms that none of them has are dropped."""
     counts = np.diff(compiled.starts)[rows]
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     entries = np.repeat(compiled.starts[rows] - starts[:-1], counts) + np.arange(starts[-1])
@@ -147,7 +150,7 @@ def _words_in(words: Sequence[str], vocabulary: npt.NDArray[np.uint64]) -> tuple
 
 
 def pair(before: int, after: int) -> int:
-    """Return the term that two neighbours make: words that belong together say more than the same words apart."""
+    """Return the term of two neighbouring words: words that belong together say more than the same words apart."""
     return (before * _MIX + after) % 2**64
 
 
@@ -158,12 +161,12 @@ def _pairs(before: npt.NDArray[np.uint64], after: npt.NDArray[np.uint64]) -> npt
 
 
 _BATCH = 1000
-"""Documents that are compiled at a time: what that needs on the way is a tenth of what the whole would."""
+"""Documents that are compiled at a time, which takes a tenth of the memory of compiling all at once."""
 
 
 @dataclass(frozen=True)
 class _Tokens:
-    """Every term of every field, repeats included: its number, and its place among documents × fields."""
+    """Every term of every field, repeats included: its number, and the index of its document × field."""
 
     numbers: npt.NDArray[np.uint64]
     cells: npt.NDArray[np.int64]
@@ -171,7 +174,7 @@ class _Tokens:
 
 @dataclass(frozen=True)
 class _Entries:
-    """What becomes of them: documents one after the other, the terms of each by their number; and how many each has."""
+    """The entries of all documents, sorted by document and term number, and how many each document has."""
 
     counts: npt.NDArray[np.int64]
     numbers: npt.NDArray[np.uint64]
@@ -224,8 +227,8 @@ def _entries(tokens: _Tokens, documents: int) -> _Entries:
     b = np.array([each.b for each in FIELDS])
     usual = np.array([each.length for each in FIELDS])
     length = lengths[place * len(FIELDS) + field]
-    # Repeats count by their logarithm already here: a text that says everything sixty times is as long as it is loud, and
-    # normalisation by length alone would let it break even.
+    # Repeats count by their logarithm already here: a text that repeats everything sixty times is longer by the same
+    # factor, so normalisation by length alone would not penalise it.
     mass = weights[field] * (1 + np.log(counts)) / (1 - b[field] + b[field] * length / usual[field])
     first = np.flatnonzero(np.diff(cell, prepend=-1))
     total = np.add.reduceat(mass, first)

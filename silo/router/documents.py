@@ -1,4 +1,4 @@
-"""A tool as the router reads it: cleaned texts by field, each with a weight; and a digest of it all. No terms, no ranking."""
+"""The texts of a tool that are ranked: cleaned, by field, each field with a weight; and their digest."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from silo.model import Tool
-from silo.router.hygiene import clean, neutral
+from silo.router.cleaning import clean, without_instructions
 from silo.schema.walk import entries, properties
 
 
 @dataclass(frozen=True)
 class SkillAbout:
-    """What is said of a skill as a whole, and counts for each of its tools."""
+    """The texts about a whole skill, which count for each of its tools."""
 
     description: str = ""
     tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Document:
-    """What there is to rank a tool by, as it was written; `texts` cleans it.
+class ToolDocument:
+    """The original texts by which a tool is ranked; `texts` cleans them.
 
     Attributes:
-        id: unique among what is ranked together.
+        id: unique among the documents that are ranked together.
         group: the skill's name.
-        schema: JSON Schema of the arguments; names, descriptions and enumerated values are read.
-        examples: requests that this tool, and no other, answers.
+        schema: JSON Schema of the arguments; names, descriptions and enumerated values are used.
+        examples: requests that only this tool answers.
     """
 
     id: str
@@ -44,15 +44,15 @@ class Document:
 
 
 @dataclass(frozen=True)
-class Field:
+class TextField:
     """One kind of text.
 
     Attributes:
         weight: how much a word in it counts.
-        b: how much its length takes from that, from 0 to 1.
-        length: how many terms it has in an ordinary tool. A constant, not the mean of the catalogue: so a tool's scores do not
-            depend on which other tools there are, and adding or hiding one recomputes nothing.
-        chars: how much of it is read.
+        b: how much its length reduces that weight, from 0 to 1.
+        length: how many terms it has in an ordinary tool. A constant, not the mean of the catalogue: a tool's scores do
+            not depend on other tools, and adding or hiding one recomputes nothing.
+        chars: how many characters of it are read.
     """
 
     name: str
@@ -63,30 +63,30 @@ class Field:
 
 
 FIELDS = (
-    Field("name", 3.0, 0.6, 3, 200),
-    Field("group", 1.0, 0.6, 3, 200),
-    Field("title", 1.0, 0.3, 4, 200),
-    Field("description", 1.0, 0.65, 12, 2000),
-    Field("parameter names", 0.6, 0.5, 6, 1000),
-    Field("parameters", 0.6, 0.65, 30, 4000),
-    Field("tags", 1.0, 0.3, 4, 300),
-    Field("group description", 0.3, 0.65, 12, 600),
-    Field("examples", 0.6, 0.65, 20, 3000),
+    TextField("name", 3.0, 0.6, 3, 200),
+    TextField("group", 1.0, 0.6, 3, 200),
+    TextField("title", 1.0, 0.3, 4, 200),
+    TextField("description", 1.0, 0.65, 12, 2000),
+    TextField("parameter names", 0.6, 0.5, 6, 1000),
+    TextField("parameters", 0.6, 0.65, 30, 4000),
+    TextField("tags", 1.0, 0.3, 4, 300),
+    TextField("group description", 0.3, 0.65, 12, 600),
+    TextField("examples", 0.6, 0.65, 20, 3000),
 )
-"""Weights and length normalisation that served four public sets of tools best; changes of a third hardly show."""
+"""The weights and length normalisation that worked best on four public sets of tools; a third more hardly matters."""
 
 NAME, GROUP, TITLE, DESCRIPTION, PARAMETER_NAMES, PARAMETERS, TAGS, GROUP_DESCRIPTION, EXAMPLES = range(len(FIELDS))
 
 MAX_EXAMPLES = 10
-"""Examples of one tool that are read; gains flatten there, and an author shall not buy rank with the eleventh."""
+"""How many examples of a tool are read; more hardly improve the search, and must not buy an author a better rank."""
 
 MAX_EXAMPLE_CHARS = 300
 
 
-def document(tool: Tool, *, about: SkillAbout | None = None, examples: Sequence[str] = ()) -> Document:
-    """Return what there is to rank a tool by."""
+def document(tool: Tool, *, about: SkillAbout | None = None, examples: Sequence[str] = ()) -> ToolDocument:
+    """Return the texts by which a tool is ranked."""
     about = about or SkillAbout()
-    return Document(
+    return ToolDocument(
         id=tool.id,
         name=tool.name,
         description=tool.description,
@@ -99,8 +99,8 @@ def document(tool: Tool, *, about: SkillAbout | None = None, examples: Sequence[
     )
 
 
-def texts(document: Document) -> tuple[str, ...]:
-    """Return the cleaned text of each of `FIELDS`, without what instructs the model."""
+def texts(document: ToolDocument) -> tuple[str, ...]:
+    """Return the cleaned text of each of `FIELDS`, without phrases that instruct the model."""
     parameters = properties(document.schema or {})
     examples = [clean(example, limit=MAX_EXAMPLE_CHARS) for example in document.examples[:MAX_EXAMPLES]]
     raw = (
@@ -115,12 +115,13 @@ def texts(document: Document) -> tuple[str, ...]:
         "\n".join(examples),
     )
     return tuple(
-        neutral(clean(text, limit=field.chars)) if text else "" for field, text in zip(FIELDS, raw, strict=True)
+        without_instructions(clean(text, limit=field.chars)) if text else ""
+        for field, text in zip(FIELDS, raw, strict=True)
     )
 
 
-def digest(document: Document) -> bytes:
-    """Return 16 bytes that change with anything that is ranked."""
+def digest(document: ToolDocument) -> bytes:
+    """Return 16 bytes that change with any of the texts."""
     content = [
         document.id,
         document.name,
@@ -132,7 +133,7 @@ def digest(document: Document) -> bytes:
         document.tags,
         document.examples,
     ]
-    # Lone surrogates can come with a stranger's JSON; they are escaped here, and invisible to the ranking.
+    # Untrusted JSON can have lone surrogates; they are escaped here, and the ranking ignores them.
     return hashlib.blake2b(json.dumps(content, default=_plain).encode(), digest_size=16).digest()
 
 
@@ -141,7 +142,7 @@ def _plain(value: object) -> object:
 
 
 def _words(schemas: Mapping[str, Any]) -> Iterator[str]:
-    """Yield descriptions, titles and enumerated values anywhere in schemas; deep ones are not followed to their end."""
+    """Yield descriptions, titles and enumerated values anywhere in schemas, to a limited depth."""
     for key, value in entries(schemas, max_depth=_MAX_DEPTH, max_items=_MAX_ITEMS, closed=frozenset({"enum"})):
         if key in {"description", "title"} and isinstance(value, str):
             yield value

@@ -1,4 +1,4 @@
-"""The router as `silo bench routing` and the sets' own `evaluate.py` drive it: tools of a public set in, ranked ids out.
+"""The router as a backend of `silo bench routing` and of the public sets' own `evaluate.py`.
 
 evaluate.py --backend silo.router.evaluation:Backend SET ...
 """
@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from silo.router.documents import Document
+from silo.router.documents import ToolDocument
 from silo.router.ranker import Ranker
 from silo.router.settings import RouterSettings
 
 
-def document_of(tool: Mapping[str, Any], *, examples: Sequence[str] = ()) -> Document:
-    """Return a tool of a public set as the router reads tools; its category, if it has one, is a tag."""
+def document_of(tool: Mapping[str, Any], *, examples: Sequence[str] = ()) -> ToolDocument:
+    """Return the document of a tool of a public set; its category, if it has one, becomes a tag."""
     category = tool.get("category")
-    return Document(
+    return ToolDocument(
         id=tool["id"],
         name=tool["name"],
         description=tool.get("description") or "",
@@ -32,7 +32,7 @@ class Backend:
     """An index over the tools of a set.
 
     Args:
-        tools: as they lie in `tools.jsonl`.
+        tools: the lines of `tools.jsonl`.
         settings: which parts of the ranking are on.
         examples: requests by the id of the tool that answers them.
     """

@@ -1,8 +1,8 @@
-"""Rank documents for a request. The order of the steps is in `Ranker.search`; what is kept between starts is `store`'s.
+"""Rank documents for a request. `Ranker.search` has the steps; `silo.router.index_cache` keeps an index between starts.
 
-Words find by what is written, vectors by what is meant. Their scores are added, each as a share of the best one (ranks would let the
-weaker of the two drown the stronger), and the first candidates are put in order by a linear model. Whatever depends on more than one tool is
-computed over the visible ones only.
+Words match the text, vectors match the meaning. Their scores are added, each as a share of the best one (with ranks,
+the weaker of the two would hide the stronger), and a linear model orders the first candidates. Whatever depends on more
+than one tool is computed over the visible ones only.
 """
 
 from __future__ import annotations
@@ -17,42 +17,42 @@ import numpy as np
 import numpy.typing as npt
 
 from silo.router.compiled import Compiled, compile_documents, join, select
-from silo.router.documents import FIELDS, Document, digest
-from silo.router.request import Guess, Request, take_apart
-from silo.router.rerank import First, Model, ModelBroken, describe, load_model
+from silo.router.documents import FIELDS, ToolDocument, digest
+from silo.router.index_cache import IndexDamaged, load, save
+from silo.router.request import Guess, ParsedRequest, parse_request
+from silo.router.rerank import FirstPass, RerankModel, RerankModelBroken, candidate_features, load_model
 from silo.router.settings import RouterSettings
 from silo.router.spelling import Spelling
-from silo.router.store import IndexDamaged, load, save
 from silo.router.table import TableBroken, TokenTable
 from silo.router.text import Analyzer, plain_name, term_number
-from silo.router.view import View, look
+from silo.router.view import View, compute_view
 
 CANDIDATES = 50
-"""How many are put in order: 97 % of the right tools are among the first 50, and time grows with them."""
+"""How many tools the model orders: 97 % of the right tools are among the first 50, and time grows with them."""
 
 CLAUSE_WEIGHT = 0.6
 MEANING_WEIGHT = 0.6
-"""What the best clause, and the meaning, count beside the words of the whole request."""
+"""The weights of the best clause, and of the meaning, relative to the words of the whole request."""
 
 OUTLINE = 96
-"""Dimensions of the first look over all documents: of 50 candidates, hardly one changes, and it takes a third of the time."""
+"""Dimensions for the first pass over all documents: hardly one of 50 candidates changes, in a third of the time."""
 
 USAGE_WEIGHT = 0.05
-"""How far use lifts a tool, as a share of the best score: a tie-break. Twice as much already hurts."""
+"""How much frequent use adds to a score, as a share of the best score: a tie-break. Twice as much already hurts."""
 
 MAX_WHY = 3
 MAX_WHY_WORDS = 6
 
 _REMEMBERED = 10_000
-"""Words of requests; people use the same few thousand."""
+"""How many words of requests are cached; people use the same few thousand."""
 
 _VIEWS = 8
-"""Sets of visible tools that are remembered: one for each caller that searches at a time."""
+"""How many views are cached: one for each caller that searches at the same time."""
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A document that was found; see `silo.router.rank.Match`."""
+    """A document that was found; see `silo.router.index.Match`."""
 
     id: str
     score: float
@@ -61,10 +61,10 @@ class Hit:
 
 
 class Ranker:
-    """An index over documents. Never changes; what it remembers of views only saves time.
+    """An index of documents. Immutable, except for its caches.
 
     Attributes:
-        notes: what went wrong and was worked around, for the log.
+        notes: problems that were worked around, for the log.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Ranker:
         compiled: Compiled,
         *,
         table: TokenTable | None,
-        model: Model | None,
+        model: RerankModel | None,
         settings: RouterSettings,
         notes: Sequence[str] = (),
     ) -> None:
@@ -95,8 +95,8 @@ class Ranker:
         self._lock = threading.Lock()
 
     @classmethod
-    def build(cls, documents: Sequence[Document], *, settings: RouterSettings, cache: Path | None = None) -> Ranker:
-        """Build from documents, with what the cache has of them; what it lacks is compiled and put there."""
+    def build(cls, documents: Sequence[ToolDocument], *, settings: RouterSettings, cache: Path | None = None) -> Ranker:
+        """Build an index of documents from the cache; missing documents are compiled and added to the cache."""
         notes: list[str] = []
         table, model = _parts(settings, notes)
         identity = table.identity if table else b""
@@ -116,8 +116,8 @@ class Ranker:
                 notes.append(f"the index cannot be kept in {cache.name}: {error.strerror or error}")
         return cls(compiled, table=table, model=model, settings=settings, notes=notes)
 
-    def changed(self, *, add: Sequence[Document] = (), remove: Collection[str] = ()) -> Ranker:
-        """Return a ranker with documents added or replaced, and others taken out; scores are as if it had been built so."""
+    def changed(self, *, add: Sequence[ToolDocument] = (), remove: Collection[str] = ()) -> Ranker:
+        """Return a ranker with documents added, replaced or removed; scores are the same as in a new one."""
         gone = {*remove, *(document.id for document in add)}
         stay = np.array([place for place, each in enumerate(self._compiled.ids) if each not in gone], np.int64)
         compiled = join(select(self._compiled, stay), compile_documents(add, self._table))
@@ -131,35 +131,35 @@ class Ranker:
         visible: Collection[str] | None = None,
         usage: Mapping[str, int] | None = None,
     ) -> list[Hit]:
-        """Return up to `limit` documents, best first; of equal ones, by id. See `silo.router.rank.Index.search`."""
+        """Return up to `limit` documents, best first, equal ones by id. See `silo.router.index.Index.search`."""
         if limit < 1 or not len(self._compiled):
             return []
         view = self._view(visible)
         request = self._request(queries, view)
-        first = self._first(request, view, count=max(CANDIDATES, limit))
-        order = self._in_order(request, view, first, usage or {})
+        first = self._first_pass(request, view, count=max(CANDIDATES, limit))
+        order = self._rank(request, view, first, usage or {})
         exact = self._exact(request.texts[0], view)
         found = {place: self._hit(order, at, request) for at, place in enumerate(order.places[: limit + len(exact)])}
         named = [found.pop(place, self._named_hit(place)) for place in exact]
         return [*(replace(hit, score=1.0, low_confidence=False) for hit in named), *found.values()][:limit]
 
-    def words(self, queries: Sequence[str], *, clause_weight: float) -> npt.NDArray[np.float32]:
-        """Return what the words of a request say of every document, in the order of their ids; for training."""
+    def word_scores(self, queries: Sequence[str], *, clause_weight: float) -> npt.NDArray[np.float32]:
+        """Return the word scores of every document, in the order of their ids; for training."""
         view = self._view(None)
-        words = self._words(self._request(queries, view), view)
+        words = self._word_scores(self._request(queries, view), view)
         tops = words.max(axis=1, keepdims=True)
         words /= np.where(tops > 0, tops, 1)
         total: npt.NDArray[np.float32] = words[0] + np.float32(clause_weight) * words[1:].max(axis=0, initial=0)
         return total
 
-    def examine(self, queries: Sequence[str], visible: Collection[str] | None = None) -> Examined:
-        """Return the candidates in numbers, for training and for the ablation table."""
+    def training_features(self, queries: Sequence[str], visible: Collection[str] | None = None) -> TrainingFeatures:
+        """Return the features of the candidates, for training and for the ablation table."""
         view = self._view(visible)
         request = self._request(queries, view)
-        first = self._first(request, view, count=CANDIDATES)
-        described = describe(self._compiled, view, request, first)
+        first = self._first_pass(request, view, count=CANDIDATES)
+        described = candidate_features(self._compiled, view, request, first)
         ids = [self._compiled.ids[place] for place in first.candidates.tolist()]
-        return Examined(ids, described.features, described.evidence)
+        return TrainingFeatures(ids, described.features, described.evidence)
 
     def _view(self, visible: Collection[str] | None) -> View:
         key = None if visible is None else frozenset(visible)
@@ -167,19 +167,19 @@ class Ranker:
             view = self._views.get(key)
             if view is None:
                 mask = None if key is None else np.array([each in key for each in self._compiled.ids], np.bool_)
-                view = self._views[key] = look(self._compiled, self._owners, mask)
+                view = self._views[key] = compute_view(self._compiled, self._owners, mask)
                 if len(self._views) > _VIEWS:
                     self._views.popitem(last=False)
             self._views.move_to_end(key)
             return view
 
-    def _request(self, queries: Sequence[str], view: View) -> Request:
+    def _request(self, queries: Sequence[str], view: View) -> ParsedRequest:
         def guess(word: str) -> list[Guess]:
             spelling, terms = self._spelling()
             allowed = view.present[terms]
             return [Guess(int(terms[near.word]), near.likeness) for near in spelling.near(word, allowed)]
 
-        return take_apart(
+        return parse_request(
             queries,
             analyzer=self._analyzer,
             vocabulary=self._compiled.vocabulary,
@@ -188,9 +188,9 @@ class Ranker:
             guess=guess if self._settings.typos else None,
         )
 
-    def _first(self, request: Request, view: View, *, count: int) -> First:
+    def _first_pass(self, request: ParsedRequest, view: View, *, count: int) -> FirstPass:
         """Score every document, and return the best as candidates."""
-        words = self._words(request, view)
+        words = self._word_scores(request, view)
         tops = words.max(axis=1, keepdims=True)
         words /= np.where(tops > 0, tops, 1)
         fused = words[0].copy()
@@ -199,7 +199,7 @@ class Ranker:
         vectors = None
         if self._table is not None and not request.says_nothing:
             vectors, scales = self._table.embed_requests(request.texts)
-            # A first look with the first dimensions, which say most; the candidates get all of them below.
+            # Only the first dimensions, which say most; the candidates are compared with all of them below.
             meaning = self._outline @ vectors[0, : self._outline.shape[1]] * self._compiled.scales
             if view.mask is not None:
                 meaning *= view.mask
@@ -207,11 +207,11 @@ class Ranker:
                 fused += np.maximum(meaning, 0) * np.float32(MEANING_WEIGHT / top)
         candidates = _best(fused, count)
         if vectors is None:
-            return First(words, tops[:, 0], candidates, None)
-        return First(words, tops[:, 0], candidates, self._cosines(vectors, scales, candidates))
+            return FirstPass(words, tops[:, 0], candidates, None)
+        return FirstPass(words, tops[:, 0], candidates, self._cosines(vectors, scales, candidates))
 
-    def _words(self, request: Request, view: View) -> npt.NDArray[np.float32]:
-        """Return BM25F of each text of the request and each document; 0 where it is not visible."""
+    def _word_scores(self, request: ParsedRequest, view: View) -> npt.NDArray[np.float32]:
+        """Return the BM25F score of each text of the request and each document; 0 for invisible documents."""
         words = np.zeros((len(request.texts), len(self._compiled)), np.float32)
         posts = [slice(self._posts[term], self._posts[term + 1]) for term in request.terms.tolist()]
         rows = [self._rows[each] for each in posts]
@@ -220,7 +220,7 @@ class Ranker:
         for text, has in enumerate(request.parts):
             terms = has.nonzero()[0].tolist()
             if terms:
-                # Adds up each document's terms in the order of the request, whatever other documents there are.
+                # Adds each document's terms in the order of the request, so other documents do not change the sum.
                 places, amounts = (
                     np.concatenate([rows[at] for at in terms]),
                     np.concatenate([worth[at] for at in terms]),
@@ -234,15 +234,15 @@ class Ranker:
         self, vectors: npt.NDArray[np.float32], scales: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float32]:
         """Return the cosines of each text of the request and some documents, 0 where negative."""
-        # Sums of whole numbers below 2²⁴: exact in any order, so BLAS may choose its own.
+        # Sums of whole numbers below 2²⁴ are exact in any order, so BLAS may choose its own.
         products = vectors @ self._compiled.vectors[rows].astype(np.float32).T
         cosines: npt.NDArray[np.float32] = np.maximum(products * self._compiled.scales[rows] * scales[:, np.newaxis], 0)
         return cosines
 
-    def _in_order(self, request: Request, view: View, first: First, usage: Mapping[str, int]) -> Order:
-        described = describe(self._compiled, view, request, first)
+    def _rank(self, request: ParsedRequest, view: View, first: FirstPass, usage: Mapping[str, int]) -> RankedCandidates:
+        described = candidate_features(self._compiled, view, request, first)
         scores = np.zeros(len(first.candidates))
-        # Column by column: a matrix product may sum in another order for another number of rows.
+        # Column by column: the order of the sums in a matrix product may depend on the number of rows.
         for column, weight in enumerate(self._weights()):
             scores += weight * described.features[:, column]
         if usage and len(scores):
@@ -252,9 +252,11 @@ class Ranker:
         scores = scores[by_score]
         certainty, doubtful = self._certainty(described.evidence[by_score[0]]) if len(scores) else (0.0, 0.0)
         shares = np.maximum(scores, 0) / max(float(scores.max(initial=0)), 1e-9)
-        return Order(first.candidates[by_score].tolist(), certainty * shares, doubtful, described.fields[by_score])
+        return RankedCandidates(
+            first.candidates[by_score].tolist(), certainty * shares, doubtful, described.fields[by_score]
+        )
 
-    def _hit(self, order: Order, at: int, request: Request) -> Hit:
+    def _hit(self, order: RankedCandidates, at: int, request: ParsedRequest) -> Hit:
         score = round(float(order.scores[at]), 6)
         return Hit(self._compiled.ids[order.places[at]], score, _why(request, order.fields[at]), score < order.doubtful)
 
@@ -263,19 +265,19 @@ class Ranker:
 
     def _weights(self) -> tuple[float, ...]:
         if self._model is None or not self._settings.rerank:
-            # The order of the first pass, in terms of the features that it is made of.
+            # The weights of the first pass.
             return (1.0, CLAUSE_WEIGHT if self._settings.clauses else 0.0, MEANING_WEIGHT, *[0.0] * 7)
         return self._model.weights if self._table is not None else self._model.plain
 
     def _certainty(self, evidence: npt.NDArray[np.float64]) -> tuple[float, float]:
-        """Return how likely the best candidate is what was asked for, and below what a match is doubtful."""
+        """Return the probability that the best candidate is right, and the score below which a match is doubtful."""
         if self._model is None:
             return min(1.0, float(evidence[0])), 0.5
         total = self._model.bias + sum(float(a) * b for a, b in zip(evidence, self._model.evidence, strict=True))
         return float(1 / (1 + np.exp(-np.clip(total, -30, 30)))), self._model.doubtful
 
     def _exact(self, text: str, view: View) -> list[int]:
-        """Return the documents whose id is the request, then those whose name is."""
+        """Return the documents whose id is the request, then those whose name is the request."""
         name = plain_name(text)
         if not name or len(text) > _MAX_NAME_CHARS:
             return []
@@ -297,14 +299,14 @@ class Ranker:
 
 
 @dataclass(frozen=True)
-class Order:
+class RankedCandidates:
     """The candidates, best first.
 
     Attributes:
-        places: of the documents.
+        places: the indices of the documents.
         scores: from 0 to 1.
-        doubtful: below this, a score is.
-        fields: in which fields they have which term of the request, as bits.
+        doubtful: a lower score is doubtful.
+        fields: which of their fields have each term of the request, as bits; [candidates, terms].
     """
 
     places: list[int]
@@ -314,8 +316,8 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Examined:
-    """The candidates of a request: ids, and their `FEATURES` and `EVIDENCE`."""
+class TrainingFeatures:
+    """The candidates of a request: their ids, `FEATURES` and `EVIDENCE`."""
 
     ids: list[str]
     features: npt.NDArray[np.float64]
@@ -325,7 +327,7 @@ class Examined:
 _MAX_NAME_CHARS = 200
 
 
-def _parts(settings: RouterSettings, notes: list[str]) -> tuple[TokenTable | None, Model | None]:
+def _parts(settings: RouterSettings, notes: list[str]) -> tuple[TokenTable | None, RerankModel | None]:
     table = model = None
     if settings.semantic:
         try:
@@ -334,13 +336,13 @@ def _parts(settings: RouterSettings, notes: list[str]) -> tuple[TokenTable | Non
             notes.append(f"the semantic part is off: {broken}")
     try:
         model = load_model()
-    except ModelBroken as broken:
+    except RerankModelBroken as broken:
         notes.append(f"the rerank is off: {broken}")
     return table, model
 
 
-def _complete(kept: Compiled | None, wanted: Mapping[bytes, Document], table: TokenTable | None) -> Compiled:
-    """Return exactly the wanted documents: from what was kept, and the rest compiled."""
+def _complete(kept: Compiled | None, wanted: Mapping[bytes, ToolDocument], table: TokenTable | None) -> Compiled:
+    """Return exactly the wanted documents: cached ones, and the rest compiled."""
     if kept is None:
         return compile_documents(list(wanted.values()), table)
     stay = np.array([place for place, each in enumerate(kept.digests) if each in wanted], np.int64)
@@ -352,7 +354,7 @@ def _complete(kept: Compiled | None, wanted: Mapping[bytes, Document], table: To
 
 
 def _best(scores: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
-    """Return the places of the `count` highest scores above zero, rising; of equal ones at the edge, the first."""
+    """Return the indices of the `count` highest scores above zero, ascending; of equal ones at the limit, the first."""
     if len(scores) <= count:
         return np.flatnonzero(scores > 0)
     edge = np.partition(scores, len(scores) - count)[len(scores) - count]
@@ -362,8 +364,8 @@ def _best(scores: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
     return np.sort(np.concatenate([above, np.flatnonzero(scores == edge)[: count - len(above)]]))
 
 
-def _why(request: Request, fields: npt.NDArray[np.int64]) -> tuple[str, ...]:
-    """Say in which fields a document has which words of the request; each word once, in the field that counts most."""
+def _why(request: ParsedRequest, fields: npt.NDArray[np.int64]) -> tuple[str, ...]:
+    """Return which fields have which words of the request; each word once, in the field with the highest weight."""
     words: dict[int, list[str]] = {}
     for at in np.flatnonzero(fields).tolist():
         label = request.labels[at]

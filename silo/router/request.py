@@ -1,4 +1,4 @@
-"""A request, taken apart: its clauses, and which terms of the index each of them has. Scores are `ranker`'s."""
+"""Parse a request: its clauses, and the terms of the index in each. `silo.router.ranker` scores."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from silo.router.cleaning import clean
 from silo.router.compiled import pair
-from silo.router.hygiene import clean
 from silo.router.text import MAX_CLAUSES, MAX_QUERY_CHARS, Analyzer, clauses
 
 PAIR_WEIGHT = 0.6
-"""What a pair of neighbours counts, on top of its two words."""
+"""The weight of a pair of neighbouring words, in addition to its two words."""
 
 GUESS_WEIGHT = 0.6
-"""What a word counts that only resembles the one in the request, times its likeness."""
+"""The weight of a word that is only similar to one in the request, multiplied by the likeness."""
 
 _MAX_GUESSES = 8
-"""Misspelt words that are looked up; a request in another language has nothing but."""
+"""How many misspelt words are looked up; in a request in another language, every word looks misspelt."""
 
 
 @dataclass(frozen=True)
-class Request:
-    """A request over one index.
+class ParsedRequest:
+    """A request, parsed for one index.
 
     Attributes:
-        texts: the whole (first), and the clauses, cleaned.
-        terms: places in the vocabulary, distinct, in the order of the request; only terms that a visible tool has.
-        weights: what each counts, before its rarity.
-        is_pair: whether it is a pair of words.
-        labels: the word as it was written; empty for pairs.
+        texts: the whole request first, then its clauses, cleaned.
+        terms: indices in the vocabulary, distinct, in the order of the request; only terms that a visible tool has.
+        weights: the weight of each term, before its rarity.
+        is_pair: whether each term is a pair of words.
+        labels: the original word of each term; empty for pairs.
         parts: which of `texts` has which term; [texts, terms].
-        unknown: distinct words that no visible tool has, nor a similar one.
-        says_nothing: it has no words but fillers; whatever resembles those is chance.
+        unknown: how many words neither occur in a visible tool nor resemble a word that does.
+        says_nothing: it has only filler words, so any similarity is chance.
     """
 
     texts: tuple[str, ...]
@@ -49,13 +49,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Guess:
-    """A term that a misspelt word may stand for: its place in the vocabulary, and how alike it is."""
+    """A term that a misspelt word may mean: its index in the vocabulary, and its likeness."""
 
     term: int
     likeness: float
 
 
-def take_apart(
+def parse_request(
     queries: Sequence[str],
     *,
     analyzer: Analyzer,
@@ -63,16 +63,16 @@ def take_apart(
     present: npt.NDArray[np.bool_],
     with_clauses: bool,
     guess: Callable[[str], Sequence[Guess]] | None,
-) -> Request:
-    """Take a request apart.
+) -> ParsedRequest:
+    """Parse a request.
 
     Args:
         queries: one request, or several that belong together.
-        analyzer: takes texts apart.
+        analyzer: splits texts into terms.
         vocabulary: all terms of the index, sorted.
-        present: which of them count.
-        with_clauses: look at clauses, too.
-        guess: what a word may mean that is not there, given its stem; None: nothing.
+        present: which of them a visible tool has.
+        with_clauses: parse the clauses as well.
+        guess: returns similar words for the stem of an unknown word; None: unknown words are ignored.
     """
     texts = _texts(queries, with_clauses=with_clauses)
     stems, labels_of = analyzer.spelt(texts[0])
@@ -113,7 +113,7 @@ def take_apart(
             labels.append(labels_of.get(number, ""))
             columns.append(has[:, at])
             kinds.append(False)
-    return Request(
+    return ParsedRequest(
         texts=texts,
         terms=np.array(terms, np.int64),
         weights=np.array(weights, np.float64),
@@ -132,5 +132,5 @@ def _texts(queries: Sequence[str], *, with_clauses: bool) -> tuple[str, ...]:
         return (whole,)
     if len(cleaned) == 1:
         return (whole, *clauses(whole))
-    # Somebody who asks several things at once has already said what the clauses are.
+    # Several queries are already separate clauses.
     return (whole, *cleaned)

@@ -1,7 +1,7 @@
-"""What is known of a request and a candidate, as numbers; and the linear model over them that puts the candidates in order.
+"""The features of a request and a candidate, and the linear model over them that orders the candidates.
 
-The coefficients are in `data/rerank.json`, made by `scripts/routing/train.py` from the development sets. Linear and with few, because
-models that fitted those sets better did worse on sets that they had not seen.
+`scripts/routing/train.py` makes the coefficients in `data/rerank.json` from the development sets. The model is linear
+and small, because models that fitted those sets better did worse on unseen sets.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import numpy.typing as npt
 
 from silo.router.compiled import Compiled
 from silo.router.documents import DESCRIPTION, GROUP, NAME, PARAMETERS
-from silo.router.request import Request
+from silo.router.request import ParsedRequest
 from silo.router.view import View
 
 Floats = npt.NDArray[np.float64]
 
 MODEL = Path(__file__).parent / "data" / "rerank.json"
-"""The model that silo comes with."""
+"""The model that is part of silo."""
 
 FEATURES = (
     "words",  # BM25F of the whole request, as a share of the best
@@ -40,20 +40,20 @@ FEATURES = (
 )
 
 EVIDENCE = ("cover", "meaning", "words_top")
-"""What says whether the best candidate fits at all: the share of the request that it has, its cosine, and its BM25F score in units of
-what one rare word gives; so it means the same in a small catalogue and in a large one."""
+"""The features that tell whether the best candidate fits at all: the share of the request that it has, its cosine, and
+its BM25F score in units of one rare word's score, which makes it comparable between small and large catalogues."""
 
 
 @dataclass(frozen=True)
-class Model:
-    """Coefficients.
+class RerankModel:
+    """The coefficients.
 
     Attributes:
-        weights: of `FEATURES`.
-        plain: of the same, where there is no meaning (no table).
-        evidence: of `EVIDENCE`, and
-        bias: which make the probability that the best candidate is what was asked for.
-        doubtful: below this, a match is marked.
+        weights: for `FEATURES`.
+        plain: for `FEATURES` without a token table.
+        evidence: for `EVIDENCE`; with `bias`, they give the probability that the best candidate is right.
+        bias: see `evidence`.
+        doubtful: a match with a lower score is marked as doubtful.
     """
 
     weights: tuple[float, ...]
@@ -63,19 +63,19 @@ class Model:
     doubtful: float
 
 
-class ModelBroken(Exception):
-    """The model's file is missing or damaged; the ranking does without."""
+class RerankModelBroken(Exception):
+    """The model's file is missing or damaged; the ranking works without it."""
 
 
-def load_model(path: Path = MODEL) -> Model:
+def load_model(path: Path = MODEL) -> RerankModel:
     """Read the coefficients.
 
     Raises:
-        ModelBroken: the file is missing, damaged, or of another version.
+        RerankModelBroken: the file is missing, damaged, or of another version.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        model = Model(
+        model = RerankModel(
             weights=_numbers(content["weights"], FEATURES),
             plain=_numbers(content["plain"], FEATURES),
             evidence=_numbers(content["evidence"], EVIDENCE),
@@ -83,7 +83,7 @@ def load_model(path: Path = MODEL) -> Model:
             doubtful=_number(content["doubtful"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelBroken(f"{path.name} cannot be read: {error}") from error
+        raise RerankModelBroken(f"{path.name} cannot be read: {error}") from error
     return model
 
 
@@ -95,18 +95,18 @@ def _numbers(content: Mapping[str, Any], names: tuple[str, ...]) -> tuple[float,
 
 def _number(value: object) -> float:
     if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("a coefficient is no number")
+        raise ValueError("a coefficient isn't a number")
     return float(value)
 
 
 @dataclass(frozen=True)
-class First:
-    """What the first pass found, over all documents.
+class FirstPass:
+    """The result of the first pass over all documents.
 
     Attributes:
-        words: BM25F of each text of the request, each row divided by its maximum; [texts, n].
+        words: BM25F score of each text of the request, each row divided by its maximum; [texts, n].
         tops: those maxima.
-        candidates: places of the documents to be put in order, rising.
+        candidates: indices of the documents that the model orders, ascending.
         meaning: cosines of each text of the request and each candidate, 0 where negative; None without a table.
     """
 
@@ -117,13 +117,13 @@ class First:
 
 
 @dataclass(frozen=True)
-class Described:
-    """The candidates in numbers.
+class CandidateFeatures:
+    """The features of the candidates.
 
     Attributes:
         features: [candidates, FEATURES].
         evidence: [candidates, EVIDENCE].
-        fields: in which fields a candidate has a term of the request, as bits; [candidates, terms].
+        fields: which fields of a candidate have a term of the request, as bits; [candidates, terms].
     """
 
     features: Floats
@@ -131,8 +131,8 @@ class Described:
     fields: npt.NDArray[np.int64]
 
 
-def describe(compiled: Compiled, view: View, request: Request, first: First) -> Described:
-    """Describe the candidates."""
+def candidate_features(compiled: Compiled, view: View, request: ParsedRequest, first: FirstPass) -> CandidateFeatures:
+    """Return the features of the candidates."""
     rows = first.candidates
     fields = _fields(compiled, request, rows)
     has = fields > 0
@@ -168,7 +168,7 @@ def describe(compiled: Compiled, view: View, request: Request, first: First) -> 
         ],
         axis=1,
     )
-    # A word that no tool has counts as one that a single tool has.
+    # A word that no tool has counts as much as one that a single tool has.
     missed = request.unknown * view.rarest
     evidence = np.stack(
         [
@@ -178,10 +178,10 @@ def describe(compiled: Compiled, view: View, request: Request, first: First) -> 
         ],
         axis=1,
     )
-    return Described(features, evidence, fields)
+    return CandidateFeatures(features, evidence, fields)
 
 
-def _fields(compiled: Compiled, request: Request, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _fields(compiled: Compiled, request: ParsedRequest, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     fields = np.zeros((len(rows), len(request.terms)), np.int64)
     if not fields.size:
         return fields
@@ -199,4 +199,4 @@ def _fields(compiled: Compiled, request: Request, rows: npt.NDArray[np.int64]) -
 
 
 _LEAST = 1e-9
-"""Instead of dividing by zero: what is divided is zero then, too."""
+"""Avoids a division by zero; the dividend is zero in that case too."""

@@ -1,4 +1,4 @@
-"""Which parts of the ranking are on. Values only."""
+"""The settings of the router: which parts of the ranking are on."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RouterSettings:
-    """Each part can be switched off; `docs/explanation/routing.md` says what each gives.
+    """Each part can be switched off; `docs/explanation/routing.md` has the effect of each.
 
     Attributes:
-        clauses: a request's clauses are looked at by themselves, too.
+        clauses: a request's clauses are also scored separately.
         semantic: the token table is used.
-        rerank: the first tools are put in order by the linear model.
-        typos: words that no tool has stand for similar ones.
+        rerank: a linear model orders the first tools.
+        typos: unknown words are replaced by similar ones.
     """
 
     clauses: bool = True

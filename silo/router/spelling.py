@@ -1,4 +1,4 @@
-"""Words of a request that no tool has, and words that it may have meant: similar by groups of three letters. Pure."""
+"""Find the words that a misspelt word of a request may mean, by groups of three letters. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MIN_WORD_CHARS = 4
 
 _MAX_WORD_CHARS = 30
 _LIKENESS = 0.5
-"""Dice coefficient from which two words may be one: one wrong letter in eight, or two swapped ones in ten."""
+"""The Dice coefficient of similar words: one wrong letter in eight, or two swapped ones in ten."""
 
 _NEAR = 2
 _SPAN = 96
@@ -22,7 +22,7 @@ _SPAN = 96
 
 @dataclass(frozen=True)
 class Near:
-    """A word that may have been meant: its place in the list of words, and how alike it is, up to 1."""
+    """A similar word: its index in the list of words, and its likeness, up to 1."""
 
     word: int
     likeness: float
@@ -46,7 +46,7 @@ class Spelling:
         self._owners = owners[order]
 
     def near(self, word: str, allowed: npt.NDArray[np.bool_]) -> list[Near]:
-        """Return up to two words, the most similar first; those of one likeness in the order of the list.
+        """Return up to two words, the most similar first; words of the same likeness in the order of the list.
 
         Args:
             word: any word.
@@ -66,7 +66,7 @@ class Spelling:
 
 
 def _grams(word: str) -> list[int]:
-    """The distinct groups of three letters of a word with a mark on both sides, as numbers."""
+    """Return the distinct groups of three letters of a word, with a mark at both ends, as numbers."""
     if not MIN_WORD_CHARS <= len(word) <= _MAX_WORD_CHARS or not word.isascii():
         return []
     codes = [0, *(ord(char) - 31 for char in word), 0]

@@ -1,7 +1,8 @@
-"""What words mean: a static table of vectors for word pieces, and the vectors of texts that come of it. Ranking is `ranker`'s.
+"""The meaning of texts: a static table of vectors for word pieces, and the vectors of texts made from it.
 
-The table is made by `scripts/routing/distil.py` and is part of silo; nothing is downloaded. Vectors have whole numbers from -127 to
-127, and products of two of them are summed exactly in float32 (256 × 127² < 2²⁴), so scores are the same on every machine, in any order.
+`scripts/routing/distil.py` makes the table, which is part of silo; nothing is downloaded. Vectors have whole numbers
+from -127 to 127, and products of two of them are summed exactly in float32 (256 × 127² < 2²⁴), so scores are the same
+on every machine, in any order. `silo.router.ranker` ranks.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from silo.router.text import raw_words
 from silo.router.wordpiece import WordPieces
 
 TABLE = Path(__file__).parent / "data" / "table.npz"
-"""The table that silo comes with."""
+"""The table that is part of silo."""
 
 MAX_PIECES = 200
-"""Pieces of one text that make up its vector; a mean over more says nothing."""
+"""How many pieces of a text make up its vector; a mean over more says little."""
 
 READ = (NAME, GROUP, TITLE, DESCRIPTION, PARAMETER_NAMES, TAGS, EXAMPLES)
 READ_WEIGHTS = np.array([1.0, 0.5, 1.0, 1.0, 0.2, 0.5, 0.25], np.float32)
-"""The fields that make up a tool's vector, and how much they count. Measured; descriptions of parameters blur it."""
+"""The fields that make up a tool's vector, and their measured weights; descriptions of parameters would blur it."""
 
 _MAX_ROWS = 65_536
 _BATCH = 256
 
 
 class TableBroken(Exception):
-    """The table's file is missing or damaged; the ranking does without."""
+    """The table's file is missing or damaged; the ranking works without it."""
 
 
 class TokenTable:
@@ -40,10 +41,10 @@ class TokenTable:
 
     Args:
         vectors: int8 [pieces, dimensions].
-        scales: what each row is to be multiplied by; also says how much a piece counts.
+        scales: the factor for each row, which includes the weight of the piece.
         emphasis: how much more or less a piece counts in a request than in a tool.
         vocabulary: the pieces.
-        identity: 16 bytes that no other table has.
+        identity: 16 bytes that identify the table.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class TokenTable:
 
     @property
     def dimensions(self) -> int:
-        """Numbers in a vector."""
+        """How many numbers a vector has."""
         return int(self._vectors.shape[1])
 
     @classmethod
@@ -70,7 +71,7 @@ class TokenTable:
         """Read the table.
 
         Raises:
-            TableBroken: it is missing, damaged, or not a table.
+            TableBroken: the file is missing, damaged, or not a table.
         """
         try:
             with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -97,7 +98,7 @@ class TokenTable:
         return cls(vectors, scales, emphasis, vocabulary, identity)
 
     def embed_requests(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Return the vectors of cleaned texts in whole numbers, one a row, and their scales; zeros where no piece is known."""
+        """Return the vectors of cleaned texts, one a row, and their scales; zeros where no piece is known."""
         pieces = [self._pieces.encode(raw_words(text))[:MAX_PIECES] for text in texts]
         sums = np.zeros((len(texts), self.dimensions), np.float32)
         rows = np.array([number for each in pieces for number in each], np.int64)
@@ -113,7 +114,7 @@ class TokenTable:
     def embed_documents(
         self, documents: Sequence[tuple[str, ...]]
     ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-        """Return the vectors of tools, given their texts by field, and the scales that make them of length 1."""
+        """Return the vectors of tools, given their texts by field, and the scales that make their length 1."""
         sums = np.zeros((min(_BATCH, len(documents)), self.dimensions), np.float32)
         vectors = np.zeros((len(documents), self.dimensions), np.int8)
         scales = np.zeros(len(documents), np.float32)
@@ -142,7 +143,7 @@ _IDENTITY_BYTES = 16
 
 
 def _whole(vectors: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Round vectors to whole numbers, and return the scales that make them of length 1."""
+    """Round vectors to whole numbers, and return the scales that make their length 1."""
     top = np.abs(vectors).max(axis=1, keepdims=True)
     whole = np.rint(vectors / np.where(top > 0, top, 1) * 127)
     length = np.sqrt(np.einsum("ij,ij->i", whole, whole))

@@ -1,6 +1,6 @@
-"""Text to terms, for index and request alike: split, fold, drop filler words, strip suffixes; and a request into its clauses.
+"""Turn text into terms, for index and request: split, fold, drop filler words, strip suffixes; and find clauses.
 
-What a stranger's text may hold is `hygiene`'s; ranking is not done here.
+`silo.router.cleaning` cleans untrusted text; `silo.router.ranker` ranks.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import unicodedata
 from dataclasses import dataclass
 
 MAX_QUERY_CHARS = 2000
-"""A longer request is cut: what it wants stands near its beginning, and time grows with every term."""
+"""A longer request is cut: its purpose is near the beginning, and every term takes time."""
 
 MAX_CLAUSES = 8
-"""Clauses of a request that are looked at by themselves; requests of the public sets have three on average."""
+"""How many clauses of a request are scored separately; requests of the public sets have three on average."""
 
 _MAX_WHOLE_CHARS = 60
 """Names longer than this are found by their parts."""
@@ -22,11 +22,11 @@ _MAX_WHOLE_CHARS = 60
 
 @dataclass(frozen=True)
 class Terms:
-    """What a text came to. Terms are numbers of 64 bits: an index holds hundreds of thousands, and never has to spell them.
+    """The terms of a text. Terms are numbers of 64 bits, because an index has hundreds of thousands.
 
     Attributes:
         parts: the terms of the words, in order, repeats included.
-        wholes: names that were taken apart, as a whole.
+        wholes: the terms of whole names, which also have parts.
     """
 
     parts: list[int]
@@ -35,13 +35,13 @@ class Terms:
 
 @dataclass(frozen=True)
 class Word:
-    """A word taken apart.
+    """A word and its parts.
 
     Attributes:
-        whole: its term as a whole, if it has several parts; otherwise 0.
+        whole: the term of the whole word if it has several parts; otherwise 0.
         parts: the terms of its parts.
-        stems: their spelling.
-        labels: the parts as they were written, in lower case.
+        stems: the stems of its parts, as text.
+        labels: the original parts, in lower case.
     """
 
     whole: int
@@ -51,10 +51,10 @@ class Word:
 
 
 class Analyzer:
-    """Takes texts apart into terms. What it remembers of words only saves time; may be used by several threads.
+    """Splits texts into terms, and caches words. Several threads may use it.
 
     Args:
-        remember: how many words; beyond, it forgets all and starts again.
+        remember: how many words are cached; when there are more, the cache is cleared.
     """
 
     def __init__(self, *, remember: int) -> None:
@@ -64,8 +64,8 @@ class Analyzer:
     def terms(self, text: str) -> Terms:
         """Return the terms of a cleaned text.
 
-        Names are split at case, digit and punctuation borders (`listIssues`, `list_issues`) and kept whole as well, so that a
-        request which quotes a name finds it first.
+        Names are split at changes of case, digits and punctuation (`listIssues`, `list_issues`) and kept whole as well,
+        so that a request that quotes a name finds it first.
         """
         parts: list[int] = []
         wholes: list[int] = []
@@ -78,7 +78,7 @@ class Analyzer:
         return Terms(parts, wholes)
 
     def spelt(self, text: str) -> tuple[dict[int, str], dict[int, str]]:
-        """Return the stems behind the terms of a text, and the words behind the terms and wholes as they were first written."""
+        """Return the stems of the terms of a text, and the first original word of each term and whole name."""
         stems: dict[int, str] = {}
         labels: dict[int, str] = {}
         for word in _WORD.findall(text):
@@ -91,7 +91,7 @@ class Analyzer:
         return stems, labels
 
     def stems(self) -> tuple[str, ...]:
-        """Return the stems of all remembered words, sorted."""
+        """Return the stems of all cached words, sorted."""
         return tuple(sorted({stem for word in self._memo.values() for stem in word.stems}))
 
     def _learn(self, word: str) -> Word:
@@ -106,37 +106,37 @@ class Analyzer:
 
 
 def term_number(term: str) -> int:
-    """Return a term's number, the same everywhere and always."""
+    """Return a term's number, which is the same on every machine."""
     return int.from_bytes(hashlib.blake2b(term.encode(errors="replace"), digest_size=8).digest(), "little")
 
 
 def raw_words(text: str) -> list[str]:
-    """Return the words of a cleaned text, names in one piece."""
+    """Return the words of a cleaned text; names are not split."""
     return _WORD.findall(text)
 
 
 def spoken(word: str) -> list[str]:
-    """Return the parts of a word that mean something: split like terms, without numbers and single letters, but with fillers and endings."""
+    """Return the parts of a word, split like terms, without numbers and single letters, with fillers and suffixes."""
     return [part for part in _PART.findall(word) if not part.isdigit() and (len(part) > 1 or not part.isascii())]
 
 
 def clauses(request: str) -> tuple[str, ...]:
-    """Return what a request asks for, one thing each, if it asks for several; at most `MAX_CLAUSES`."""
-    # A dot inside of a name or a number ends nothing.
+    """Return the clauses of a request, at most `MAX_CLAUSES`; none if it has only one."""
+    # A dot inside of a name or a number ends no clause.
     parts = [part for part in _CLAUSE.split(request) if len(part) >= _MIN_CLAUSE_CHARS]
     return tuple(parts[:MAX_CLAUSES]) if len(parts) > 1 else ()
 
 
 def plain_name(name: str) -> str:
-    """Return a name without case and separators: what two spellings of it have in common."""
+    """Return a name without case and separators, which is the same for all its spellings."""
     return "".join(_LETTERS.findall(name.casefold()))
 
 
 def _terms(word: str) -> tuple[str, list[tuple[str, str]]]:
     """Return the whole word if it has several parts, and stem and spelling of each of its parts.
 
-    A number by itself is nearly always an argument of the request (a date, an amount), and says nothing of the tool; inside of a
-    name (`mp3`, `s3`) it counts with the whole.
+    A number alone is nearly always an argument of the request (a date, an amount), and says nothing about the tool; in
+    a name (`mp3`, `s3`) it counts as part of the whole word.
     """
     parts = _PART.findall(word)
     is_name = len(parts) > 1 and len(word) <= _MAX_WHOLE_CHARS and "'" not in word
@@ -158,12 +158,12 @@ def _is_unspaced(part: str) -> bool:
 
 
 def _bigrams(part: str) -> list[str]:
-    """Pairs of characters, for scripts that put no spaces between words."""
+    """Return pairs of characters, for scripts without spaces between words."""
     return [part[i : i + 2] for i in range(max(1, len(part) - 1))]
 
 
 _LAST_LATIN = "\u024f"
-"""Up to here, accents are left out: many people type without them."""
+"""Accents are dropped from characters up to here, because many people type without them."""
 
 _WORD = re.compile(r"[^\W_]+(?:[_\-./'][^\W_]+)*")
 _UPPER, _LOWER = "A-Z\u00c0-\u00d6\u00d8-\u00de", "a-z\u00df-\u00f6\u00f8-\u024f"
@@ -175,8 +175,8 @@ _MIN_CLAUSE_CHARS = 8
 _STOP_TEXT = """
 a about again all am an and any are as at be been but by can could did do does doing for from get give had has have
 having he her here hers him his how i if in into is it its just let like ll make may me might more most must my need
-needs no not now of on once only or other our ours out over own please re same s shall she should show so some such t tell
-than that the their theirs them then there these they this those through to too under until up us use using ve very
+needs no not now of on once only or other our ours out over own please re same s shall she should show so some such t
+tell than that the their theirs them then there these they this those through to too under until up us use using ve very
 want wants was we were what when where which while who whom why will with would you your yours
 """
 # Function words, and the phrases in which requests come ("can you please", "I would like to").
@@ -209,7 +209,7 @@ _SUFFIXES = (
     ("s", ""),
     ("e", ""),
 )
-"""A short list does as well as a full stemmer here: measured on four sets of tools, 84.3 against 84.4 recall@5."""
+"""A short list works as well as a full stemmer: on four sets of tools, recall@5 was 84.3 instead of 84.4."""
 
 
 def _stem(word: str) -> str:
@@ -218,7 +218,7 @@ def _stem(word: str) -> str:
             if suffix == "s" and word.endswith(("ss", "us", "is")):
                 return word
             stem = word[: len(word) - len(suffix)] + replacement
-            # "signing" and "sign", "running" and "run": a consonant that the suffix had doubled goes with it.
+            # "signing" and "sign", "running" and "run": a consonant that was doubled before the suffix is removed.
             if suffix in {"ing", "ed", "er", "ers", "ings"} and stem[-1] == stem[-2] and stem[-1] not in "aeiouls":
                 return stem[:-1]
             return stem

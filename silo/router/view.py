@@ -1,7 +1,7 @@
-"""What depends on which tools are visible: how rare each term is among them, and sums of that. Computed once for each set of tools.
+"""The statistics of a set of visible tools: how rare each term is among them. Computed once for each set.
 
-A tool that a caller may not know of must not show in a score. So rarity counts the visible tools only, and everything else about a
-tool (`compiled`) depends on that tool alone.
+A tool that a caller may not see must not affect a score. So rarity counts the visible tools only, and everything else
+about a tool (`compiled`) depends on that tool alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from silo.router.compiled import Compiled
 from silo.router.documents import DESCRIPTION, GROUP, NAME
 
 SUMMED = (NAME, GROUP, DESCRIPTION)
-"""The fields of which `View.sums` are kept."""
+"""The fields for which `View.sums` has sums."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class View:
     """The visible documents.
 
     Attributes:
-        mask: which are; None for all.
-        rarity: of each term of the vocabulary, among them: log(1 + (N - n + ½) / (n + ½)).
-        rarest: the rarity of a term that one of them has.
+        mask: whether each document is visible; None if all are.
+        rarity: rarity of each term of the vocabulary among them: log(1 + (N - n + ½) / (n + ½)).
+        rarest: the rarity of a term that a single visible document has.
         present: whether a visible document has the term.
-        sums: rarity of all terms in a field of a document, for each of `SUMMED`; [n, 3].
+        sums: sum of the rarities of all terms in a field of a document, for each of `SUMMED`; [n, 3].
     """
 
     mask: npt.NDArray[np.bool_] | None
@@ -38,7 +38,7 @@ class View:
     sums: npt.NDArray[np.float32]
 
 
-def look(compiled: Compiled, owners: npt.NDArray[np.int32], mask: npt.NDArray[np.bool_] | None) -> View:
+def compute_view(compiled: Compiled, owners: npt.NDArray[np.int32], mask: npt.NDArray[np.bool_] | None) -> View:
     """Compute the view of the documents in `mask`.
 
     Args:
@@ -54,6 +54,6 @@ def look(compiled: Compiled, owners: npt.NDArray[np.int32], mask: npt.NDArray[np
     for column, field in enumerate(SUMMED):
         inside = np.flatnonzero(compiled.fields & (1 << field))
         worth = rarity[compiled.terms[inside]]
-        # In the order of a document's entries, which no other document changes: so the sum is the same to the last bit.
+        # In the order of a document's entries, which other documents do not change, so the sum is exactly reproducible.
         sums[:, column] = np.bincount(owners[inside], worth, minlength=len(compiled))
     return View(mask, rarity, math.log(1 + max(count - 0.5, 0.5) / 1.5), frequency > 0, sums)

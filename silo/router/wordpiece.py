@@ -1,6 +1,6 @@
-"""Word pieces, as BERT's uncased tokenizer makes them; what a piece means is `table`'s.
+"""Word pieces, as BERT's uncased tokenizer makes them; `silo.router.table` has their vectors.
 
-Written again because the packages that have it bring a model hub's client along, and this is all of it that is needed.
+silo has its own implementation because the packages with one depend on the client of a model hub.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from silo.router.text import spoken
 
 _MAX_WORD_CHARS = 40
-"""BERT takes 100; nothing longer than this is a word, and time grows with the square."""
+"""BERT's limit is 100; nothing longer than this is a word, and time grows with the square."""
 
 _MAX_MEMO = 65_536
-"""Words whose pieces are remembered: a few megabytes, and more than the tools of one catalogue have."""
+"""How many words have their pieces cached: a few megabytes, and more words than the tools of one catalogue have."""
 
 
 class WordPieces:
@@ -32,7 +32,7 @@ class WordPieces:
         return len(self._numbers)
 
     def encode(self, words: Sequence[str]) -> list[int]:
-        """Return the numbers of the pieces of all words in order, names part by part; a part that cannot be cut has none."""
+        """Return the piece numbers of all words in order, names part by part; a part that can't be cut has none."""
         numbers: list[int] = []
         for word in words:
             pieces = self._memo.get(word)

@@ -145,7 +145,7 @@ class Images:
     def prune(self, keep: Iterable[str]) -> list[Path]:
         """Delete layers whose digests are not in `keep`, and what processes that were killed left; return which layers.
 
-        Only while no install is under way (`silo.catalog.store.SkillStore.alone`): its layer is in no record yet, and
+        Only while no install is under way (`silo.catalog.store.SkillStore.no_install_in_progress`): its layer is in no record yet, and
         its staging folder would be taken for one that was left. Bases and runtimes stay; any skill may need them, and
         there are few.
         """

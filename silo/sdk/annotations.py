@@ -1,6 +1,7 @@
-"""Read annotations: turn Python types into `Shape`s. What a shape becomes in JSON is not decided here.
+"""Read annotations: turn Python types into `Shape`s. `silo.sdk.schema` writes shapes as JSON Schema.
 
-Nothing is imported to know a type: pydantic's, `annotated-types`' and `typing_extensions`' are told by what they have.
+No package is imported to recognise a type: the types of pydantic, `annotated-types` and `typing_extensions` are
+recognised by their attributes.
 """
 
 from __future__ import annotations
@@ -34,20 +35,20 @@ from silo.sdk.shapes import (
     FileInput,
     FixedArray,
     JsonKind,
-    Model,
     OneOf,
     Parsed,
     Pydantic,
-    Record,
+    PydanticModel,
     Refined,
     Scalar,
     Shape,
+    Struct,
     Table,
     kinds_of,
 )
 
 Direction = Literal["input", "output"]
-"""Whether values come from an agent or go to it; `dict[int, str]`, for one, can only go."""
+"""Whether values come from an agent or go to it. Some types, such as `dict[int, str]`, are for output only."""
 
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _PARSED: Final[Mapping[type, Parsed]] = types.MappingProxyType(
@@ -87,20 +88,20 @@ class AnnotationReader:
 
     where: str
     direction: Direction
-    _records: dict[type, Record] = field(default_factory=dict)
+    _records: dict[type, Struct] = field(default_factory=dict)
     _aliases: dict[int, Alias] = field(default_factory=dict)
     _open_aliases: set[int] = field(default_factory=set)
 
     def read(self, annotation: object, what: str, *, may_be_file: bool = True) -> Shape:
-        """Return what an annotation means.
+        """Return the shape of an annotation.
 
         Args:
-            annotation: as `resolve_hints` gives it; `Any` where there is none.
+            annotation: from `resolve_hints`; `Any` where there is none.
             what: the parameter, for errors: `parameter 'limit'`.
-            may_be_file: whether the place is one where the host looks for files: a parameter, or a list that is one.
+            may_be_file: whether the host looks for a file here: in a parameter, or in a parameter that is a list.
 
         Raises:
-            SkillDefinitionError: JSON cannot carry a value of that type, or a bound does not fit it.
+            SkillDefinitionError: JSON can't carry a value of that type, or a bound does not fit it.
         """
         if annotation in (Any, object, abc.Hashable):
             return Anything()
@@ -143,7 +144,7 @@ class AnnotationReader:
         if (model := _pydantic(cls)) is not None:
             return Pydantic(cls.__name__, model)
         if dataclasses.is_dataclass(cls) or _is_typed_dict(cls) or _is_named_tuple(cls):
-            return self._record(cls, what)
+            return self._struct(cls, what)
         return self._generic(cls, (), cls, what, may_be_file)
 
     def _generic(
@@ -173,7 +174,7 @@ class AnnotationReader:
         raise self._error(annotation, what, _ADVICE)
 
     def _keys(self, annotation: object, table: object, what: str) -> Shape | None:
-        """Return what the keys of a mapping must be, or None if they are just strings."""
+        """Return the shape of a mapping's keys, or None if any string is allowed."""
         shape = self.read(annotation, what, may_be_file=False)
         if shape in (Anything(), Scalar(str)) or (shape == Scalar(int) and self.direction == "output"):
             return None
@@ -197,7 +198,7 @@ class AnnotationReader:
         options: list[tuple[str | int | float | bool | None, object]] = []
         for value, given in pairs:
             if value is not None and not isinstance(value, str | int | float | bool):
-                raise self._error(annotation, what, f"{value!r} is no JSON scalar; give it a text or a number")
+                raise self._error(annotation, what, f"{value!r} isn't a JSON scalar; give it a text or a number")
             options.append((value, given))
         if not options:
             raise self._error(annotation, what, "it has no values")
@@ -217,12 +218,12 @@ class AnnotationReader:
         assert alias.target is not None
         return alias if alias.is_recursive else alias.target
 
-    def _record(self, cls: type, what: str) -> Record:
+    def _struct(self, cls: type, what: str) -> Struct:
         if cls in self._records:
             return self._records[cls]
         doc = parse_docstring(_own_doc(cls))
         is_typed_dict = _is_typed_dict(cls)
-        record = self._records[cls] = Record(
+        record = self._records[cls] = Struct(
             cls.__name__, dict if is_typed_dict else cls, doc.description, always_whole=not is_typed_dict
         )
         hints = resolve_hints(cls, f"{what} of {self.where}")
@@ -255,7 +256,7 @@ class AnnotationReader:
     def _bound(
         self, attribute: str, value: object, kinds: frozenset[JsonKind], annotation: object, what: str
     ) -> float | int | str:
-        """Check that a bound can be written into a schema: one that could not be would silently not hold."""
+        """Check that a bound can be written into a schema; otherwise it would silently have no effect."""
         if attribute in _RANGE:
             is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
             fits = "number" in kinds and is_number and (attribute != "multiple_of" or typing.cast("float", value) > 0)
@@ -290,7 +291,7 @@ def resolve_hints(target: Callable[..., object], what: str) -> dict[str, Any]:
 
 
 def describe_field(shape: Shape, documented: str) -> str:
-    """Return the text about a parameter or field: what `Annotated` says, else what the docstring says."""
+    """Return the description of a parameter or field: from `Annotated`, else from the docstring."""
     match shape:
         case Refined(description=text) if text:
             return text
@@ -389,7 +390,7 @@ def _is_named_tuple(cls: type) -> bool:
 
 @dataclass(frozen=True)
 class _BaseModel:
-    """A pydantic `BaseModel` subclass, seen as a `Model`."""
+    """A pydantic `BaseModel` subclass, seen as a `PydanticModel`."""
 
     cls: Any
 
@@ -402,17 +403,17 @@ class _BaseModel:
         return validated
 
 
-def _pydantic(cls: type) -> Model | None:
+def _pydantic(cls: type) -> PydanticModel | None:
     if callable(getattr(cls, "model_json_schema", None)) and callable(getattr(cls, "model_validate", None)):
         return _BaseModel(cls)
     return _adapter(cls)
 
 
-def _adapter(annotation: object) -> Model | None:
-    """Wrap a type that only pydantic knows (`HttpUrl`, say); a skill that has one has pydantic loaded."""
+def _adapter(annotation: object) -> PydanticModel | None:
+    """Wrap a type that only pydantic knows, such as `HttpUrl`; a skill that uses one has imported pydantic."""
     if not hasattr(annotation, "__get_pydantic_core_schema__") or "pydantic" not in sys.modules:
         return None
-    adapter: Model = sys.modules["pydantic"].TypeAdapter(annotation)
+    adapter: PydanticModel = sys.modules["pydantic"].TypeAdapter(annotation)
     return adapter
 
 
@@ -421,13 +422,13 @@ def _decimal(text: str) -> decimal.Decimal:
         number = decimal.Decimal(text)
     except decimal.InvalidOperation as error:
         raise ValueError(f"not a decimal number: {text!r}") from error
-    if not number.is_finite():  # Python's parser takes "NaN", which no agent means and which compares with nothing
+    if not number.is_finite():  # Python's parser accepts "NaN", which can't be compared with a bound
         raise ValueError(f"not a finite number: {text!r}")
     return number
 
 
 def _own_doc(cls: type) -> str:
-    """Return the docstring that somebody wrote for a class; dataclasses and named tuples make up one otherwise."""
+    """Return the docstring that the author wrote; Python generates one for dataclasses and named tuples without any."""
     doc = cls.__dict__.get("__doc__") or ""
     return "" if doc.startswith(f"{cls.__name__}(") else doc
 

@@ -1,7 +1,8 @@
-"""`skill.run()`: run one tool from the command line, for the author of a skill. **Without silo's isolation**, and saying so.
+"""`skill.run()`: run one tool from the command line, for the author of a skill. **Not isolated**, and it says so.
 
-`uv run skill.py list_issues --repo acme/site` goes the same way as a call inside a guest from the arguments on
-(`silo.sdk.invoke.run_tool`), but in the author's own process, with the author's files and network. `silo run` is the real thing.
+From the arguments on, `uv run skill.py list_issues --repo acme/site` runs the same code as a call inside a guest
+(`silo.sdk.invoke.run_tool`), but in the author's own process, with the author's files and network. `silo run` makes an
+isolated call.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from silo.sdk.signature import Signature
 from silo.sdk.skill import Skill, ToolDefinition
 
 DONE, FAILED, MISUSED = 0, 1, 2
-"""Exit statuses: the tool returned; it failed; it was called wrongly."""
+"""Exit statuses: the tool returned; it failed; the command line was wrong."""
 
 _MISUSE = frozenset({"arguments-invalid", "tool-unknown", "skill-metadata-invalid"})
 
 
 def main(skill: Skill, argv: Sequence[str]) -> int:
-    """Run what the command line says and return the exit status. Results go to stdout, all else to stderr."""
+    """Run the tool that the command line names and return the exit status. Only results go to stdout."""
     try:
         return _main(skill, argv)
     except InvokeFailed as failure:
@@ -52,7 +53,7 @@ def _main(skill: Skill, argv: Sequence[str]) -> int:
     except SystemExit as done:  # argparse has printed help or usage
         return DONE if not done.code else MISUSED
     _say(
-        f"silo: warning: {skill.namespace}.{tool.name} runs WITHOUT silo's isolation, as you and with all that you may do; "
+        f"silo: warning: {skill.namespace}.{tool.name} runs WITHOUT silo's isolation, with all of your own rights; "
         f"`silo run {skill.namespace}.{tool.name}` isolates it"
     )
     fields = {field.name: field for field in tool.signature.parameters}
@@ -79,7 +80,7 @@ def _overview(skill: Skill) -> str:
         f"Tools of {skill.namespace}:",
         *(f"  {name:{width}}  {text}".rstrip() for name, text in first_lines),
         "",
-        f"`{_program()} TOOL --help` lists the parameters of a tool. This runs without silo's isolation, for development.",
+        f"`{_program()} TOOL --help` lists a tool's parameters. This runs without silo's isolation, for development.",
         'Secrets are read from STDIN as one JSON object, {"NAME": "value"}, when the tool asks for the first.',
     ]
     return "\n".join(lines)
@@ -110,7 +111,7 @@ def _parser(tool: ToolDefinition) -> argparse.ArgumentParser:
 
 
 def _value(field: Field, text: str) -> object:
-    """Turn the text of one option into a JSON value (or a `File`): as it stands where the tool wants text, else read as JSON."""
+    """Return the value of an option: the text itself where the tool takes text, a `File` for a path, else JSON."""
     core = _core(field.shape)
     if isinstance(core, Scalar | Parsed) and (core == Scalar(str) or isinstance(core, Parsed)):
         return text
@@ -125,7 +126,7 @@ def _value(field: Field, text: str) -> object:
     try:
         coerce_arguments(Signature("", (field,), None), {field.name: value})
     except CoercionError:
-        # `int | str` given `007`, or a Literal of texts: what is JSON by chance may be meant as text.
+        # `int | str` given `007`, or a Literal of texts: the text may only look like JSON.
         return text if _fits(field, text) else value
     return value
 
@@ -139,7 +140,7 @@ def _fits(field: Field, text: str) -> bool:
 
 
 def _core(shape: Shape) -> Shape:
-    """A shape without its bounds and without None, if that leaves one."""
+    """Return a shape without its bounds, and without None if one option is left."""
     if isinstance(shape, Refined):
         return _core(shape.shape)
     if isinstance(shape, OneOf):
@@ -170,9 +171,9 @@ def _file(path: str) -> File:
 
 
 class _StdinSecrets(Mapping[str, str]):
-    """Secrets from a JSON object on STDIN, read when the tool asks for the first; never from arguments or the environment.
+    """Secrets from a JSON object on STDIN, never from arguments or the environment.
 
-    Not before, because a tool that needs none must not wait for a STDIN that nobody closes.
+    STDIN is read when the tool asks for its first secret: a tool that needs none must not wait for an open STDIN.
     """
 
     def __init__(self, tool: ToolDefinition) -> None:
@@ -207,7 +208,7 @@ def _parse_secrets(text: str) -> dict[str, str]:
     except ValueError:
         found = None
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        # Said without the parser's message, which would quote what was read.
+        # The parser's message is left out, because it would quote the secrets.
         raise InvokeFailed("arguments-invalid", 'STDIN must hold the secrets as one JSON object: {"NAME": "value"}')
     return found
 

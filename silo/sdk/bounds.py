@@ -1,7 +1,7 @@
-"""What an author writes into `Annotated[...]` to bound a parameter: `Range`, `Length`, `Pattern`, or plain text as its description.
+"""The bounds of a parameter in `Annotated[...]`: `Range`, `Length`, `Pattern`. A plain text there is its description.
 
-The attributes carry the names of the `annotated-types` package, so that its classes, and pydantic's `Field`, work as well. What
-they become in JSON Schema is `silo.sdk.schema`'s; that a value keeps them is checked by the host, and by `silo.sdk.coerce`.
+The attributes have the names of the `annotated-types` package, so that its classes, and pydantic's `Field`, work as
+well. `silo.sdk.schema` writes them as JSON Schema; the host and `silo.sdk.coerce` check values against them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Pattern:
     Stay with what JavaScript (ECMA-262) and Python agree on, as JSON Schema 2020-12 §6.4 advises.
 
     Raises:
-        ValueError: it is no regular expression.
+        ValueError: it isn't a regular expression.
     """
 
     pattern: str
@@ -50,7 +50,7 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Bounds:
-    """All the bounds of one value together, as `silo.sdk.shapes` has collected them."""
+    """All bounds of one value; `silo.sdk.annotations` collects them from `Annotated`."""
 
     ge: float | None = None
     gt: float | None = None
@@ -62,7 +62,7 @@ class Bounds:
     pattern: str | None = None
 
     def breach(self, value: object) -> str | None:
-        """Say which bound a JSON value breaks (`must be at least 1`), or None. A bound of another type never applies."""
+        """Return which bound a JSON value breaks (`must be at least 1`), or None; bounds of other types don't apply."""
         if isinstance(value, bool):
             return None
         if isinstance(value, int | float):
@@ -96,7 +96,7 @@ class Bounds:
 
 
 def _is_multiple(value: float, step: float) -> bool:
-    """As the `jsonschema` package has it, so that host and guest never disagree about 0.3 and 0.1."""
+    """Compute it as the `jsonschema` package does, so that host and guest never disagree about 0.3 and 0.1."""
     if isinstance(step, int):
         return not value % step
     try:

@@ -1,7 +1,7 @@
-"""Turn JSON arguments into what the annotations of a tool promise, or say exactly where that fails. Shapes come from `annotations`.
+"""Convert JSON arguments to the types that a tool's annotations name, or say which argument does not fit.
 
-The host has checked the arguments against the schema before the guest saw them. What is left for here is what a schema can't
-express (is this text a date?), and author mode, which has no host.
+The host has checked the arguments against the schema before the guest sees them. This module checks what a schema can't
+express (is this text a date?), and everything in author mode, which has no host. Shapes come from `annotations`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from silo.sdk.shapes import (
     OneOf,
     Parsed,
     Pydantic,
-    Record,
     Refined,
     Scalar,
     Shape,
+    Struct,
     Table,
 )
 from silo.sdk.signature import Signature
@@ -35,7 +35,7 @@ _ROOT = "arguments"
 
 
 class CoercionError(Exception):
-    """An argument does not fit; the message names its path, e.g. `arguments.items[2].price must be a number, not a string`."""
+    """An argument does not fit; the message has its path, e.g. `arguments.items[2].at must be a number, not null`."""
 
     def __init__(self, where: str, problem: str) -> None:
         super().__init__(f"{where} {problem}")
@@ -43,12 +43,12 @@ class CoercionError(Exception):
 
 
 def coerce_arguments(signature: Signature, arguments: Mapping[str, Any], files: Sequence[File] = ()) -> dict[str, Any]:
-    """Return the keyword arguments for a tool; parameters that were not given are left to their defaults.
+    """Return the keyword arguments for a tool; a parameter that was not given keeps its default.
 
     Args:
         signature: the tool's.
         arguments: JSON values by parameter; a file is `{"$file": index}`.
-        files: what those indices mean.
+        files: the files, in the order of those indices.
 
     Raises:
         CoercionError: an argument is missing, unknown, or of the wrong type.
@@ -92,12 +92,12 @@ class _Coercion:
                 return self._fixed(items, _expect(list, value, where), where)
             case Table(value=inner, keys=keys):
                 return self._table(keys, inner, _expect(dict, value, where), where)
-            case Record():
-                return self._record(shape, value, where)
+            case Struct():
+                return self._struct(shape, value, where)
             case OneOf(options=options):
                 return self._one_of(options, value, where)
             case Alias(target=target):
-                assert target is not None  # filled by the reader before anybody else sees it
+                assert target is not None  # the reader has filled it
                 return self.coerce(target, value, where)
             case Pydantic():
                 return _validated(shape, value, where)
@@ -110,7 +110,7 @@ class _Coercion:
         found = [self.coerce(item, v, f"{where}[{i}]") for i, v in enumerate(_expect(list, value, where))]
         try:
             return make(found)
-        except TypeError as error:  # a set of something that has no hash
+        except TypeError as error:  # a set of unhashable items
             raise CoercionError(where, f"can't become a {getattr(make, '__name__', 'set')}: {error}") from None
 
     def _fixed(self, items: Sequence[Shape], value: Sequence[object], where: str) -> tuple[object, ...]:
@@ -126,16 +126,16 @@ class _Coercion:
             found[key] = self.coerce(item, given, _member(where, name))
         return found
 
-    def _record(self, record: Record, value: object, where: str) -> object:
+    def _struct(self, record: Struct, value: object, where: str) -> object:
         given = self.entries(record.fields, _expect(dict, value, where), where)
         try:
             return record.make(**given)
-        except (TypeError, ValueError) as error:  # what a `__post_init__` that checks its fields raises
-            raise CoercionError(where, f"is no {record.name}: {error}") from error
+        except (TypeError, ValueError) as error:  # from a `__post_init__` that checks its fields
+            raise CoercionError(where, f"isn't a valid {record.name}: {error}") from error
 
     def _one_of(self, options: Sequence[Shape], value: object, where: str) -> object:
         if isinstance(value, int) and not isinstance(value, bool):
-            # `float | int`: 1 fits both, and is an int.
+            # `float | int`: 1 fits both; take int.
             options = sorted(options, key=lambda option: option != Scalar(int))
         errors = []
         for option in options:
@@ -143,7 +143,7 @@ class _Coercion:
                 return self.coerce(option, value, where)
             except CoercionError as error:
                 errors.append(error)
-        # What went wrong deepest inside is the option that was meant; None never is, where there is anything else.
+        # The option that failed deepest inside is probably the intended one; None is only considered when it is alone.
         errors = [e for e, option in zip(errors, options, strict=True) if option != Scalar(type(None))] or errors
         deepest = max(errors, key=lambda error: len(error.where))
         if len(errors) == 1 or len(deepest.where) > len(where):
@@ -186,7 +186,7 @@ def _parsed(shape: Parsed, value: object, where: str) -> object:
 
 def _choice(options: Sequence[tuple[Any, object]], value: object, where: str) -> object:
     for option, given in options:
-        # In JSON 1 and 1.0 are the same and 1 and true are not; Python has it the other way round.
+        # In JSON, 1 and 1.0 are equal, and 1 and true are not; in Python, 1 == True.
         if isinstance(option, bool) == isinstance(value, bool) and option == value:
             return given
     raise CoercionError(where, f"must be one of {_list([option for option, _ in options])}, not {_short(value)}")
@@ -198,7 +198,7 @@ def _validated(shape: Pydantic, value: object, where: str) -> object:
     except ValueError as error:
         problems = getattr(error, "errors", None)
         if not callable(problems):
-            raise CoercionError(where, f"is no {shape.name}: {error}") from None
+            raise CoercionError(where, f"isn't a valid {shape.name}: {error}") from None
         first, *others = problems()
         place = where + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"])
         more = f" (and {len(others)} more)" if others else ""

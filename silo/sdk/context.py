@@ -1,7 +1,7 @@
-"""What a tool can ask of the call that it serves: `require_secret` and `report_progress`. Which secrets a call gets is the host's.
+"""What a tool can use in its call: `require_secret` and `report_progress`. The host decides which secrets a call gets.
 
-A process serves one call, so the call is a fact of the process. A `ContextVar` would be tidier, but a thread that a skill
-starts by itself begins with an empty context, and `require_secret` must work there too.
+A process serves one call, so the call is kept per process. A `ContextVar` would be tidier, but a thread that a skill
+starts has an empty context, and `require_secret` must work there too.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ Emit = Callable[[float, float | None, str | None], None]
 """Receives each report of progress: how far, of how much, and a text. Called from any thread, one at a time."""
 
 MAX_MESSAGE_CHARS: Final = 1000
-"""What `silo.wire.messages.Progress` carries."""
+"""The limit of `silo.wire.messages.Progress`."""
 
 
 class _CallSlot:
     """Holds the one call that runs in this process, or none."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a report may itself be interrupted by one, from `__str__` of a message
+        self._lock = threading.RLock()  # reentrant: `__str__` of a message may report progress itself
         self._secrets: Mapping[str, str] | None = None
         self._emit: Emit | None = None
 
@@ -36,7 +36,7 @@ class _CallSlot:
             self._secrets, self._emit = secrets, emit
 
     def close(self) -> None:
-        """Forget the call. Waits for a report that is under way, so that none follows the result."""
+        """Forget the call. Waits for a running report, so that none follows the result."""
         with self._lock:
             self._secrets = self._emit = None
 
@@ -55,7 +55,7 @@ _slot: Final = _CallSlot()
 
 @contextmanager
 def open_call(*, secrets: Mapping[str, str], emit: Emit | None = None) -> Iterator[None]:
-    """Let `require_secret` and `report_progress` serve one call; used by `silo.sdk.invoke`, and by an author's unit tests.
+    """Let `require_secret` and `report_progress` serve one call, for `silo.sdk.invoke` and an author's unit tests.
 
     Raises:
         RuntimeError: a call is already open in this process.
@@ -68,9 +68,9 @@ def open_call(*, secrets: Mapping[str, str], emit: Emit | None = None) -> Iterat
 
 
 def require_secret(name: str) -> str:
-    """Return a secret that the skill's header declares. Ask when it is needed, and do not keep it in a global.
+    """Return a secret that the skill's header declares. Call it where the value is needed; do not keep it in a global.
 
-    Works inside a tool, from any thread of it.
+    Works inside a tool, from any of its threads.
 
     Raises:
         SecretUnavailable: the header does not declare `name`, or no tool is running.
@@ -93,7 +93,7 @@ def require_secret(name: str) -> str:
 
 
 def report_progress(progress: float, total: float | None = None, message: str | None = None) -> None:
-    """Tell whoever waits how far the tool is, e.g. `report_progress(3, 10, "page 3")`.
+    """Report to the caller how far the tool is, e.g. `report_progress(3, 10, "page 3")`.
 
     Outside of a call, as in a unit test, it does nothing.
 
@@ -111,7 +111,7 @@ def report_progress(progress: float, total: float | None = None, message: str | 
             continue
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise TypeError(f"progress is a number, not {type(number).__name__}")
-        # An integer beyond the range of a float would be carried, but no reader on the other side expects one.
+        # The wire could carry an integer beyond the range of a float, but no reader expects one.
         if not (abs(number) < 2**53 if isinstance(number, int) else math.isfinite(number)):
             raise ValueError(f"progress must be a finite number, not {number}")
     text = None if message is None else str(message).encode(errors="replace").decode()[:MAX_MESSAGE_CHARS]

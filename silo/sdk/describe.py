@@ -1,4 +1,4 @@
-"""What a skill says of itself, as JSON: `describe`. The host checks all of it again (`silo.catalog.metadata`)."""
+"""Describe a skill and its tools as JSON. The host checks all of it again (`silo.catalog.metadata`)."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from silo.sdk.tracebacks import failure_of
 
 
 def describe(skill: Skill, *, summary: str) -> dict[str, Any]:
-    """Return the skill's description; the same for the same script. Runs its `@skill.instructions()`.
+    """Return the skill's description, which is the same for the same script. Runs its `@skill.instructions()`.
 
     It also reads all annotations, so that no call has to.
 
     Args:
-        skill: what `find_skill` found.
+        skill: the result of `find_skill`.
         summary: the docstring of the script.
 
     Returns:
         `namespace`, `summary`, `instructions` (text or None) and `tools`, in the order of the script, each with `name`,
-        `description`, `input_schema`, `output_schema` (or None), `require_approval`, `time_to_live` (seconds), `secrets` and
-        `network` (lists, or None for all that the header has), `title`, `read_only`, `destructive`, `idempotent`.
+        `description`, `input_schema`, `output_schema` (or None), `require_approval`, `time_to_live` (seconds),
+        `secrets` and `network` (lists, or None for all that the header has), `title`, `read_only`, `destructive`,
+        `idempotent`.
 
     Raises:
-        InvokeFailed: `skill-metadata-invalid` (`SkillDefinitionError`) for an annotation or a manual that can't be used,
-            `skill-import-error` if the function below `@skill.instructions()` raised.
+        InvokeFailed: `skill-metadata-invalid` (`SkillDefinitionError`) for an annotation or a manual that can't be
+            used, `skill-import-error` if the function below `@skill.instructions()` raised.
     """
     return {
         "namespace": skill.namespace,
@@ -61,7 +62,7 @@ def _instructions(skill: Skill) -> str | None:
     text: object = None
     try:
         text = skill.manual()
-    except BaseException as error:  # whatever a stranger's function raises, it goes to the author as text
+    except BaseException as error:  # the skill's code may raise anything; the author gets it as text
         failure = failure_of(error, "skill-import-error")
     if failure is not None:
         raise failure

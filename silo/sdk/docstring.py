@@ -1,7 +1,7 @@
-"""Split a docstring into what a tool does and what its parameters mean. Pure; knows nothing of tools or schemas.
+"""Split a docstring into the description of a tool and the texts of its parameters. Pure; no tools or schemas here.
 
-Understood are the styles of Google (`Args:`), NumPy (`Parameters` underlined with dashes) and Sphinx (`:param name:`). What is
-in none of them is description.
+It reads the styles of Google (`Args:`), NumPy (`Parameters` underlined with dashes) and Sphinx (`:param name:`).
+Everything else is description.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _section(lines: Sequence[str], at: int, found: dict[str, list[str]]) -> int:
 
 
 def _google(lines: Sequence[str], at: int, found: dict[str, list[str]]) -> int:
-    """Entries are indented by one step, what continues one by more; the first line back at the margin ends them."""
+    """Entries are indented by one step, their continuation lines by more; the first unindented line ends them."""
     step = _indent(lines[at])
     names: tuple[str, ...] = ()
     while at < len(lines) and (not lines[at].strip() or _indent(lines[at]) > 0):
@@ -91,7 +91,7 @@ def _google(lines: Sequence[str], at: int, found: dict[str, list[str]]) -> int:
 
 
 def _numpy(lines: Sequence[str], at: int, found: dict[str, list[str]]) -> int:
-    """Entries stand at the margin, their texts are indented; a header with its underline ends them."""
+    """Entries are not indented, their texts are; a header with its underline ends them."""
     names: tuple[str, ...] = ()
     while at < len(lines):
         line = lines[at]

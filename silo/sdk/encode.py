@@ -1,7 +1,7 @@
-"""Turn what a tool returned into JSON, text and files, or say exactly where that fails. Sending it is `silo.guest`'s.
+"""Turn a tool's return value into JSON, text and files, or say which value can't be. `silo.guest` sends the result.
 
-Everything is checked here, in the skill's own process, because here the author can be told which value it is; the host checks
-again, because a skill can also write to the channel itself.
+The checks are in the skill's own process, because only there can the author be told which value is wrong. The host
+checks again, because a skill can also write to the channel itself.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from silo.wire.frames import MAX_JSON_BYTES
 from silo.wire.messages import MAX_FILES, MAX_TEXT_CHARS, Json, is_media_type, is_safe_name
 
 MAX_DEPTH: Final = 32
-"""How deep a result may nest. The wire takes 64; no model reads half of that."""
+"""How deep a result may nest. The wire allows 64; no model reads half of that."""
 
 MAX_VALUES: Final = MAX_JSON_BYTES // 8
-"""Values in a result. Each takes two bytes or more, in the data and again in the text; what is past this is better off in a
-`File`, and a small object that unfolds without end is stopped before it has filled the guest's memory."""
+"""Values in a result. Each takes two bytes or more, in the data and again in the text; a larger result belongs in a
+`File`. The limit also stops a small object that unfolds without end before it has filled the guest's memory."""
 
 MAX_INTEGER_BITS: Final = 4096
-"""Python refuses to write integers of more than 4,300 digits (14,000 bits), and nobody reads such a number as one."""
+"""Python refuses to print integers of more than 4,300 digits (14,000 bits); longer ones are better returned as text."""
 
 _HEADS_BYTES: Final = MAX_FILES * 4 * 1024
 """Room for the names and media types of the files in the message that carries a result."""
 
 
 Place = str | tuple["Place", "str | int"]
-"""Where a value stands: `"result"`, or a place and a key or an index in it. Spelt out only if something is wrong there."""
+"""The path of a value: `"result"`, or a place and a key or index in it. It becomes text only in an error message."""
 
 
 class Unencodable(Exception):
@@ -70,10 +70,10 @@ class Outcome:
 
 
 def outcome_of(returned: object) -> Outcome:
-    """Turn what a tool returned into an outcome.
+    """Turn a tool's return value into an outcome.
 
-    Text stays text, None is nothing, a `File`, bytes, or a list of either are files, an `AgentResponse` is what it says;
-    everything else is data.
+    Text stays text, None is empty, a `File`, bytes, or a list of either are files, and an `AgentResponse` has its own
+    text, data and files. Everything else is data.
 
     Raises:
         InvokeFailed: `result-invalid`, with the place in the message, or `result-too-large`.
@@ -83,7 +83,7 @@ def outcome_of(returned: object) -> Outcome:
             outcome = _of_response(returned)
         elif returned is None:
             outcome = Outcome("", None, False, (), False)
-        elif isinstance(returned, str):  # an enum of texts is one as well
+        elif isinstance(returned, str):  # an enum of texts too
             outcome = Outcome(_text(returned, "result"), None, False, (), False)
         elif isinstance(returned, File | bytes | bytearray):
             outcome = Outcome("", None, False, _files([returned], "result", is_list=False), False)
@@ -99,10 +99,11 @@ def outcome_of(returned: object) -> Outcome:
 
 
 def to_json(value: object, where: Place) -> Json:
-    """Turn a value into what JSON has.
+    """Turn a value into JSON types.
 
     Raises:
-        Unencodable: NaN, infinity, bytes, a file, an object of unknown type, a lone surrogate, a cycle, too deep or too much.
+        Unencodable: NaN, infinity, bytes, a file, an object of unknown type, a lone surrogate, a cycle, too deep or too
+            much.
     """
     return _Encoder().encode(value, where, 0)
 
@@ -123,7 +124,7 @@ class _Encoder:
             raise Unencodable(where, f"is beyond the {MAX_VALUES} values that a result may have; return a File instead")
         if value is None or value is True or value is False:
             return value
-        if type(value) is int and -(2**53) < value < 2**53:  # nearly all numbers, spared what follows
+        if type(value) is int and -(2**53) < value < 2**53:  # nearly all numbers; skips the slow checks below
             return value
         if isinstance(value, enum.Enum):
             return self.encode(value.value, where, depth)
@@ -151,7 +152,8 @@ class _Encoder:
         if isinstance(value, File | bytes | bytearray | memoryview):
             raise Unencodable(
                 where,
-                f"is {_kind(value)}, which JSON can't hold; return a File alone, in a list, or as AgentResponse(files=[...])",
+                f"is {_kind(value)}, which JSON can't hold; "
+                "return a File alone, in a list, or as AgentResponse(files=[...])",
             )
         if isinstance(value, AgentResponse):
             raise Unencodable(where, "is an AgentResponse inside of another value; return it alone")
@@ -237,7 +239,7 @@ def _as_text(value: object, where: Place) -> str | None:
 
 
 def _text(value: str, where: Place) -> str:
-    # A plain `str`, so that a subclass can't change its mind between check and use.
+    # A plain `str`, so that a subclass can't change its value between check and use.
     text = str.__str__(value)
     if not _is_text(text):
         raise Unencodable(where, "has a lone surrogate, which UTF-8 can't hold; decode with errors='replace'")
@@ -273,11 +275,12 @@ def _real(value: SupportsFloat, where: Place) -> float:
 
 
 def _check_size(outcome: Outcome) -> None:
-    """Refuse what one message can't carry, in text or in all."""
+    """Refuse a result whose text, or text and data together, are too large for one message."""
     if len(outcome.text) > MAX_TEXT_CHARS:
         raise InvokeFailed(
             "result-too-large",
-            f"the text of the result has {len(outcome.text)} characters, allowed are {MAX_TEXT_CHARS}; return a File instead",
+            f"the text of the result has {len(outcome.text)} characters, allowed are {MAX_TEXT_CHARS}; "
+            "return a File instead",
         )
     budget = MAX_JSON_BYTES - _HEADS_BYTES
     if not outcome.has_data and len(outcome.text) * 6 <= budget:  # the longest escape has six characters

@@ -1,4 +1,4 @@
-"""What can go wrong inside a skill's process, as exceptions. The host's errors are `silo.errors`, which guests do not have."""
+"""Exceptions inside a skill's process. The errors of the host are in `silo.errors`, which guests do not have."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class SecretUnavailable(Exception):
 
 
 class InvokeFailed(Exception):
-    """There is no result, and why: what the guest reports to the host as `silo.wire.messages.Failed`.
+    """A call has no result. The guest reports it to the host as `silo.wire.messages.Failed`.
 
     Attributes:
         code: one of `silo.wire.messages.FAILURE_CODES`.
@@ -30,10 +30,10 @@ class InvokeFailed(Exception):
 
 
 class SkillDefinitionError(InvokeFailed):
-    """What the script says of itself can't be used: a name, a signature, an annotation, or an argument of a decorator.
+    """The script declares something invalid: a name, a signature, an annotation, or an argument of a decorator.
 
-    Most are raised by the decorator, at the line to change; those of annotations when the skill is described, because an
-    annotation may name what is defined further down.
+    The decorator raises most of them, at the line to change. Annotations are checked when the skill is described,
+    because an annotation may name a class that is defined further down.
     """
 
     def __init__(self, message: str) -> None:

@@ -1,11 +1,12 @@
-"""Files that a tool takes or returns: bytes with a media type and a name. Nothing here knows of calls, schemas or the wire.
+"""Files that a tool takes or returns: bytes with a media type and a name. Calls, schemas and the wire are elsewhere.
 
-`silo.model` re-exports `File`, so that host and skill speak of the same thing. `silo.calls.files` decides
-which paths of the host may become one; `silo.wire` says how one travels.
+`silo.model` re-exports `File`, so that host and skill use the same class. `silo.calls.files` decides which paths of
+the host a call may read; `silo.wire` carries files between host and guest.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 DEFAULT_MEDIA_TYPE: Final = "application/octet-stream"
-"""What RFC 2046 §4.5.1 gives to bytes of unknown kind."""
+"""The media type of unknown bytes (RFC 2046 §4.5.1)."""
 
 _MEDIA_TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -55,7 +56,8 @@ _MEDIA_TYPES: Final[Mapping[str, str]] = MappingProxyType(
         ".zip": "application/zip",
     }
 )
-# A table of our own, because the standard library's `mimetypes` reads files of the machine: host and guest could disagree.
+# silo has its own table because the standard library's `mimetypes` reads files of the machine: host and guest could
+# disagree.
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class File:
     name: str = ""
 
     def __post_init__(self) -> None:
-        data: object = self.data  # what the annotation says and what a skill passes are two things
+        data: object = self.data  # a skill may pass another type than the annotation says
         if isinstance(data, bytearray | memoryview):
             object.__setattr__(self, "data", bytes(data))
         elif not isinstance(data, bytes):
@@ -81,11 +83,11 @@ class File:
 
     @classmethod
     def from_path(cls, path: str | Path, *, media_type: str | None = None, name: str | None = None) -> File:
-        """Read a file whole.
+        """Read a whole file.
 
         Args:
-            path: what to read.
-            media_type: default: by the ending of the name, `application/octet-stream` if that says nothing.
+            path: the file to read.
+            media_type: default: by the suffix of the name, `application/octet-stream` if the suffix is unknown.
             name: default: the last part of `path`.
 
         Raises:
@@ -103,26 +105,26 @@ class File:
         """Return the content as text; a byte order mark is dropped.
 
         Raises:
-            UnicodeDecodeError: it is not text of that encoding.
+            UnicodeDecodeError: the content is not text in that encoding.
         """
         return self.data.decode("utf-8-sig" if encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else encoding)
 
     def save(self, folder: str | Path | None = None) -> Path:
-        """Write the content to a new file, for libraries that want a path, and return where it lies.
+        """Write the content to a new file, for libraries that need a path, and return its path.
 
-        The file keeps the ending of `name`, is readable by this user only, and never replaces another one.
+        The file keeps the suffix of `name`, is readable by this user only, and never replaces another one.
 
         Args:
-            folder: an existing folder. Default: a new one under the temporary folder, which is gone with the guest.
+            folder: an existing folder. Default: a new one under the temporary folder, which disappears with the guest.
 
         Raises:
-            OSError: it can't be written; `FileExistsError` if `folder` has a file of that name.
+            OSError: the file can't be written; `FileExistsError` if `folder` has a file of that name.
         """
         if folder is None:
             import tempfile  # costs 5 ms at import; most skills never need it
 
             folder = tempfile.mkdtemp(prefix="silo-file-")
-        # Only the last part counts: a name comes from an agent, and must not choose the folder.
+        # Only the last part is used: an agent gives the name, and must not choose the folder.
         bare = self.name.replace("\\", "/").rpartition("/")[2].replace("\0", "")
         path = Path(folder) / (bare if bare.strip(". ") else "file" + guess_extension(self.media_type))
         with open(path, "xb", opener=_open_private) as stream:
@@ -131,18 +133,16 @@ class File:
 
 
 def guess_media_type(name: str) -> str:
-    """Return the media type that the ending of a file name stands for, or `application/octet-stream`."""
+    """Return the media type for the suffix of a file name, or `application/octet-stream`."""
     dot = name.rfind(".")
     return _MEDIA_TYPES.get(name[dot:].lower(), DEFAULT_MEDIA_TYPE) if dot >= 0 else DEFAULT_MEDIA_TYPE
 
 
 def guess_extension(media_type: str) -> str:
-    """Return the usual ending of file names for a media type, with its dot; `.bin` for one that is not known."""
+    """Return the usual suffix of file names for a media type, with its dot; `.bin` for an unknown one."""
     wanted = media_type.lower()
     return next((ending for ending, known in _MEDIA_TYPES.items() if known == wanted), ".bin")
 
 
 def _open_private(path: str, flags: int) -> int:
-    import os
-
     return os.open(path, flags, 0o600)

@@ -1,6 +1,6 @@
 """Run one tool of a skill, from the document on its STDIN to an `Outcome`; rehearse that; run the warmups.
 
-The one place that knows the order of a call inside a guest. Where document and result come from and go to is `silo.guest`'s;
+This module has the order of a call's steps inside a guest. `silo.guest` reads the document and sends the result;
 `silo.sdk.author` runs a tool for its author through the same `run_tool`.
 """
 
@@ -37,17 +37,17 @@ class _Document:
 
 
 def invoke(skill: Skill, tool: str, stdin: BinaryIO, files: Sequence[File], emit: Emit) -> Outcome:
-    """Serve one call: read its document, run the tool, and return what it came to. Nothing of the call is kept.
+    """Serve one call: read its document, run the tool, and return its result. Nothing of the call is kept.
 
     Args:
         skill: the imported skill.
         tool: the name of the tool, without the skill's.
         stdin: holds the JSON object `{"arguments": {...}, "secrets": {...}}`; read to its end.
-        files: what `{"$file": index}` in the arguments means.
-        emit: receives progress, from any thread of the tool; not after this function ended.
+        files: the files to which `{"$file": index}` in the arguments refers.
+        emit: receives progress, from any thread of the tool, until this function returns.
 
     Raises:
-        InvokeFailed: there is no result; see its `code`.
+        InvokeFailed: the call has no result; see its `code`.
     """
     document = _read(stdin)
     try:
@@ -67,7 +67,7 @@ def run_tool(
     files: Sequence[File],
     emit: Emit | None,
 ) -> Outcome:
-    """Run a tool with JSON arguments; as `invoke`, for a caller that has no document."""
+    """Run a tool with JSON arguments, like `invoke`, for a caller that has no document."""
 
     def run() -> Outcome:
         try:
@@ -81,7 +81,7 @@ def run_tool(
 
 
 def warm(skill: Skill) -> None:
-    """Run the skill's warmups in the order of the script. There are no secrets in them.
+    """Run the skill's warmups in the order of the script, without secrets.
 
     Raises:
         InvokeFailed: `skill-import-error`: one of them raised; `skill-exited`: it ended the process.
@@ -91,9 +91,9 @@ def warm(skill: Skill) -> None:
 
 
 def rehearse(skill: Skill) -> None:
-    """Run the path of a call once, with a tool of our own, and then the warmups, so that the real call runs warm code.
+    """Run the path of a call once, with a tool of silo's own, and then the warmups: the real call then runs warm code.
 
-    Sees no secret and leaves no trace.
+    It sees no secret and leaves no trace.
 
     Raises:
         InvokeFailed: a warmup failed.
@@ -108,14 +108,14 @@ def rehearse(skill: Skill) -> None:
 
 
 def _read(stdin: BinaryIO) -> _Document:
-    """Read the document. The host wrote it, so it is parsed leniently; the agent's part in it was checked there."""
+    """Read the document. The host wrote it and has checked the agent's part, so it is parsed leniently."""
     try:
         body = json.loads(stdin.read())
         arguments, secrets = body["arguments"], body.get("secrets", {})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         arguments = secrets = None
     if not isinstance(arguments, dict) or not isinstance(secrets, dict):
-        # Said without the exception, whose text would quote the document.
+        # The exception's text is left out, because it would quote the document.
         raise InvokeFailed("arguments-invalid", 'STDIN must hold {"arguments": {...}, "secrets": {...}} as JSON')
     return _Document(arguments, secrets)
 
@@ -125,10 +125,10 @@ def _call(function: Callable[[], object]) -> object:
 
 
 def _finish(returned: object) -> object:
-    """Wait for what a coroutine function returned, also if a decorator hides that it is one."""
+    """Wait for a coroutine's result, also if a decorator hides that the tool is a coroutine function."""
     if not inspect.isawaitable(returned):
         return returned
-    import asyncio  # 30 ms; a skill without async tools never pays them
+    import asyncio  # costs 30 ms at import, which a skill without async tools never pays
 
     return asyncio.run(_await(returned))
 
@@ -138,11 +138,11 @@ async def _await(awaitable: Awaitable[object]) -> object:
 
 
 def _reported(run: Callable[[], T], code: str) -> T:
-    """Call, and turn whatever is raised into an `InvokeFailed` that has no reference to it: frames hold secrets."""
+    """Call, and turn any exception into an `InvokeFailed` without a reference to its frames, which hold secrets."""
     failure: InvokeFailed
     try:
         return run()
-    except BaseException as error:  # the skill's code ends here; what it raised is reported, whatever it is
+    except BaseException as error:  # the skill's code may raise anything; all of it is reported
         failure = failure_of(error, code)
     raise failure
 
@@ -166,4 +166,4 @@ async def _rehearse_async(
 
 
 def _discard(progress: float, total: float | None, message: str | None) -> None:
-    """Take progress of a rehearsal, which nobody waits for."""
+    """Ignore the progress of a rehearsal."""

@@ -1,4 +1,4 @@
-"""What a tool may return beyond plain values: `AgentResponse`. How any result becomes JSON is `silo.sdk.encode`'s."""
+"""`AgentResponse`, which a tool may return instead of plain values. `silo.sdk.encode` turns any result into JSON."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ class AgentResponse:
 
     Attributes:
         llm_text: what the model reads. If empty, it reads the error message, or the data as JSON.
-        raw_data: any value that is JSON, or that silo can turn into it (dataclasses, dates, pydantic models); None: no data.
+        raw_data: any value that is JSON, or that silo can turn into JSON (dataclasses, dates, pydantic models). None
+            means no data.
         status: `error` marks the result as a failure that the model may act on.
         error_message: what failed; shown after `llm_text`.
-        files: what the tool made.
+        files: the files that the tool made.
     """
 
     llm_text: str = ""

@@ -1,7 +1,7 @@
-"""Write JSON Schema (draft 2020-12) for what a tool takes and gives. What annotations mean is `silo.sdk.annotations`'s.
+"""Write JSON Schema (draft 2020-12) for the arguments and results of a tool. `silo.sdk.annotations` reads annotations.
 
-Named types (dataclasses, `TypedDict`s, `NamedTuple`s, pydantic models) go to `$defs` at the root and are referred to, also when
-they are not recursive: a type that is used three times is written once.
+Named types (dataclasses, `TypedDict`s, `NamedTuple`s, pydantic models) go to `$defs` at the root, even if they are not
+recursive, so that a type that is used three times is written once.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from silo.sdk.shapes import (
     OneOf,
     Parsed,
     Pydantic,
-    Record,
     Refined,
     Scalar,
     Shape,
+    Struct,
     Table,
     kinds_of,
 )
@@ -49,20 +49,20 @@ _SCALARS: Final[dict[type, str]] = {
 
 
 def input_schema(signature: Signature) -> Schema:
-    """Return the schema of a tool's arguments: an object that allows no other names than the parameters'."""
+    """Return the schema of a tool's arguments: an object that allows only the names of the parameters."""
     writer = _Writer("input")
     schema = writer.object_of(signature.parameters)
     return {**schema, "$defs": writer.defs} if writer.defs else schema
 
 
 def output_schema(signature: Signature) -> Schema | None:
-    """Return the schema of a tool's data, which need not be an object, or None if its results promise none."""
+    """Return the schema of a tool's data, which need not be an object, or None if its results have no fixed shape."""
     if signature.returns is None:
         return None
     writer = _Writer("output")
     schema = writer.write(signature.returns)
     if set(schema) == {"$ref"}:
-        # A client that wants `"type": "object"` at the root (MCP 2025-06-18) does not follow a reference to find it.
+        # A client that requires `"type": "object"` at the root (MCP 2025-06-18) does not follow a reference.
         name = str(schema["$ref"]).removeprefix(_DEFS)
         schema = writer.defs[name]
         if not _refers_to(_DEFS + name, list(writer.defs.values())):
@@ -97,11 +97,11 @@ class _Writer:
                 return {"type": "array", **prefix, "items": False, "minItems": len(items)}
             case Table(value=value, keys=keys):
                 names = {} if keys is None else {"propertyNames": self.write(keys)}
-                # `dict` alone is an object with any values; an empty schema there would say the same in more words.
+                # `dict` alone is an object with any values; an empty schema for them would be redundant.
                 values = self.write(value)
                 return {"type": "object", **names, **({"additionalProperties": values} if values else {})}
-            case Record():
-                return self._record(shape)
+            case Struct():
+                return self._struct(shape)
             case OneOf(options=options):
                 return _any_of([self.write(option) for option in options])
             case Alias():
@@ -113,11 +113,11 @@ class _Writer:
                 return {**schema, "description": text} if text else schema
 
     def object_of(self, fields: tuple[Field, ...], *, always_whole: bool = False) -> Schema:
-        """Return the schema of an object with these entries, and in an input with no others.
+        """Return the schema of an object with these entries; an input allows no others.
 
         Args:
             fields: the entries.
-            always_whole: in an output, every entry is there whether or not it has a default.
+            always_whole: an output always has every entry, with or without a default.
         """
         is_input = self.direction == "input"
         required = [entry.name for entry in fields if entry.required or (always_whole and not is_input)]
@@ -139,16 +139,16 @@ class _Writer:
             schema = {**schema, **_default(entry)}
         return schema
 
-    def _record(self, record: Record) -> Schema:
+    def _struct(self, record: Struct) -> Schema:
         if record not in self._names:
             name = self._names[record] = self._free_name(record.name)
-            self.defs[name] = {}  # keeps the place and the name, should a field point back here
+            self.defs[name] = {}  # reserves the name, because a field may refer back to it
             text = {"description": record.description} if record.description else {}
             self.defs[name] = {**text, **self.object_of(record.fields, always_whole=record.always_whole)}
         return {"$ref": _DEFS + self._names[record]}
 
     def _alias(self, alias: Alias) -> Schema:
-        assert alias.target is not None  # filled by the reader before anybody else sees it
+        assert alias.target is not None  # the reader has filled it
         if not alias.is_recursive:
             return self.write(alias.target)
         if alias not in self._names:
@@ -182,7 +182,7 @@ class _Writer:
         return {"$ref": _DEFS + self._names[shape]}
 
     def _free_name(self, wanted: str) -> str:
-        # A generic model is called `Page[int]`; brackets would have to be escaped in a reference (RFC 6901, RFC 3986).
+        # A generic model is called `Page[int]`, and a reference would have to escape the brackets (RFC 6901, RFC 3986).
         base = re.sub(r"[^A-Za-z0-9_.-]+", "_", wanted).strip("_") or "Value"
         name, number = base, 2
         while name in self.defs:
@@ -228,7 +228,7 @@ def _any_of(schemas: list[Schema]) -> Schema:
 
 
 def _bounds(bounds: Bounds, kinds: frozenset[JsonKind]) -> Schema:
-    """Keywords of bounds. Each applies to values of its own type only, so they stand beside an `anyOf` as well."""
+    """Return the keywords of bounds. Each applies to its own type only, so they are valid beside an `anyOf` too."""
     found: Schema = {
         "minimum": bounds.ge,
         "exclusiveMinimum": bounds.gt,
@@ -244,7 +244,7 @@ def _bounds(bounds: Bounds, kinds: frozenset[JsonKind]) -> Schema:
 
 
 def _default(entry: Field) -> Schema:
-    """The default as JSON; none if it has no JSON, or is a None that the annotation does not allow (`x: int = None`)."""
+    """Return the default, or nothing if it isn't JSON, or is a None that the annotation forbids (`x: int = None`)."""
     if entry.default is None and not _takes_null(entry.shape):
         return {}
     try:
@@ -277,7 +277,7 @@ def _refers_to(reference: str, schema: object) -> bool:
 
 
 def _renamed(schema: Any, names: dict[str, str]) -> Any:  # noqa: ANN401 - any part of a schema, and the same part back
-    """Return a copy in which references follow renamed definitions, also those of a discriminator (OpenAPI 3.1 §4.8.25)."""
+    """Return a copy with references to renamed definitions, also those of a discriminator (OpenAPI 3.1 §4.8.25)."""
     if isinstance(schema, list):
         return [_renamed(item, names) for item in schema]
     if isinstance(schema, str):

@@ -1,7 +1,8 @@
-"""What an annotation means: `Shape`s, the middle between Python's types and JSON.
+"""`Shape`s: the types of parameters and results, between Python's annotations and JSON. Data only.
 
-`silo.sdk.annotations` turns annotations into shapes, `silo.sdk.schema` shapes into JSON Schema, and `silo.sdk.coerce` JSON values into
-what a shape promises. Because all three see the same shapes, a schema never promises what the conversion refuses. Data only.
+`silo.sdk.annotations` turns annotations into shapes, `silo.sdk.schema` turns shapes into JSON Schema, and
+`silo.sdk.coerce` converts JSON values to the type of a shape. All three use the same shapes, so a schema never accepts
+what the conversion refuses.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ class _Missing(enum.Enum):
 
 
 MISSING: Final = _Missing.MISSING
-"""Stands where there is no default; None is a default."""
+"""Means that there is no default; None is a default."""
 
 JsonKind = Literal["string", "number", "array", "object", "other"]
 
 
-class Model(Protocol):
+class PydanticModel(Protocol):
     """What silo uses of a pydantic model, or of a `TypeAdapter` around another type that pydantic knows."""
 
     def json_schema(self, *, ref_template: str, mode: Literal["validation", "serialization"]) -> dict[str, Any]:
@@ -69,7 +70,7 @@ class FileInput:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some scalars: `Literal` and `Enum`. Pairs of the JSON value and what the tool gets for it."""
+    """A choice of scalars: `Literal` and `Enum`. Each option is the JSON value and the value that the tool gets."""
 
     options: tuple[tuple[str | int | float | bool | None, object], ...]
 
@@ -85,7 +86,7 @@ class Array:
 
 @dataclass(frozen=True)
 class FixedArray:
-    """A tuple with a shape for each place."""
+    """A tuple with a shape for each item."""
 
     items: tuple[Shape, ...]
 
@@ -100,7 +101,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Field:
-    """One entry of a `Record`."""
+    """One entry of a `Struct`."""
 
     name: str
     shape: Shape
@@ -110,11 +111,13 @@ class Field:
 
 
 @dataclass(eq=False)
-class Record:
-    """An object with known entries: dataclass, `TypedDict`, `NamedTuple`. `fields` is filled once, after a recursion may point here.
+class Struct:
+    """An object with known entries: dataclass, `TypedDict`, `NamedTuple`.
+
+    `fields` is filled after the record was made, because a recursive field points back to it.
 
     Attributes:
-        always_whole: a value of it has every field, as an instance has (and a `TypedDict` has not).
+        always_whole: every value has all fields, as a dataclass does and a `TypedDict` need not.
     """
 
     name: str
@@ -133,7 +136,7 @@ class OneOf:
 
 @dataclass(eq=False)
 class Alias:
-    """A `type X = ...` of Python 3.12; `target` is filled once, after a recursion may point here."""
+    """A `type X = ...` of Python 3.12. `target` is filled after the alias was made, because it may be recursive."""
 
     name: str
     target: Shape | None = field(default=None, repr=False)
@@ -142,15 +145,15 @@ class Alias:
 
 @dataclass(frozen=True)
 class Pydantic:
-    """What pydantic describes and checks by itself."""
+    """A type that pydantic describes and checks."""
 
     name: str
-    model: Model
+    model: PydanticModel
 
 
 @dataclass(frozen=True)
 class Refined:
-    """Another shape with bounds, or with a text about it."""
+    """Another shape with bounds or a description."""
 
     shape: Shape
     bounds: Bounds
@@ -166,7 +169,7 @@ Shape = (
     | Array
     | FixedArray
     | Table
-    | Record
+    | Struct
     | OneOf
     | Alias
     | Pydantic
@@ -175,7 +178,7 @@ Shape = (
 
 
 def kinds_of(shape: Shape) -> frozenset[JsonKind]:
-    """Return what a value of a shape may be in JSON, as far as bounds care."""
+    """Return the kinds of JSON value that a shape allows, as far as bounds depend on them."""
     match shape:
         case Anything() | Pydantic():
             return frozenset({"string", "number", "array", "object"})
@@ -193,8 +196,8 @@ def kinds_of(shape: Shape) -> frozenset[JsonKind]:
             return frozenset() if target is None else kinds_of(target)
         case Refined(shape=inner):
             return kinds_of(inner)
-        case Parsed() | FileInput() | Choice() | Record():
-            # Dates are strings only in JSON: a bound on one would compare text. Choices and records bound themselves.
+        case Parsed() | FileInput() | Choice() | Struct():
+            # Dates are strings only in JSON, so a bound on one would compare text. Choices and records need no bounds.
             return frozenset({"other"})
 
 

@@ -1,4 +1,4 @@
-"""What one tool takes and gives: its parameters and its return, as shapes with texts. Running it is `silo.sdk.invoke`'s."""
+"""The signature of a tool: its parameters and its result, as shapes with texts. `silo.sdk.invoke` runs the tool."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Signature:
     Attributes:
         description: the docstring without its parameter section.
         parameters: in the order of the code.
-        returns: what the return annotation means, or None if the tool's results have no shape to promise: no annotation,
-            plain text, files, an `AgentResponse` alone.
+        returns: the shape of the results, or None if the results have no fixed shape: no annotation, plain text, files,
+            an `AgentResponse` alone.
     """
 
     description: str
@@ -38,10 +38,11 @@ def read_signature(tool: str, function: Callable[..., Any]) -> Signature:
     """Read annotations and docstring of a tool.
 
     Raises:
-        SkillDefinitionError: an annotation can't be used; the message names tool and parameter, and what to write instead.
+        SkillDefinitionError: an annotation can't be used; the message names tool and parameter, and what to write
+            instead.
     """
     where = f"the tool {tool!r}"
-    # A decorator that changes what a function takes says so by `__signature__`; all others are seen through.
+    # A decorator that changes the parameters sets `__signature__`; all others are unwrapped.
     hints = resolve_hints(inspect.unwrap(function, stop=lambda f: hasattr(f, "__signature__")), where)
     doc = parse_docstring(inspect.getdoc(function))
     reader = AnnotationReader(where, "input")
@@ -68,9 +69,9 @@ def read_signature(tool: str, function: Callable[..., Any]) -> Signature:
 
 
 def _without_response(annotation: object) -> object:
-    """Leave `AgentResponse` out of a union: `dict | AgentResponse` promises a dict, in `raw_data` if not by itself.
+    """Leave `AgentResponse` out of a union: with `dict | AgentResponse` the data is a dict, alone or as `raw_data`.
 
-    A response that says that it is an error is checked against nothing, so this is how a tool reports failures.
+    A response with the status `error` is not checked against the schema, so a tool can report failures with it.
     """
     if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
         return annotation
@@ -79,7 +80,7 @@ def _without_response(annotation: object) -> object:
 
 
 def _promises_data(annotation: object) -> bool:
-    """Whether each result of that annotation has data, as an output schema would promise (MCP: then every result has some)."""
+    """Whether every result of that annotation has data, which MCP requires of a tool with an output schema."""
     if annotation in (Any, object, None, type(None), str, bytes, File, AgentResponse, typing.Never, typing.NoReturn):
         return False
     if isinstance(annotation, typing.TypeVar) or annotation is typing.LiteralString:

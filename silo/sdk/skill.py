@@ -1,7 +1,8 @@
-"""`Skill`: where a script registers its tools, its manual and its warmup. Nothing is read from the annotations yet.
+"""`Skill`: where a script registers its tools, its manual and its warmup.
 
-Names and signatures are checked at the decorator, so that the traceback points at the line to change. Annotations are read by
-`silo.sdk.signature` once the whole script is there; tools are run by `silo.sdk.invoke`.
+The decorator checks names and signatures, so that the traceback points at the line to change. `silo.sdk.signature`
+reads the annotations once the whole script is imported; `silo.sdk.invoke` runs the tools. Imports inside functions keep
+`import silo` fast: a script only pays for reading signatures and for author mode when it uses them.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ NAMESPACE: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 TOOL_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 SECRET_NAME: Final = re.compile(r"[A-Z][A-Z0-9_]{0,127}")
 MAX_TIME_TO_LIVE_S: Final = 24 * 3600
-"""The longest time for which a decorator may ask that one yes of a person stands; a day is already generous."""
+"""The longest time for which a decorator may let one approval stand; a day is already generous."""
 
 
 @dataclass(frozen=True)
 class ToolDefinition:
-    """A function of a skill as it was registered; see `Skill.tool` for what the attributes mean."""
+    """A registered function of a skill; `Skill.tool` explains the attributes."""
 
     name: str
     function: AnyFunction
@@ -49,7 +50,7 @@ class ToolDefinition:
 
     @cached_property
     def signature(self) -> Signature:
-        """What the tool takes and gives, from its annotations and its docstring; read once.
+        """The parameters and the result of the tool, from its annotations and its docstring; read once.
 
         Raises:
             SkillDefinitionError: an annotation can't be used.
@@ -65,7 +66,7 @@ class ToolDefinition:
 
 
 class Skill:
-    """A skill: one script, the tools it offers, and what prepares them.
+    """A skill: one script, its tools, and the functions that prepare them.
 
     Attributes:
         namespace: the skill's name, which must be that of the script's header.
@@ -75,8 +76,8 @@ class Skill:
         """Name the skill.
 
         Raises:
-            SkillDefinitionError: not `[a-z][a-z0-9_]*` of at most 32 characters, or it holds `__`, which separates skill and
-                tool where a client allows no dot.
+            SkillDefinitionError: not `[a-z][a-z0-9_]*` of at most 32 characters, or it contains `__`, which separates
+                skill and tool where a client allows no dot.
         """
         if not isinstance(namespace, str) or not NAMESPACE.fullmatch(namespace) or "__" in namespace:
             raise SkillDefinitionError(
@@ -146,20 +147,22 @@ class Skill:
         section (Google, NumPy or Sphinx style) tells what each parameter means.
 
         Args:
-            function: given by Python where the decorator stands bare, as `@skill.tool`.
+            function: Python passes it if the decorator has no parentheses, as `@skill.tool`.
             name: default: the function's.
             require_approval: a person must agree to each call first.
-            time_to_live: seconds for which such a yes may stand, at most a day; 0: for one call.
+            time_to_live: seconds for which such an approval may stand, at most a day; 0: for one call.
             secrets: names from the header that this tool may have; default: all of them. Never more than the header.
-            network: host names from the header that this tool may reach; default: all of them. Never more than the header.
+            network: host names from the header that this tool may reach; default: all of them. Never more than the
+                header.
             title: a short name for people.
-            read_only: the tool changes nothing. This and the next two are hints for clients, and decide nothing in silo.
+            read_only: the tool changes nothing. silo passes this and the next two to clients as hints and decides
+                nothing by them.
             destructive: it may delete or overwrite.
             idempotent: the same call twice does no more than once.
 
         Raises:
-            SkillDefinitionError: a name is taken or not allowed, or the function has `*args`, `**kwargs` or parameters that
-                can only be given by position.
+            SkillDefinitionError: a name is taken or not allowed, or the function has `*args`, `**kwargs` or
+                positional-only parameters.
         """
 
         def register(target: AnyFunction) -> AnyFunction:
@@ -211,9 +214,9 @@ class Skill:
     def warmup(self, /) -> Callable[[Warmup], Warmup]: ...
 
     def warmup(self, function: Callable[[], object] | None = None, /) -> AnyFunction:
-        """Register a function that does once what every call would do first, before any secret or argument is there.
+        """Register a function that prepares the process for calls, before there is any secret or argument.
 
-        It runs when the template is built, and again in a guest that waits for a call: it must be repeatable.
+        It runs when the template is built, and again in a guest that waits for a call, so it must be repeatable.
 
         Raises:
             SkillDefinitionError: it takes parameters.
@@ -233,7 +236,7 @@ class Skill:
             argv: default: `sys.argv` without the script's name.
 
         Raises:
-            SystemExit: always; 0 done, 1 the tool failed, 2 it was called wrongly.
+            SystemExit: always; 0 done, 1 the tool failed, 2 the command line was wrong.
         """
         from silo.sdk.author import main
 
@@ -285,7 +288,8 @@ def _check_parameters(tool: str, function: AnyFunction) -> None:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
             raise SkillDefinitionError(
-                f"the tool {tool!r} takes {stars}{parameter.name}; an agent must know each parameter by name, so list them"
+                f"the tool {tool!r} takes {stars}{parameter.name}; "
+                "an agent must know each parameter by name, so list them"
             )
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise SkillDefinitionError(
@@ -302,7 +306,7 @@ def _check_takes_nothing(function: object, decorator: str) -> None:
 
 
 def _flag(tool: str, keyword: str, value: object) -> bool:
-    # `require_approval="no"` would be true: a restriction must not depend on what Python takes for true.
+    # `require_approval="no"` would be true: a restriction must not depend on Python's rules of truth.
     if not isinstance(value, bool):
         raise SkillDefinitionError(f"{keyword}= of the tool {tool!r} is True or False, not {value!r}")
     return value
@@ -315,7 +319,8 @@ def _hint(tool: str, keyword: str, value: object) -> bool | None:
 def _time_to_live(tool: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_TIME_TO_LIVE_S:
         raise SkillDefinitionError(
-            f"time_to_live= of the tool {tool!r} is a whole number of seconds from 0 to {MAX_TIME_TO_LIVE_S}, not {value!r}"
+            f"time_to_live= of the tool {tool!r} is a whole number of seconds from 0 to {MAX_TIME_TO_LIVE_S}, "
+            f"not {value!r}"
         )
     return value
 
@@ -330,5 +335,5 @@ def _names(
     names = tuple(value)
     for name in names:
         if not isinstance(name, str) or not name or (rule is not None and not rule.fullmatch(name)):
-            raise SkillDefinitionError(f"{name!r} in {keyword}= of the tool {tool!r} is no name of that kind")
+            raise SkillDefinitionError(f"{name!r} in {keyword}= of the tool {tool!r} is not a valid name")
     return tuple(dict.fromkeys(names))

@@ -1,4 +1,4 @@
-"""Turn an exception of a skill into what its author needs to read: one line, and the traceback from the skill's first frame on."""
+"""Turn an exception of a skill into one line and the traceback from the skill's first frame on, for its author."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from silo.sdk.errors import InvokeFailed, SecretUnavailable
 
 MAX_MESSAGE_CHARS: Final = 1000
 MAX_TRACEBACK_CHARS: Final = 16_000
-"""Enough for a hundred frames; of a longer one the end is kept, where the cause is."""
+"""Enough for a hundred frames. Of a longer one the end is kept, which has the cause."""
 
 
 def failure_of(error: BaseException, code: str) -> InvokeFailed:
-    """Return the failure that stands for an exception, without a reference to it: its frames may hold secrets.
+    """Return the failure for an exception, without a reference to it, because its frames may hold secrets.
 
     Args:
-        error: what the skill raised.
-        code: of `FAILURE_CODES`, for an exception that is none of the special cases.
+        error: the exception that the skill raised.
+        code: one of `FAILURE_CODES`, for any exception but the special cases below.
 
     Returns:
-        `skill-exited` for SystemExit and KeyboardInterrupt, `secret-undeclared` for `SecretUnavailable` (during a call), an
-        `InvokeFailed` as it is, and `code` for all else.
+        `skill-exited` for SystemExit and KeyboardInterrupt, `secret-undeclared` for `SecretUnavailable` (during a
+        call), a copy of an `InvokeFailed`, and `code` for every other exception.
     """
     if isinstance(error, InvokeFailed):
         return InvokeFailed(error.code, error.message, error.traceback)
@@ -38,14 +38,14 @@ def failure_of(error: BaseException, code: str) -> InvokeFailed:
 
 
 def _sole(error: BaseException) -> BaseException:
-    """What a task group wrapped, if that is a single exception."""
+    """Return the exception that a task group wrapped, if it is a single one."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
 
 
 def _one_line(error: BaseException) -> str:
-    """`ValueError: text`, also where the exception's own `__str__` fails (the traceback module sees to that)."""
+    """Return `ValueError: text`; the traceback module handles an exception whose `__str__` fails."""
     text = "".join(traceback.TracebackException(type(error), error, None).format_exception_only())
     return _clean(" ".join(text.split()))[:MAX_MESSAGE_CHARS]
 
@@ -58,7 +58,7 @@ def _trimmed(error: BaseException) -> str:
 
 
 def _trim(report: traceback.TracebackException, depth: int) -> None:
-    """Drop the frames above the skill's: of this package, and of asyncio where it runs the tool; in causes as well."""
+    """Drop the frames above the skill's, those of this package and of asyncio, in causes as well."""
     ours = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - pathlib is not needed for anything else here
     asyncio = getattr(sys.modules.get("asyncio"), "__file__", None)
     above = (ours, os.path.dirname(asyncio) + os.sep) if asyncio else (ours,)  # noqa: PTH120

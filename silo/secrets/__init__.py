@@ -1,1 +1,1 @@
-"""Secrets of a call: where they are looked up (`sources`), for how long (`lease`), and taking them out of results (`redaction`)."""
+"""The secrets of a call: where they are looked up (`sources`), for how long (`lease`), and `redaction` of results."""

@@ -1,8 +1,9 @@
-"""Take leased secrets out of all that comes back from a call, in the forms in which accidents show them. Pure.
+"""Remove leased secrets from everything that comes back from a call, in the forms in which they leak by accident. Pure.
 
-This stops accidents, not attackers: who runs as a skill can shift, zip or spell out what it was given. Against that stand the
-network, which a call does not have, and not handing the secret over at all. What is covered: the value itself; escaped as in JSON,
-Python, HTML and URLs; base64 and base64url and base32 at every alignment; hex; reversed; each line of a value of several lines.
+This stops accidents, not attackers: a hostile skill can shift, zip or spell out its secrets. The defences against that
+are that a call has no network, and not to hand the secret over at all. The covered forms are: the value itself; escaped
+as in JSON, Python, HTML and URLs; base64, base64url and base32 at every alignment; hex; reversed; each line of a
+multi-line value.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ from silo.model import File
 from silo.wire.messages import Json
 
 MIN_CHARS = 4
-"""Shorter values are not redacted: three characters occur everywhere, and a result full of holes helps nobody."""
+"""Shorter values are not redacted: three characters occur everywhere, and would make results useless."""
 
 MIN_LINE_CHARS = 16
-"""A line of a value is redacted by itself from this length on: short of a line of a PEM file, longer than its words."""
+"""From this length on, a line of a value is redacted by itself: below a line of a PEM file, above a word."""
 
 E = TypeVar("E", bound=SiloError)
 
 
 @dataclass(frozen=True)
 class _Form:
-    """One way in which a secret may show.
+    """One form in which a secret may appear.
 
     Attributes:
-        swallow: characters of the encoding that belong to the secret in part, when they stand beside the form.
-        canary: the name of the decoy that this is a form of; empty for a secret.
+        swallow: characters of the encoding; one beside the form holds some bits of the secret, and is redacted too.
+        canary: the name of the decoy that has this form; empty for a secret.
     """
 
     needle: bytes
@@ -47,7 +48,7 @@ class _Form:
 class Redactor:
     """Replaces secrets by `[redacted:NAME]`. Immutable, and its `repr` shows nothing.
 
-    Every method raises `CanaryTripped` when it meets a decoy: those are granted to no call, so there is nothing to save by a marker.
+    Every method raises `CanaryTripped` when it finds a decoy: no call gets one, so the vault must have been read.
     """
 
     def __init__(self, secrets: Mapping[str, str], canaries: Mapping[str, str] | None = None) -> None:
@@ -85,7 +86,7 @@ class Redactor:
         return b"".join(pieces)
 
     def cut_off(self, data: bytes) -> bytes:
-        """As `raw`, for data that was cut at a limit: the beginning of a form at the very end goes as well."""
+        """Like `raw`, for data that was cut at a limit: also removes the beginning of a form at the very end."""
         longest = max(
             (
                 length
@@ -100,7 +101,7 @@ class Redactor:
     def data(self, value: Json) -> Json:
         """Return a JSON value without secrets in its texts, keys and numbers.
 
-        Also found is a secret that was cut up over consecutive texts of one list, as chunking and wrapping do it.
+        It also finds a secret that is split over consecutive texts of one list, as by chunking and wrapping.
         """
         if not self._forms:
             return value
@@ -120,7 +121,7 @@ class Redactor:
         return value
 
     def file(self, file: File) -> File:
-        """Return a file without secrets. A binary format may be damaged by it; better that than a secret in it."""
+        """Return a file without secrets. This may damage a binary format, which is better than leaking a secret."""
         if not self._forms:
             return file
         return replace(file, data=self.raw(file.data), name=self.text(file.name), media_type=self.text(file.media_type))
@@ -156,20 +157,20 @@ class Redactor:
             reach = index
             while ends[reach] < end:
                 reach += 1
-            if reach > index:  # within one text it is gone already
+            if reach > index:  # within one text it was removed already
                 for touched in range(index, reach + 1):
                     cleaned[touched] = marker.decode()
         return cleaned
 
     def _spans(self, data: bytes) -> list[tuple[int, int, bytes]]:
-        """Return what to replace: disjoint, in order; where forms overlap, the union goes under the first one's name."""
+        """Return the ranges to replace, disjoint and in order; overlapping ones are joined under the first name."""
         found = []
         for form in self._forms:
             position = data.find(form.needle)
             if position >= 0 and form.canary:
                 raise CanaryTripped(
-                    f"the decoy {form.canary} turned up in a call, so somebody has read what nobody was given",
-                    hint="treat the vault as read: change the real secrets where they were issued; `silo audit show` has the call",
+                    f"the decoy {form.canary} turned up in a call, and no call gets it: somebody has read the vault",
+                    hint="change the real secrets where they were issued; `silo audit show` has the call",
                 )
             while position >= 0:
                 start, end = position, position + len(form.needle)
@@ -190,7 +191,7 @@ class Redactor:
 
 
 def _free(key: str, taken: Mapping[str, Any]) -> str:
-    """Return `key`, numbered if it is taken: two keys may become one when what told them apart is gone."""
+    """Return `key`, numbered if it is taken: two keys may become equal when secrets are removed from them."""
     candidate, number = key, 1
     while candidate in taken:
         number += 1
@@ -214,7 +215,7 @@ def _forms_of(value: str, marker: bytes) -> Iterator[_Form]:
     lines = [line.strip() for line in value.splitlines()]
     for text in dict.fromkeys((value, value.strip(), *lines)):
         if text in lines and text != value.strip() and (len(text) < MIN_LINE_CHARS or text.startswith("-----")):
-            continue  # too short to tell, or the frame of a PEM file, which is no secret
+            continue  # too short, or the first or last line of a PEM file, which isn't secret
         if len(text) >= MIN_CHARS:
             for form in dict.fromkeys(_spelt(text)):
                 yield _Form(form.encode("utf-8", "surrogatepass"), marker)
@@ -257,7 +258,7 @@ _BASE32 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
 
 
 def _aligned(raw: bytes, encode: Callable[[bytes], bytes], *, bits: int) -> Iterator[bytes]:
-    """Yield what an encoding makes of `raw` wherever it starts within a group: the characters that depend on nothing else.
+    """Yield the encoding of `raw` at each offset within a group, without characters that depend on its neighbours.
 
     A group is the least common multiple of 8 and `bits`: three bytes in base64, five in base32.
     """

@@ -1,14 +1,14 @@
-"""Where a secret is looked up: one rule, and the places that it names. Leases on what was found are `silo.secrets.lease`'.
+"""Where a secret is looked up: the order of the places. `silo.secrets.lease` leases what was found.
 
-The rule, for the secret `NAME` that the skill `skill` declares:
+The order, for the secret `NAME` that the skill `skill` declares:
 
-1. a mapping in the configuration, for `skill.NAME`, else for `NAME`: that place, and no other;
-2. HashiCorp Vault, where a path is configured: what belongs to the skill, else what is for all;
-3. the OS keyring, where it is switched on: likewise;
-4. the vault file: likewise.
+1. a mapping in the configuration, for `skill.NAME`, else for `NAME`: only that place is tried;
+2. HashiCorp Vault, if a path is configured: the skill's own secret, else the one for all skills;
+3. the OS keyring, if it is switched on: in the same order;
+4. the vault file: in the same order.
 
-The first that has it decides. A place that refuses, or does not answer, ends the search: what it would have said is not known, and
-an older copy elsewhere must not pass for it.
+The first place that has the secret is used. A place that refuses or does not answer ends the search, because it may
+have a newer value than the places after it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FILE = re.compile(rf"silo://(?:([a-z][a-z0-9_-]{{0,63}})/)?({_NAME})")
 
 
 class Revealable(Protocol):
-    """A secret that shows itself only when asked to."""
+    """A secret whose value must be asked for explicitly."""
 
     def reveal(self) -> str:
         """Return the value."""
@@ -35,7 +35,7 @@ class Revealable(Protocol):
 
 
 class VaultFile(Protocol):
-    """What is needed of the vault file: `silo_vault.Vault` is one."""
+    """The vault file, as `silo_vault.Vault` implements it."""
 
     def find(self, name: str, namespaces: Sequence[str]) -> Revealable | None:
         """Return the secret of that name in the first namespace that has one, or None.
@@ -54,11 +54,11 @@ class VaultFile(Protocol):
         ...
 
 
-class ServerSecrets(Protocol):
-    """What is needed of HashiCorp Vault: `silo_vault.hashicorp.KvSecrets` is one."""
+class ServerLookup(Protocol):
+    """HashiCorp Vault, as `silo_vault.hashicorp.KvSecrets` implements it."""
 
     def read(self, path: str, field: str) -> Revealable | None:
-        """Return the field of what lies at `mount/path`, or None if there is no such thing.
+        """Return a field of the secret at `mount/path`, or None if there is none.
 
         Raises:
             VaultError: the server refuses, or does not answer.
@@ -66,8 +66,8 @@ class ServerSecrets(Protocol):
         ...
 
 
-class KeyringSecrets(Protocol):
-    """What is needed of the OS keyring: `silo_vault.KeyringSecrets` is one."""
+class KeyringLookup(Protocol):
+    """The OS keyring, as `silo_vault.KeyringSecrets` implements it."""
 
     def read(self, username: str, *, service: str | None = None) -> Revealable | None:
         """Return an entry, or None if there is none.
@@ -79,13 +79,13 @@ class KeyringSecrets(Protocol):
 
 
 @dataclass(frozen=True)
-class Reference:
-    """One place of one secret, as the configuration names it.
+class SecretReference:
+    """The place of one secret, from the configuration.
 
     Attributes:
         kind: `vault`, `keyring` or `silo`.
         where: the path at the server, the service in the keyring, or the namespace in the vault file.
-        what: the field, the user name, or the name.
+        what: the field at the server, the user name in the keyring, or the name in the vault file.
     """
 
     kind: str
@@ -94,16 +94,16 @@ class Reference:
     text: str
 
 
-def parse_reference(text: str) -> Reference:
-    """Return what `vault://mount/path#field`, `keyring://service/user` or `silo://[skill/]NAME` refers to. Pure.
+def parse_reference(text: str) -> SecretReference:
+    """Parse `vault://mount/path#field`, `keyring://service/user` or `silo://[skill/]NAME`. Pure.
 
     Raises:
-        ValueError: it is none of these; the message says what they look like.
+        ValueError: it has none of these forms; the message lists them.
     """
     for kind, pattern in (("vault", _SERVER), ("keyring", _KEYRING), ("silo", _FILE)):
         found = pattern.fullmatch(text)
         if found and not {".", ".."} & set(found[1].split("/") if found[1] else ()):
-            return Reference(kind, found[1] or "", found[2], text)
+            return SecretReference(kind, found[1] or "", found[2], text)
     raise ValueError("must be vault://mount/path#field, keyring://service/user or silo://[skill/]NAME")
 
 
@@ -120,26 +120,26 @@ def check_mapped(name: str) -> str:
 
 @dataclass(frozen=True)
 class Sources:
-    """All places, and the rule.
+    """All places of secrets, and the order in which they are searched.
 
     Attributes:
         file: the vault file; a function, because it is opened only when it is needed.
-        server: HashiCorp Vault, or None where it is not configured.
+        server: HashiCorp Vault, or None if it is not configured.
         server_path: `mount/path` of the secrets that need no mapping, or empty.
-        keyring: the OS keyring, or None where nothing may be looked up there.
-        use_keyring: whether secrets that are not mapped are looked up there as well.
+        keyring: the OS keyring, or None if it may not be used.
+        use_keyring: whether secrets that are not mapped are looked up in the keyring as well.
         mapped: references by `NAME` and `skill.NAME`.
     """
 
     file: Callable[[], VaultFile]
-    server: Callable[[], ServerSecrets] | None = None
+    server: Callable[[], ServerLookup] | None = None
     server_path: str = ""
-    keyring: Callable[[], KeyringSecrets] | None = None
+    keyring: Callable[[], KeyringLookup] | None = None
     use_keyring: bool = False
-    mapped: Mapping[str, Reference] = field(default_factory=dict)
+    mapped: Mapping[str, SecretReference] = field(default_factory=dict)
 
     def find(self, skill: str, name: str) -> Revealable | None:
-        """Return a secret by the rule above, or None if no place has it. Blocks.
+        """Return a secret from the first place that has it, or None. Blocks.
 
         Raises:
             VaultError: a place refuses, does not answer, or does not open.
@@ -159,8 +159,8 @@ class Sources:
                     return found
         return self.file().find(name, (skill, ""))
 
-    def reference(self, skill: str, name: str) -> Reference | None:
-        """Return the mapping that decides about a secret, if one does."""
+    def reference(self, skill: str, name: str) -> SecretReference | None:
+        """Return the configured place of a secret, or None."""
         return self.mapped.get(f"{skill}.{name}") or self.mapped.get(name)
 
     def canaries(self) -> Mapping[str, Revealable]:
@@ -171,7 +171,7 @@ class Sources:
         """
         return self.file().canaries()
 
-    def _read(self, reference: Reference) -> Revealable | None:
+    def _read(self, reference: SecretReference) -> Revealable | None:
         match reference.kind:
             case "vault":
                 return None if self.server is None else self.server().read(reference.where, reference.what)

@@ -1,1 +1,1 @@
-"""Getting what the host lacks: packages, and a kernel for the guests. Finding out what works is the job of the backends' probes."""
+"""Install what the host lacks: packages, and a kernel for the guests. The backends' probes find out what works."""

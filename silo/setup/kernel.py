@@ -1,4 +1,4 @@
-"""Fetching a kernel for the guests: a package of Debian or Ubuntu, downloaded and unpacked into silo's folder, never installed."""
+"""Fetch a kernel for the guests: a package of Debian or Ubuntu, unpacked into silo's folder and never installed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from silo.setup.apt import apt, last_line
 def fetch_kernel(folder: Path, on_step: OnStep) -> kernel.GuestKernel:
     """Download a kernel package and busybox with apt, unpack them, and write a kernel pack under `folder`.
 
-    Needs no privilege. Two at once: one waits for the other, and both end with a whole pack.
+    Needs no privilege. Of two processes, one waits for the other, and both end with a complete pack.
 
     Raises:
         SandboxBroken: no such package, no network, or the disk is full.
@@ -66,7 +66,7 @@ def fetch_kernel(folder: Path, on_step: OnStep) -> kernel.GuestKernel:
 
 
 def _download_kernel(host: Machine, scratch: Path) -> str:
-    """Download the first kernel package that the distribution has, and the package of its modules if that is separate."""
+    """Download the distribution's kernel package, and the package of its modules if that is separate."""
     for metapackage in host.kernel_packages:
         depends = apt(("apt-cache", "depends", "--important", metapackage)).stdout
         names: list[str] = re.findall(r"Depends: (linux-(?:image|modules)-[\w.+-]+)", depends)
@@ -106,7 +106,7 @@ def _busybox(tree: Path) -> bytes:
 
 
 def _modules(tree: Path, release: str) -> Iterator[tuple[str, bytes]]:
-    """Yield the modules that a guest needs and its kernel does not have built in, uncompressed, in the order of loading."""
+    """Yield the modules that a guest needs and that aren't built into its kernel, uncompressed, in loading order."""
     folder = next((f for f in (tree / "lib/modules" / release, tree / "usr/lib/modules" / release) if f.is_dir()), None)
     if folder is None:
         raise SandboxBroken(

@@ -1,7 +1,7 @@
-"""Getting what the host lacks: QEMU, bubblewrap, e2fsprogs by the package manager, a guest kernel unpacked beside it.
+"""Find out what the host lacks and install it: QEMU, bubblewrap and e2fsprogs with apt, and a guest kernel.
 
-Only Debian and Ubuntu are done here, with apt; for others `missing_programs` says what to install by hand. The kernel is never
-installed on the host: its package is downloaded and unpacked into a folder of silo's. What works is for the probes to say.
+This works on Debian and Ubuntu; on other systems the plan says what to install by hand. The kernel is never installed
+on the host: its package is downloaded and unpacked into silo's folder. The backends' probes find out what works.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from silo.setup.kernel import fetch_kernel
 
 
 @dataclass(frozen=True)
-class Plan:
+class SetupPlan:
     """What `silo setup` would do.
 
     Attributes:
         packages: Debian packages to install.
         needs_kernel: whether a guest kernel has to be fetched.
-        command: what installs the packages, complete, for a person or for `run`; empty if there is nothing to install.
+        command: the complete command that installs the packages, for a person or for `run`; empty if none is needed.
         can_install: whether this process may run `command` (root, or sudo without a password).
-        by_hand: what to do on a system without apt; empty on Debian and Ubuntu.
+        by_hand: instructions for a system without apt; empty on Debian and Ubuntu.
     """
 
     packages: tuple[str, ...]
@@ -43,16 +43,16 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether everything is there."""
+        """Whether nothing is missing."""
         return not self.packages and not self.needs_kernel
 
 
-def plan(kernel_folder: Path, *, repair: bool = False) -> Plan:
+def plan(kernel_folder: Path, *, repair: bool = False) -> SetupPlan:
     """Find out what is missing.
 
     Args:
-        kernel_folder: where kernel packs lie.
-        repair: fetch the kernel again though one is there.
+        kernel_folder: the folder of kernel packs.
+        repair: fetch the kernel even if there is one.
 
     Raises:
         SandboxUnavailable: silo has no machine type for this architecture.
@@ -61,7 +61,8 @@ def plan(kernel_folder: Path, *, repair: bool = False) -> Plan:
     if host is None:
         raise SandboxUnavailable(
             f"silo has no microVM for the architecture {platform.machine()!r}",
-            hint=f"known are {', '.join(MACHINES)}; the namespace backend works elsewhere: `silo run --backend namespace`",
+            hint=f"known are {', '.join(MACHINES)}; "
+            "the namespace backend works elsewhere: `silo run --backend namespace`",
         )
     packages = tuple(sorted({program.package for program in missing_programs(host)}))
     try:
@@ -71,14 +72,14 @@ def plan(kernel_folder: Path, *, repair: bool = False) -> Plan:
     apt = shutil.which("apt-get")
     if apt is None:
         by_hand = _by_hand(host, packages, needs_kernel) if packages or needs_kernel else ""
-        return Plan(packages, needs_kernel, (), can_install=False, by_hand=by_hand)
+        return SetupPlan(packages, needs_kernel, (), can_install=False, by_hand=by_hand)
     sudo = () if os.geteuid() == 0 else ("sudo",)
     command = (*sudo, "apt-get", "install", "-y", "--no-install-recommends", *packages) if packages else ()
-    return Plan(packages, needs_kernel, command, can_install=not sudo or _has_sudo())
+    return SetupPlan(packages, needs_kernel, command, can_install=not sudo or _has_sudo())
 
 
 def _by_hand(host: Machine, packages: Sequence[str], needs_kernel: bool) -> str:
-    """What to do where there is no apt."""
+    """Return instructions for a system without apt."""
     lines = []
     if packages:
         lines.append(
@@ -88,8 +89,8 @@ def _by_hand(host: Machine, packages: Sequence[str], needs_kernel: bool) -> str:
         )
     if needs_kernel:
         lines.append(
-            "make a kernel pack on a Debian or Ubuntu machine of the same architecture with `silo setup`, copy its folder "
-            "`~/.silo/kernel` here, and run `silo doctor`"
+            "make a kernel pack on a Debian or Ubuntu machine of the same architecture with `silo setup`, "
+            "copy its folder `~/.silo/kernel` here, and run `silo doctor`"
         )
     return "; ".join(lines)
 
@@ -99,8 +100,8 @@ def _has_sudo() -> bool:
     return sudo is not None and subprocess.run([sudo, "-n", "true"], capture_output=True, check=False).returncode == 0
 
 
-def run(todo: Plan, kernel_folder: Path, on_step: OnStep) -> None:
-    """Do what a plan says.
+def run(todo: SetupPlan, kernel_folder: Path, on_step: OnStep) -> None:
+    """Carry out a plan.
 
     Raises:
         SandboxUnavailable: packages are missing and can't be installed from here; the hint is the command to run.
@@ -120,7 +121,7 @@ def run(todo: Plan, kernel_folder: Path, on_step: OnStep) -> None:
         fetch_kernel(kernel_folder, on_step)
 
 
-def _apt_install(todo: Plan) -> None:
+def _apt_install(todo: SetupPlan) -> None:
     if apt(todo.command).returncode != 0:
         # An old package list is the usual reason: refresh it, then try once more.
         prefix = todo.command[: todo.command.index("apt-get") + 1]
@@ -132,8 +133,8 @@ def _apt_install(todo: Plan) -> None:
             )
 
 
-def forget_templates(folder: Path) -> None:
-    """Delete all templates; each is made anew when its skill is called next. A call that runs now keeps its files open."""
+def delete_templates(folder: Path) -> None:
+    """Delete all templates; each is built again at the next call. A running call keeps its files open."""
     if folder.is_dir():
         doomed = folder.rename(folder.with_name(f".gone-{folder.name}-{os.getpid()}"))
         shutil.rmtree(doomed, ignore_errors=True)

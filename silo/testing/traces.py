@@ -1,4 +1,4 @@
-"""What a guest could leave behind on the host, looked for in `/proc`: processes, descriptors, control groups, mounts. Linux only.
+"""Find what a guest left behind on the host: processes, descriptors, control groups, mounts, files. Linux only.
 
 For `silo.testing.conformance` and the tests of silo's promises. Nothing here ends or removes what it finds.
 """
@@ -16,7 +16,7 @@ from silo.sandbox.backends.namespace import cgroup
 
 @contextlib.contextmanager
 def adopting_orphans() -> Iterator[None]:
-    """Make orphaned grandchildren this process's own (`man 2 prctl`, PR_SET_CHILD_SUBREAPER), so that none can hide from `processes`."""
+    """Adopt orphaned grandchildren (`man 2 prctl`, PR_SET_CHILD_SUBREAPER), so that `processes` finds all of them."""
     libc = ctypes.CDLL(None)
     libc.prctl(36, 1, 0, 0, 0)
     try:
@@ -26,9 +26,9 @@ def adopting_orphans() -> Iterator[None]:
 
 
 def processes() -> dict[int, str]:
-    """Return the names of all living descendants of this process by process id; buries adopted ones that have ended.
+    """Return the names of all living descendants of this process by process id; reaps adopted ones that have ended.
 
-    One that the kernel is taking down (PF_EXITING of `linux/sched.h`) runs no more code, and counts as ended.
+    A process that the kernel is ending (PF_EXITING of `linux/sched.h`) runs no more code, and counts as ended.
     """
     parents: dict[int, tuple[int, bool, str]] = {}
     for entry in Path("/proc").iterdir():
@@ -52,7 +52,7 @@ def processes() -> dict[int, str]:
 
 
 def traces(temporary: Path | None) -> dict[str, object]:
-    """Return what a guest could leave on the host: processes, open descriptors, control groups, mounts, temporary files."""
+    """Return the processes, open descriptors, control groups, mounts and temporary files that a guest could leave."""
     groups = [
         entry.name
         for folder in cgroup.parents() or ()

@@ -1,8 +1,7 @@
-"""Frames: length-prefixed, typed pieces of a byte stream. No meaning is given to their payload here.
+"""Frames: length-prefixed, typed pieces of a byte stream. `silo.wire.messages` interprets their payload.
 
 A frame is eight bytes of header and a payload: version (u8), kind (u8), two reserved zero bytes, payload length (u32),
-all big-endian. A reader states the longest payload that it accepts before it reads one, because what comes out of a
-guest is hostile: a length is checked before a byte of the payload is kept.
+all big-endian. The output of a guest is hostile, so the length is checked before a byte of the payload is kept.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ BLOB = 2
 """A frame whose payload is a piece of the file that the last message announced."""
 
 MAX_JSON_BYTES = 8 * 1024 * 1024
-"""Longest JSON payload. A result's text may be 4 MiB, and JSON escapes can double that."""
+"""The longest JSON payload. A result's text may be 4 MiB, and JSON escapes can double that."""
 
 BLOB_BYTES = 256 * 1024
-"""How a file is cut up. Larger pieces gain nothing on a virtio port, smaller ones cost a system call each."""
+"""Size of the pieces of a file. Larger ones gain nothing on a virtio port, smaller ones cost a system call each."""
 
 _HEADER = struct.Struct(">BBHI")
 HEADER_BYTES = _HEADER.size
 
 
 class WireError(ValueError):
-    """The other side broke the protocol; the stream cannot be trusted from here on."""
+    """The other side broke the protocol; the rest of the stream can't be trusted."""
 
 
 def encode(kind: int, payload: bytes) -> bytes:
@@ -50,7 +49,7 @@ def encode_blob(data: bytes) -> Iterator[bytes]:
 
 
 class FrameDecoder:
-    """Cuts a stream into frames; feed it whatever arrived, in pieces of any size.
+    """Cuts a stream into frames; feed it the data as it arrives, in pieces of any size.
 
     Not reusable after a `WireError`.
     """
@@ -62,8 +61,8 @@ class FrameDecoder:
         """Take the next bytes and yield `(kind, payload)` for each frame that is now whole.
 
         Raises:
-            WireError: wrong version, unknown kind, or a payload longer than its kind may be. Raised as soon as the header
-                is there, before the payload is buffered.
+            WireError: wrong version, unknown kind, or a payload longer than its kind may be. Raised as soon as the
+                header has arrived, before the payload is buffered.
         """
         self._buffer += data
         while len(self._buffer) >= HEADER_BYTES:
@@ -83,7 +82,7 @@ class FrameDecoder:
 
     @property
     def is_between_frames(self) -> bool:
-        """Whether everything that was fed has been handed out."""
+        """Whether no part of a frame is left over."""
         return not self._buffer
 
 

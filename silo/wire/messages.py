@@ -1,12 +1,12 @@
-"""What host and guest say to each other, as typed messages; parsed strictly, because a guest is hostile.
+"""The messages between host and guest, as dataclasses; parsed strictly, because a guest is hostile.
 
-Two channels carry frames (`silo.wire.frames`): *control*, between the host and the guest's first process, and *call*, between
-the host and the process that runs the skill. `docs/reference/wire.md` tells the order. This module neither reads nor writes.
+Two channels carry frames (`silo.wire.frames`): *control*, between the host and the guest's first process, and *call*,
+between the host and the process that runs the skill. `docs/reference/wire.md` has their order. This module does no I/O.
 
 Control: host sends `Resume`; guest sends `Booted`, `Exited`.
-Call: guest sends `Described` or `Failed` once the skill is imported; host sends `Rehearse` (answered by `Rehearsed`) any number
-of times, then one `Run` followed by the blobs of its document and files; guest sends `Progress` any number of times, then
-`Finished` followed by the blobs of its files, or `Failed`.
+Call: guest sends `Described` or `Failed` once the skill is imported; host sends `Rehearse` (answered by `Rehearsed`)
+any number of times, then one `Run` followed by the blobs of its document and files; guest sends `Progress` any number
+of times, then `Finished` followed by the blobs of its files, or `Failed`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any, ClassVar, Final
 from silo.wire.frames import JSON, WireError, encode
 
 MAX_FILES = 32
-"""Files that one call may take, and that one result may bring."""
+"""The most files of a call, and of a result."""
 
 MAX_NAME_CHARS = 255
 MAX_TEXT_CHARS = 4 * 1024 * 1024
 MAX_DEPTH = 64
-"""How deep the JSON of a message may nest; Python's own parser would recurse about a thousand levels."""
+"""How deep the JSON of a message may nest; Python's own parser allows about a thousand levels."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class FileHead:
 
 @dataclass(frozen=True)
 class Resume:
-    """Host → init: what a guest restored from a snapshot must know before any code of the skill runs.
+    """Host → init: the data that a guest restored from a snapshot needs before any code of the skill runs.
 
     Attributes:
         entropy: 64 bytes in hex, credited to the guest kernel's pool (`man 4 random`, RNDADDENTROPY).
@@ -53,7 +53,7 @@ class Resume:
 
 @dataclass(frozen=True)
 class Booted:
-    """Init → host: the kernel is up and the skill's process is started."""
+    """Init → host: the kernel has booted and the skill's process is started."""
 
     TYPE: ClassVar[str] = "booted"
     kernel: str
@@ -66,7 +66,7 @@ class Exited:
 
     Attributes:
         status: exit status, or minus the number of the signal that ended it.
-        oom_kills: how often the guest kernel's OOM killer struck, where it can be known.
+        oom_kills: how many processes the guest kernel's OOM killer ended, where the guest can read it.
     """
 
     TYPE: ClassVar[str] = "exited"
@@ -76,7 +76,7 @@ class Exited:
 
 @dataclass(frozen=True)
 class Described:
-    """Guest → host: the skill is imported and warm; `skill` is what it says of itself (checked by `silo.catalog`)."""
+    """Guest → host: the skill is imported and warm; `skill` is its description, which `silo.catalog` checks."""
 
     TYPE: ClassVar[str] = "described"
     skill: dict[str, Any]
@@ -88,7 +88,7 @@ class Described:
 class Rehearse:
     """Host → guest: run the path of a call once, so that its code is warm; before any argument or secret.
 
-    Blobs of `document_size` bytes follow, an empty document as that of `Run`.
+    Blobs of `document_size` bytes follow: a document like that of `Run`, but empty.
     """
 
     TYPE: ClassVar[str] = "rehearse"
@@ -109,7 +109,8 @@ class Run:
     The document is the JSON object `{"arguments": {...}, "secrets": {...}}`, which the skill finds on its STDIN.
 
     Attributes:
-        marker: written to stdout and stderr after the last byte of the skill, so that the host knows that it has read all.
+        marker: written to stdout and stderr after the last byte of the skill, so that the host knows where its output
+            ends.
     """
 
     TYPE: ClassVar[str] = "run"
@@ -134,9 +135,9 @@ class Finished:
     """Guest → host: the tool returned. Blobs of `files` follow in order.
 
     Attributes:
-        text: what a model reads.
+        text: for a model to read.
         data: any JSON value, meaningful only if `has_data`.
-        is_error: the tool itself says that it failed (`AgentResponse(status="error")`).
+        is_error: the tool itself reports a failure (`AgentResponse(status="error")`).
     """
 
     TYPE: ClassVar[str] = "finished"
@@ -149,7 +150,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """Guest → host: there is no result.
+    """Guest → host: the call has no result.
 
     Attributes:
         code: one of `FAILURE_CODES`.
@@ -180,13 +181,10 @@ FAILURE_CODES = frozenset(
 """The codes that a guest may report; each is also a code of `silo.errors`."""
 
 Json = Any
-"""A JSON value as Python's parser gives it: None, bool, int, float, str, list, or dict with text as keys.
-
-The type checker can't help with it: whoever reads a value that a stranger sent has to check its type.
-"""
+"""A JSON value in Python's types; the parser of a message checks which."""
 
 FILE_MARK: Final = "x-silo-file"
-"""Marks the schema of a file, so that the host can replace what the agent gave by `{"$file": index}`."""
+"""Marks the schema of a file, so that the host can replace the agent's value by `{"$file": index}`."""
 
 Message = Resume | Booted | Exited | Described | Rehearse | Rehearsed | Run | Progress | Finished | Failed
 
@@ -202,9 +200,9 @@ def encode_message(message: Message) -> bytes:
     """Return the frame for `message`.
 
     Raises:
-        WireError: it is too long, or holds what JSON cannot (NaN, a lone surrogate).
+        WireError: it is too long, or has a value that isn't JSON (NaN, a lone surrogate).
     """
-    # Not `dataclasses.asdict`: it copies every value of a result, and under emulation each new path of code costs.
+    # Not `dataclasses.asdict`: it copies every value of a result, and under emulation each new path of code costs time.
     body = {"type": message.TYPE, **vars(message)}
     if "files" in body:
         body["files"] = [vars(head) for head in body["files"]]
@@ -216,9 +214,9 @@ def encode_message(message: Message) -> bytes:
 
 
 def decode_trusted(payload: bytes) -> Message:
-    """Parse what comes from the host, for the guest: no check that only a liar would need.
+    """Parse a message of the host, for the guest, without the checks that only a hostile sender makes necessary.
 
-    A guest's first call is slow under emulation by as much code as it runs for the first time, and this is most of it.
+    Under emulation, code that a clone runs for the first time makes its call slow, and parsing is most of that code.
     """
     body = json.loads(payload)
     kind = _TYPES[body.pop("type")]
@@ -232,8 +230,9 @@ def decode_message(payload: bytes) -> Message:
     """Parse the payload of a JSON frame.
 
     Raises:
-        WireError: not UTF-8, not strict JSON (RFC 8259: duplicate keys, NaN and lone surrogates are refused), nested
-            deeper than `MAX_DEPTH`, of an unknown type, with an unknown or missing field, or with a value out of bounds.
+        WireError: the payload is not UTF-8, is not strict JSON (RFC 8259: duplicate keys, NaN and lone surrogates are
+            refused), nests deeper than `MAX_DEPTH`, has an unknown type, an unknown or missing field, or a value out of
+            bounds.
     """
     body = parse_json(payload)
     if not isinstance(body, dict):
@@ -256,7 +255,7 @@ def decode_message(payload: bytes) -> Message:
 
 
 def parse_json(payload: bytes) -> Json:
-    """Parse hostile JSON into Python values, strictly (see `decode_message` for what is refused)."""
+    """Parse hostile JSON into Python values; refuses the same JSON as `decode_message`."""
     try:
         text = payload.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -293,7 +292,7 @@ def _finite(text: str) -> float:
 
 
 def _refuse_surrogates(value: Json) -> None:
-    r"""Lone surrogates come in as escapes (`"\ud800"`) and can't be written out again as UTF-8."""
+    r"""Refuse lone surrogates, which JSON can have as escapes (`"\ud800"`) and UTF-8 can't."""
     stack = [value]
     while stack:
         item = stack.pop()
@@ -310,7 +309,7 @@ def _refuse_surrogates(value: Json) -> None:
 
 
 def _depth(text: str) -> int:
-    """Return how deep brackets nest outside of strings; an upper bound also for text that is not JSON."""
+    """Return how deep brackets nest outside of strings; for text that isn't JSON, an upper bound."""
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return 0
     depth = deepest = 0
@@ -352,7 +351,7 @@ def _file_heads(value: Json) -> tuple[FileHead, ...]:
 
 
 def is_safe_name(name: str) -> bool:
-    """Whether `name` is a bare file name that is printable, not hidden, and means nothing to a shell or a file system."""
+    """Whether `name` is a bare, printable, visible file name without special characters of a shell or file system."""
     return (
         0 < len(name) <= MAX_NAME_CHARS
         and len(name.encode(errors="replace")) <= MAX_NAME_CHARS
@@ -399,7 +398,7 @@ def _check(message: Message) -> None:
 
 
 def _is_number(value: object) -> bool:
-    """Whether `value` is a number that a float can hold; JSON's integers have no bound of their own."""
+    """Whether `value` is a number that a float can hold; JSON's integers are unbounded."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2.0**1023
 
 

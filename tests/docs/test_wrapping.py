@@ -1,6 +1,6 @@
 """Prose in Markdown is at most 120 columns wide, as the project's code is.
 
-Left out: tables and front matter (one line is one row), output in code blocks (it is what the program prints), and links.
+Left out: tables and front matter (one line is one row), code blocks with a program's output, and links.
 Decision records are never rewritten, so they keep the lines that they were written with.
 """
 

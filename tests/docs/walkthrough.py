@@ -3,9 +3,11 @@
 Conventions of a page, the same that a reader sees:
 
 - a fenced block `python title="folder/name.py"` (any language) is a file that the reader saves;
-- in a fenced block `console`, a line that begins with `$ ` is typed (`> ` continues it), the lines below it are its output;
+- in a fenced block `console`, a line that begins with `$ ` is typed (`> ` continues it), the lines below it are its
+  output;
 - a line `...` stands for any number of lines, `...` within a line for any text. No output shown means no output;
-- lines of progress (`silo: booting a microVM ...`) come only when a step takes more than a second, so they are left out;
+- lines of progress (`silo: booting a microVM ...`) appear only if a step takes more than a second, so they are left
+  out;
 - a command succeeds, unless it shows an error of silo's or `$ echo $?` follows and shows the status that is meant.
 
 All commands run in one shell, so what is exported stays. Which sandbox they find is the environment's matter.

@@ -11,7 +11,7 @@ import pytest
 
 from silo.errors import ArgumentsInvalid, SiloError, ToolUnknown
 from silo.model import File, Isolation, Logs, Result, Tool
-from silo.router.rank import Match
+from silo.router.index import Match
 from silo.sdk.describe import describe
 from silo.sdk.skill import find_skill
 

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 from silo.cli.benchmarks.machine import describe_machine
 from silo.cli.benchmarks.routing_baselines import baselines
 from silo.errors import UsageError
-from silo.router.documents import Document
+from silo.router.documents import ToolDocument
 from silo.router.evaluation import Backend, document_of
 from silo.router.ranker import Ranker
 from silo.router.settings import RouterSettings
@@ -321,7 +321,7 @@ print(json.dumps({"build": measure_build, "start": measure_start}[step](Path(fol
 """
 
 
-def _fill(folder: Path, size: int) -> list[Document]:
+def _fill(folder: Path, size: int) -> list[ToolDocument]:
     tools = {tool["id"]: tool for path in sorted(folder.glob("*/tools.jsonl")) for tool in _lines(path)}
     pool = [tools[name] for name in sorted(tools)]
     rng = random.Random(SEED)  # noqa: S311

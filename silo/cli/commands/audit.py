@@ -10,7 +10,7 @@ import typer
 from silo.cli.options import CALLS, AsJson, add_command, add_group
 
 if TYPE_CHECKING:
-    from silo.audit.log import Record
+    from silo.audit.log import AuditRecord
     from silo.cli.session import Session
 
 
@@ -117,7 +117,7 @@ def verify(ctx: typer.Context, as_json: AsJson = False) -> None:
             emit(f"record {record.seq} says that the end of the log was damaged before it, at or before {record.time}")
 
 
-def _row(record: Record) -> tuple[str, str, str, str, str, str]:
+def _row(record: AuditRecord) -> tuple[str, str, str, str, str, str]:
     body = record.body
     caller = body.get("caller")
     client = f"{caller.get('kind', '')} {caller.get('client', '')}".strip() if isinstance(caller, dict) else ""

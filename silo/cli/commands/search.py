@@ -12,7 +12,7 @@ from silo.cli.options import CALLS, AsJson, add_command
 if TYPE_CHECKING:
     from silo.cli.session import Session
     from silo.policy.visible import ExpectedVerdict
-    from silo.router.rank import Match
+    from silo.router.index import Match
 
 WHY_CHARS = 40
 """Of a reason in the table: the tool and what it does matter more; `--json` has all of it."""

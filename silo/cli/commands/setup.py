@@ -12,7 +12,7 @@ from silo.remedies import command
 
 if TYPE_CHECKING:
     from silo.cli.session import Session
-    from silo.setup.packages import Plan
+    from silo.setup.packages import SetupPlan
 
 
 def register(app: typer.Typer) -> None:
@@ -52,7 +52,7 @@ def setup(
         packages.run(todo, folder, steps.step)
         if repair:
             steps.step("forgetting the templates")
-            packages.forget_templates(session.home() / "templates")
+            packages.delete_templates(session.home() / "templates")
         steps.step("starting a guest to see whether it works")
         probes = session.run(lambda runtime: runtime.probe(refresh=True))
     emit_table(COLUMNS, rows(probes))
@@ -61,7 +61,7 @@ def setup(
         raise refusal
 
 
-def _describe(todo: Plan, folder: str) -> str:
+def _describe(todo: SetupPlan, folder: str) -> str:
     lines = ["silo setup will"]
     if todo.packages:
         lines.append(f"  install {', '.join(todo.packages)}: {' '.join(todo.command)}")

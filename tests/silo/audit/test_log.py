@@ -4,6 +4,9 @@ import fcntl
 import json
 import multiprocessing
 import os
+import resource
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -161,9 +164,6 @@ def test_a_link_in_its_place_is_not_followed(tmp_path):
 
 
 def test_a_full_disk_leaves_the_log_as_it_was(tmp_path):
-    import resource
-    import signal
-
     def child(results):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         size = (tmp_path / "audit.jsonl").stat().st_size
@@ -204,8 +204,6 @@ def test_who_waits_for_the_lock_goes_on_when_its_holder_ends(tmp_path):
     log = make(tmp_path)
     held = os.open(tmp_path / "audit.jsonl", os.O_RDWR)
     fcntl.flock(held, fcntl.LOCK_EX)
-    import threading
-
     writer = threading.Thread(target=log.append, args=("end", {"call": "late"}))
     writer.start()
     os.close(held)

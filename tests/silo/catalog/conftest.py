@@ -1,4 +1,4 @@
-"""A package index in a folder, made by the tests, so that real uv is driven without a network; and interpreters to use it with."""
+"""A package index in a folder, made by the tests, so that real uv needs no network; and interpreters to use it with."""
 
 from __future__ import annotations
 

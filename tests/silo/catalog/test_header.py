@@ -117,7 +117,7 @@ def test_windows_line_ends_are_read_like_others():
         ("[tool.silo]\ntimeout_s = 3601", "less than or equal to 3600", "30"),
         ("[tool.silo]\nrequire_approval = 1", "valid boolean", ""),
         ("[tool.silo]\nmin_isolation = 'vm'", "'namespace', 'gvisor' or 'microvm'", "floor"),
-        ("[tool.silo]\nnamespace = 'silo'", "silo's own", "github"),
+        ("[tool.silo]\nnamespace = 'silo'", "is reserved", "github"),
         ("[tool.silo]\nnamespace = 'a__b'", "may not hold '__'", "github"),
         ("[tool.silo]\nnamespace = 'Github'", "a-z", "github"),
         (f"[tool.silo]\nnamespace = '{'a' * 33}'", "1 to 32", "github"),

@@ -247,9 +247,9 @@ async def test_a_commit_that_was_killed_is_swept_with_another_skill(store: Skill
 
 async def test_nobody_is_alone_while_an_install_is_under_way(store: SkillStore):
     with anyio.fail_after(PATIENCE_S):
-        async with store.stage("demo"), store.alone() as is_alone:
+        async with store.stage("demo"), store.no_install_in_progress() as is_alone:
             assert not is_alone
-        async with store.alone() as is_alone:
+        async with store.no_install_in_progress() as is_alone:
             assert is_alone
 
 
@@ -261,11 +261,11 @@ async def test_an_install_waits_for_who_is_alone_and_so_does_the_next_who_asks(s
             order.append("installing")
 
     async def ask() -> None:
-        async with store.alone():
+        async with store.no_install_in_progress():
             order.append("asking")
 
     with anyio.fail_after(PATIENCE_S):
-        async with anyio.create_task_group() as tasks, store.alone() as is_alone:
+        async with anyio.create_task_group() as tasks, store.no_install_in_progress() as is_alone:
             assert is_alone
             tasks.start_soon(begin)
             tasks.start_soon(ask)
@@ -284,7 +284,7 @@ async def test_a_killed_install_is_not_under_way(store: SkillStore):
     )
     done = await anyio.run_process([sys.executable, "-c", program, str(store.root)], check=False)
     assert done.returncode == -9
-    async with store.alone() as is_alone:
+    async with store.no_install_in_progress() as is_alone:
         assert is_alone
 
 

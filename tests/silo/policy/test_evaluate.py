@@ -1,4 +1,4 @@
-"""What `decide` promises: deny wins, order plays no part, and without a rule either side may ask and neither can take it back."""
+"""The promises of `decide`: deny wins, order does not matter, and without a rule header and tool may both ask."""
 
 from dataclasses import replace
 

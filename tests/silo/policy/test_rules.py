@@ -17,11 +17,11 @@ def test_patterns_over_tools(pattern):
         ("github", "write 'github.*'"),
         ("github__delete", "write 'github.delete'"),
         ("a.b.c", "one dot"),
-        ("GitHub.*", "no pattern over tools"),
-        ("github.[ab]", "no pattern over tools"),
-        ("github.* ", "no pattern over tools"),
-        ("", "no pattern over tools"),
-        ("g" * 201, "no pattern over tools"),
+        ("GitHub.*", "isn't a pattern for tools"),
+        ("github.[ab]", "isn't a pattern for tools"),
+        ("github.* ", "isn't a pattern for tools"),
+        ("", "isn't a pattern for tools"),
+        ("g" * 201, "isn't a pattern for tools"),
     ],
 )
 def test_a_pattern_that_no_tool_can_match_is_refused(pattern, says):
@@ -32,7 +32,7 @@ def test_a_pattern_that_no_tool_can_match_is_refused(pattern, says):
 
 @pytest.mark.parametrize("path", ["", ".", "a.", ".a", "a..b"])
 def test_a_path_has_no_empty_parts(path):
-    with pytest.raises(ValueError, match="no path"):
+    with pytest.raises(ValueError, match="isn't a path"):
         check_path(path)
 
 

@@ -1,4 +1,4 @@
-"""What calls teach: capped, aged, each principal by itself, and a damaged document costs nothing but what was learned."""
+"""Lessons: limited in number and age, separate for each principal, and a damaged document only loses the lessons."""
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ LESSONS = st.lists(
 def taught(*lessons):
     found = Lessons()
     for who, request, tool, at in lessons:
-        found = found.learned(who, request, tool, now=at)
+        found = found.with_lesson(who, request, tool, now=at)
     return found
 
 
@@ -55,7 +55,7 @@ def test_the_latest_ten_of_a_tool_are_kept_and_one_request_counts_once():
 def test_a_principal_has_so_many_tools_and_no_more():
     found = Lessons()
     for number in range(MAX_TOOLS + 5):
-        found = found.learned("ada", "do it", f"s.t{number}", now=float(number))
+        found = found.with_lesson("ada", "do it", f"s.t{number}", now=float(number))
     examples = found.examples("ada", now=1.0)
     assert len(examples) == MAX_TOOLS
     assert "s.t0" not in examples
@@ -65,7 +65,7 @@ def test_lessons_age():
     found = taught(("ada", "old", "a.b", 0.0), ("ada", "new", "a.b", 1000.0))
     later = MAX_AGE_S + 500.0
     assert found.examples("ada", now=later) == {"a.b": ("new",)}
-    assert found.aged(now=later) == taught(("ada", "new", "a.b", 1000.0))
+    assert found.without_expired(now=later) == taught(("ada", "new", "a.b", 1000.0))
 
 
 def test_a_tool_that_was_removed_is_forgotten():

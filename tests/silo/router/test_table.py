@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from silo.router import table as module
-from silo.router.documents import Document
+from silo.router.documents import ToolDocument
 from silo.router.ranker import Ranker
-from silo.router.rerank import MODEL, ModelBroken, load_model
+from silo.router.rerank import MODEL, RerankModelBroken, load_model
 from silo.router.settings import RouterSettings
 from silo.router.table import TABLE, TableBroken, TokenTable
 from silo.router.wordpiece import WordPieces
@@ -66,7 +66,7 @@ def test_a_broken_table_is_told_apart(tmp_path, damage):
 def test_without_a_table_words_still_find_and_it_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(TokenTable, "load", classmethod(lambda cls: _broken()))
     ranker = Ranker.build(
-        [Document("a.b", "b", "Convert currencies."), Document("a.c", "c", "Bake.")], settings=RouterSettings()
+        [ToolDocument("a.b", "b", "Convert currencies."), ToolDocument("a.c", "c", "Bake.")], settings=RouterSettings()
     )
     assert [hit.id for hit in ranker.search(["convert a currency"], limit=5)] == ["a.b"]
     assert ranker.notes == ("the semantic part is off: it is gone",)
@@ -81,12 +81,12 @@ def _broken():
 def test_a_broken_model_is_told_apart(tmp_path, text):
     path = tmp_path / "rerank.json"
     path.write_text(text)
-    with pytest.raises(ModelBroken, match=r"rerank\.json"):
+    with pytest.raises(RerankModelBroken, match=r"rerank\.json"):
         load_model(path)
 
 
 def test_a_coefficient_that_is_no_number_is_not_believed(tmp_path):
     path = tmp_path / "rerank.json"
     path.write_text(MODEL.read_text().replace('"bias": -', '"bias": NaN, "was": -'))
-    with pytest.raises(ModelBroken):
+    with pytest.raises(RerankModelBroken):
         load_model(path)

@@ -1,4 +1,4 @@
-"""`skill.run()`: the script run as its author runs it, as a process of its own."""
+"""`skill.run()`: the script runs in its own process, as for its author."""
 
 import json
 import os
@@ -22,7 +22,8 @@ skill = Skill("things")
 
 @skill.tool()
 def echo(
-    text: str = "", count: int = 0, ratio: float = 0.0, flag: bool = False, tags: list[str] = [], table: dict[str, int] = {},
+    text: str = "", count: int = 0, ratio: float = 0.0, flag: bool = False, tags: list[str] = [],
+    table: dict[str, int] = {},
     day: date | None = None, either: int | str = 0, anything: Any = None, small_number: Annotated[int, Range(le=9)] = 0,
 ) -> dict:
     """Echo what came: 100%.
@@ -99,7 +100,8 @@ def test_values_are_json_where_the_tool_wants_no_text(author: Author):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
-        "text": "12", "count": -3, "ratio": 1.0, "flag": True, "tags": ["a", "b"], "table": {"a": 1}, "day": "2024-02-29",
+        "text": "12", "count": -3, "ratio": 1.0, "flag": True, "tags": ["a", "b"], "table": {"a": 1},
+        "day": "2024-02-29",
         "either": 7, "anything": "[1", "small_number": 9,
     }  # fmt: skip
 

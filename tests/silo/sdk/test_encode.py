@@ -79,7 +79,8 @@ def through_the_wire(outcome: Outcome) -> Finished:
         (Colour.RED, "red", '"red"'),
         ({Colour.RED: Mood.GOOD}, {"red": "good"}, '{"red":"good"}'),
         (date(2024, 2, 29), "2024-02-29", '"2024-02-29"'),
-        ([datetime(2024, 2, 29, tzinfo=UTC), time(1, 2)], ["2024-02-29T00:00:00+00:00", "01:02:00"], '["2024-02-29T00:00:00+00:00","01:02:00"]'),
+        ([datetime(2024, 2, 29, tzinfo=UTC), time(1, 2)], ["2024-02-29T00:00:00+00:00", "01:02:00"],
+            '["2024-02-29T00:00:00+00:00","01:02:00"]'),
         (Decimal("0.10"), "0.10", '"0.10"'),
         (UUID(int=1), "00000000-0000-0000-0000-000000000001", '"00000000-0000-0000-0000-000000000001"'),
         (PurePosixPath("a/b"), "a/b", '"a/b"'),
@@ -253,11 +254,16 @@ def test_an_object_that_claims_to_be_endless_is_stopped():
 
 
 python_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.characters() | st.binary(max_size=3)
-    | st.dates() | st.datetimes() | st.times() | st.decimals() | st.uuids() | st.sampled_from([Level.LOW, Colour.RED, Mood.GOOD])
-    | st.builds(Point, st.integers(), st.floats()) | st.builds(File, st.binary(max_size=3), st.text(max_size=12), st.text(max_size=5)),
-    lambda inner: st.lists(inner, max_size=4) | st.tuples(inner, inner) | st.sets(st.integers() | st.text(max_size=3), max_size=3)
-    | st.dictionaries(st.text(max_size=3) | st.integers() | st.none(), inner, max_size=4) | st.builds(Item, st.text(), inner),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.characters()
+    | st.binary(max_size=3)
+    | st.dates() | st.datetimes() | st.times() | st.decimals() | st.uuids()
+    | st.sampled_from([Level.LOW, Colour.RED, Mood.GOOD])
+    | st.builds(Point, st.integers(), st.floats())
+    | st.builds(File, st.binary(max_size=3), st.text(max_size=12), st.text(max_size=5)),
+    lambda inner: st.lists(inner, max_size=4) | st.tuples(inner, inner)
+    | st.sets(st.integers() | st.text(max_size=3), max_size=3)
+    | st.dictionaries(st.text(max_size=3) | st.integers() | st.none(), inner, max_size=4)
+    | st.builds(Item, st.text(), inner),
     max_leaves=12,
 )  # fmt: skip
 responses = st.builds(

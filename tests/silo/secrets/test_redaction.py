@@ -15,9 +15,13 @@ from silo.errors import SkillCrashed, SkillFailed
 from silo.model import File
 from silo.secrets.redaction import Redactor
 
-# Values that people keep: printable, at times with quotes, slashes, umlauts and line breaks. Marker letters are left out so that a
-# value can't be a part of "[redacted:NAME]".
-VALUES = st.text(st.characters(codec="utf-8", exclude_characters="redactNAME:[]", exclude_categories=["Cc", "Zs", "Zl", "Zp"]), min_size=6, max_size=40)  # fmt: skip
+# Values that people keep: printable, at times with quotes, slashes, umlauts and line breaks. Marker letters are left
+# out so that a value can't be a part of "[redacted:NAME]".
+VALUES = st.text(
+    st.characters(codec="utf-8", exclude_characters="redactNAME:[]", exclude_categories=["Cc", "Zs", "Zl", "Zp"]),
+    min_size=6,
+    max_size=40,
+)
 AROUND = st.binary(max_size=8)
 SECRET = 'pä$s/"wörd\\42<&>'
 NAME = "NAME"

@@ -1,4 +1,4 @@
-"""Where a secret is looked up: the documented rule, and that no place stands in for one that refuses or does not answer."""
+"""Where a secret is looked up: the documented order, and no place replaces one that refuses or does not answer."""
 
 import contextlib
 import itertools
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from silo_vault import AccessRefused, KeyUnreachable, Secret, VaultError
 
-from silo.secrets.sources import Reference, Sources, check_mapped, parse_reference
+from silo.secrets.sources import SecretReference, Sources, check_mapped, parse_reference
 from silo.testing.fakes import FakeVault
 
 
@@ -122,7 +122,7 @@ def test_another_skills_secret_is_never_found():
     ],
 )
 def test_a_reference_is_read(text, expected):
-    assert parse_reference(text) == Reference(*expected, text)
+    assert parse_reference(text) == SecretReference(*expected, text)
 
 
 @pytest.mark.parametrize(

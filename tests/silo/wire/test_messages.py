@@ -1,4 +1,4 @@
-"""Messages: what is written is read back the same, and nothing that a hostile guest writes does more than raise a `WireError`."""
+"""Messages: decoding returns what was encoded, and hostile input only raises a `WireError`."""
 
 import contextlib
 import json
@@ -192,8 +192,9 @@ def test_what_json_cannot_hold_is_not_encoded(data):
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", ".hidden", "a/b", "a\\b", "a\0b", "a\nb", "-rf", "~user", "a:b", "CON ", "x.", " x", "x" * 256, "é" * 128,
-             "a\u202eb", "a\u200bb", "a\x7fb", "a*", "a?", "a|b", "\ud800"],
+    "name",
+    ["", ".", "..", ".hidden", "a/b", "a\\b", "a\0b", "a\nb", "-rf", "~user", "a:b", "CON ", "x.", " x",
+     "x" * 256, "é" * 128, "a\u202eb", "a\u200bb", "a\x7fb", "a*", "a?", "a|b", "\ud800"],
 )  # fmt: skip
 def test_a_name_that_means_something_to_a_shell_or_a_file_system_is_not_safe(name):
     assert not is_safe_name(name)
@@ -229,7 +230,8 @@ SAMPLES = {
     "progress-open-end": Progress(0.5),
     "finished-text": Finished("done"),
     "finished-data": Finished('{"ok":true}', {"ok": True, "none": None, "n": [1, -2.5]}, True),
-    "finished-files": Finished("", None, False, (FileHead("a.png", "image/png", 4), FileHead("b.bin", "application/octet-stream", 0))),
+    "finished-files": Finished("", None, False,
+        (FileHead("a.png", "image/png", 4), FileHead("b.bin", "application/octet-stream", 0))),
     "finished-error": Finished("no such row", is_error=True),
     "failed": Failed("skill-exception", "ValueError: no", "Traceback (most recent call last):\n"),
 }  # fmt: skip
@@ -237,7 +239,7 @@ SAMPLES = {
 
 @pytest.mark.parametrize("name", sorted(SAMPLES))
 def test_a_message_is_written_as_it_always_was(name):
-    """Never rewritten: a change of the format is a new wire version with files of its own."""
+    """Golden files are never rewritten: a change of the format is a new wire version with its own files."""
     stored = (GOLDEN / f"{name}.bin").read_bytes()
     assert encode_message(SAMPLES[name]) == stored
     ((_, payload),) = FrameDecoder().feed(stored)

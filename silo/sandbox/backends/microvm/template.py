@@ -316,7 +316,7 @@ class Templates:
         """Delete the templates of specs that are not in `keep`, and what killed processes left; return which templates.
 
         One that is being made is left alone. Only while no install is under way
-        (`silo.catalog.store.SkillStore.alone`): the template that it has just made belongs to a skill of which no list
+        (`silo.catalog.store.SkillStore.no_install_in_progress`): the template that it has just made belongs to a skill of which no list
         can know yet.
         """
         wanted = {self.digest(spec)[:32] for spec in keep}

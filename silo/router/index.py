@@ -1,7 +1,7 @@
-"""Find the tools that answer a request: what callers of the router use. How it ranks is `ranker`'s.
+"""Find the tools that answer a request: the interface of the router. `silo.router.ranker` ranks.
 
-Pure, but for the cache file that a caller may name. numpy is loaded by the first search, because it costs a tenth of a second that a
-command which does not search need not pay.
+Pure, except for the cache file that a caller may name. The first search imports numpy, which takes a tenth of a second:
+commands that do not search must not pay for it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from silo.model import Tool
-from silo.router.documents import Document, SkillAbout, document
+from silo.router.documents import SkillAbout, ToolDocument, document
 from silo.router.settings import RouterSettings
 
 if TYPE_CHECKING:
     from silo.router.ranker import Ranker
 
 MAX_SIBLINGS = 8
-"""Other tools of a skill that are named beside a match; a skill with more has names that say little anyway."""
+"""How many other tools of its skill are listed with a match; more names would help little."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,10 @@ class Match:
 
     Attributes:
         tool: the tool.
-        score: from 0 to 1, how likely it is what was asked for; orders the matches of one search.
-        why: in which of its texts which words of the request stand, e.g. `name: sign, token`; empty if only the meaning is near.
-        low_confidence: nothing says clearly that it fits; a caller should look at it, or ask differently.
+        score: from 0 to 1, how likely it answers the request; only comparable within one search.
+        why: which of its texts have which words of the request, e.g. `name: sign, token`; empty if only the meaning is
+            similar.
+        low_confidence: the match is doubtful; a caller should check it, or ask differently.
         siblings: names of other visible tools of its skill that were not found; at most `MAX_SIBLINGS`.
     """
 
@@ -44,14 +45,14 @@ class Match:
 
 
 class Index:
-    """Tools, ready to be searched. Immutable: a changed catalogue gets `changed`, or a new one that reads its cache.
+    """A search index of tools. Immutable: if the catalogue changes, call `changed`, or make a new index with the cache.
 
     Args:
-        tools: what can be found; of two with one id, the later one counts.
-        skills: what is said of a skill as a whole, by its name.
+        tools: the tools to search; of two with the same id, the later one counts.
+        skills: the texts about whole skills, by skill name.
         examples: requests that a tool answers, by its id; from its author, and from `silo.router.learning`.
         settings: which parts of the ranking are on.
-        cache: a file in which the index is kept between starts; read if it fits what was given, and replaced if it does not.
+        cache: a file that keeps the index between starts; it is replaced if it is for other tools.
     """
 
     def __init__(
@@ -82,15 +83,15 @@ class Index:
         visible: Collection[str] | None = None,
         usage: Mapping[str, int] | None = None,
     ) -> tuple[Match, ...]:
-        """Return up to `limit` tools, best first; tools of one score in the order of their ids.
+        """Return up to `limit` tools, best first; tools with the same score are sorted by id.
 
-        A tool whose name or id is the query comes first. A query that says nothing, such as the empty one, finds nothing. Any
-        text is answered; only its first 2,000 characters count.
+        A tool whose name or id is the query comes first. A query without meaningful words finds nothing. Any text is
+        accepted; only its first 2,000 characters count.
 
         Args:
             query: a request, or several that belong together.
             limit: how many tools to return.
-            visible: ids of the tools that the caller may know of; the others change nothing, not even a score. None: all.
+            visible: ids of the tools that the caller may see; the others have no effect, not even on scores. None: all.
             usage: how often each tool was called; decides between tools that fit equally well.
         """
         queries = [query] if isinstance(query, str) else list(query)
@@ -108,9 +109,10 @@ class Index:
         remove: Collection[str] = (),
         examples: Mapping[str, Sequence[str]] | None = None,
     ) -> Index:
-        """Return an index with some tools added or replaced, others taken out, and the examples of some others than they were.
+        """Return an index with some tools added or replaced, some removed, and new examples for some.
 
-        Nothing but those is read again, and every search finds what it would in an index built anew. The cache stays as it is.
+        Only those are read again, and every search has the same result as in a newly built index. The cache is not
+        changed.
         """
         new = {tool.id: tool for tool in add}
         tools = {id_: tool for id_, tool in self._tools.items() if id_ not in set(remove)} | new
@@ -124,7 +126,7 @@ class Index:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What went wrong and was worked around (a damaged cache, a broken table), for the log; builds the index."""
+        """Problems that were worked around (a damaged cache, a broken table), for the log; builds the index."""
         return self._ready().notes
 
     def _ready(self) -> Ranker:
@@ -136,7 +138,7 @@ class Index:
                 self._ranker = Ranker.build(documents, settings=self._settings, cache=self._cache)
             return self._ranker
 
-    def _document(self, tool: Tool) -> Document:
+    def _document(self, tool: Tool) -> ToolDocument:
         return document(tool, about=self._skills.get(tool.skill), examples=self._examples.get(tool.id, ()))
 
     def _siblings(self, tool_id: str, found: Collection[str], visible: Collection[str] | None) -> tuple[str, ...]:

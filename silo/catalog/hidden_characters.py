@@ -1,6 +1,6 @@
-"""Text written by strangers that a person or a model will read: hidden characters are found and made visible. Pure.
+"""Find hidden characters in untrusted text, and make them visible to the person or model that reads it. Pure.
 
-Redacting secrets is `silo.secrets.redaction`'s; rendering for a terminal or a page is the edge's.
+`silo.secrets.redaction` redacts secrets; the command line and the pages render text.
 """
 
 from __future__ import annotations
@@ -8,22 +8,22 @@ from __future__ import annotations
 import unicodedata
 
 _BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5")
-# Letters and marks by category that show nothing: Hangul fillers, the empty Braille pattern, joiners of marks.
+# Invisible, although Unicode calls them letters or marks: Hangul fillers, the empty Braille pattern, joiners of marks.
 
 _JOINERS = "\u200c\u200d"
 _EMOJI_STYLE = "\ufe0f"
 
 
 def has_hidden(text: str) -> bool:
-    """Whether a reader would not see all that is there."""
+    """Whether a text has characters that a reader would not see."""
     return any(_is_hidden(text, index) for index in range(len(text)) if not " " <= text[index] <= "~")
 
 
 def show_hidden(text: str) -> str:
-    """Replace what a reader would not see (zero-width and control characters, direction marks, tags) by `<U+200B>`.
+    """Replace hidden characters (zero-width and control characters, direction marks, tags) by `<U+200B>`.
 
-    Line feeds and tabs stay. So do joiners between letters of scripts that need them, and the selector that makes a symbol
-    an emoji; anything else of that kind has been used to hide instructions to a model.
+    Line feeds and tabs stay. So do joiners between letters of scripts that need them, and the selector that makes a
+    symbol an emoji. Other hidden characters have been used to hide instructions to a model.
     """
     if not has_hidden(text):
         return text

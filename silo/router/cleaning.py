@@ -1,7 +1,8 @@
-"""Texts of strangers before they are ranked or shown: what is invisible goes, what instructs the model is found. Nothing is ranked here.
+"""Clean untrusted texts before they are ranked or shown, and find phrases that instruct the model.
 
-A description is data. It may be written to be called first, by a person who is not the user; so a phrase that tells the model what
-to do counts for nothing in the ranking, and `suspicious` lets whoever shows the text mark it.
+A description is data, and its author isn't the user: it may be written to get the tool called first. So a phrase that
+tells the model what to do does not count in the ranking, and callers of `suspicious_phrases` mark it where they show
+the text.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ import unicodedata
 from collections.abc import Iterable
 
 MAX_MARKS = 5
-"""Suspicious phrases reported of one text: enough to see what it is."""
+"""How many suspicious phrases of a text are reported: enough to judge it."""
 
 _MAX_SCANNED_CHARS = 20_000
 _MAX_MARK_CHARS = 80
 
 
 def clean(text: str, *, limit: int) -> str:
-    """Return the first `limit` characters of a text as a person would see it: NFKC, one space for each gap, nothing invisible.
+    """Return the first `limit` characters of a text: in NFKC, one space for each gap, without invisible characters.
 
-    Invisible are control and format characters, bidirectional overrides, tags, variation selectors, lone surrogates and unassigned
-    code points; with them, a text could say one thing to the reader and another to the machine.
+    Invisible are control and format characters, bidirectional overrides, tags, variation selectors, lone surrogates and
+    unassigned code points; with them, a text could mean one thing to the reader and another to the machine.
     """
     text = text[: limit * 2]
     if not text.isascii():
@@ -35,10 +36,11 @@ def clean(text: str, *, limit: int) -> str:
     return text[:limit]
 
 
-def suspicious(text: str) -> tuple[str, ...]:
-    """Return the phrases of a text that instruct the model rather than describe a tool; empty for an ordinary one.
+def suspicious_phrases(text: str) -> tuple[str, ...]:
+    """Return the phrases of a text that instruct the model rather than describe a tool; none for an ordinary text.
 
-    Found after cleaning, so that invisible characters inside of a word hide nothing. No proof of anything: it is for marking.
+    The text is cleaned first, so that invisible characters inside of a word hide nothing. A match proves nothing; it is
+    only for marking the text.
     """
     cleaned = clean(text, limit=_MAX_SCANNED_CHARS)
     found = sorted(match.span() for pattern in _patterns(cleaned) for match in pattern.finditer(cleaned))
@@ -51,15 +53,15 @@ def suspicious(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(phrases))[:MAX_MARKS]
 
 
-def neutral(text: str) -> str:
-    """Return a cleaned text without the phrases that `suspicious` finds."""
+def without_instructions(text: str) -> str:
+    """Return a cleaned text without the phrases that `suspicious_phrases` finds."""
     for pattern in _patterns(text):
         text = pattern.sub(" ", text)
     return text
 
 
 def _patterns(text: str) -> list[re.Pattern[str]]:
-    """Return the patterns whose telling words the text has; nearly always none, and that is quick to see."""
+    """Return the patterns of whose words the text has one. Nearly always none, which is quick to find out."""
     if len(text) < _SHORTEST:
         return []
     folded = " ".join(text.lower().split())
@@ -76,10 +78,10 @@ def _visible(char: str) -> str:
 
 _GAP = re.compile(r"[^\S\n\x1c-\x1f]")
 _TERMINAL = re.compile(r"\x1b\[[0-9;:?]*[A-Za-z]")
-"""What colours a terminal; without the escape character, its letters would be words."""
+"""Terminal escape sequences; without the escape character, their letters would count as words."""
 
 _SELECTORS = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
-"""Code points that show nothing, though Unicode counts them among marks and letters."""
+"""Invisible code points that Unicode calls marks or letters."""
 
 _CALL = r"(?:call|use|invoke|run|choose|select|pick|prefer)"
 _THIS = r"(?:this|the (?:present|current)|it)"
@@ -97,10 +99,13 @@ def _compiled(patterns: Iterable[tuple[tuple[str, ...], str]]) -> tuple[tuple[tu
 
 _INSTRUCTIONS = _compiled(
     (
-        # what undoes what the model was told
+        # overrides the model's instructions
         (
             ("ignore", "disregard", "forget", "override", "bypass"),
-            rf"\b(?:ignore|disregard|forget|override|bypass)\s+(?:\w+\s+){{0,3}}?{_UNDONE}(?:\s+(?:and\s+)?\w+)?\s*{_ORDERS}?",
+            (
+                rf"\b(?:ignore|disregard|forget|override|bypass)\s+(?:\w+\s+){{0,3}}?{_UNDONE}"
+                rf"(?:\s+(?:and\s+)?\w+)?\s*{_ORDERS}?"
+            ),
         ),
         (("your ", "the "), r"\b(?:your|the)\s+(?:new|real|true)\s+(?:instructions?|task|role|purpose)\b"),
         (("you are now",), r"\byou\s+are\s+now\s+(?:an?|the|in)\b"),
@@ -109,7 +114,7 @@ _INSTRUCTIONS = _compiled(
             ("system", "important", "instruction", "assistant", "admin", "inst]"),
             r"</?\s*(?:system|important|instructions?|assistant|admin)\s*/?>|\[/?(?:system|inst|important)\]",
         ),
-        # what wants to be called first, always, or alone
+        # asks to be called first, always, or alone
         (
             ("always", "must", "should", "only", "never"),
             (
@@ -140,18 +145,19 @@ _INSTRUCTIONS = _compiled(
                 r"(?:\s+(?:for\s+\w+|ever|of\s+all))?"
             ),
         ),
-        # what hides from the user
+        # hides something from the user
         (
             ("user",),
             (
-                r"\b(?:do\s+not|don't|never)\s+(?:tell|mention|inform|show|reveal|notify|alert|ask)\b(?:\s+\w+){0,3}?\s+(?:the\s+)?user\b"
+                r"\b(?:do\s+not|don't|never)\s+(?:tell|mention|inform|show|reveal|notify|alert|ask)\b"
+                r"(?:\s+\w+){0,3}?\s+(?:the\s+)?user\b"
                 r"|\bwithout\s+(?:telling|asking|informing|notifying)\s+(?:the\s+)?user\b"
             ),
         ),
     )
 )
-"""Phrases of published attacks on tool descriptions, and of descriptions that ask for more than their share; each with words of which
-a text must have one."""
+"""Phrases of published attacks on tool descriptions, and of descriptions that demand to be called. Each pattern has a
+list of words; it is only tried on texts that have one of them."""
 
 _TELLING = tuple(sorted({word for telling, _ in _INSTRUCTIONS for word in telling}))
 _SHORTEST = 8

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from silo.catalog.text import has_hidden, show_hidden
+from silo.catalog.hidden_characters import has_hidden, show_hidden
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""The file in which an index waits for the next start: numpy's own format, unpacked, checked number by number before it is believed.
+"""The file that keeps an index between starts: numpy's own format, uncompressed. Loading checks every number.
 
-A cache and nothing more: whatever is wrong with it, the index can be built again from the tools.
+It is only a cache: if it is damaged, the index is built again from the tools.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from silo.router.compiled import K1, MAX_FIELD_TERMS, Compiled
 from silo.router.documents import FIELDS
 
 VERSION = 1
-"""Rises whenever the same tools would be compiled differently by code; figures are part of `_stamp` anyway."""
+"""Increase it when the code compiles the same tools differently; `_stamp` has the constants already."""
 
 MAX_BYTES = 2 << 30
 """100,000 tools take 200 MB."""
@@ -40,14 +40,14 @@ _PARTS = {
 
 
 class IndexDamaged(Exception):
-    """The file is there and cannot be believed."""
+    """The file exists, but is damaged."""
 
 
 def load(path: Path, table: bytes) -> Compiled | None:
-    """Return what was kept, or None if there is nothing, or it was made by another version or with another table.
+    """Return the saved index, or None if there is none, or if it is of another version or another table.
 
     Raises:
-        IndexDamaged: the file is not what `save` writes.
+        IndexDamaged: the file isn't from `save`.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -70,10 +70,10 @@ def load(path: Path, table: bytes) -> Compiled | None:
 
 
 def save(path: Path, compiled: Compiled, table: bytes) -> None:
-    """Keep an index; a reader sees the old file or the new one, and only the owner can read either.
+    """Save an index atomically, readable by its owner only.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file can't be written.
     """
     parts: dict[str, npt.NDArray[np.generic]] = {
         "stamp": np.frombuffer(_stamp(table), np.uint8),
@@ -100,7 +100,7 @@ def _stamp(table: bytes) -> bytes:
 
 
 def _pack(texts: tuple[str, ...]) -> npt.NDArray[np.uint8]:
-    # JSON escapes what a stranger's name may hold, lone surrogates included.
+    # JSON escapes everything that an untrusted name may have, such as lone surrogates.
     return np.frombuffer(json.dumps(texts).encode(), np.uint8)
 
 
@@ -134,7 +134,7 @@ def _unpack(parts: dict[str, npt.NDArray[np.generic]]) -> Compiled:
 
 
 def _is_sound(compiled: Compiled) -> bool:
-    """Whether every number is one that `compile_documents` could have written; so that no later step reads out of bounds."""
+    """Whether `compile_documents` could have written every number, so that no later step reads out of bounds."""
     n, m, v = len(compiled.ids), len(compiled.terms), len(compiled.vocabulary)
     return bool(
         list(compiled.ids) == sorted(set(compiled.ids))

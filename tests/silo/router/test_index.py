@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from silo.model import ToolHints
 from silo.router.documents import SkillAbout
-from silo.router.rank import Index, search
+from silo.router.index import Index, search
 from silo.router.settings import RouterSettings
 from silo.testing.fakes import make_tool
 
@@ -271,7 +271,7 @@ def test_characters_that_nobody_sees_change_nothing():
 
 
 class TestCache:
-    """The index in a file: the next start finds the same, and whatever is wrong with the file costs time and nothing else."""
+    """The index in a file: the next start has the same results, and a damaged file only costs time."""
 
     def test_the_next_start_reads_it_and_finds_the_same(self, tmp_path):
         cache = tmp_path / "index.npz"
@@ -342,5 +342,5 @@ class TestCache:
 
 
 def test_numpy_is_not_loaded_before_somebody_searches():
-    code = "import sys, silo.router.rank, silo.names; sys.exit('numpy' in sys.modules)"
+    code = "import sys, silo.router.index, silo.names; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
