@@ -26,7 +26,7 @@ import anyio
 
 from silo.cli.session import run_until_signal
 from silo.errors import SandboxBroken, SiloError
-from silo.server.trial import Agent, Answer, connect
+from silo.server.trial import Agent, ToolAnswer, connect
 
 Say = Callable[[str], None]
 
@@ -202,7 +202,7 @@ class Demo:
             "timing_s": timing,
         }
 
-    async def _calls(self, agent: Agent) -> dict[str, Answer]:
+    async def _calls(self, agent: Agent) -> dict[str, ToolAnswer]:
         claims = {"sub": "ada", "role": "reader"}
         found = await self._show(agent, "silo_search", {"query": "sign a token", "limit": 1})
         signed = await self._show(agent, "silo_execute", {"tool": "jwt.sign", "arguments": {"claims": claims}})
@@ -215,7 +215,7 @@ class Demo:
         queried = await self._show(agent, "table__query", {"data": data, "sql": _SQL})
         return {"search": found, "sign": signed, "verify": checked, "query": queried}
 
-    async def _show(self, agent: Agent, tool: str, arguments: dict[str, Any]) -> Answer:
+    async def _show(self, agent: Agent, tool: str, arguments: dict[str, Any]) -> ToolAnswer:
         started = time.monotonic()
         answer = await agent.call(tool, arguments)
         took = (time.monotonic() - started) * 1000

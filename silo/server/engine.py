@@ -18,7 +18,7 @@ Expose = Literal["auto", "router", "direct"]
 long as they cost little, and else those that were used most (`auto`)."""
 
 
-class Found(Protocol):
+class FoundTool(Protocol):
     """One tool that a search found."""
 
     @property
@@ -64,7 +64,7 @@ class Engine(Protocol):
 
     async def find(
         self, queries: Sequence[str], *, limit: int = 5, skill: str | None = None, caller: Caller | None = None
-    ) -> Sequence[Sequence[Found]]:
+    ) -> Sequence[Sequence[FoundTool]]:
         """Return for each query at most `limit` tools that the caller may know of, the best one first.
 
         Args:

@@ -15,7 +15,7 @@ from mcp import Client, StdioServerParameters, stdio_client
 
 
 @dataclass(frozen=True)
-class Answer:
+class ToolAnswer:
     """What came back from one `tools/call`."""
 
     text: str
@@ -46,11 +46,11 @@ class Agent:
             if cursor is None:
                 return tuple(names)
 
-    async def call(self, tool: str, arguments: Mapping[str, Any]) -> Answer:
+    async def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolAnswer:
         """Call a tool and return its answer, errors included."""
         result = await self._client.call_tool(tool, dict(arguments))
         text = "\n".join(block.text for block in result.content if block.type == "text")
-        return Answer(text, result.structured_content, bool(result.is_error), result.meta or {})
+        return ToolAnswer(text, result.structured_content, bool(result.is_error), result.meta or {})
 
 
 @asynccontextmanager

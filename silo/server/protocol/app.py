@@ -22,9 +22,9 @@ from mcp.shared.exceptions import MCPError
 from silo.errors import ArgumentsInvalid, ArgumentsRefused, SiloError
 from silo.model import Caller, ProgressReport, Result, Tool
 from silo.server.engine import Engine, ServerOptions
-from silo.server.protocol.changes import Installed
-from silo.server.protocol.elicitation import Asking, Request, StateForeign, request_states
-from silo.server.protocol.listing import Catalogue, CursorInvalid, page
+from silo.server.protocol.changes import LiveListing
+from silo.server.protocol.elicitation import CallRequest, Elicitation, StateForeign, request_states
+from silo.server.protocol.listing import CursorInvalid, Listing, page
 from silo.server.protocol.manuals import MEDIA_TYPE, describe, manual_uri, read_manual
 from silo.server.protocol.overview import overview
 from silo.server.protocol.progress import relayed
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 Context = ServerRequestContext[None, Any]
 
-Answer = types.CallToolResult | types.InputRequiredResult
+CallAnswer = types.CallToolResult | types.InputRequiredResult
 
 INSTRUCTIONS = f"""\
 silo runs each call in a fresh sandbox. Find tools with `{SEARCH}`, call them with `{EXECUTE}`. A skill's manual is the resource \
@@ -53,7 +53,7 @@ def build_server(engine: Engine, options: ServerOptions) -> Server[None]:
 
     It watches for installed skills while it runs. No request makes it raise: what goes wrong is an answer.
     """
-    installed = Installed(engine, options.skills_folder)
+    installed = LiveListing(engine, options.skills_folder)
     app = _App(engine, options, installed)
 
     @asynccontextmanager
@@ -98,12 +98,12 @@ class SiloServer(Server[None]):
 class _App:
     """The handlers. One request, one method; all that they share is the engine and what is installed."""
 
-    def __init__(self, engine: Engine, options: ServerOptions, installed: Installed) -> None:
+    def __init__(self, engine: Engine, options: ServerOptions, installed: LiveListing) -> None:
         self._engine = engine
         self._options = options
         self._installed = installed
-        self._asking = Asking(options.patience_s, prompt_s=options.prompt_s, uses_client=options.uses_client)
-        self._shown: tuple[Catalogue, dict[str, tuple[types.Tool, ...]]] | None = None
+        self._elicitation = Elicitation(options.patience_s, prompt_s=options.prompt_s, uses_client=options.uses_client)
+        self._shown: tuple[Listing, dict[str, tuple[types.Tool, ...]]] | None = None
 
     async def initialized(self, ctx: Context, params: types.NotificationParams) -> None:
         self._installed.greet(ctx.session)
@@ -116,10 +116,10 @@ class _App:
             found, following = page(keyed, lambda item: item[0], _cursor(params), self._options.page_size)
             return types.ListToolsResult(tools=[tool for _, tool in found], next_cursor=following)
 
-    async def _tools(self, catalogue: Catalogue, caller: Caller) -> tuple[types.Tool, ...]:
-        """Return what is listed for a client; the same until the catalogue changes, whatever is called meanwhile."""
-        if self._shown is None or self._shown[0] is not catalogue:
-            self._shown = catalogue, {}
+    async def _tools(self, listing: Listing, caller: Caller) -> tuple[types.Tool, ...]:
+        """Return what is listed for a client; the same until the listing changes, whatever is called meanwhile."""
+        if self._shown is None or self._shown[0] is not listing:
+            self._shown = listing, {}
         shown = self._shown[1]
         if caller.client not in shown:
             usage = await self._engine.usage(caller) if self._options.expose == "auto" else {}
@@ -127,20 +127,20 @@ class _App:
                 len(shown) >= _MAX_CLIENTS
             ):  # who calls itself something else each time gets a choice of its own each time
                 del shown[next(iter(shown))]
-            shown[caller.client] = await anyio.to_thread.run_sync(self._describe, catalogue, usage)
+            shown[caller.client] = await anyio.to_thread.run_sync(self._describe, listing, usage)
         return shown[caller.client]
 
-    def _describe(self, catalogue: Catalogue, usage: Mapping[str, int]) -> tuple[types.Tool, ...]:
+    def _describe(self, listing: Listing, usage: Mapping[str, int]) -> tuple[types.Tool, ...]:
         def described(tool: Tool) -> types.Tool:
-            return skill_tool(tool, catalogue.outlooks[tool.id])
+            return skill_tool(tool, listing.outlooks[tool.id])
 
-        direct = catalogue.listed(
+        direct = listing.listed(
             self._options.expose,
             self._options.direct_budget_tokens,
             cost=lambda tool: listed_tokens(described(tool)),
             usage=usage,
         )
-        return (execute_tool(), search_tool(overview(catalogue.skills)), *map(described, direct))
+        return (execute_tool(), search_tool(overview(listing.skills)), *map(described, direct))
 
     async def list_resources(
         self, ctx: Context, params: types.PaginatedRequestParams | None
@@ -178,17 +178,17 @@ class _App:
                 types.INVALID_PARAMS, "Unknown resource; resources/list gives the ones there are", {"uri": params.uri}
             )
 
-    async def call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> Answer:
+    async def call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> CallAnswer:
         try:
             arguments: Mapping[str, Any] = params.arguments or {}
             if params.name == SEARCH:
                 _refuse_unknown(SEARCH, arguments, set(search_tool().input_schema["properties"]))
                 return await search(self._engine, self._installed, parse_search(arguments), _caller(ctx))
-            catalogue = await self._installed.current()
+            listing = await self._installed.current()
             name = params.name
             if name == EXECUTE:
                 name, arguments = _parse_execute(arguments)
-            return await self._run(ctx, params, catalogue, name, arguments)
+            return await self._run(ctx, params, listing, name, arguments)
         except StateForeign as error:
             raise MCPError(types.INVALID_PARAMS, "Invalid or expired requestState") from error
         except SiloError as error:
@@ -202,16 +202,16 @@ class _App:
         self,
         ctx: Context,
         params: types.CallToolRequestParams,
-        catalogue: Catalogue,
+        listing: Listing,
         name: str,
         arguments: Mapping[str, Any],
-    ) -> Answer:
-        tool = catalogue.find(name)
+    ) -> CallAnswer:
+        tool = listing.find(name)
         # An unknown name goes to the engine as well: it knows the nearest ones, and the refusal is on record.
         identity = tool.id if tool is not None else name
         caller = _caller(ctx)
 
-        async def work(on_progress: Callable[[ProgressReport], None]) -> Result | Answer:
+        async def work(on_progress: Callable[[ProgressReport], None]) -> Result | CallAnswer:
             async def attempt(patience_s: float, shows_links: bool) -> Result:
                 return await self._engine.call(
                     identity,
@@ -222,12 +222,12 @@ class _App:
                     shows_links=shows_links,
                 )
 
-            return await self._asking.call(ctx, Request.of(params, identity, arguments), attempt)
+            return await self._elicitation.call(ctx, CallRequest.of(params, identity, arguments), attempt)
 
         try:
             outcome = await relayed(ctx.session.report_progress, work)
         except (ArgumentsInvalid, ArgumentsRefused) as error:
-            return error_result(error, catalogue.show(name))
+            return error_result(error, listing.show(name))
         return call_result(outcome, tool) if isinstance(outcome, Result) else outcome
 
 

@@ -1,4 +1,4 @@
-"""The current catalogue, noticing that it changed, and telling the client so, in the way of its protocol era.
+"""The current listing, noticing that it changed, and telling the client so, in the way of its protocol era.
 
 Installing and removing happen in other processes (`silo install`), so a folder is watched: by a look at each request, and every
 few seconds while there is none. A look costs one `lstat` a skill.
@@ -19,7 +19,7 @@ from silo.catalog.store import Fingerprint, fingerprint
 from silo.errors import SiloError
 from silo.model import Caller
 from silo.server.engine import Engine
-from silo.server.protocol.listing import Catalogue
+from silo.server.protocol.listing import Listing
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _AN_AGENT = Caller("mcp")
 """What may be seen depends on the way in alone, not on what a client calls itself."""
 
 
-class Installed:
+class LiveListing:
     """What is installed now, and who wants to hear of a change. One for each server.
 
     Up to 2025-11-25 a server notifies a session that was initialised; since 2026-07-28 a client opens `subscriptions/listen`.
@@ -38,7 +38,7 @@ class Installed:
         self._folder = folder
         self._bus = InMemorySubscriptionBus()
         self._sessions: list[ServerSession] = []
-        self._known: tuple[Fingerprint | None, Catalogue] | None = None
+        self._known: tuple[Fingerprint | None, Listing] | None = None
         self._lock = anyio.Lock()
         self.on_listen = ListenHandler(self._bus)
 
@@ -46,7 +46,7 @@ class Installed:
         """Remember a session of the handshake era that is ready for notifications."""
         self._sessions.append(session)
 
-    async def current(self) -> Catalogue:
+    async def current(self) -> Listing:
         """Return what is installed now; clients hear of it if it is not what was there at the last look.
 
         Raises:
@@ -58,10 +58,10 @@ class Installed:
             if before is not None and seen is not None and before[0] == seen:
                 return before[1]
             # The fingerprint is older than what it stands for: a change in between shows up at the next look.
-            catalogue = Catalogue.of(await self._engine.skills(), await self._engine.outlooks(_AN_AGENT))
-            is_same = before is not None and before[1] == catalogue
+            listing = Listing.of(await self._engine.skills(), await self._engine.outlooks(_AN_AGENT))
+            is_same = before is not None and before[1] == listing
             # The same object for the same content, so that who depends on it need not compare thousands of tools again.
-            self._known = (seen, before[1] if before is not None and is_same else catalogue)
+            self._known = (seen, before[1] if before is not None and is_same else listing)
         if before is not None and not is_same:
             await self._announce()
         return self._known[1]

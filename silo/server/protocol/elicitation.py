@@ -70,7 +70,7 @@ def request_states(key: bytes | None) -> RequestStateBoundary:
 
 
 @dataclass(frozen=True)
-class Request:
+class CallRequest:
     """What of a `tools/call` matters here.
 
     Attributes:
@@ -133,7 +133,7 @@ class Round:
         return found
 
 
-class Asking:
+class Elicitation:
     """Makes calls that may have to wait for a person. One for each server."""
 
     def __init__(self, patience_s: float, *, prompt_s: float, uses_client: bool) -> None:
@@ -144,7 +144,7 @@ class Asking:
         # must not get it again each time that the model tries.
         self._prompted: dict[str, None] = {}
 
-    async def call(self, ctx: Context, request: Request, attempt: Attempt) -> Outcome:
+    async def call(self, ctx: Context, request: CallRequest, attempt: Attempt) -> Outcome:
         """Return the result of a call, or what the client can do until there is one.
 
         Raises:
@@ -191,14 +191,14 @@ class Asking:
         if len(self._prompted) > MAX_REMEMBERED:
             del self._prompted[next(iter(self._prompted))]
 
-    async def _wait(self, request: Request, attempt: Attempt, *, shows_links: bool) -> Outcome:
+    async def _wait(self, request: CallRequest, attempt: Attempt, *, shows_links: bool) -> Outcome:
         """Wait once, for clients that can only be told the link in progress and results."""
         try:
             return await attempt(self._patience_s, shows_links)
         except ApprovalPending as pending:
             return pending_result(pending, request.name)
 
-    async def _next_round(self, request: Request, before: Round, attempt: Attempt) -> Outcome:
+    async def _next_round(self, request: CallRequest, before: Round, attempt: Attempt) -> Outcome:
         opened = True
         if before.prompts:
             self._remember(before.question)
@@ -214,7 +214,7 @@ class Asking:
             return _another_round(request, pending, before.number + 1, prompts=self._may_prompt(pending))
 
     async def _prompt(
-        self, ctx: Context, way: Way, request: Request, pending: ApprovalPending, attempt: Attempt
+        self, ctx: Context, way: Way, request: CallRequest, pending: ApprovalPending, attempt: Attempt
     ) -> Outcome:
         # A call may come to a second question: a secret that is missing. More would be a fault of ours, and no reason to go on.
         for _ in range(MAX_ROUNDS):
@@ -272,7 +272,7 @@ class Asking:
 
 
 def _another_round(
-    request: Request, pending: ApprovalPending, number: int, *, prompts: bool
+    request: CallRequest, pending: ApprovalPending, number: int, *, prompts: bool
 ) -> types.InputRequiredResult:
     state = Round(pending.question, number, prompts, request.tool, request.digest).encode()
     if not prompts:

@@ -44,7 +44,7 @@ def wire_name(tool_id: str) -> str:
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class Listing:
     """What was installed at one moment, as one caller may see it; tools and skills are sorted by name.
 
     Attributes:
@@ -60,8 +60,8 @@ class Catalogue:
     hidden: tuple[Tool, ...] = ()
 
     @classmethod
-    def of(cls, skills: Sequence[Skill], outlooks: Mapping[str, Outlook]) -> Catalogue:
-        """Return a catalogue of them, in the order of their names; a tool without an outlook is hidden until there is one."""
+    def of(cls, skills: Sequence[Skill], outlooks: Mapping[str, Outlook]) -> Listing:
+        """Return a listing of them, in the order of their names; a tool without an outlook is hidden until there is one."""
 
         def is_visible(tool: Tool) -> bool:
             return outlooks.get(tool.id, "denied") != "denied"

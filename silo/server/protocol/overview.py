@@ -1,4 +1,4 @@
-"""A map of the catalogue for the description of `silo_search`: which skills there are and what they are about, in few tokens. Pure.
+"""A map of the installed skills for the description of `silo_search`: which skills there are and what they are about, in few tokens. Pure.
 
 Agents pass over a search tool that does not say what can be found. The same skills give the same map, byte for byte.
 """

@@ -14,16 +14,16 @@ from mcp import types
 from silo.errors import ArgumentsInvalid
 from silo.model import Caller, Tool
 from silo.router.text import MAX_QUERY_CHARS
-from silo.server.engine import Engine, Found
-from silo.server.protocol.changes import Installed
-from silo.server.protocol.listing import Catalogue
+from silo.server.engine import Engine, FoundTool
+from silo.server.protocol.changes import LiveListing
+from silo.server.protocol.listing import Listing
 from silo.server.protocol.results import printable
 from silo.server.protocol.tools import (
     DEFAULT_SEARCH_RESULTS,
     MAX_QUERIES,
     MAX_SEARCH_RESULTS,
     SEARCH,
-    Answer,
+    SearchAnswer,
     answer_document,
     answer_text,
 )
@@ -103,7 +103,7 @@ def _queries(arguments: Mapping[str, Any], skill: str | None) -> tuple[str, ...]
     return tuple(queries)
 
 
-async def search(engine: Engine, installed: Installed, asked: Search, caller: Caller) -> types.CallToolResult:
+async def search(engine: Engine, installed: LiveListing, asked: Search, caller: Caller) -> types.CallToolResult:
     """Return the answer to a search.
 
     Raises:
@@ -115,7 +115,7 @@ async def search(engine: Engine, installed: Installed, asked: Search, caller: Ca
     sought = [query[: MAX_QUERY_CHARS + 1] for query in asked.queries if query not in exact]
     found = iter(await engine.find(sought, limit=asked.limit, skill=asked.skill, caller=caller) if sought else ())
     answers = [
-        Answer(query[:_MAX_LABEL_CHARS], (Named(exact[query]),), whole=True)
+        SearchAnswer(query[:_MAX_LABEL_CHARS], (Named(exact[query]),), whole=True)
         if query in exact
         else _answer(before, query, next(found), asked)
         for query in asked.queries
@@ -127,27 +127,27 @@ async def search(engine: Engine, installed: Installed, asked: Search, caller: Ca
     return types.CallToolResult(content=[text], structured_content=_printable(document))
 
 
-def _named(catalogue: Catalogue, query: str, skill: str | None) -> Tool | None:
+def _named(listing: Listing, query: str, skill: str | None) -> Tool | None:
     """Return the tool whose exact id the query is, if the caller may know of it."""
-    tool = catalogue.show(query.strip())
+    tool = listing.show(query.strip())
     return tool if tool is not None and skill in (None, tool.skill) else None
 
 
-def _answer(catalogue: Catalogue, query: str, found: Sequence[Found], asked: Search) -> Answer:
+def _answer(listing: Listing, query: str, found: Sequence[FoundTool], asked: Search) -> SearchAnswer:
     label = query[:_MAX_LABEL_CHARS]
     if query.strip():
         note = f"Only the first {MAX_QUERY_CHARS:,} characters of the query were read."
-        return Answer(label, found, asked.whole, note if len(query) > MAX_QUERY_CHARS else "")
+        return SearchAnswer(label, found, asked.whole, note if len(query) > MAX_QUERY_CHARS else "")
     if asked.skill is None:
-        return Answer(label, (), note="The query is empty: say what the tool should do.")
-    tools = [tool for tool in catalogue.tools if tool.skill == asked.skill]
+        return SearchAnswer(label, (), note="The query is empty: say what the tool should do.")
+    tools = [tool for tool in listing.tools if tool.skill == asked.skill]
     rest = len(tools) - asked.limit
     more = f"{asked.skill} has {rest} more; say what the tool should do." if rest > 0 else ""
-    return Answer(label, tuple(Named(tool) for tool in tools[: asked.limit]), asked.whole, more)
+    return SearchAnswer(label, tuple(Named(tool) for tool in tools[: asked.limit]), asked.whole, more)
 
 
-def _still_there(found: Sequence[Found], catalogue: Catalogue) -> tuple[Found, ...]:
-    return tuple(match for match in found if catalogue.show(match.tool.id) == match.tool)
+def _still_there(found: Sequence[FoundTool], listing: Listing) -> tuple[FoundTool, ...]:
+    return tuple(match for match in found if listing.show(match.tool.id) == match.tool)
 
 
 def _printable(value: Any) -> Any:  # noqa: ANN401 - JSON
