@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from silo.cli.options import SECTIONS, to_help
+from silo.version import __version__
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
@@ -67,8 +68,6 @@ class SectionedGroup(TyperGroup):
 
 def _show_version(value: bool) -> None:
     if value:
-        from silo.version import __version__
-
         typer.echo(f"silo {__version__}")
         raise typer.Exit
 

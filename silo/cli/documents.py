@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from silo_vault import VaultStatus
+
 from silo.model import File, Result, SecretSpec, Skill, SkillHeader, Tool
 from silo.sandbox.base import Probe
 
 if TYPE_CHECKING:
-    from silo_vault import VaultStatus
-
     from silo.approvals.store import Entry
 
 Document = dict[str, Any]

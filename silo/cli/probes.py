@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from silo.config.schema import Config
 from silo.errors import SandboxUnavailable
 from silo.model import Isolation
 from silo.sandbox.base import Probe
+
+if TYPE_CHECKING:  # it defines pydantic's models
+    from silo.config.schema import Config
 
 COLUMNS = ("BACKEND", "WORKS", "WHAT WAS FOUND")
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from silo.cli.session import Session
 from silo.errors import UsageError
 from silo.model import Caller
+from silo.server.engine import ServerOptions
+from silo.server.transports.startup import fast_imports
 from silo.version import __version__
 
 
@@ -29,11 +31,8 @@ def serve(session: Session, *, transport: str = "stdio", expose: str | None = No
             f"this version of silo does not serve MCP over {transport}",
             hint="leave --transport out: a client starts `silo mcp serve` and speaks over stdin and stdout",
         )
-    from silo.server.transports.startup import fast_imports
-
-    with fast_imports():
+    with fast_imports():  # these define pydantic's models
         from silo.config.schema import ServerSection
-        from silo.server.engine import ServerOptions
         from silo.server.transports.stdio import serve as serve_stdio
 
         # Opened before stdout is claimed, so that a broken configuration is told like any other error.

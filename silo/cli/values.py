@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
+from getpass import getpass
 from pathlib import Path
 
+from silo.cli.files import read_bytes
 from silo.cli.session import Session
+from silo.errors import UsageError
 
 MAX_BYTES = 1024 * 1024
 """Read at most, of any source; what is too long for its purpose is for the vault to say."""
@@ -27,9 +30,6 @@ def read_value(session: Session, what: str, *, from_env: str | None, from_file: 
         UsageError: two sources, a variable that is not set, or two different values typed.
         FileRefused: a file that can't be read.
     """
-    from silo.cli.files import read_bytes
-    from silo.errors import UsageError
-
     if from_env is not None and from_file is not None:
         raise UsageError("--from-env and --from-file are two values", hint="give one of them")
     if from_env is not None:
@@ -47,8 +47,6 @@ def read_variable(session: Session, name: str) -> str:
     Raises:
         UsageError: it is not set.
     """
-    from silo.errors import UsageError
-
     found = session.environ.get(name)
     if found is None:
         raise UsageError(f"the variable {name} is not set", hint=f"export {name}, or name another one")
@@ -61,10 +59,6 @@ def type_twice(what: str) -> str:
     Raises:
         UsageError: the two differ, or the terminal was closed.
     """
-    from getpass import getpass
-
-    from silo.errors import UsageError
-
     try:
         first = getpass(f"{what[:1].upper()}{what[1:]}: ", stream=sys.stderr)
         again = getpass("The same again: ", stream=sys.stderr)
@@ -77,8 +71,6 @@ def type_twice(what: str) -> str:
 
 def type_once(what: str) -> str | None:
     """Ask for something that exists already; None if there is no terminal to ask on, or it was closed."""
-    from getpass import getpass
-
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return None
     try:

@@ -26,6 +26,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import cryptography
+from cryptography.hazmat.backends.openssl import backend
 from silo_vault import EnvironmentKey, Vault, crypto
 from silo_vault.format import VAULT_ID_BYTES, Header, Record, decode, encode, encode_record, record_context
 from silo_vault.unlock import Keys
@@ -263,7 +265,4 @@ def _flush(beside: Path) -> float:
 
 
 def _cryptography() -> dict[str, str]:
-    import cryptography
-    from cryptography.hazmat.backends.openssl import backend
-
     return {"cryptography": cryptography.__version__, "openssl": backend.openssl_version_text()}

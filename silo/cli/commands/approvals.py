@@ -14,14 +14,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from silo.cli.documents import question_document
 from silo.cli.options import CALLS, AsJson, add_command, add_group
+from silo.cli.render import UNTERMINATED_WIDTH, emit, emit_json, emit_table, say
+from silo.cli.session import Session, interrupted, run_until_signal
+from silo.errors import ApprovalRequired, ApprovalTimeout, CallDenied, SiloError, UsageError
 
 if TYPE_CHECKING:
     from silo_interaction import Answer, Posted
 
     from silo.approvals.store import Decisions, Entry
-    from silo.cli.session import Session
-    from silo.errors import SiloError
+
+# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# `silo_interaction` (asyncio), `silo.approvals.store` and `silo.approvals.pairing` (sqlite3).
 
 QuestionId = Annotated[str, typer.Argument(metavar="ID", help="The question's id; its first digits are enough.")]
 
@@ -52,9 +57,6 @@ def list_questions(ctx: typer.Context, as_json: AsJson = False) -> None:
     An approval counts once, or until its time is over. A denial counts for some minutes, for the same call. LEFT says
     how long.
     """
-    from silo.cli.documents import question_document
-    from silo.cli.render import emit_json, emit_table, say
-
     with _opened(ctx.obj) as decisions:
         entries, now = decisions.all(), time.time()
     if as_json:
@@ -77,9 +79,6 @@ def show(ctx: typer.Context, question: QuestionId, as_json: AsJson = False) -> N
     After the decision, silo keeps only what the question was about.
     """
     from silo_interaction.terminal import render
-
-    from silo.cli.documents import question_document
-    from silo.cli.render import UNTERMINATED_WIDTH, emit, emit_json, say
 
     with _opened(ctx.obj) as decisions:
         entry, now = decisions.find(question), time.time()
@@ -108,9 +107,6 @@ def approve(
     Needs a person at a terminal; there is no option to agree in advance. Ctrl-C leaves the question as it is.
     """
     from silo_interaction.terminal import duration
-
-    from silo.cli.session import interrupted
-    from silo.errors import CallDenied, UsageError
 
     session: Session = ctx.obj
     with _opened(session) as decisions:
@@ -182,9 +178,6 @@ def revoke(
 
     silo approvals revoke 3f2a
     """
-    from silo.cli.render import say
-    from silo.errors import UsageError
-
     session: Session = ctx.obj
     if (question is None) is not every:
         raise UsageError("one question is to be named, or --all", hint="`silo approvals list` shows their ids")
@@ -221,8 +214,6 @@ def pair(ctx: typer.Context) -> None:
     from silo_interaction.terminal import require_person
 
     from silo.approvals.pairing import VALID_S
-    from silo.cli.render import emit, say
-    from silo.errors import ApprovalRequired
 
     session: Session = ctx.obj
     try:
@@ -255,9 +246,6 @@ def _opened(session: Session) -> Iterator[Decisions]:
 def _ask(posted: Posted) -> Answer:
     from silo_interaction import NoAnswer, NobodyToAsk, TerminalChannel
 
-    from silo.cli.session import run_until_signal
-    from silo.errors import ApprovalRequired, ApprovalTimeout
-
     left = max(0.0, posted.expires_at - time.time())
     try:
         return run_until_signal(lambda: TerminalChannel().ask(posted.question, timeout_s=left))
@@ -287,8 +275,6 @@ def _decide(session: Session, decisions: Decisions, entry: Entry, answer: Answer
     Raises:
         UsageError: the question does not wait any more, or is not what was shown; nothing was decided.
     """
-    from silo.errors import UsageError
-
     posted = entry.posted
     outcome = decisions.decide(posted.id, posted.digest, answer, by="silo approvals")
     if outcome == "gone":
@@ -310,8 +296,6 @@ def _not_waiting(decisions: Decisions, posted: Posted) -> SiloError:
 
 
 def _no_longer(posted: Posted) -> SiloError:
-    from silo.errors import UsageError
-
     hints = {"approved": f"`silo approvals revoke {posted.id}` takes a yes back, as long as it counts"}
     return UsageError(
         f"question {posted.id} does not wait any more: {_ENDS.get(posted.state, 'its time is over')}",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from silo.audit import log
+from silo.audit.summary import summarize
 from silo.cli.options import CALLS, AsJson, add_command, add_group
-
-if TYPE_CHECKING:
-    from silo.audit.log import Record
-    from silo.cli.session import Session
+from silo.cli.render import emit, emit_json, emit_table, say
+from silo.cli.session import Session
 
 
 def register(app: typer.Typer) -> None:
@@ -37,11 +37,8 @@ def show(
 
     Does not check the chain of hashes; `silo audit verify` does.
     """
-    from silo.audit.log import read
-    from silo.cli.render import emit_json, emit_table, say
-
     session: Session = ctx.obj
-    records = deque(read(session.home()), maxlen=last)
+    records = deque(log.read(session.home()), maxlen=last)
     if as_json:
         emit_json({"records": [record.to_json() for record in records]})
     elif not records:
@@ -63,12 +60,8 @@ def summary(
     A task is one session of one client. Many questions in one task tire people. If a question always gets the same
     answer, a rule in silo.toml can give it.
     """
-    from silo.audit.log import read
-    from silo.audit.summary import summarize
-    from silo.cli.render import emit_json, emit_table, say
-
     session: Session = ctx.obj
-    tasks = summarize(read(session.home()))[-last:]
+    tasks = summarize(log.read(session.home()))[-last:]
     if as_json:
         emit_json({"tasks": [task.to_json() for task in tasks]})
     elif not tasks:
@@ -96,11 +89,8 @@ def verify(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     silo audit verify
     """
-    from silo.audit.log import verify
-    from silo.cli.render import emit, emit_json
-
     session: Session = ctx.obj
-    found = verify(session.home())
+    found = log.verify(session.home())
     if as_json:
         recoveries = [record.to_json() for record in found.recoveries]
         emit_json({"records": found.records, "head": found.head, "recoveries": recoveries})
@@ -111,7 +101,7 @@ def verify(ctx: typer.Context, as_json: AsJson = False) -> None:
             emit(f"record {record.seq} says that the end of the log was damaged before it, at or before {record.time}")
 
 
-def _row(record: Record) -> tuple[str, str, str, str, str, str]:
+def _row(record: log.Record) -> tuple[str, str, str, str, str, str]:
     body = record.body
     caller = body.get("caller")
     client = f"{caller.get('kind', '')} {caller.get('client', '')}".strip() if isinstance(caller, dict) else ""

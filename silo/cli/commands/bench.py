@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from silo_vault import VaultError
 
 from silo.cli.options import MACHINE, AsJson, add_command, add_group
+from silo.cli.render import Steps, emit, emit_json
+from silo.cli.session import Session
 
-if TYPE_CHECKING:
-    from silo.cli.session import Session
+# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# the benchmarks, and `silo.runtime` and `silo.secrets.lease` (pydantic, anyio).
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +39,6 @@ def call(
     Works in a temporary state folder. The machine should be idle otherwise. Look at the ratios, not at the seconds.
     """
     from silo.cli.benchmarks.call import CallBenchmark, table
-    from silo.cli.render import Steps, emit, emit_json
     from silo.runtime import kernel_folder
 
     session: Session = ctx.obj
@@ -63,10 +65,7 @@ def vault(
 
     Works in a temporary folder, with its own vaults. The time of Argon2id and of the disk is shown separately.
     """
-    from silo_vault import VaultError
-
     from silo.cli.benchmarks.vault import VaultBenchmark, table
-    from silo.cli.render import Steps, emit, emit_json
     from silo.secrets.lease import from_vault_error
 
     with Steps() as steps:
@@ -93,7 +92,6 @@ def approvals(
     Works in a temporary state folder and asks nobody. The time of the page does not include the browser's time.
     """
     from silo.cli.benchmarks.approvals import ApprovalsBenchmark, table
-    from silo.cli.render import Steps, emit, emit_json
     from silo.runtime import kernel_folder
 
     session: Session = ctx.obj
@@ -125,7 +123,6 @@ def routing(
     installed.
     """
     from silo.cli.benchmarks.routing import RoutingBenchmark, table
-    from silo.cli.render import Steps, emit, emit_json
 
     with Steps() as steps:
         benchmark = RoutingBenchmark(

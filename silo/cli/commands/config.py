@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import typer
 
 from silo.cli.options import MACHINE, AsJson, add_command, add_group
-
-if TYPE_CHECKING:
-    from silo.cli.session import Session
+from silo.cli.render import emit_json, emit_table
+from silo.cli.session import Session
 
 
 def register(app: typer.Typer) -> None:
@@ -30,8 +28,6 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     A value comes from a variable, a line of `silo.toml`, or the default.
     """
-    from silo.cli.render import emit_json, emit_table
-
     session: Session = ctx.obj
     rows = session.load_config().rows()
     if as_json:

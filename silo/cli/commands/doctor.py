@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from silo.cli.documents import probe_document, vault_document
 from silo.cli.options import MACHINE, AsJson, add_command
+from silo.cli.probes import COLUMNS, chosen, require_floor, rows
+from silo.cli.render import Steps, emit, emit_json, emit_table
+from silo.cli.session import Session
+from silo.errors import DependencyUnavailable, SandboxBroken, VaultLocked
+from silo.sandbox.backends.microvm.kernel import find as find_kernel
+from silo.sandbox.base import Probe
+from silo.version import __version__
 
 if TYPE_CHECKING:
-    from silo.cli.session import Session
     from silo.config.load import Loaded
     from silo.runtime import Runtime
-    from silo.sandbox.base import Probe
+
+# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# `silo.runtime` and `silo.catalog.uv` (pydantic, anyio, uv).
 
 
 def register(app: typer.Typer) -> None:
@@ -37,9 +46,6 @@ def doctor(
 
     Exits with 5 if no sandbox is as strong as the configuration requires.
     """
-    from silo.cli.probes import COLUMNS, chosen, require_floor, rows
-    from silo.cli.render import Steps, emit, emit_json, emit_table
-
     session: Session = ctx.obj
     loaded = session.load_config()
     with Steps() as steps:
@@ -61,9 +67,7 @@ def doctor(
 
 
 def _document(session: Session, loaded: Loaded, probes: tuple[Probe, ...], uv: dict[str, str | None]) -> dict[str, Any]:
-    from silo.cli.documents import probe_document
     from silo.runtime import kernel_folder
-    from silo.version import __version__
 
     home = session.home()
     config_file = home / "silo.toml"
@@ -85,11 +89,8 @@ def _document(session: Session, loaded: Loaded, probes: tuple[Probe, ...], uv: d
 
 
 def _kernel(folder: Path) -> dict[str, str | None]:
-    from silo.errors import SandboxBroken
-    from silo.sandbox.backends.microvm import kernel
-
     try:
-        found = kernel.find(folder)
+        found = find_kernel(folder)
     except SandboxBroken as error:
         return {"release": None, "digest": None, "problem": error.message}
     if found is None:
@@ -99,9 +100,6 @@ def _kernel(folder: Path) -> dict[str, str | None]:
 
 def _vault(session: Session) -> dict[str, Any]:
     """Say what there is to say of the vault; one that can't be read is a finding, not the end of all others."""
-    from silo.cli.documents import vault_document
-    from silo.errors import VaultLocked
-
     has_master_key = "SILO_MASTER_KEY" in session.environ
     try:
         with session.vault() as vault:
@@ -112,7 +110,6 @@ def _vault(session: Session) -> dict[str, Any]:
 
 async def _uv(session: Session) -> dict[str, str | None]:
     from silo.catalog.uv import Uv
-    from silo.errors import DependencyUnavailable
 
     try:
         answer = await Uv(session.environ).run(["--version"], timeout_s=20.0, settings=False)

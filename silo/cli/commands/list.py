@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import anyio
 import typer
 
+from silo.cli.documents import first_line, skill_document
 from silo.cli.options import SKILLS, AsJson, add_command
+from silo.cli.render import emit_json, emit_table, say
+from silo.cli.session import Session
 
-if TYPE_CHECKING:
-    from silo.cli.session import Session
+# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# `silo.catalog.builtin` (packaging, uv).
 
 
 def register(app: typer.Typer) -> None:
@@ -26,11 +28,7 @@ def list_skills(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     A skill whose record is damaged is named on stderr, and in the JSON document under `damaged`.
     """
-    import anyio
-
     from silo.catalog.builtin import has_changed
-    from silo.cli.documents import first_line, skill_document
-    from silo.cli.render import emit_json, emit_table, say
 
     session: Session = ctx.obj
     runtime = session.open_runtime()

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import anyio
 import typer
 
+from silo.cli.documents import first_line, tool_document
 from silo.cli.options import CALLS, AsJson, add_command
+from silo.cli.render import emit_json, emit_table, say
+from silo.cli.session import Session
+from silo.errors import UsageError
+from silo.model import Caller
+from silo.policy.visible import Outlook
 
 if TYPE_CHECKING:
-    from silo.cli.session import Session
-    from silo.policy.visible import Outlook
     from silo.router.rank import Match
 
 WHY_CHARS = 40
@@ -47,12 +52,6 @@ def search(
     WHY lists the words that matched, and the text of the tool in which they matched. APPROVAL says whether the tool
     asks a person first: always (`asks`), or for some arguments (`depends`).
     """
-    import anyio
-
-    from silo.cli.render import emit_json, emit_table, say
-    from silo.errors import UsageError
-    from silo.model import Caller
-
     session: Session = ctx.obj
     words = " ".join(query or ())
     if forget:
@@ -83,8 +82,6 @@ def search(
 
 
 def _document(match: Match, outlook: Outlook) -> dict[str, object]:
-    from silo.cli.documents import tool_document
-
     return {
         **tool_document(match.tool),
         "score": match.score,
@@ -96,8 +93,6 @@ def _document(match: Match, outlook: Outlook) -> dict[str, object]:
 
 
 def _row(match: Match, outlook: Outlook) -> tuple[str, str, str, str]:
-    from silo.cli.documents import first_line
-
     why = "; ".join(match.why) or "near in meaning"
     short = why if len(why) <= WHY_CHARS else f"{why[: WHY_CHARS - 1]}…"
     return match.tool.id, "" if outlook == "runs" else outlook, short, first_line(match.tool.description)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from silo.cli.options import MACHINE, add_command
+from silo.cli.probes import COLUMNS, require_floor, rows
+from silo.cli.render import Steps, emit_table, say
+from silo.cli.session import Session
+from silo.errors import ApprovalRequired, CallDenied
+from silo.setup import packages
+from silo.setup.packages import Plan
 
-if TYPE_CHECKING:
-    from silo.cli.session import Session
-    from silo.setup.packages import Plan
+# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# `silo.runtime` (pydantic).
 
 
 def register(app: typer.Typer) -> None:
@@ -33,10 +38,7 @@ def setup(
 
     apt installs QEMU, bubblewrap and e2fsprogs as root. A kernel for the guests is only unpacked into silo's own folder. Says what it will do, and asks. Exits with 5 if no sandbox works afterwards.
     """
-    from silo.cli.probes import COLUMNS, require_floor, rows
-    from silo.cli.render import Steps, emit_table, say
     from silo.runtime import kernel_folder
-    from silo.setup import packages
 
     session: Session = ctx.obj
     config = session.load_config().config
@@ -68,8 +70,6 @@ def _describe(todo: Plan, folder: str) -> str:
 
 
 def _require_yes(*, is_yes: bool) -> None:
-    from silo.errors import ApprovalRequired, CallDenied
-
     if is_yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):

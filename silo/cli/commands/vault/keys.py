@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from silo_vault import VaultStatus
 
-if TYPE_CHECKING:
-    from silo_vault import VaultStatus
-
-    from silo.cli.session import Session
+from silo.cli.render import say
+from silo.cli.session import Session
+from silo.cli.values import read_value
+from silo.errors import UsageError
 
 
 def rekey(
@@ -43,10 +44,6 @@ def rekey(
     One of the present keys must open the vault. A recovery passphrase is typed twice; keep it away from this machine. A
     process that uses `SILO_MASTER_KEY` takes a new key at its next start.
     """
-    from silo.cli.render import say
-    from silo.cli.values import read_value
-    from silo.errors import UsageError
-
     session: Session = ctx.obj
     kinds = [*(add or []), *([replace] if replace else [])]
     gone = list(remove or [])
@@ -123,9 +120,6 @@ def restore(
     The replaced file becomes the backup; if it does not open, it is kept under another name. Secrets that were added
     since then are missing. The audit log records the restore.
     """
-    from silo.cli.render import say
-    from silo.errors import UsageError
-
     session: Session = ctx.obj
     if accept_rollback and source is not None:
         raise UsageError("--accept-rollback is about the file in place", hint="leave out FILE, or leave out the option")
@@ -155,8 +149,6 @@ def _ids(status: VaultStatus, other: VaultStatus) -> list[str]:
 
 
 def _text(value: bytes) -> str:
-    from silo.errors import UsageError
-
     try:
         return value.decode()
     except UnicodeDecodeError:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from silo_vault.secret import check_name, check_namespace
 
+from silo.cli.documents import vault_document
 from silo.cli.options import AsJson
-
-if TYPE_CHECKING:
-    from silo.cli.session import Session
+from silo.cli.render import emit, emit_json, say
+from silo.cli.session import Session
+from silo.cli.values import read_value
+from silo.errors import UsageError
 
 SHORT_BYTES = 8
 """A shorter value is likely to stand in a result by chance, and easy to guess; the person who adds it should know."""
@@ -39,12 +42,6 @@ def add(
 
     Removes one line break at the end of standard input or of a file.
     """
-    from silo_vault.secret import check_name, check_namespace
-
-    from silo.cli.render import say
-    from silo.cli.values import read_value
-    from silo.errors import UsageError
-
     session: Session = ctx.obj
     if ctx.args:
         raise UsageError(
@@ -77,8 +74,6 @@ def list_names(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     A secret of one skill is listed as skill/NAME.
     """
-    from silo.cli.render import emit, emit_json, say
-
     session: Session = ctx.obj
     with session.vault() as vault:
         entries = [entry for entry in vault.entries() if not entry.is_canary]
@@ -109,9 +104,6 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     silo vault status
     """
-    from silo.cli.documents import vault_document
-    from silo.cli.render import emit, emit_json
-
     session: Session = ctx.obj
     with session.vault() as vault:
         found = vault.status()
@@ -141,8 +133,6 @@ def add_canary(ctx: typer.Context, name: Name, from_env: FromEnv = None, from_fi
     Give it a name that a thief would like. If a decoy appears in what a call is given or sends back, the call ends;
     `silo audit show` has the alert.
     """
-    from silo.cli.values import read_value
-
     session: Session = ctx.obj
     with session.vault() as vault:
         if from_env is None and from_file is None:
@@ -157,8 +147,6 @@ def list_canaries(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     silo vault canary list
     """
-    from silo.cli.render import emit, emit_json, say
-
     session: Session = ctx.obj
     with session.vault() as vault:
         names = [entry.name for entry in vault.entries() if entry.is_canary]

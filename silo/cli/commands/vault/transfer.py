@@ -10,14 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from silo_vault import Secret
 
 from silo.cli.options import AsJson
+from silo.cli.render import emit, emit_bytes, emit_json, say
+from silo.cli.session import Session
+from silo.cli.values import read_variable, type_once, type_twice
+from silo.errors import UsageError
 
 if TYPE_CHECKING:
-    from silo_vault import Secret
     from silo_vault.transfer import Export, Found
 
-    from silo.cli.session import Session
+# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# `silo_vault.transfer` (pyrage, a native library).
 
 Source = Literal["dotenv", "predecessor", "pass", "export"]
 
@@ -48,9 +53,6 @@ def import_secrets(
     Secrets that are already in the vault keep their values, unless you add --replace. The file stays; delete it
     yourself.
     """
-    from silo.cli.render import emit_json, say
-    from silo.errors import UsageError
-
     session: Session = ctx.obj
     with session.vault() as vault:
         kind = kind or _guess(source)
@@ -111,10 +113,6 @@ def export_secrets(
     reads the file, and so does `age --decrypt`.
     """
     from silo_vault.transfer import seal_to_passphrase, seal_to_recipients, to_plain_text
-
-    from silo.cli.render import emit, say
-    from silo.cli.values import read_variable, type_twice
-    from silo.errors import UsageError
 
     session: Session = ctx.obj
     if plain_text:
@@ -204,9 +202,6 @@ def _read(
 
 
 def _passphrase(session: Session, what: str, from_env: str | None) -> str:
-    from silo.cli.values import read_variable, type_once
-    from silo.errors import UsageError
-
     if from_env is not None:
         return read_variable(session, from_env)
     if (typed := type_once(what)) is None:
@@ -225,9 +220,6 @@ def _to_export(secrets: Mapping[tuple[str, str], Secret], vault_id: str) -> Expo
 
 def _write(target: Path, data: bytes) -> None:
     """Write a new file that only its owner can read, or standard output."""
-    from silo.cli.render import emit_bytes
-    from silo.errors import UsageError
-
     if os.fspath(target) == "-":
         emit_bytes(data)
         return
