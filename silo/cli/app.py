@@ -1,4 +1,4 @@
-"""The typer application: its commands, and how its help looks. What a command does is its own file under `silo.cli.commands`.
+"""The typer application: its commands and the layout of its help. Each command is a file under `silo.cli.commands`.
 
 Help is plain text in sections, without frames or colour, so that it reads the same everywhere.
 """
@@ -30,7 +30,7 @@ COMMANDS = (
 
 
 def build_app(names: Sequence[str] = COMMANDS) -> typer.Typer:
-    """Return the application with the commands of these modules; one that does not exist is left out."""
+    """Return the application with the commands of these modules. Modules that do not exist are left out."""
     app = typer.Typer(
         name="silo",
         cls=SectionedGroup,

@@ -1,4 +1,4 @@
-"""What the probes of the backends mean for this machine: is the configured floor met, and how to say it. Probing is the backends'."""
+"""What the backends' probes mean for this machine: whether the configured floor is met, and how to show it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,22 @@ COLUMNS = ("BACKEND", "WORKS", "WHAT WAS FOUND")
 
 
 def chosen(probes: Sequence[Probe], config: Config) -> Probe | None:
-    """Return the probe of the backend that a call would get, or None if the floor can't be met. Probes are strongest first."""
+    """Return the probe of the backend that a call would get, or None if the floor can't be met.
+
+    Args:
+        probes: strongest backend first.
+        config: has the floor, and maybe the name of a backend.
+    """
     floor, named = config.sandbox.min_isolation, config.sandbox.backend
     fitting = (probe for probe in probes if probe.works and probe.isolation.is_at_least(floor))
     return next((probe for probe in fitting if named in ("auto", probe.isolation.value)), None)
 
 
 def require_floor(probes: Sequence[Probe], config: Config) -> Probe:
-    """Return what `chosen` does.
+    """Return the probe of the backend that a call would get, as `chosen` does.
 
     Raises:
-        SandboxUnavailable: the floor can't be met; the hint is the first thing to do about it.
+        SandboxUnavailable: the floor can't be met; the hint says what to do first.
     """
     found = chosen(probes, config)
     if found is not None:
@@ -43,7 +48,7 @@ def require_floor(probes: Sequence[Probe], config: Config) -> Probe:
 
 
 def rows(probes: Sequence[Probe]) -> list[tuple[str, str, str]]:
-    """Return the rows of a table under `COLUMNS`: a line for each backend, and one for each thing to know about it."""
+    """Return the rows of a table with `COLUMNS`: one for each backend, and one for each of its findings."""
     table = []
     for probe in probes:
         table.append((probe.isolation.value, "yes" if probe.works else "no", probe.detail))

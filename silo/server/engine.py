@@ -1,6 +1,6 @@
-"""What the MCP edge needs of the rest of silo, as a protocol that it owns, and the options it is built with. No behaviour.
+"""What the MCP edge needs from the rest of silo, as a protocol that it owns, and the server's options. No behaviour.
 
-`silo.runtime.Runtime` fits `Engine`; tests bring one of their own.
+`silo.runtime.Runtime` fits `Engine`; tests use their own.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from silo.model import Caller, ProgressReport, Result, Skill, Tool
 from silo.policy.visible import Outlook
 
 Expose = Literal["auto", "router", "direct"]
-"""Which tools `tools/list` shows beside `silo_search` and `silo_execute`: none (`router`), all of them (`direct`), or all of them as
-long as they cost little, and else those that were used most (`auto`)."""
+"""Which tools `tools/list` shows beside `silo_search` and `silo_execute`: none (`router`), all (`direct`), or all of
+them if they fit into a budget of tokens, otherwise those that were used most (`auto`)."""
 
 
 class FoundTool(Protocol):
@@ -28,17 +28,17 @@ class FoundTool(Protocol):
 
     @property
     def score(self) -> float:
-        """How well it fits; only the order means anything."""
+        """How well it fits. Only good for comparing tools of the same search."""
         ...
 
     @property
     def why(self) -> Sequence[str]:
-        """What of the tool fits the query."""
+        """Which parts of the tool fit the query."""
         ...
 
     @property
     def low_confidence(self) -> bool:
-        """Nothing says clearly that it fits."""
+        """Whether the match is doubtful."""
         ...
 
     @property
@@ -55,26 +55,26 @@ class Engine(Protocol):
         ...
 
     async def outlooks(self, caller: Caller) -> Mapping[str, Outlook]:
-        """Return what a caller has to expect of a call, by tool; a tool that is `denied` is not to be shown."""
+        """Return what a caller can expect from a call, by tool. A tool that is `denied` must not be shown."""
         ...
 
     async def usage(self, caller: Caller) -> Mapping[str, int]:
-        """Return how often the caller has called each tool, as far as that is remembered."""
+        """Return how often the caller called each tool, as far as silo remembers."""
         ...
 
     async def find(
         self, queries: Sequence[str], *, limit: int = 5, skill: str | None = None, caller: Caller | None = None
     ) -> Sequence[Sequence[FoundTool]]:
-        """Return for each query at most `limit` tools that the caller may know of, the best one first.
+        """Return for each query at most `limit` tools that the caller may see, best first.
 
         Args:
             queries: what tools should do, for one task.
-            limit: how many for each.
-            skill: look only among its tools.
-            caller: who asks.
+            limit: how many tools for each query.
+            skill: search only this skill's tools.
+            caller: who searches.
 
         Raises:
-            SkillUnknown: there is no such skill that the caller may know of; the hint has the nearest names.
+            SkillUnknown: the caller may see no skill of that name; the hint has the nearest names.
         """
         ...
 
@@ -88,45 +88,45 @@ class Engine(Protocol):
         patience_s: float | None = None,
         shows_links: bool = False,
     ) -> Result:
-        """Run one call; when it is cancelled, its guest is gone before the cancellation leaves this method.
+        """Run one call. When it is cancelled, its guest is gone before this method ends.
 
-        Only what a person answered to the engine itself lets a call run that must be agreed to; while it waits for that, it reports
+        A call that needs approval runs only after a person answered the engine itself. While it waits, it reports
         progress with the link. The same call made again finds the answer.
 
         Args:
             tool: its id.
             arguments: JSON values.
             on_progress: called on the event loop; does not block.
-            caller: who asks.
-            patience_s: how long to wait for a person; 0 asks and returns at once, None waits as long as the question stands.
-            shows_links: the client shows the link to its user, so no browser is opened here.
+            caller: who calls.
+            patience_s: how long to wait for a person. 0 asks and returns at once; None waits until it expires.
+            shows_links: the client shows the link to its user, so the engine opens no browser.
 
         Raises:
-            ApprovalPending: nobody has answered within `patience_s`, and the question stands.
+            ApprovalPending: nobody answered within `patience_s`; the question still waits.
         """
         ...
 
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """How the server shows itself.
+    """How the server presents itself, and how long it waits.
 
     Attributes:
-        version: silo's own, told to clients.
+        version: silo's version, which clients are told.
         expose: see `Expose`.
-        direct_budget_tokens: with `auto`, what tools that are listed by their own names may cost together. An agent pays for them in
-            every conversation, used or not.
-        skills_folder: where installed skills lie; watched, so that clients hear of a change. None: not watched, read anew for
-            each request.
-        poll_s: seconds between two looks at that folder while no request comes in.
-        page_size: entries of one page of a list.
-        patience_s: how long one request waits for a person. Clients give up after a minute (the TypeScript SDK's default), and a
-            call has to start its guest after the answer.
-        prompt_s: how long a prompt of the client may stay open before the call goes on without it (up to 2025-11-25). Most clients end
-            the call itself sooner, as its time runs meanwhile.
-        request_state_key: 32 bytes that seal what a client carries from round to round (2026-07-28); with the same key, a server
-            that was started again still knows it. None: a random one.
-        uses_client: prompts of the client may be used to show links; false where the user left that channel out.
+        direct_budget_tokens: with `auto`, what the tools that are listed by their own names may cost together. An agent
+            pays for them in every conversation, whether it uses them or not.
+        skills_folder: the folder of the installed skills. It is watched, so that clients hear of a change. None: not
+            watched, and read for each request.
+        poll_s: seconds between two checks of that folder while no request arrives.
+        page_size: entries on one page of a list.
+        patience_s: how long one request waits for a person. Clients give up after a minute (the TypeScript SDK's
+            default), and a call still has to start its guest after the answer.
+        prompt_s: how long a prompt of the client may stay open before the call continues without it (up to 2025-11-25).
+            Most clients end the call sooner, because its own timeout keeps running.
+        request_state_key: 32 bytes that seal what a client carries from round to round (2026-07-28). A restarted server
+            with the same key can still read it. None: a random key.
+        uses_client: whether the client's prompts may show links; false if the user's configuration leaves that out.
     """
 
     version: str

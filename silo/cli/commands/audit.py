@@ -1,4 +1,4 @@
-"""`silo audit`: what ran, and whether the record is whole. The log is `silo.audit.log`'s."""
+"""`silo audit`: what ran, and whether the record is whole. `silo.audit.log` writes and checks the log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def register(app: typer.Typer) -> None:
     add_command(group, "verify", verify)
 
 
-_HELP = "Show what ran, and check that the record is whole.\n\n    silo audit show -n 5\n    silo audit summary\n    silo audit verify"
+_HELP = (
+    "Show what ran, and check that the record is whole.\n\n"
+    "    silo audit show -n 5\n    silo audit summary\n    silo audit verify"
+)
 
 
 def show(

@@ -1,4 +1,4 @@
-"""`silo bench`: the figures of this machine. What is measured, and how, is in `silo.cli.benchmarks`."""
+"""`silo bench`: measure this machine. The benchmarks are in `silo.cli.benchmarks`."""
 
 from __future__ import annotations
 

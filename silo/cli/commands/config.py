@@ -1,4 +1,4 @@
-"""`silo config`: the configuration in force, and where each value came from. Schema and loading are `silo.config`'s."""
+"""`silo config`: the current configuration, and where each value came from. `silo.config` loads it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 def _cell(key: str, value: object) -> str:
-    """Return a value for the table; rules are more than a line can hold."""
+    """Return a value for the table. Rules do not fit into a line."""
     if key == "policy.rules" and isinstance(value, list) and value:
         return f"{len(value)}, see `silo policy list`"
     return json.dumps(value)

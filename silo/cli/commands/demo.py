@@ -1,4 +1,4 @@
-"""`silo demo`: the main job end to end, with a throw-away state folder. What it does is in `silo.cli.demonstration`."""
+"""`silo demo`: show silo end to end in a temporary state folder. `silo.cli.demonstration` does the work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`silo doctor`: what works on this machine, what does not, and how to get it. Finding out is the backends' and the vault's."""
+"""`silo doctor`: what works on this machine, what does not, and how to fix it. The backends and the vault test it."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _kernel(folder: Path) -> dict[str, str | None]:
 
 
 def _vault(session: Session) -> dict[str, Any]:
-    """Say what there is to say of the vault; one that can't be read is a finding, not the end of all others."""
+    """Return the facts about the vault. One that can't be read is a finding, and the other findings are still shown."""
     has_master_key = "SILO_MASTER_KEY" in session.environ
     try:
         with session.vault() as vault:

@@ -1,4 +1,4 @@
-"""`silo init`: write a new skill. What is in it: `silo.catalog.scaffold`."""
+"""`silo init`: write a new skill. `silo.catalog.scaffold` has its files."""
 
 from __future__ import annotations
 

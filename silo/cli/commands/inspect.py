@@ -1,4 +1,4 @@
-"""`silo inspect`: everything that is known of one installed skill."""
+"""`silo inspect`: show everything about one installed skill."""
 
 from __future__ import annotations
 

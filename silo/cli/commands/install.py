@@ -1,4 +1,4 @@
-"""`silo install`: show what a skill wants, ask, install. The steps are `silo.install.installer`'s; nothing of the skill runs here."""
+"""`silo install`: show what a skill wants, ask, install. The steps are in `silo.install.installer`."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def _agreed(plan: InstallPlan, before: Skill | None, timeout_s: float, ste
         raise ApprovalTimeout(f"{plan.namespace} was not installed: {error.message}", hint=again) from error
     except InteractionError as error:
         raise ApprovalRequired(
-            f"installing {plan.namespace} needs a yes (SILO_APPROVAL_REQUIRED): {error.message}", hint=again
+            f"installing {plan.namespace} needs your agreement (SILO_APPROVAL_REQUIRED): {error.message}", hint=again
         ) from error
     if answer.interrupted:
         raise Interrupted(f"{plan.namespace} was not installed: {answer.reason}", hint="nothing was changed")
@@ -103,7 +103,7 @@ async def _agreed(plan: InstallPlan, before: Skill | None, timeout_s: float, ste
 
 
 def _question(plan: InstallPlan, before: Skill | None) -> Question:
-    """Return what a person must see: all that the skill wants, and what is different from the version that is installed."""
+    """Return what a person must see: all that the skill wants, and the differences from the installed version."""
     from silo_interaction import Question
 
     facts = [("skill", plan.namespace), ("from", plan.source), ("digest", plan.digest[:16])]
@@ -117,7 +117,7 @@ def _question(plan: InstallPlan, before: Skill | None) -> Question:
 
 
 def _script_changes(before: Skill, plan: InstallPlan) -> str:
-    """Say how many lines of the script differ from the version that is installed."""
+    """Return a sentence on how many lines of the script differ from the installed version."""
     try:
         old = before.script.read_bytes().decode(errors="replace").splitlines()
     except OSError:

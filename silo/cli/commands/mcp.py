@@ -1,4 +1,4 @@
-"""`silo mcp`: serve agents, and print what their clients need to find the server. MCP itself is `silo.server`'s."""
+"""`silo mcp`: serve agents, and print the configuration of their clients. `silo.server` speaks MCP."""
 
 from __future__ import annotations
 

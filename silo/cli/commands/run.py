@@ -1,4 +1,4 @@
-"""`silo run`: one call, from words to a printed result. The call itself is `Runtime.call`, as for an agent."""
+"""`silo run`: one call, from words to a printed result. It goes through `Runtime.call`, like an agent's."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def run(
 
 
 def _note(session: Session, tool: str) -> str:
-    """What an author should know who edits the script and wonders why nothing changes."""
+    """Return a note for an author who has edited the script and might wonder why nothing changed, or nothing."""
     from silo.catalog.builtin import has_changed
 
     parts = split_id(tool)
@@ -111,7 +111,7 @@ def _note(session: Session, tool: str) -> str:
 
 
 def read_arguments(session: Session, tool: str, words: list[str], document: str | None) -> dict[str, Any]:
-    """Return the arguments of the call; files are read here, on the main thread, where Ctrl-C ends a read that waits."""
+    """Return the arguments of the call. Reads files on the main thread, where Ctrl-C can end a blocked read."""
     given: dict[str, Any] = {}
     if document is not None:
         reads_stdin = document in {"-", "@-"}
@@ -125,14 +125,14 @@ def read_arguments(session: Session, tool: str, words: list[str], document: str 
 
 
 def _schema(skills: tuple[Skill, ...], name: str) -> Mapping[str, Any]:
-    """Return the input schema of a tool, or an empty one: that there is no such tool is for the call to say, on the record."""
+    """Return the input schema of a tool, or an empty one: the call itself reports an unknown tool, and records that."""
     parts = split_id(name)
     tools = (tool for skill in skills for tool in skill.tools)
     return next((tool.input_schema for tool in tools if (tool.skill, tool.name) == parts), {})
 
 
 def _channel(steps: Steps) -> Channel:
-    """Return the terminal, asked while the spinner is out of the way; whether a person is there is for it to find out."""
+    """Return a channel that asks on the terminal and hides the spinner meanwhile. It checks that a person is there."""
     from silo_interaction import TerminalChannel
 
     class QuietTerminal:
@@ -144,7 +144,7 @@ def _channel(steps: Steps) -> Channel:
 
 
 def _show_code(code: str) -> None:
-    """Show a pairing code, if standard error is the terminal of a person; what reads it otherwise could be an agent."""
+    """Show a pairing code if standard error is a person's terminal. Otherwise an agent could read it."""
     from silo_interaction import NobodyToAsk
     from silo_interaction.terminal import require_person
 

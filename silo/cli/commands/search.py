@@ -1,4 +1,4 @@
-"""`silo search`: find tools by what they do, and see why. Ranking is `silo.router`'s."""
+"""`silo search`: find tools by what they do, and see why they were found. `silo.router` ranks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from silo.router.rank import Match
 
 WHY_CHARS = 40
-"""Of a reason in the table: the tool and what it does matter more; `--json` has all of it."""
+"""The longest reason in the table, so that there is room for what the tool does; `--json` has all of it."""
 
 
 def register(app: typer.Typer) -> None:

@@ -1,4 +1,4 @@
-"""`silo setup`: get what this machine lacks, then try whether it works. `silo.setup.packages` knows what is needed."""
+"""`silo setup`: install what this machine lacks, then test it. `silo.setup.packages` knows what is needed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def setup(
         silo setup
         silo setup --yes
 
-    apt installs QEMU, bubblewrap and e2fsprogs as root. A kernel for the guests is only unpacked into silo's own folder. Says what it will do, and asks. Exits with 5 if no sandbox works afterwards.
+    apt installs QEMU, bubblewrap and e2fsprogs as root. A kernel for the guests is only unpacked into silo's own
+    folder. Says what it will do, and asks. Exits with 5 if no sandbox works afterwards.
     """
     from silo.runtime import kernel_folder
 
@@ -74,7 +75,7 @@ def _require_yes(*, is_yes: bool) -> None:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise ApprovalRequired(
-            "there is nobody to ask whether to do that (SILO_APPROVAL_REQUIRED)",
+            "nobody is there to agree to that (SILO_APPROVAL_REQUIRED)",
             hint="`silo setup --yes` does it without asking",
         )
     print("Do it? [y/N] ", end="", file=sys.stderr, flush=True)

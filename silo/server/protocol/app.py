@@ -1,7 +1,8 @@
-"""The MCP server itself: which request gets which answer, in both protocol eras. Transports are `silo.server.transports.stdio`'s.
+"""The MCP server: which request gets which answer, in both protocol eras. `silo.server.transports` carries the bytes.
 
-Eras: up to 2025-11-25 a client shakes hands and keeps a session; since 2026-07-28 each request stands alone. The low-level
-server of `mcp` serves both; what differs for us (list changes, capabilities) is in `changes` and in `SiloServer`.
+Eras: up to 2025-11-25 a client starts with a handshake and keeps a session; since 2026-07-28 each request stands alone.
+The low-level server of `mcp` serves both. What differs for silo (list changes, capabilities) is in `changes` and in
+`SiloServer`.
 """
 
 from __future__ import annotations
@@ -39,19 +40,20 @@ Context = ServerRequestContext[None, Any]
 CallAnswer = types.CallToolResult | types.InputRequiredResult
 
 INSTRUCTIONS = f"""\
-silo runs each call in a fresh sandbox. Find tools with `{SEARCH}`, call them with `{EXECUTE}`. A skill's manual is the resource \
-`skill://SKILL/SKILL.md`. An error begins with `error [code]`; its hint says what to change, or what to ask the user for."""
+silo runs each call in a fresh sandbox. Find tools with `{SEARCH}`, call them with `{EXECUTE}`. A skill's manual is \
+the resource `skill://SKILL/SKILL.md`. An error begins with `error [code]`; its hint says what to change, or what to \
+ask the user for."""
 
 MAX_CLIENT_CHARS = 100
 
 _MAX_CLIENTS = 8
-"""Names of clients for which a choice of tools is kept. One process serves one client, which has one name."""
+"""How many client names a list of tools is kept for. One process serves one client, which normally has one name."""
 
 
 def build_server(engine: Engine, options: ServerOptions) -> Server[None]:
-    """Return the MCP server over `engine`; run it once, on one transport.
+    """Return the MCP server for `engine`; run it once, on one transport.
 
-    It watches for installed skills while it runs. No request makes it raise: what goes wrong is an answer.
+    It watches the installed skills while it runs. No request makes it raise: an error becomes an answer.
     """
     installed = LiveListing(engine, options.skills_folder)
     app = _App(engine, options, installed)
@@ -80,7 +82,7 @@ def build_server(engine: Engine, options: ServerOptions) -> Server[None]:
 
 
 class SiloServer(Server[None]):
-    """The low-level server, saying to clients of the handshake era as well that its lists change."""
+    """The low-level server, which tells clients of the handshake era, too, that its lists can change."""
 
     def create_initialization_options(
         self,
@@ -96,7 +98,7 @@ class SiloServer(Server[None]):
 
 
 class _App:
-    """The handlers. One request, one method; all that they share is the engine and what is installed."""
+    """The handlers, one method for each kind of request. They share the engine and the list of what is installed."""
 
     def __init__(self, engine: Engine, options: ServerOptions, installed: LiveListing) -> None:
         self._engine = engine
@@ -111,21 +113,20 @@ class _App:
     async def list_tools(self, ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         with _protocol_errors("tools/list"):
             tools = await self._tools(await self._installed.current(), _caller(ctx))
-            # A skill can't be called `silo`, and `silo_` sorts by its own rules: ours come first, whatever is installed.
+            # The key puts silo's own two tools first, whatever is installed.
             keyed = sorted((f"{int(tool.name not in (SEARCH, EXECUTE))}{tool.name}", tool) for tool in tools)
             found, following = page(keyed, lambda item: item[0], _cursor(params), self._options.page_size)
             return types.ListToolsResult(tools=[tool for _, tool in found], next_cursor=following)
 
     async def _tools(self, listing: Listing, caller: Caller) -> tuple[types.Tool, ...]:
-        """Return what is listed for a client; the same until the listing changes, whatever is called meanwhile."""
+        """Return the tools that are listed for a client; they stay the same until the listing changes."""
         if self._shown is None or self._shown[0] is not listing:
             self._shown = listing, {}
         shown = self._shown[1]
         if caller.client not in shown:
             usage = await self._engine.usage(caller) if self._options.expose == "auto" else {}
-            while (
-                len(shown) >= _MAX_CLIENTS
-            ):  # who calls itself something else each time gets a choice of its own each time
+            # A client may give another name each time. The oldest choice is dropped.
+            while len(shown) >= _MAX_CLIENTS:
                 del shown[next(iter(shown))]
             shown[caller.client] = await anyio.to_thread.run_sync(self._describe, listing, usage)
         return shown[caller.client]
@@ -194,7 +195,7 @@ class _App:
         except SiloError as error:
             return error_result(error)
         except Exception:
-            # The call ends here. Up to 2025-11-25 the library would send the exception's text, which nobody has redacted.
+            # The call ends here. Up to 2025-11-25 the library would send the exception's text, which is not redacted.
             incident = _record("tools/call")
             return internal_error(incident)
 
@@ -207,7 +208,7 @@ class _App:
         arguments: Mapping[str, Any],
     ) -> CallAnswer:
         tool = listing.find(name)
-        # An unknown name goes to the engine as well: it knows the nearest ones, and the refusal is on record.
+        # An unknown name goes to the engine, too: it suggests the nearest names, and records the refusal.
         identity = tool.id if tool is not None else name
         caller = _caller(ctx)
 
@@ -253,7 +254,7 @@ def _refuse_unknown(tool: str, arguments: Mapping[str, Any], known: set[str]) ->
 
 
 def _caller(ctx: Context) -> Caller:
-    """Return who asks; what the client calls itself is a claim, so only short and printable."""
+    """Return the caller. The client's name is only its own claim, so it is cut, and unprintable characters go."""
     params = ctx.session.client_params
     name = "" if params is None else f"{params.client_info.name} {params.client_info.version}".strip()
     return Caller("mcp", "".join(c for c in name if c.isprintable())[:MAX_CLIENT_CHARS])
@@ -265,7 +266,7 @@ def _cursor(params: types.PaginatedRequestParams | None) -> str | None:
 
 @contextmanager
 def _protocol_errors(method: str) -> Iterator[None]:
-    """Turn what a handler raises into errors of the protocol, without text that nobody has checked."""
+    """Turn what a handler raises into protocol errors, without the text of unexpected exceptions."""
     try:
         yield
     except MCPError:
@@ -276,13 +277,13 @@ def _protocol_errors(method: str) -> Iterator[None]:
         message = printable(f"{error.message} [{error.code}]")
         raise MCPError(types.INTERNAL_ERROR, message, {"code": error.code, "hint": printable(error.hint)}) from error
     except Exception as error:
-        # The request ends here; see `call_tool` for why the text stays.
+        # The request ends here. `call_tool` says why the text is not sent.
         incident = _record(method)
         raise MCPError(types.INTERNAL_ERROR, f"silo failed unexpectedly (incident {incident})") from error
 
 
 def _record(method: str) -> str:
-    """Write the exception at hand to the log, and return the id under which it is found there."""
+    """Write the current exception to the log, and return the id under which it can be found there."""
     incident = secrets.token_hex(4)
     _log.exception("incident %s: %s failed unexpectedly", incident, method)
     return incident

@@ -1,7 +1,7 @@
-"""The current listing, noticing that it changed, and telling the client so, in the way of its protocol era.
+"""Keep the listing current, and tell the client when it changes, in the way of its protocol era.
 
-Installing and removing happen in other processes (`silo install`), so a folder is watched: by a look at each request, and every
-few seconds while there is none. A look costs one `lstat` a skill.
+Other processes install and remove skills (`silo install`), so the folder is checked at each request, and every few
+seconds while there is none. A check costs one `lstat` for each skill.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from silo.server.protocol.listing import Listing
 _log = logging.getLogger(__name__)
 
 _AN_AGENT = Caller("mcp")
-"""What may be seen depends on the way in alone, not on what a client calls itself."""
+"""What a caller may see depends only on how it came in, not on the client's name."""
 
 
 class LiveListing:
-    """What is installed now, and who wants to hear of a change. One for each server.
+    """What is installed now, and which clients to tell about a change. One for each server.
 
-    Up to 2025-11-25 a server notifies a session that was initialised; since 2026-07-28 a client opens `subscriptions/listen`.
+    Up to 2025-11-25 a server notifies a session that was initialised; since 2026-07-28 a client opens
+    `subscriptions/listen`.
     """
 
     def __init__(self, engine: Engine, folder: Path | None) -> None:
@@ -43,11 +44,11 @@ class LiveListing:
         self.on_listen = ListenHandler(self._bus)
 
     def greet(self, session: ServerSession) -> None:
-        """Remember a session of the handshake era that is ready for notifications."""
+        """Remember a session of the handshake era, which can be notified from now on."""
         self._sessions.append(session)
 
     async def current(self) -> Listing:
-        """Return what is installed now; clients hear of it if it is not what was there at the last look.
+        """Return what is installed now. If that changed since the last check, clients are notified.
 
         Raises:
             SiloError: the engine can't read the installed skills.
@@ -57,10 +58,10 @@ class LiveListing:
             before = self._known
             if before is not None and seen is not None and before[0] == seen:
                 return before[1]
-            # The fingerprint is older than what it stands for: a change in between shows up at the next look.
+            # The fingerprint is taken before the skills are read: a change in between shows up at the next check.
             listing = Listing.of(await self._engine.skills(), await self._engine.outlooks(_AN_AGENT))
             is_same = before is not None and before[1] == listing
-            # The same object for the same content, so that who depends on it need not compare thousands of tools again.
+            # The same object for the same content, so that nobody has to compare thousands of tools again.
             self._known = (seen, before[1] if before is not None and is_same else listing)
         if before is not None and not is_same:
             await self._announce()
@@ -68,7 +69,7 @@ class LiveListing:
 
     @asynccontextmanager
     async def watched(self, poll_s: float) -> AsyncIterator[None]:
-        """Look for changes every `poll_s` seconds while the context is open."""
+        """Check for changes every `poll_s` seconds while the context is open."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch, poll_s)
             try:
@@ -81,13 +82,13 @@ class LiveListing:
         while True:
             await anyio.sleep(poll_s)
             try:
-                # Nobody has seen a list before the first request, so there is nothing to correct (and start-up stays short).
+                # Before the first request no client has a list that could be out of date, and start-up stays short.
                 if self._known is not None:
                     await self.current()
             except SiloError as error:
                 _log.warning("cannot look for installed skills: %s [%s]", error.message, error.code)
             except Exception:
-                # One look ends here. It only spares clients a question; a request that needs the list gets its own error.
+                # This check ends here. A request that needs the list gets an error of its own.
                 _log.exception("looking for installed skills failed unexpectedly")
 
     async def _announce(self) -> None:

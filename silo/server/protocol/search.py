@@ -1,6 +1,7 @@
-"""`silo_search`: from what an agent asks to what it is told. Ranking is the engine's; how tools are described is `tools`'.
+"""`silo_search`: from the arguments of a search to its answer. The engine ranks; `tools` describes what was found.
 
-An exact id is no search: that tool is shown whole. What is removed while it is searched for is not offered.
+A query that is the exact id of a tool shows that tool whole, without a search. A tool that is removed during the search
+is left out.
 """
 
 from __future__ import annotations
@@ -31,17 +32,19 @@ from silo.server.protocol.tools import (
 _EXAMPLE = f'call {SEARCH} with {{"query": "what the tool should do"}}'
 
 _MAX_LABEL_CHARS = 200
-"""Of a query, in the answer to it; the agent knows the rest."""
+"""How much of a query its answer repeats."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """What an agent asked for, checked.
+    """The checked arguments of a search.
 
     Attributes:
         queries: at least one; an empty one stands for all tools of the skill.
-        labelled: several were asked for, so each answer says which it belongs to.
-        whole: with schemas.
+        labelled: whether the agent gave a list of queries, so that each answer repeats its query.
+        limit: how many tools for each query.
+        skill: search only this skill's tools.
+        whole: show tools with their schemas.
     """
 
     queries: tuple[str, ...]
@@ -53,7 +56,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Named:
-    """A tool that was named, and so found without a search."""
+    """A tool that was found by its name, without a search."""
 
     tool: Tool
     score: float = 1.0
@@ -63,14 +66,14 @@ class Named:
 
 
 def parse_search(arguments: Mapping[str, Any]) -> Search:
-    """Return what was asked for.
+    """Return the search that the arguments ask for.
 
     Raises:
-        ArgumentsInvalid: an argument is missing, of the wrong type or out of bounds.
+        ArgumentsInvalid: an argument is missing, has the wrong type or is out of bounds.
     """
     limit = arguments.get("limit", DEFAULT_SEARCH_RESULTS)
     if isinstance(limit, float) and limit.is_integer():
-        limit = int(limit)  # JSON Schema knows one kind of number: 5.0 is an integer
+        limit = int(limit)  # in JSON Schema, 5.0 is an integer
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_SEARCH_RESULTS:
         raise ArgumentsInvalid(
             f"'limit' must be a whole number from 1 to {MAX_SEARCH_RESULTS}",
@@ -107,11 +110,11 @@ async def search(engine: Engine, installed: LiveListing, asked: Search, caller: 
     """Return the answer to a search.
 
     Raises:
-        SkillUnknown: there is no such skill that the caller may know of.
+        SkillUnknown: the caller may see no skill of that name.
     """
     before = await installed.current()
     exact = {query: tool for query in asked.queries if (tool := _named(before, query, asked.skill)) is not None}
-    # An empty query is searched for too: an unknown skill is told for it as well.
+    # An empty query goes to the engine, too, because that reports an unknown skill.
     sought = [query[: MAX_QUERY_CHARS + 1] for query in asked.queries if query not in exact]
     found = iter(await engine.find(sought, limit=asked.limit, skill=asked.skill, caller=caller) if sought else ())
     answers = [
@@ -128,7 +131,7 @@ async def search(engine: Engine, installed: LiveListing, asked: Search, caller: 
 
 
 def _named(listing: Listing, query: str, skill: str | None) -> Tool | None:
-    """Return the tool whose exact id the query is, if the caller may know of it."""
+    """Return the tool whose exact id is the query, or None if the caller may not see it."""
     tool = listing.show(query.strip())
     return tool if tool is not None and skill in (None, tool.skill) else None
 
@@ -151,7 +154,7 @@ def _still_there(found: Sequence[FoundTool], listing: Listing) -> tuple[FoundToo
 
 
 def _printable(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """Return JSON that can be written in UTF-8; lone surrogates, which a query may hold, become escapes."""
+    """Return a JSON value that can be written as UTF-8. Lone surrogates, which a query may contain, become escapes."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""`silo vault rekey`, `rotate`, `lock`, `restore`: which keys open the vault, and which of its files is the newest."""
+"""`silo vault rekey`, `rotate`, `lock`, `restore`: which keys open the vault, and which of its files is current."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def rekey(
     kinds = [*(add or []), *([replace] if replace else [])]
     gone = list(remove or [])
     if not kinds and not gone:
-        raise UsageError("nothing is to be changed", hint="say which key with --add, --replace or --remove")
+        raise UsageError("there is nothing to change", hint="say which key with --add, --replace or --remove")
     if len([kind for kind in kinds if kind in _TYPED]) > 1:
         raise UsageError("two keys can't be typed at once", hint="add one after the other")
 
@@ -140,11 +140,11 @@ def restore(
 
 
 _TYPED = {"env": "new key", "passphrase": "recovery passphrase"}
-"""What is asked for, by the kinds of keys that are text."""
+"""What to ask for, by kind of key; only keys that are text can be typed."""
 
 
 def _ids(status: VaultStatus, other: VaultStatus) -> list[str]:
-    """Return the ids of the keys of one state that the other does not have."""
+    """Return the ids of the keys in one state that are not in the other."""
     return sorted({slot.key_id for slot in status.keys} - {slot.key_id for slot in other.keys})
 
 

@@ -1,4 +1,4 @@
-"""`silo vault add`, `list`, `remove`, `status`, and decoys. A value comes from a prompt, standard input, a variable or a file."""
+"""`silo vault add`, `list`, `remove`, `status`, and decoys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from silo.cli.values import read_value
 from silo.errors import UsageError
 
 SHORT_BYTES = 8
-"""A shorter value is likely to stand in a result by chance, and easy to guess; the person who adds it should know."""
+"""A shorter value is easy to guess, and likely to be in a result by chance; the person who adds it is warned."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Capital letters, digits and underscores.")]
 SkillName = Annotated[
@@ -45,7 +45,8 @@ def add(
     session: Session = ctx.obj
     if ctx.args:
         raise UsageError(
-            "a secret can't be given as an argument, which stays in the shell's history and shows in the list of processes",
+            "a secret can't be given as an argument, "
+            "which stays in the shell's history and shows in the list of processes",
             hint="type it when asked, or use standard input; and change this one, it has been in the open",
         )
     if from_env is not None and from_file is not None:
@@ -63,7 +64,8 @@ def add(
         size = len(value.encode() if isinstance(value, str) else value)
     if size < SHORT_BYTES:
         say(
-            f"silo: warning: the value has {size} bytes; one below {SHORT_BYTES} can be guessed, and can't be redacted reliably"
+            f"silo: warning: the value has {size} bytes; one below {SHORT_BYTES} can be guessed, "
+            "and can't be redacted reliably"
         )
 
 

@@ -1,4 +1,4 @@
-"""`silo vault import` and `export`. The formats are `silo_vault.transfer`'s."""
+"""`silo vault import` and `export`. `silo_vault.transfer` reads and writes the formats."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def import_secrets(
         values = {(skill or entry.namespace, entry.name): entry.value for entry in found.entries}
         if len(values) < len(found.entries):
             raise UsageError(
-                f"{source} has secrets of one name for several skills, which --skill {skill} would make one",
+                f"{source} has secrets with the same name for several skills, which --skill {skill} would merge",
                 hint="leave out --skill",
             )
         there = {(entry.namespace, entry.name) for entry in vault.entries() if not entry.is_canary}
@@ -118,19 +118,20 @@ def export_secrets(
     if plain_text:
         if recipients or passphrase_from_env or os.fspath(target) != "-":
             raise UsageError(
-                "--plain-text goes to the terminal and is not sealed", hint="`silo vault export - --plain-text`"
+                "--plain-text goes to the terminal and is not encrypted", hint="`silo vault export - --plain-text`"
             )
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise UsageError(
                 "every secret in clear text is shown to a person on a terminal only",
-                hint="seal it: `silo vault export secrets.age`",
+                hint="encrypt it: `silo vault export secrets.age`",
             )
         say("silo: this shows every secret of the vault. Type 'show' to go on:")
         if sys.stdin.readline().strip() != "show":
             raise UsageError("nothing was shown", hint="run it again, and type show")
     if recipients and passphrase_from_env:
         raise UsageError(
-            "it is sealed to recipients or to a passphrase", hint="leave out --to or --passphrase-from-env"
+            "it is encrypted to recipients or to a passphrase, not to both",
+            hint="leave out --to or --passphrase-from-env",
         )
     with session.vault() as vault:
         document = _to_export(vault.get_all(), vault.status().vault_id)
@@ -157,7 +158,7 @@ def export_secrets(
 
 
 def _guess(source: Path) -> Source:
-    """Return what a file is, by what it starts with, or what a folder holds."""
+    """Return the kind of a file, from how it starts, or of a folder, from what is in it."""
     if source.is_dir():
         return "predecessor" if (source / ".salt").exists() else "pass"
     if source.is_file():
