@@ -1,6 +1,7 @@
-"""What a command may load before it answers. Checked on `sys.modules`, so it does not depend on how fast the machine is.
+"""What a command may load before it answers. Checked in `sys.modules`, so the speed of the machine does not matter.
 
-`docs/benchmarks` has the measured times (`*-startup.json`). An import that fails here belongs inside the function that needs it.
+`docs/benchmarks` has the measured times (`*-startup.json`). If a module fails here, import it inside the function that
+needs it.
 """
 
 from __future__ import annotations

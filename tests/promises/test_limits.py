@@ -1,7 +1,7 @@
 """Promise 7: a call ends at its limits, and no process of it is left, also when silo itself is killed.
 
-Deadline, memory, output, and what a cancelled call leaves are `silo.testing.conformance`'s; here are the limits of what a guest may
-take, and the death of silo.
+`silo.testing.conformance` tests deadline, memory, output, and what a cancelled call leaves. Here are the limits on a
+guest's resources, and the death of silo.
 """
 
 import os
@@ -39,7 +39,9 @@ async def main(kind, what, cache, name, *digests_and_trees):
     unit = Unit(name, *images, limits)
     cache = Path(cache)
     if kind == "microvm":
-        backend = MicrovmBackend(home=cache, images=Images(cache / "images"), kernel_folder=cache / "kernel", warm=2 if what == "waiting" else 0)
+        warm = 2 if what == "waiting" else 0
+        images = Images(cache / "images")
+        backend = MicrovmBackend(home=cache, images=images, kernel_folder=cache / "kernel", warm=warm)
     else:
         backend = NamespaceBackend()
     async with backend:
@@ -54,7 +56,8 @@ async def main(kind, what, cache, name, *digests_and_trees):
                 print("running", flush=True)
             if what == "waiting":
                 request = GuestRequest("look", {})
-            await sandbox.run(request, deadline=time.monotonic() + 600, on_progress=lambda _: print("running", flush=True))
+            deadline = time.monotonic() + 600
+            await sandbox.run(request, deadline=deadline, on_progress=lambda _: print("running", flush=True))
         print("running", flush=True)
         await anyio.sleep(600)
 
@@ -130,7 +133,7 @@ async def test_memory_has_an_end(attempt, where):
 
 
 async def test_memory_of_all_processes_together_has_an_end(attempt, backend):
-    """Twenty children of 60 MiB each in a guest of 192: some are killed, the machine is not harmed, and the call ends in time."""
+    """Twenty children of 60 MiB each in a guest of 192: some are killed, the host is fine, the call ends in time."""
     before = _available_mib()
     least = before
 
@@ -182,7 +185,10 @@ anyio.run(main)
 
 @pytest.mark.parametrize("silo_is", ["alive", "half dead"])
 async def test_a_guest_of_which_only_half_of_silo_is_left_never_starts(silo_is):
-    """Bubblewrap dies with silo's first thread, maybe before it tied its child; the others keep descriptors open for a while (a past bug)."""
+    """A past bug: bubblewrap dies with silo's first thread, maybe before it has tied its child to itself.
+
+    silo's other threads keep descriptors open for a while.
+    """
     with adopting_orphans():
         before = processes()
         silo = subprocess.Popen(

@@ -112,10 +112,11 @@ class FakeQuestion:
 
 @dataclass
 class FakeEngine:
-    """`calls` holds what arrived, `ran` what a guest was started for; `script` says what a tool does, by id.
+    """`calls` has the calls that arrived, `ran` those that started a guest; `scripts` has what tools do, by id.
 
-    `outlook` says what the rules make of a tool, if not what it asks for itself; `used` how often each client has called each tool.
-    Tools in `asks` need a person, once for each title that they have there; `questions` are those that stand, by call and title.
+    `outlook` overrides what a caller can expect from a tool; `used` says how often each client has called each tool.
+    Tools in `asks` need a person, once for each of their titles there. `questions` are those that wait, by call and
+    title.
     """
 
     installed: dict[str, Skill] = field(default_factory=dict)
@@ -323,7 +324,7 @@ def demo_engine() -> FakeEngine:
     )
     failure = SkillRaised(
         "ZeroDivisionError: division by zero",
-        hint="the skill's author can mend it",
+        hint="the skill's author can fix it",
         stderr="warming up\nboom\n",
         traceback='File "skill.py", line 3, in fail\n',
     )

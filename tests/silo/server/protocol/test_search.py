@@ -1,4 +1,4 @@
-"""What an agent finds, in both protocol eras: several queries, whole tools, what the rules hide, and texts that attack it."""
+"""What an agent finds, in both protocol eras: several queries, whole tools, hidden tools, and texts that attack it."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def test_tool_that_is_removed_while_it_is_searched_for_is_not_offered(engi
     assert "No tool fits." in text_of(found)
 
 
-# --- what the rules hide ------------------------------------------------------------------------------------------------
+# --- what the rules hide ----------------------------------------------------------------------------------------------
 
 
 async def test_denied_tool_is_nowhere_to_be_seen_and_a_call_of_it_hears_why(engine, mode, fakes):
@@ -172,7 +172,7 @@ async def test_wrong_arguments_are_answered_with_what_the_tool_takes(engine, mod
     assert json.loads(text_of(result).splitlines()[-1])["required"] == ["a", "b"]
 
 
-# --- what it costs, and that it stays the same --------------------------------------------------------------------------
+# --- what it costs, and that it stays the same ------------------------------------------------------------------------
 
 
 def fill(engine, fakes, skills: int, tools: int) -> None:
@@ -256,7 +256,7 @@ def test_a_client_that_calls_itself_something_else_each_time_fills_no_memory(fak
     assert len(app._shown[1]) == 8
 
 
-# --- untrusted text --------------------------------------------------------------------------------------------------
+# --- untrusted text ---------------------------------------------------------------------------------------------------
 
 
 async def test_skill_that_gives_orders_does_so_unmarked_nowhere(engine, mode, fakes):
