@@ -1,4 +1,4 @@
-"""The typer application: its commands, and how its help looks. What a command does is its own file under `silo.cli.commands`.
+"""The typer application: its commands and the layout of its help. Each command is a file under `silo.cli.commands`.
 
 Help is plain text in sections, without frames or colour, so that it reads the same everywhere.
 """
@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from silo.cli.options import SECTIONS, to_help
+from silo.version import __version__
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
@@ -29,7 +30,7 @@ COMMANDS = (
 
 
 def build_app(names: Sequence[str] = COMMANDS) -> typer.Typer:
-    """Return the application with the commands of these modules; one that does not exist is left out."""
+    """Return the application with the commands of these modules. Modules that do not exist are left out."""
     app = typer.Typer(
         name="silo",
         cls=SectionedGroup,
@@ -67,8 +68,6 @@ class SectionedGroup(TyperGroup):
 
 def _show_version(value: bool) -> None:
     if value:
-        from silo.version import __version__
-
         typer.echo(f"silo {__version__}")
         raise typer.Exit
 

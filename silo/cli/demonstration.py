@@ -1,7 +1,7 @@
-"""`silo demo`: the main job end to end, with the real parts and nothing of the user's; what it claims, it looks up.
+"""`silo demo`: what silo is for, end to end, with the real parts and none of the user's data. It checks what it claims.
 
-A throw-away state folder gets a secret and two skills by the very commands that a user would type; an MCP client starts
-`silo mcp serve`, searches, and calls; meanwhile every process and, after it, every file is searched for the secret.
+A temporary state folder gets a secret and two skills with the commands that a user would type. An MCP client starts
+`silo mcp serve`, searches, and calls. Meanwhile every process is searched for the secret, and afterwards every file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import anyio
 from silo.cli.session import run_until_signal
 from silo.errors import SandboxBroken, SiloError
 from silo.remedies import command
-from silo.server.trial import Agent, Answer, connect
+from silo.server.trial import Agent, ToolAnswer, connect
 
 Say = Callable[[str], None]
 
@@ -42,10 +42,10 @@ _SQL = "SELECT country, sum(visitors) AS visitors FROM data GROUP BY country ORD
 _LOOK_EVERY_S = 0.1
 
 _PATIENCE_S = 5.0
-"""A command that is told to end is down within a second; what lives longer is killed."""
+"""A command that is told to end does so within a second; it is killed after this time."""
 
 _BREATH_S = 3.0
-"""An agent thinks for seconds between calls; long enough for the next guest to get ready."""
+"""An agent thinks for seconds between calls, which is long enough to prepare the next guest."""
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Report:
-    """What the demo came to, for `--json`."""
+    """The result of the demo, for `--json`."""
 
     protocol: str
     tools: tuple[str, ...]
@@ -77,9 +77,10 @@ class Demo:
     """One run of the demo.
 
     Args:
-        environ: the environment of the commands that it runs, without the user's vault key.
+        environ: the user's environment; the commands that the demo runs get it without silo's variables.
         kernel: the folder of the user's guest kernels.
-        say: takes a line for a person.
+        keep: do not delete the state folder.
+        say: called with each line for a person.
     """
 
     def __init__(self, environ: Mapping[str, str], kernel: Path, *, keep: bool, say: Say) -> None:
@@ -94,8 +95,8 @@ class Demo:
         """Do all of it.
 
         Raises:
-            SiloError: a step failed, or the secret turned up where it must not be.
-            Ended: a signal ended it; its commands are down, and its folder is gone.
+            SiloError: a step failed, or the secret was found where it must not be.
+            Ended: a signal ended it; its commands have ended, and its folder is gone.
         """
         return run_until_signal(self._play)
 
@@ -127,7 +128,7 @@ class Demo:
             if findings.found:
                 raise SandboxBroken(
                     f"the secret was found in {', '.join(sorted(findings.found))}",
-                    hint="this breaks a promise of silo's: please report it (SECURITY.md)",
+                    hint="this breaks a promise of silo: please report it (SECURITY.md)",
                 )
             self._say("  found in:  none of them")
             total = time.monotonic() - started
@@ -140,7 +141,7 @@ class Demo:
                 shutil.rmtree(self._home, ignore_errors=True)
 
     async def _silo(self, *arguments: str, stdin: str | None = None) -> None:
-        """Run a command as a user would, with its talk going where ours goes."""
+        """Run a command as a user would; it writes to the same place as the demo."""
         shown = shlex.join(("silo", *arguments))
         self._say(f"\n$ {shown}" + ("   (the value comes on stdin)" if stdin is not None else ""))
         process = await anyio.open_process(
@@ -172,14 +173,15 @@ class Demo:
             raise _Failed(status, shown)
 
     async def _as_agent(self) -> dict[str, Any]:
-        """Be an agent: connect, look around, search, call."""
+        """Act as an agent: connect, list the tools, search, call."""
         self._say("\n$ silo mcp serve   (started by the official MCP client, as its child process)")
         started = time.monotonic()
         with open(self._home / "server.log", "w") as log:  # noqa: ASYNC230 - made before anything is waited for
             async with connect([*_command(), "mcp", "serve"], self._environ, errors=log) as agent:
                 tools = await agent.tools()
                 self._say(
-                    f"  MCP {agent.protocol}, {len(tools)} tools after {time.monotonic() - started:.2f} s: {', '.join(tools)}"
+                    f"  MCP {agent.protocol}, {len(tools)} tools after {time.monotonic() - started:.2f} s: "
+                    + ", ".join(tools)
                 )
                 answers, protocol = await self._calls(agent), agent.protocol
         meta = answers["query"].meta
@@ -203,7 +205,7 @@ class Demo:
             "timing_s": timing,
         }
 
-    async def _calls(self, agent: Agent) -> dict[str, Answer]:
+    async def _calls(self, agent: Agent) -> dict[str, ToolAnswer]:
         claims = {"sub": "ada", "role": "reader"}
         found = await self._show(agent, "silo_search", {"query": "sign a token", "limit": 1})
         signed = await self._show(agent, "silo_execute", {"tool": "jwt.sign", "arguments": {"claims": claims}})
@@ -211,12 +213,12 @@ class Demo:
         checked = await self._show(agent, "jwt__verify", {"token": token})
         data = base64.b64encode(_TABLE.encode()).decode()
         await self._show(agent, "table__query", {"data": data, "sql": _SQL})
-        self._say("\n  Once more; by now a clone of the guest may be waiting that has rehearsed the way of a call:")
+        self._say("\n  Once more; by now a prepared clone of the guest may be waiting:")
         await anyio.sleep(_BREATH_S)
         queried = await self._show(agent, "table__query", {"data": data, "sql": _SQL})
         return {"search": found, "sign": signed, "verify": checked, "query": queried}
 
-    async def _show(self, agent: Agent, tool: str, arguments: dict[str, Any]) -> Answer:
+    async def _show(self, agent: Agent, tool: str, arguments: dict[str, Any]) -> ToolAnswer:
         started = time.monotonic()
         answer = await agent.call(tool, arguments)
         took = (time.monotonic() - started) * 1000
@@ -229,7 +231,7 @@ class Demo:
         return answer
 
     def _look_at_processes(self, findings: Findings, stop: threading.Event) -> None:
-        """Read the arguments and the environment of every process that may be read, again and again, while calls run."""
+        """Read the arguments and environment of every readable process, again and again, while calls run."""
         wanted = self._secret.encode()
         while not stop.is_set():
             findings.looks += 1
@@ -237,7 +239,7 @@ class Demo:
                 for part in ("cmdline", "environ"):
                     try:
                         content = Path(f"/proc/{pid}/{part}").read_bytes()
-                    except OSError:  # gone, or not ours to read, so nobody else's either
+                    except OSError:  # the process has ended, or its user is another one
                         continue
                     findings.processes.add(pid)
                     if wanted in content:
@@ -254,22 +256,22 @@ class Demo:
 
 
 class _Failed(SiloError):
-    """A command of the demo failed, and has said why itself."""
+    """A command of the demo failed, and printed why."""
 
     code = "demo-failed"
 
     def __init__(self, status: int, command: str) -> None:
-        super().__init__(f"`{command}` failed", hint="what it says above is what to do")
+        super().__init__(f"`{command}` failed", hint="its own message above says what to do")
         self.exit_status = status  # type: ignore[misc]
 
 
 def _command() -> list[str]:
-    """This very silo, as a command."""
+    """Return the command that starts this silo."""
     return [sys.executable, "-m", "silo"]
 
 
 def _contains(path: Path, wanted: bytes) -> bool:
-    """Whether a file holds the bytes; large ones are read in overlapping pieces."""
+    """Whether a file contains the bytes. It is read in overlapping pieces, because it may be large."""
     overlap = b""
     with open(path, "rb") as file:
         while piece := file.read(1 << 20):

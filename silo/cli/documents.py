@@ -1,4 +1,4 @@
-"""The JSON documents of `--json`, and the short texts that the same facts have in tables. Pure; described in `docs/reference/cli.md`."""
+"""The JSON documents of `--json` (see `docs/reference/cli.md`), and short texts of the same facts for tables. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from silo_vault import VaultStatus
 
 from silo.model import File, Result, SecretSpec, Skill, SkillHeader, Tool
 from silo.sandbox.base import Probe
@@ -20,7 +22,7 @@ Document = dict[str, Any]
 
 
 def skill_document(skill: Skill) -> Document:
-    """Everything that is known of an installed skill."""
+    """Everything that is known about an installed skill."""
     return {
         "namespace": skill.namespace,
         "digest": skill.digest,
@@ -71,7 +73,7 @@ def tool_document(tool: Tool) -> Document:
 
 
 def result_document(tool: str, result: Result, written: Sequence[Path]) -> Document:
-    """What a call came to; files are in it as base64, unless they were written, as paths."""
+    """The result of a call. Files are in it as base64, or as paths if they were written."""
     return {
         "tool": tool,
         "text": result.text,
@@ -88,7 +90,7 @@ def result_document(tool: str, result: Result, written: Sequence[Path]) -> Docum
 
 
 def probe_document(probe: Probe) -> Document:
-    """What was found out about one backend."""
+    """The findings about one backend."""
     return {
         "isolation": probe.isolation.value,
         "works": probe.works,
@@ -100,7 +102,7 @@ def probe_document(probe: Probe) -> Document:
 
 
 def vault_document(status: VaultStatus, *, has_master_key: bool) -> Document:
-    """What can be said of the vault without opening it."""
+    """What is known about the vault without opening it."""
     return {
         "file": str(status.path),
         "exists": status.exists,
@@ -137,7 +139,7 @@ def question_document(entry: ListedQuestion, now: float) -> Document:
 
 
 def header_facts(header: SkillHeader, packages: Sequence[str]) -> list[tuple[str, str]]:
-    """Label and text of what a skill wants, for a person who is to agree to it, or who looks it up."""
+    """Return labels and texts of what a skill wants, for a person who is asked to agree or looks it up."""
     facts = [("secret", secret_text(spec)) for spec in header.secrets.values()] or [("secrets", "none")]
     facts += [
         ("network", ", ".join(header.network) or "none"),
@@ -153,7 +155,7 @@ def header_facts(header: SkillHeader, packages: Sequence[str]) -> list[tuple[str
 
 
 def secret_text(spec: SecretSpec) -> str:
-    """One secret, how it is delivered, and what its skill says that it is."""
+    """One secret, how it is delivered, and how its skill describes it."""
     way = f"injected for {spec.host}" if spec.deliver == "inject" else "handed to the skill over STDIN"
     return f"{spec.name}, {way}" + (f": {spec.description}" if spec.description else "")
 
@@ -164,7 +166,7 @@ def first_line(text: str) -> str:
 
 
 def changes(before: Skill, header: SkillHeader, packages: Sequence[str]) -> list[str]:
-    """What another version of a skill would change, one short sentence each; what it gains comes before what it loses."""
+    """Return what another version of a skill would change, as short sentences. Additions come before removals."""
     old = before.header
     said = [
         *_set_changes("secret", old.secrets, header.secrets),

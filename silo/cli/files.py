@@ -1,4 +1,4 @@
-"""Files that a person names on the command line: reading those that go into a call, writing those that come out of it.
+"""Files on the command line: read those that go into a call, and write those that come out of it.
 
 A person may name any file that they can read; `silo.calls.files` says what an agent may name. Names of results come from a guest,
 so they choose neither the folder nor an existing file.
@@ -22,10 +22,10 @@ from silo.sizes import MIB
 from silo.wire.messages import is_safe_name
 
 MAX_TEXT_BYTES = 64 * MIB
-"""Of `--args`: the largest files of a call in base64, and room to spare. What is beyond can't be arguments."""
+"""The most that `--args` reads: the largest files of a call in base64, and room to spare."""
 
 _TURN_MS = 100
-"""A Ctrl-C that just missed its moment is seen by the next turn; shorter ones would wake an idle machine for nothing."""
+"""How long a Ctrl-C may go unnoticed at worst. Shorter turns would wake an idle machine for nothing."""
 
 
 def load_files(value: Any, *, max_bytes: int) -> Any:  # noqa: ANN401 - JSON in, JSON with files out
@@ -75,7 +75,7 @@ def read_text(path: str, *, max_bytes: int = MAX_TEXT_BYTES) -> str:
 
 
 def prepare_folder(folder: Path) -> Path:
-    """Make the folder for results if it is not there; before the call, so that a typing mistake does not cost its result.
+    """Make the folder for results if it does not exist. Done before the call, so a typo can't lose its result.
 
     Raises:
         UsageError: it can't be made, or can't be written to.
@@ -92,7 +92,7 @@ def prepare_folder(folder: Path) -> Path:
 
 
 def write_files(files: Sequence[File], folder: Path) -> list[Path]:
-    """Write the files of a result as new files, and return where; a name that is taken gets a number.
+    """Write the files of a result as new files, and return their paths. A name that is taken gets a number.
 
     Raises:
         UsageError: the system refused, e.g. the disk is full.
@@ -138,10 +138,10 @@ def _read(file: BinaryIO, path: str, max_bytes: int) -> bytes:
 
 
 def _read_some(file: BinaryIO, size: int) -> bytes:
-    """Read what is there, at most `size` bytes and none at the end, waiting until something is.
+    """Wait for data, and return at most `size` bytes of it, or nothing at the end of the file.
 
-    Python acts on a signal between two of its own steps. One that comes after the last step before a read that waits would wait with
-    it, however long the other end of the pipe is silent; so the waiting is done in turns.
+    Python handles a signal between two bytecode instructions. If a signal arrives just before a blocking read, it is
+    handled only when the read returns, which can take for ever. So this waits in turns.
     """
     poll = select.poll()
     poll.register(file, select.POLLIN)

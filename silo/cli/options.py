@@ -1,4 +1,4 @@
-"""What the commands share in how they are declared: options, sections, help. What a command does is its own file's."""
+"""What commands share in their declarations: options, sections, help. Each command has a file of its own."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def add_command(
     """Add a command whose help is the function's docstring; see `to_help`.
 
     Args:
-        app: what it is added to.
+        app: the application or group to add it to.
         name: of the command.
         function: what it does; it may return an exit status.
-        section: of the help; for commands of the top level.
+        section: its section of the help; only for commands of the top level.
         hidden: whether help leaves it out.
-        takes_rest: whether arguments that it does not declare are left in `ctx.args` and not refused.
+        takes_rest: whether arguments that it does not declare go into `ctx.args` instead of being refused.
     """
     add = app.command(
         name,
@@ -62,14 +62,14 @@ def add_command(
     def run(*given: object, **options: object) -> int | None:
         try:
             return function(*given, **options)
-        except KeyboardInterrupt:  # typer would make a bare exit status of it
+        except KeyboardInterrupt:  # typer would turn it into an exit status without a message
             raise interrupted() from None
 
     add(run)
 
 
 def add_group(app: typer.Typer, name: str, text: str, *, section: str | None = None) -> typer.Typer:
-    """Add a command that has commands of its own, and return what they are added to."""
+    """Add a group of commands, and return it."""
     group = typer.Typer(rich_markup_mode=None)
     # With a callback a group stays one, even if it has a single command.
     group.callback(help=to_help(text))(lambda: None)
@@ -78,10 +78,10 @@ def add_group(app: typer.Typer, name: str, text: str, *, section: str | None = N
 
 
 def to_help(text: str) -> str:
-    """Return a docstring as help text, which typer would fill: its example and what is indented keep their lines.
+    """Return a docstring as help text. Typer rewraps paragraphs, except the example and those that are indented.
 
-    The example is the second paragraph, indented or not (a formatter may have taken the indentation away). The mark that typer
-    understands is a line with a backspace.
+    The example is the second paragraph, indented or not (a formatter may have removed the indentation). A line with a
+    backspace tells typer not to wrap a paragraph.
     """
     paragraphs = text.split("\n\n")
     if len(paragraphs) > 1:

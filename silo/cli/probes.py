@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from silo.config.schema import Config
 from silo.errors import SandboxUnavailable
 from silo.runners.choose import Choice, choose
 from silo.sandbox.base import Probe
+
+if TYPE_CHECKING:  # it defines pydantic's models
+    from silo.config.schema import Config
 
 COLUMNS = ("BACKEND", "WORKS", "WHAT WAS FOUND")
 
@@ -25,7 +28,7 @@ def chosen(probes: Sequence[Probe], config: Config) -> tuple[Probe, None] | tupl
 
 
 def rows(probes: Sequence[Probe]) -> list[tuple[str, str, str]]:
-    """Return the rows of a table under `COLUMNS`: a line for each backend, and one for each thing to know about it."""
+    """Return the rows of a table with `COLUMNS`: one for each backend, and one for each of its findings."""
     table = []
     for probe in probes:
         table.append((probe.name, "yes" if probe.works else "no", probe.detail))

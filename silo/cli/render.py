@@ -1,6 +1,7 @@
-"""Print: data on stdout, talk on stderr, and nothing that a stranger's text could do to a terminal. What to print is the commands'.
+"""Print data to stdout and messages to stderr, so that untrusted text can't control the terminal.
 
-`rich` draws tables and spinners; it is imported when one is drawn, because it takes longer to load than a warm call.
+Functions here import two packages themselves, because each takes longer to load than a warm call: `rich`, which draws
+tables and spinners, and `silo_interaction`, which loads asyncio. `tests/cli/test_startup_imports.py` checks this.
 """
 
 from __future__ import annotations
@@ -23,25 +24,25 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 UNTERMINATED_WIDTH = 160
-"""Columns of a table that goes into a pipe or a file, when `COLUMNS` does not say: wide, for `grep`, yet not endless."""
+"""The width of a table in a pipe or a file, unless `COLUMNS` is set: wide, for `grep`, but not unlimited."""
 
 LOG_LINES = 100
-"""How much of what a skill printed is shown, from the end; `--json` has all that was kept."""
+"""How many lines of a skill's output are shown, from the end; `--json` has all that was kept."""
 
 
 class StdoutClosed(Exception):
-    """Who read stdout stopped reading (`silo list | head -1`), so there is nobody left to print for."""
+    """The reader of stdout has closed it (`silo list | head -1`), so there is nothing left to do."""
 
 
-# --- stdout: the data that was asked for --------------------------------------------------------------------------------
+# --- stdout: the data that was asked for ------------------------------------------------------------------------------
 
 
 def emit(text: str) -> None:
-    """Write lines to stdout; on a terminal, characters that are not to be seen are spelt out.
+    """Write lines to stdout. On a terminal, invisible characters are spelt out.
 
     Raises:
         StdoutClosed: nobody reads any more.
-        UsageError: what it goes to can't be written, e.g. the disk is full.
+        UsageError: stdout can't be written, e.g. because the disk is full.
     """
     if not text:
         return
@@ -65,7 +66,7 @@ def emit_bytes(data: bytes) -> None:
 
 
 def emit_json(document: Mapping[str, Any]) -> None:
-    """Write one JSON document to stdout: sorted keys, two spaces, and no character that could move a cursor.
+    """Write one JSON document to stdout: sorted keys, two spaces, and no character that could move the cursor.
 
     Raises:
         StdoutClosed: nobody reads any more.
@@ -90,7 +91,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def emit_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write a table to stdout, without rules, as wide as the terminal; long cells of the last column wrap.
+    """Write a table to stdout, without lines, as wide as the terminal. Long cells of the last column wrap.
 
     Raises:
         StdoutClosed: nobody reads any more.
@@ -109,7 +110,7 @@ def _write(text: str) -> None:
 
 
 class WatchedStdout(io.TextIOWrapper):
-    """stdout that remembers how it failed, so that an error of it is known whoever wrote: the parser prints help by itself."""
+    """A stdout that remembers its error for `stdout_failure`, because the parser writes to it, too (it prints help)."""
 
     failure: OSError | None = None
 
@@ -131,7 +132,7 @@ class WatchedStdout(io.TextIOWrapper):
 
 
 def watch_stdout() -> None:
-    """Put a `WatchedStdout` in the place of the process's stdout."""
+    """Replace the process's stdout with a `WatchedStdout`."""
     old = sys.stdout
     if isinstance(old, io.TextIOWrapper):
         encoding, errors, by_line, at_once = old.encoding, old.errors, old.line_buffering, old.write_through
@@ -141,7 +142,7 @@ def watch_stdout() -> None:
 
 
 def stdout_failure(error: BaseException) -> UsageError | None:
-    """Return what to say if this error is stdout's; None if it came from elsewhere."""
+    """Return the error to report if stdout raised this one, or None if it came from elsewhere."""
     if isinstance(error, OSError) and error is getattr(sys.stdout, "failure", None):
         return _unwritable(error)
     return None
@@ -155,13 +156,13 @@ def _unwritable(error: OSError) -> UsageError:
 
 
 def abandon_stdout() -> None:
-    """Point stdout to nowhere, so that Python does not complain when it flushes what is left at exit."""
+    """Point stdout to `/dev/null`, so that Python does not fail when it flushes the rest at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
 
 
-# --- stderr: talk -------------------------------------------------------------------------------------------------------
+# --- stderr: messages -------------------------------------------------------------------------------------------------
 
 
 def say(text: str) -> None:
@@ -170,21 +171,21 @@ def say(text: str) -> None:
 
 
 def say_error(message: str, code: str, hint: str) -> None:
-    """Write an error in silo's form (STYLE §9), one line each."""
+    """Write an error and its hint in silo's form, one line each."""
     for label, text in (("error", f"{message} [{code}]"), ("hint", hint)):
         if text:
             print(f"silo: {label}: {_one_line(text)}", file=sys.stderr, flush=True)
 
 
 def say_logs(who: str, stdout: str, stderr: str) -> None:
-    """Show what a skill printed, each line behind a bar, so that none can pass for silo's own."""
+    """Show what a skill printed. Each line starts with a bar, so that none looks like a message of silo."""
     for name, text in (("stdout", stdout), ("stderr", stderr)):
         if text:
             _say_quoted(f"{who} on its {name}", text)
 
 
 def say_failure(error: SkillFailed) -> None:
-    """Show what a failed skill left behind: what it printed, and its traceback."""
+    """Show the output and the traceback of a failed skill."""
     say_logs("the skill", error.stdout, error.stderr)
     if error.traceback:
         _say_quoted("traceback", error.traceback)
@@ -199,22 +200,22 @@ def _say_quoted(title: str, text: str) -> None:
 
 
 def say_timing(timing: Mapping[str, float]) -> None:
-    """Show where the time went, in the order in which it passed."""
+    """Show how long each phase took, in order."""
     width = max(map(len, timing), default=0)
     for phase, seconds in timing.items():
         say(f"{phase:<{width}}  {seconds * 1000:9.1f} ms")
 
 
-# --- how it looks -------------------------------------------------------------------------------------------------------
+# --- layout -----------------------------------------------------------------------------------------------------------
 
 
 def is_dumb(stream: TextIO) -> bool:
-    """Whether nothing but plain text may go there: no terminal, or one that can't move its cursor."""
+    """Whether the stream takes only plain text: it is no terminal, or one that can't move its cursor."""
     return not stream.isatty() or os.environ.get("TERM", "") in {"", "dumb", "unknown"}
 
 
 def _visible(text: str, stream: TextIO) -> str:
-    """Return the text as it may go to `stream`: as it is into a pipe, spelt out on a terminal (tabs aside)."""
+    """Return the text unchanged for a pipe. For a terminal, invisible characters other than tabs are spelt out."""
     if not stream.isatty() or (text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()):
         return text
     from silo_interaction.visible import visible
@@ -235,7 +236,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], stream: TextIO
     style = "" if os.environ.get("NO_COLOR") else "bold"
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=style)
     for column in columns:
-        # Only the last column gives way; the others are names, which must stay whole to be copied.
+        # Only the last column wraps. The others are names, which a person must be able to copy whole.
         is_last = column == columns[-1]
         table.add_column(column, no_wrap=not is_last, overflow="fold")
     for row in rows:
@@ -247,7 +248,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], stream: TextIO
 
 
 def _plain(text: str) -> Text:
-    """Return text in which rich finds no markup; a bare string given to a spinner would be searched for it."""
+    """Return text in which rich finds no markup. It would look for markup in a plain string."""
     from rich.text import Text
 
     return Text(text)
@@ -257,22 +258,22 @@ def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
     width = None if stream.isatty() or "COLUMNS" in os.environ else UNTERMINATED_WIDTH
-    # `NO_COLOR` and `TERM=dumb` are rich's to heed, and it does; markup in a stranger's text must mean nothing.
+    # rich itself honours `NO_COLOR` and `TERM=dumb`. Markup in untrusted text must have no effect.
     return Console(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
 
 
-# --- steps that take long -----------------------------------------------------------------------------------------------
+# --- long steps -------------------------------------------------------------------------------------------------------
 
 _QUIET_S = 0.4
 _LINE_S = 1.0
-"""A step shows after so many seconds: a spinner on a terminal, elsewhere a line. What is faster is not worth a word."""
+"""Seconds until a step is shown: as a spinner on a terminal, elsewhere as a line. Faster steps are not shown."""
 
 
 class Steps:
-    """Shows on stderr what is going on, for as long as the context is open.
+    """Shows progress on stderr while the context is open.
 
-    On a terminal one line with a spinner, which goes away; elsewhere one line for each step that takes longer than a second.
-    Steps may be told from any thread.
+    A terminal shows one line with a spinner, which disappears at the end. Elsewhere, each step that takes longer than a
+    second gets a line. `step` may be called from any thread.
     """
 
     def __init__(self, *, quiet_s: float = _QUIET_S, line_s: float = _LINE_S) -> None:
@@ -292,7 +293,7 @@ class Steps:
         self._stop()
 
     def step(self, text: str) -> None:
-        """Say what begins now; the step before is over."""
+        """Begin a step; the one before is over."""
         with self._lock:
             self._text = _one_line(text)
             if self._status is not None:
@@ -306,7 +307,7 @@ class Steps:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Keep still while somebody else uses the terminal."""
+        """Show nothing while something else uses the terminal."""
         with self._lock:
             self._is_paused = True
             self._stop()
@@ -321,7 +322,7 @@ class Steps:
     def _show(self, text: str) -> None:
         with self._lock:
             if self._timer is None or text != self._text:
-                return  # over in the meantime
+                return  # the step has ended meanwhile
             if self._is_live:
                 self._status = self._spinner(text)
             else:

@@ -1,6 +1,6 @@
-"""`silo mcp serve`: from the environment to a running server. Without typer, because a client waits while this loads.
+"""`silo mcp serve`: from the environment to a running server. `silo.server` speaks MCP.
 
-How MCP is spoken is `silo.server`'s.
+A client waits while this loads, so typer is not imported, and pydantic and `mcp` are imported by `fast_imports`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from silo.cli.session import Session
 from silo.errors import UsageError
 from silo.model import Caller
+from silo.server.engine import ServerOptions
+from silo.server.transports.startup import fast_imports
 from silo.version import __version__
 
 
@@ -18,25 +20,22 @@ def serve(session: Session, *, transport: str = "stdio", expose: str | None = No
         session: the surroundings.
         transport: only `stdio` in this version.
         expose: overrides `server.expose` of the configuration.
-        headless: nobody can be asked, whatever the configuration says.
+        headless: ask nobody, whatever the configuration says.
 
     Raises:
-        UsageError: another transport; stdin or stdout is closed.
-        HomeUnsafe, ConfigInvalid, StateUnusable: the state can't be used.
+        UsageError: `transport` is another one, or stdin or stdout is closed.
+        HomeUnsafe, ConfigInvalid, StateUnusable: the state folder can't be used.
     """
     if transport != "stdio":
         raise UsageError(
             f"this version of silo does not serve MCP over {transport}",
             hint="leave --transport out: a client starts `silo mcp serve` and speaks over stdin and stdout",
         )
-    from silo.server.transports.startup import fast_imports
-
     with fast_imports():
         from silo.config.schema import ServerSection
-        from silo.server.engine import ServerOptions
         from silo.server.transports.stdio import serve as serve_stdio
 
-        # Opened before stdout is claimed, so that a broken configuration is told like any other error.
+        # Opened before stdout is claimed, so that a broken configuration is reported like any other error.
         runtime = session.open_runtime(
             caller=Caller("mcp"), overrides={"approval.headless": True} if headless else None
         )

@@ -1,35 +1,38 @@
-"""Where values come from that may not stand on a command line: a prompt, standard input, a variable, a file.
+"""Read secret values, which must not be on a command line: from a prompt, standard input, a variable or a file.
 
-Which of them a command takes, and what the value is for, is the command's own.
+Each command decides which of these it accepts, and what the value is for.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from getpass import getpass
 from pathlib import Path
 
+from silo.cli.files import read_bytes
 from silo.cli.session import Session
+from silo.errors import UsageError
 
 MAX_BYTES = 1024 * 1024
-"""Read at most, of any source; what is too long for its purpose is for the vault to say."""
+"""The most that is read from any source. The vault refuses what is too long for a secret."""
 
 
 def read_value(session: Session, what: str, *, from_env: str | None, from_file: Path | None) -> str | bytes:
-    """Return a value from the variable or the file that was named, else typed twice on a terminal, else standard input.
+    """Return a value from the given variable or file, else typed twice on a terminal, else from standard input.
 
-    One line break at the end of standard input or of a file is left out.
+    One line break at the end of standard input or of a file is removed.
 
     Args:
-        what: what is asked for, e.g. `value of GITHUB_TOKEN`.
+        session: has the environment.
+        what: what to ask for, e.g. `value of GITHUB_TOKEN`.
+        from_env: the name of a variable.
+        from_file: the path of a file.
 
     Raises:
-        UsageError: two sources, a variable that is not set, or two different values typed.
-        FileRefused: a file that can't be read.
+        UsageError: there are two sources, the variable is not set, or the two typed values differ.
+        FileRefused: the file can't be read.
     """
-    from silo.cli.files import read_bytes
-    from silo.errors import UsageError
-
     if from_env is not None and from_file is not None:
         raise UsageError("--from-env and --from-file are two values", hint="give one of them")
     if from_env is not None:
@@ -47,8 +50,6 @@ def read_variable(session: Session, name: str) -> str:
     Raises:
         UsageError: it is not set.
     """
-    from silo.errors import UsageError
-
     found = session.environ.get(name)
     if found is None:
         raise UsageError(f"the variable {name} is not set", hint=f"export {name}, or name another one")
@@ -56,29 +57,23 @@ def read_variable(session: Session, name: str) -> str:
 
 
 def type_twice(what: str) -> str:
-    """Ask twice, without showing what is typed; a mistake in a secret is found out late otherwise.
+    """Ask twice without showing the input, because a mistake in a secret would be noticed late.
 
     Raises:
         UsageError: the two differ, or the terminal was closed.
     """
-    from getpass import getpass
-
-    from silo.errors import UsageError
-
     try:
         first = getpass(f"{what[:1].upper()}{what[1:]}: ", stream=sys.stderr)
         again = getpass("The same again: ", stream=sys.stderr)
     except EOFError:
         raise UsageError(f"no {what} was taken: the terminal was closed", hint="run it again") from None
     if first != again:
-        raise UsageError(f"no {what} was taken: the two that were typed differ", hint="run it again")
+        raise UsageError(f"no {what} was taken: the two inputs differ", hint="run it again")
     return first
 
 
 def type_once(what: str) -> str | None:
-    """Ask for something that exists already; None if there is no terminal to ask on, or it was closed."""
-    from getpass import getpass
-
+    """Ask for a value that exists already. Returns None without a terminal, or if it was closed."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return None
     try:

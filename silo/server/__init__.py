@@ -1,5 +1,5 @@
 """The MCP edge: silo's tools for agents, over stdio. The only importer of `mcp`.
 
-`app` answers requests, `stdio` runs it as a process, `clients` writes the entry for a client's configuration. What a call does
-is `silo.pipeline`'s, reached through `engine.Engine`; nothing here decides whether a tool may run.
+`protocol` answers requests, `transports` run it as a process, and `clients` writes the entry for a client's
+configuration. A call goes through `engine.Engine` to `silo.calls`, which decides whether the tool may run.
 """

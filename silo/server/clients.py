@@ -1,7 +1,7 @@
 """The entry for silo in the configuration of MCP clients, as text to paste. Pure: looks for no client, writes no file.
 
-Shapes and places as their makers document them (November 2026): Claude Desktop and Claude Code (`mcpServers`; Claude Code adds
-`type`), Cursor (`mcpServers`), VS Code (`servers`, `type` required).
+Shapes and places are as the clients' makers document them (November 2026): Claude Desktop and Claude Code
+(`mcpServers`; Claude Code adds `type`), Cursor (`mcpServers`), VS Code (`servers`, `type` required).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ SERVER_NAME: Final = "silo"
 
 @dataclass(frozen=True)
 class ClientEntry:
-    """What to put where.
+    """What to put into which file.
 
     Attributes:
         title: the client's name, for a person.
         file: where the entry goes, `~` for the home folder.
-        text: a whole JSON document; a file that exists already takes only what is under `servers_key`.
+        text: a whole JSON document; into a file that exists, copy only what is under `servers_key`.
         servers_key: the key of that document under which servers are listed.
         command: a shell command that does the same, or None if the client has none.
-        after: what makes the client notice.
+        after: what the user does so that the client reads the file.
     """
 
     title: str
@@ -49,11 +49,11 @@ def client_entry(client: str, *, command: Path, home: Path | None = None, platfo
     Args:
         client: one of `CLIENTS`.
         command: absolute path of the `silo` command: clients start servers with a PATH of their own.
-        home: `SILO_HOME`, if the user set it; the server must not look elsewhere than the command line does.
-        platform: whose paths to name.
+        home: `SILO_HOME`, if the user set it, so that the server uses the same folder as the command line.
+        platform: which system's paths to use.
 
     Raises:
-        UsageError: `client` is not one of them, or `command` is not absolute.
+        UsageError: `client` is not in `CLIENTS`, or `command` is not absolute.
     """
     if not command.is_absolute():
         raise UsageError(f"{str(command)!r} is not an absolute path", hint="give the whole path of the silo command")

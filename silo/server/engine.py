@@ -1,6 +1,6 @@
-"""What the MCP edge needs of the rest of silo, as a protocol that it owns, and the options it is built with. No behaviour.
+"""What the MCP edge needs from the rest of silo, as a protocol that it owns, and the server's options. No behaviour.
 
-`silo.runtime.Runtime` fits `Engine`; tests bring one of their own.
+`silo.runtime.Runtime` fits `Engine`; tests use their own.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from silo.model import Caller, ProgressReport, Result, Tool
 from silo.policy.visible import Visible
 
 Expose = Literal["auto", "router", "direct"]
-"""Which tools `tools/list` shows beside `silo_search` and `silo_execute`: none (`router`), all of them (`direct`), or all of them as
-long as they cost little, and else those that were used most (`auto`)."""
+"""Which tools `tools/list` shows beside `silo_search` and `silo_execute`: none (`router`), all (`direct`), or all of
+them if they fit into a budget of tokens, otherwise those that were used most (`auto`)."""
 
 
-class Found(Protocol):
+class FoundTool(Protocol):
     """One tool that a search found."""
 
     @property
@@ -27,17 +27,17 @@ class Found(Protocol):
 
     @property
     def score(self) -> float:
-        """How well it fits; only the order means anything."""
+        """How well it fits. Only good for comparing tools of the same search."""
         ...
 
     @property
     def why(self) -> Sequence[str]:
-        """What of the tool fits the query."""
+        """Which parts of the tool fit the query."""
         ...
 
     @property
     def low_confidence(self) -> bool:
-        """Nothing says clearly that it fits."""
+        """Whether the match is doubtful."""
         ...
 
     @property
@@ -54,7 +54,7 @@ class Engine(Protocol):
         ...
 
     async def usage(self, caller: Caller) -> Mapping[str, int]:
-        """Return how often the caller has called each tool, as far as that is remembered."""
+        """Return how often the caller called each tool, as far as silo remembers."""
         ...
 
     async def find(
@@ -65,7 +65,7 @@ class Engine(Protocol):
         skill: str | None = None,
         caller: Caller | None = None,
         among: Visible | None = None,
-    ) -> Sequence[Sequence[Found]]:
+    ) -> Sequence[Sequence[FoundTool]]:
         """Return for each query at most `limit` tools that the caller may know of, the best one first.
 
         A tool that is removed or replaced meanwhile is left out.
@@ -78,7 +78,7 @@ class Engine(Protocol):
             among: what `visible` returned for this caller; None looks anew.
 
         Raises:
-            SkillUnknown: there is no such skill that the caller may know of; the hint has the nearest names.
+            SkillUnknown: the caller may see no skill of that name; the hint has the nearest names.
         """
         ...
 
@@ -92,31 +92,31 @@ class Engine(Protocol):
         patience_s: float | None = None,
         shows_links: bool = False,
     ) -> Result:
-        """Run one call; when it is cancelled, its guest is gone before the cancellation leaves this method.
+        """Run one call. When it is cancelled, its guest is gone before this method ends.
 
-        Only what a person answered to the engine itself lets a call run that must be agreed to; while it waits for that, it reports
+        A call that needs approval runs only after a person answered the engine itself. While it waits, it reports
         progress with the link. The same call made again finds the answer.
 
         Args:
             tool: its id.
             arguments: JSON values.
             on_progress: called on the event loop; does not block.
-            caller: who asks.
-            patience_s: how long to wait for a person; 0 asks and returns at once, None waits as long as the question stands.
-            shows_links: the client shows the link to its user, so no browser is opened here.
+            caller: who calls.
+            patience_s: how long to wait for a person. 0 asks and returns at once; None waits until it expires.
+            shows_links: the client shows the link to its user, so the engine opens no browser.
 
         Raises:
-            ApprovalPending: nobody has answered within `patience_s`, and the question stands.
+            ApprovalPending: nobody answered within `patience_s`; the question still waits.
         """
         ...
 
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """How the server shows itself.
+    """How the server presents itself, and how long it waits.
 
     Attributes:
-        version: silo's own, told to clients.
+        version: silo's version, which clients are told.
         expose: see `Expose`.
         direct_budget_tokens: with `auto`, what tools that are listed by their own names may cost together. An agent pays for them in
             every conversation, used or not.

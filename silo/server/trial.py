@@ -1,6 +1,6 @@
-"""The other side of MCP, for `silo demo` and `silo bench`: the official client with `silo mcp serve` as its child process.
+"""The client's side of MCP, for `silo demo` and `silo bench`: the official client with a server as its child process.
 
-What the server does is not known here; this is what any agent's client would do.
+It knows nothing about silo's server, and does what any agent's client would do.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from mcp import Client, StdioServerParameters, stdio_client
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back from one `tools/call`."""
+class ToolAnswer:
+    """The result of one `tools/call`."""
 
     text: str
     data: Any
@@ -32,11 +32,11 @@ class Agent:
 
     @property
     def protocol(self) -> str:
-        """The protocol version that client and server settled on."""
+        """The protocol version that client and server agreed on."""
         return str(self._client.protocol_version)
 
     async def tools(self) -> tuple[str, ...]:
-        """Return the names of `tools/list`, all pages."""
+        """Return the names from all pages of `tools/list`."""
         names: list[str] = []
         cursor: str | None = None
         while True:
@@ -46,11 +46,11 @@ class Agent:
             if cursor is None:
                 return tuple(names)
 
-    async def call(self, tool: str, arguments: Mapping[str, Any]) -> Answer:
-        """Call a tool and return its answer, errors included."""
+    async def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolAnswer:
+        """Call a tool and return its answer, even if it is an error."""
         result = await self._client.call_tool(tool, dict(arguments))
         text = "\n".join(block.text for block in result.content if block.type == "text")
-        return Answer(text, result.structured_content, bool(result.is_error), result.meta or {})
+        return ToolAnswer(text, result.structured_content, bool(result.is_error), result.meta or {})
 
 
 @asynccontextmanager
@@ -62,7 +62,7 @@ async def connect(
     Args:
         command: the program and its arguments.
         environ: the child's whole environment.
-        errors: an open file for what the child says on stderr.
+        errors: an open file for the child's stderr.
     """
     parameters = StdioServerParameters(command=command[0], args=list(command[1:]), env=dict(environ), cwd=cwd)
     async with Client(stdio_client(parameters, errlog=errors)) as client:

@@ -1,6 +1,6 @@
-"""The real command line over a fake backend: `python fake_silo.py list …`, and the same in-process for the tests beside this file.
+"""The real command line with a fake backend: `python fake_silo.py list …`, or in-process for the tests here.
 
-What each tool of the skill `demo` does is `act`; its guests are coroutines, so nothing is isolated and nothing is slow.
+`act` defines what each tool of the skill `demo` does. Its guests are coroutines, so nothing is isolated or slow.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def last_record(silo) -> dict:
     return record
 
 
-# --- looking ------------------------------------------------------------------------------------------------------------
+# --- list and show ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ["", "list", "show", "approve", "deny", "revoke", "pair"])
@@ -96,7 +96,7 @@ def test_help_is_on_stdout_and_reads_as_agreed(bare_silo, golden, command, monke
 def test_nothing_that_waits_is_an_empty_document_and_a_word_on_stderr(silo):
     assert silo("approvals", "list", "--json").json == {"questions": []}
     found = silo("approvals", "list")
-    assert (found.status, found.out, found.err) == (0, "", "nothing waits for an answer, and no yes stands\n")
+    assert (found.status, found.out, found.err) == (0, "", "no question waits, and no approval counts\n")
     assert not (silo.home / "state.db").exists(), "looking must not make the store"
 
 
@@ -172,7 +172,7 @@ def test_a_store_that_is_damaged_is_an_error_and_no_yes(silo, board):
         assert (found.status, found.code, found.out) == (2, "state-unusable", ""), command
 
 
-# --- a no, and taking a yes back ----------------------------------------------------------------------------------------
+# --- deny and revoke --------------------------------------------------------------------------------------------------
 
 
 def test_a_no_needs_no_terminal_and_is_on_the_record(silo, board):
@@ -206,7 +206,7 @@ def test_a_yes_that_was_taken_back_opens_nothing_any_more(silo, board, grace):
     assert (last_record(silo)["question"], last_record(silo)["verdict"]) == (number, "revoked")
     again = silo("approvals", "revoke", number)
     assert (again.status, again.code) == (2, "usage")
-    assert "nothing to take back" in again.err
+    assert "nothing to revoke" in again.err
 
 
 def test_all_of_them_are_taken_back_at_once_and_what_waits_goes_on_waiting(silo, board):
@@ -216,7 +216,7 @@ def test_all_of_them_are_taken_back_at_once_and_what_waits_goes_on_waiting(silo,
     records = silo("audit", "show", "-n", "3", "--json").json["records"]
     assert {(record["verdict"], record["question"]) for record in records} == {("revoked", number) for number in yeses}
     found = silo("approvals", "revoke", "--all")
-    assert (found.status, found.out, found.err) == (0, "", "no yes stands\n")
+    assert (found.status, found.out, found.err) == (0, "", "no approval counts\n")
 
 
 def test_what_to_take_back_must_be_clear(silo, board):
@@ -230,7 +230,7 @@ def test_what_to_take_back_must_be_clear(silo, board):
     assert board.state(number) == "waiting"
 
 
-# --- a yes without a person ---------------------------------------------------------------------------------------------
+# --- approving without a person ---------------------------------------------------------------------------------------
 
 
 def test_a_yes_without_a_terminal_is_refused_and_nothing_decided(silo, board):
@@ -238,7 +238,7 @@ def test_a_yes_without_a_terminal_is_refused_and_nothing_decided(silo, board):
     for words in ([], ["--for-grace"]):
         found = silo("approvals", "approve", number, *words, stdin=b"y\n")
         assert (found.status, found.code, found.out) == (3, "approval-required", "")
-        assert "only a person at a terminal can say yes: standard input" in found.err
+        assert "only a person at a terminal can approve: standard input" in found.err
         assert "approval page" in found.hint
     assert board.state(number) == "waiting"
 
@@ -255,8 +255,8 @@ def test_no_option_stands_in_for_a_person(silo, board, option):
     ("make", "told"),
     [
         (Board.agree, "it was approved"),
-        (Board.refuse, "it was refused"),
-        (lambda board: _withdrawn(board), "whoever asked is gone"),
+        (Board.refuse, "it was denied"),
+        (lambda board: _withdrawn(board), "the caller is gone"),
     ],
     ids=["approved", "denied", "withdrawn"],
 )
@@ -281,7 +281,7 @@ def test_questions_of_a_process_that_ended_do_not_wait(silo, board):
     number = board.ask()
     board.decisions.close()
     assert silo("approvals", "list", "--json").json == {"questions": []}
-    assert "whoever asked is gone" in silo("approvals", "approve", number).err
+    assert "the caller is gone" in silo("approvals", "approve", number).err
 
 
 def test_a_secret_can_only_be_given_to_the_process_that_asks(silo, board):
@@ -305,7 +305,7 @@ def test_a_pairing_code_does_not_go_into_a_pipe_or_a_file(silo):
     assert not (silo.home / "state.db").exists(), "a code was made"
 
 
-# --- a person at a terminal ---------------------------------------------------------------------------------------------
+# --- a person at a terminal -------------------------------------------------------------------------------------------
 
 
 class Person:
@@ -440,7 +440,7 @@ def test_a_question_that_is_gone_before_the_answer_is_not_decided(silo, board, p
     someone.type("y\n")
     status, shown = someone.leave()
     assert status == 2
-    assert "does not wait any more: whoever asked is gone" in shown
+    assert "does not wait any more: the caller is gone" in shown
     assert board.decisions.standing(f"{1:064x}") is None
 
 
@@ -500,7 +500,7 @@ def test_a_pairing_code_is_shown_to_nobody_else(silo, person, shell):
     assert not (silo.home / "state.db").exists()
 
 
-# --- --headless -----------------------------------------------------------------------------------------------------------
+# --- --headless -------------------------------------------------------------------------------------------------------
 
 
 def test_headless_on_the_command_line_asks_nobody_even_at_a_terminal(silo, person):

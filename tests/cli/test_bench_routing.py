@@ -1,4 +1,4 @@
-"""`silo bench routing`: the document, the same figures as the sets' own protocol, and an answer where there are no sets."""
+"""`silo bench routing`: its document, the same figures as the sets' own protocol, and an error if there are no sets."""
 
 import json
 

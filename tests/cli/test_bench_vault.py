@@ -1,4 +1,4 @@
-"""`silo bench vault`: what it reports. Whether the figures are good is for whoever runs it on a quiet machine, not for a test."""
+"""`silo bench vault`: its report. Its figures are only meaningful on a quiet machine, so no test judges them."""
 
 import statistics
 

@@ -87,7 +87,7 @@ def test_who_stops_reading_gets_no_complaint(start, without_steps):
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_an_output_that_is_full_is_an_error_and_no_bug(ended, silo, unbuffered):
-    """Also without a buffer, which containers have: there it fails at another place, and even when nothing is written."""
+    """Also without a buffer, as in containers: there it fails at another place, and even if nothing is written."""
     silo.environ["PYTHONUNBUFFERED"] = unbuffered
     for command in ("list", "audit show --json", "config show", "run --help", "--version"):
         status, out, err = ended(["sh", "-c", 'exec "$@" >/dev/full', "sh", *REAL], *command.split())
@@ -169,7 +169,7 @@ def test_completion_scripts_know_the_commands(ended, silo):
     assert ended(REAL) == (0, "uninstall\n", "")
 
 
-# --- a person at a terminal ---------------------------------------------------------------------------------------------
+# --- a person at a terminal -------------------------------------------------------------------------------------------
 
 
 class Person:

@@ -42,7 +42,7 @@ def test_ctrl_c_cancels_the_work_and_is_an_interruption():
 
 
 def test_a_second_signal_does_not_cut_the_clean_up_short():
-    """A session that ends sends SIGHUP and SIGTERM; a system that shuts down sends SIGTERM to who has SIGHUP already."""
+    """The end of a session sends SIGHUP and SIGTERM; a shutdown sends SIGTERM to processes that already got SIGHUP."""
     cleaned_up = []
 
     async def work():

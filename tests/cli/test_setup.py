@@ -1,4 +1,7 @@
-"""`silo setup`: that it asks before it does anything, and says at the end what works. Fetching a kernel is done once for all tests (`kernel_folder`)."""
+"""`silo setup` asks before it does anything, and says at the end what works.
+
+The fixture `kernel_folder` fetches a kernel once for all tests.
+"""
 
 
 def test_with_everything_there_it_tries_whether_it_works(bare_silo, kernel_folder):

@@ -51,7 +51,7 @@ def test_install_and_uninstall_leave_what_they_say(bare_silo, source):
 def test_a_damaged_skill_is_named_by_list_and_mended_by_install_or_uninstall(silo, source, damage):
     whole = silo("list", "--json")
     manifest = next(silo.home.glob("skills/demo/*/manifest.json"))
-    for mend in (["install", str(source), "--name", "demo", "--yes"], ["uninstall", "demo"]):
+    for repair in (["install", str(source), "--name", "demo", "--yes"], ["uninstall", "demo"]):
         manifest.write_text(damage(manifest.read_text()))
         text = silo("list")
         assert (text.status, text.out) == (0, "")
@@ -60,7 +60,7 @@ def test_a_damaged_skill_is_named_by_list_and_mended_by_install_or_uninstall(sil
         assert "`silo uninstall demo`" in text.hint
         document = silo("list", "--json")
         assert (document.status, document.json, document.err) == (0, {"skills": [], "damaged": ["demo"]}, text.err)
-        assert silo(*mend).status == 0
+        assert silo(*repair).status == 0
         after = silo("list", "--json")
         assert (after.json["damaged"], after.err) == ([], "")
     assert whole.json["damaged"] == []

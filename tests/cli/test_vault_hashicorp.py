@@ -1,4 +1,4 @@
-"""`silo.toml`'s `[hashicorp]` and `[secrets]` against a real OpenBao server: keys and secrets that lie there, and a server that says no."""
+"""`[hashicorp]` and `[secrets]` of `silo.toml` with a real OpenBao server: keys and secrets there, and refusals."""
 
 import importlib.util
 import secrets

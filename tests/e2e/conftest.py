@@ -1,6 +1,6 @@
-"""What the end-to-end tests share: a state folder that the real command line filled, and a view on the processes of this machine.
+"""Fixtures of the end-to-end tests: a state folder that the real command line filled, and this machine's processes.
 
-Nothing here is a stand-in: `python -m silo` runs as a child with an environment of its own, and guests are microVMs.
+Nothing here is a fake: `python -m silo` runs as a child process with its own environment, and guests are microVMs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PATIENCE_S = 300.0
 
 @dataclass(frozen=True)
 class Silo:
-    """A silo of its own: an environment in which `python -m silo` finds one state folder, and nothing of the user's."""
+    """An isolated silo: an environment with its own state folder, and none of the user's files."""
 
     home: Path
     environ: Mapping[str, str]
@@ -42,7 +42,7 @@ class Silo:
     command = (sys.executable, "-m", "silo")
 
     def run(self, *arguments: str, stdin: str | bytes = b"", status: int | None = 0, **changes: Any) -> Done:
-        """Run a command to its end; `status=None` takes any. `cwd`, `environ` (added) and `prefix` change how it is started."""
+        """Run a command to its end; `status=None` accepts any. `cwd`, `environ` (added) and `prefix` change how."""
         environ = {**self.environ, **changes.pop("environ", {})}
         done = subprocess.run(
             [*changes.pop("prefix", ()), *self.command, *arguments],
@@ -188,7 +188,7 @@ def silo(filled: Silo, settings: str) -> Silo:
     return filled
 
 
-# --- processes ---------------------------------------------------------------------------------------------------------
+# --- processes --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -279,11 +279,11 @@ def eventually() -> Callable[[Callable[[], T], float, str], T]:
     return until
 
 
-# --- a client that is nothing but bytes --------------------------------------------------------------------------------
+# --- a client that sends and reads bytes ------------------------------------------------------------------------------
 
 
 class RawServer:
-    """`silo mcp serve` as a child, spoken to in lines of JSON-RPC (2025-11-25), so that every byte of stdout is seen."""
+    """`silo mcp serve` as a child that gets lines of JSON-RPC (2025-11-25), so that tests see every byte of stdout."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process

@@ -1,4 +1,4 @@
-"""The programs under `examples/` with a runtime that is none of their tests' recordings: guests answer, and models are scripted."""
+"""The programs under `examples/` with a real runtime instead of recordings: guests answer, and models are scripted."""
 
 from __future__ import annotations
 
@@ -74,7 +74,11 @@ def test_openai_tool_calls_are_answered_by_guests(run):
 
 def test_anthropic_tool_uses_are_answered_by_guests(run):
     example = load("anthropic_tools")
-    uses = [("toolu_1", "jwt__sign", {"claims": {"sub": "42"}}), ("toolu_2", "tricky__picture", {}), ("toolu_3", "tricky__fail", {})]  # fmt: skip
+    uses = [
+        ("toolu_1", "jwt__sign", {"claims": {"sub": "42"}}),
+        ("toolu_2", "tricky__picture", {}),
+        ("toolu_3", "tricky__fail", {}),
+    ]
     content = [{"type": "tool_use", "id": identity, "name": name, "input": given} for identity, name, given in uses]
     answer = run(lambda silo: example.main(silo, {"role": "assistant", "content": content}))
     signed, picture, failed = answer["content"]

@@ -1,7 +1,8 @@
-"""Asking a person, whole: a real agent's client, the real server and its page, a real browser, a real terminal, real microVMs.
+"""Asking a person, end to end: a real agent's client, the real server, page, browser, terminal and microVMs.
 
-The claim that is attacked here: an agent with `curl`, a browser of its own, every link and every word that silo ever printed, and
-`silo` itself at hand, can't approve its own call. What the page does with single requests is `tests/silo_interaction/page`'s.
+These tests attack the claim that an agent can't approve its own call, even if it has `curl`, its own browser, `silo`
+itself, and every link and every word that silo printed. Single requests to the page are tested in
+`tests/silo_interaction/page`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ CODE = re.compile(r"[0-9A-Z]{4}-[0-9A-Z]{4}")
 
 @pytest.fixture
 def asking(silo, settings):
-    """The filled silo, which tells an agent soon that it has to call again; what waits from earlier tests is gone with its server."""
+    """The filled silo, which soon tells an agent to call again. Earlier questions are gone with their server."""
     silo.configure(settings + ASKING)
     silo.run("approvals", "revoke", "--all", status=None)
     return silo
@@ -73,7 +74,7 @@ async def browser():
 
 
 def at_terminal(silo, *arguments, keys=b""):
-    """Run a command with a terminal of its own, as a person would, and return its exit status and all that it showed."""
+    """Run a command in its own terminal, as a person would, and return its exit status and all that it showed."""
     ours, theirs = pty.openpty()
     # A session of its own, whose controlling terminal this becomes.
     start = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"

@@ -1,7 +1,7 @@
-"""Approvals with clients that exist, over stdio: the Python SDK, and both versions of the TypeScript SDK, with what each can declare.
+"""Approvals with real clients over stdio: the Python SDK, and both versions of the TypeScript SDK.
 
-The server is the real one over an engine that asks a person, who is a file; its guests are none. With real guests and the real page,
-approvals are tested elsewhere; here it is the clients that matter.
+Each client declares all capabilities that it can. The server is the real one, with an engine that asks a person (a
+file) and has no guests. Other tests use real guests and the real page; these are about the clients.
 """
 
 from __future__ import annotations

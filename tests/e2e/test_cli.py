@@ -69,7 +69,7 @@ def code(done) -> str:
     return error.rpartition("[")[2].removesuffix("]")
 
 
-# --- calls -------------------------------------------------------------------------------------------------------------
+# --- calls ------------------------------------------------------------------------------------------------------------
 
 
 def test_words_become_arguments_and_the_answer_is_all_of_stdout(silo):
@@ -166,7 +166,7 @@ def test_doctor_says_what_works_in_one_document(silo):
     assert (told["vault"]["problem"], told["vault"]["secrets"]) == (None, 3)
 
 
-# --- Ctrl-C ------------------------------------------------------------------------------------------------------------
+# --- Ctrl-C -----------------------------------------------------------------------------------------------------------
 
 
 def test_ctrl_c_in_the_middle_of_a_call_ends_all_of_it_before_its_time(silo, processes):
@@ -192,7 +192,7 @@ def test_call_that_was_interrupted_is_on_record(silo, processes, eventually):
     silo.run("audit", "verify")
 
 
-# --- installing --------------------------------------------------------------------------------------------------------
+# --- installing -------------------------------------------------------------------------------------------------------
 
 
 def test_two_installs_at_once_both_succeed_and_the_skill_works(without_tiny, tiny):
@@ -247,7 +247,10 @@ BROKEN = [
     ("broken TOML", lambda text: text.replace('"tiny"', "tiny", 1), 2, "header-invalid", "tiny.py"),
     ("network", lambda text: _add(text, 'network = ["example.com"]'), 2, "not-in-this-version", "example.com"),
     ("syntax error", lambda text: text.replace("return 42", "return (42"), 1, "skill-syntax-error", "line"),
-    ("missing import", lambda text: text.replace("from silo", "import absent\nfrom silo"), 1, "skill-import-error", "absent"),
+    (
+        "missing import", lambda text: text.replace("from silo", "import absent\nfrom silo"), 1,
+        "skill-import-error", "absent",
+    ),
 ]  # fmt: skip
 
 
@@ -255,7 +258,9 @@ def _add(text: str, line: str) -> str:
     return text.replace("# memory_mib", f"# {line}\n# memory_mib")
 
 
-@pytest.mark.parametrize(("spoil", "status", "expected", "named"), [one[1:] for one in BROKEN], ids=[one[0] for one in BROKEN])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spoil", "status", "expected", "named"), [one[1:] for one in BROKEN], ids=[one[0] for one in BROKEN]
+)
 def test_broken_script_is_refused_with_its_own_code_and_not_installed(silo, tiny, spoil, status, expected, named):
     tiny.write_text(spoil(TINY))
     # What the script itself gets wrong is found by the same guest code on every backend; this one starts fastest.
@@ -288,7 +293,7 @@ def test_lock_that_does_not_fit_the_header_is_refused(silo, tmp_path):
 
 @pytest.mark.parametrize("mib", [8, 120, 200])
 def test_full_disk_is_told_in_a_line_and_leaves_nothing_half_installed(silo, tiny, tmp_path, mib):
-    """8 MiB do not hold the interpreter's files; 120 MiB hold them, and not their image as well; 200 MiB not a guest's memory."""
+    """8 MiB are too few for the interpreter's files, 120 MiB for their image, and 200 MiB for a guest's memory."""
     home = tmp_path / "full"
     home.mkdir(mode=0o700)
     report = tmp_path / "left"

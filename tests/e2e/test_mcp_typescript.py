@@ -1,4 +1,4 @@
-"""The TypeScript SDK, an implementation of the protocol that is not ours, with the real `silo mcp serve` as its child process."""
+"""The TypeScript SDK, an independent implementation of the protocol, with the real `silo mcp serve` as its child."""
 
 from __future__ import annotations
 

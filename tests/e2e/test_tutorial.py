@@ -17,7 +17,7 @@ def test_the_first_skill_comes_to_be_word_by_word_in_microvms(new_silo, tmp_path
 
 
 def _walkthrough():
-    """Load the follower of tutorials, which is no part of a package."""
+    """Load the script that follows tutorials; it is not part of a package."""
     name = "silo_e2e_walkthrough"
     spec = importlib.util.spec_from_file_location(name, REPOSITORY / "tests" / "docs" / "walkthrough.py")
     assert spec is not None

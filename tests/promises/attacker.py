@@ -1,4 +1,4 @@
-"""A skill that tries to get out. Each tool is an attack, and returns what it got; the tests say what it must not have got.
+"""A skill that tries to escape. Each tool is an attack and returns what it got; the tests say what it must not get.
 
 It runs in a guest only. One script for all attacks, because each script costs a template of its own.
 """
@@ -43,7 +43,7 @@ def attempt(action) -> str:
 
 @skill.tool()
 def read(paths: list[str]) -> dict:
-    """Read files of the host: by their path, through the root and the folder of every process, and through inherited descriptors."""
+    """Read files of the host: by path, through every process's root and folder, and through inherited descriptors."""
     found = {}
     roots = ["", "/root", "/mnt", "/host", "/lost+found", "/runtime/../..", "/skill/.."]
     for process in [name for name in os.listdir("/proc") if name.isdigit()] + ["self", "thread-self"]:
@@ -131,10 +131,11 @@ def write(paths: list[str]) -> dict:
     results["mknod"] = attempt(lambda: os.mknod("/tmp/disk", 0o60666, os.makedev(254, 0)))
     results["setuid"] = attempt(lambda: os.setresuid(0, 0, 0))
     for path in (
-        "/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/sys/kernel/uevent_helper", "/proc/sys/kernel/hostname",
-        "/proc/sys/kernel/modprobe", "/proc/sys/kernel/randomize_va_space", "/proc/sys/fs/binfmt_misc/register", "/proc/mtrr",
-        "/proc/dynamic_debug/control", "/proc/scsi/scsi", "/proc/irq/default_smp_affinity", "/proc/sys/net/ipv4/ip_forward",
-        "/proc/sys/vm/drop_caches", "/sys/fs/cgroup/cgroup.procs", "/proc/self/loginuid",
+        "/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/sys/kernel/uevent_helper",
+        "/proc/sys/kernel/hostname", "/proc/sys/kernel/modprobe", "/proc/sys/kernel/randomize_va_space",
+        "/proc/sys/fs/binfmt_misc/register", "/proc/mtrr", "/proc/dynamic_debug/control", "/proc/scsi/scsi",
+        "/proc/irq/default_smp_affinity", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/vm/drop_caches",
+        "/sys/fs/cgroup/cgroup.procs", "/proc/self/loginuid",
     ):  # fmt: skip
         # Opened, and no more: where the sandbox is broken, writing would change the machine that runs the tests.
         results[f"write {path}"] = attempt(lambda path=path: os.close(os.open(path, os.O_WRONLY)))
@@ -154,16 +155,18 @@ def attempt_limit(which: int) -> str:
 
 @skill.tool()
 def plant() -> list[str]:
-    """Leave everything that some python, shell or tool would run by itself the next time."""
+    """Leave every file that a Python, a shell or a tool would run on its own the next time."""
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     evil = "import builtins; builtins.poisoned = 'planted'\n"
     places = {
-        "/tmp/sitecustomize.py": evil, "/tmp/usercustomize.py": evil, "/tmp/json.py": evil, "/tmp/pyvenv.cfg": "home = /tmp\n",
-        f"/tmp/.local/lib/{version}/site-packages/evil.pth": evil, f"/tmp/.local/lib/{version}/site-packages/usercustomize.py": evil,
+        "/tmp/sitecustomize.py": evil, "/tmp/usercustomize.py": evil, "/tmp/json.py": evil,
+        "/tmp/pyvenv.cfg": "home = /tmp\n", f"/tmp/.local/lib/{version}/site-packages/evil.pth": evil,
+        f"/tmp/.local/lib/{version}/site-packages/usercustomize.py": evil,
         "/tmp/.pythonrc": evil, "/tmp/.bashrc": "exit 1\n", "/dev/shm/json.py": evil, "/skill/sitecustomize.py": evil,
         "/skill/__pycache__/skill.cpython-311.pyc": "x", "/skill/env/evil.pth": evil, "/runtime/silo/evil.py": evil,
-        "/runtime/silo/__pycache__/evil.pyc": "x", f"/opt/python/lib/{version}/evil.pth": evil, "/etc/ld.so.preload": "/tmp/x.so\n",
-        "/usr/lib/evil.so": "x", "/skill/lib/libc.so.6": "x", "/var/spool/cron/root": "x",
+        "/runtime/silo/__pycache__/evil.pyc": "x", f"/opt/python/lib/{version}/evil.pth": evil,
+        "/etc/ld.so.preload": "/tmp/x.so\n", "/usr/lib/evil.so": "x", "/skill/lib/libc.so.6": "x",
+        "/var/spool/cron/root": "x",
     }  # fmt: skip
     planted = []
     for place, text in places.items():
@@ -241,7 +244,7 @@ def lines(path: str) -> list[str]:
 
 @skill.tool()
 def system_calls(calls: dict[str, list[int]]) -> dict:
-    """Make system calls by number, each in a process of its own; returns the error's name, `done`, or the signal that ended it."""
+    """Make system calls by number, each in its own process. Return the error's name, `done`, or the signal."""
     return {name: in_child(lambda numbers=numbers: syscall(*numbers)) for name, numbers in calls.items()}
 
 
@@ -279,7 +282,7 @@ def old_entry_point() -> str:
 
 @skill.tool()
 def keys(name: str) -> dict:
-    """Read the host user's kernel keyring (`man 7 keyrings`): search in each special keyring, and list what /proc shows."""
+    """Read the host user's kernel keyring (`man 7 keyrings`): search each special keyring, and list those in /proc."""
     found = {}
     for special in range(-8, 0):
         ctypes.set_errno(0)
@@ -297,7 +300,7 @@ def keys(name: str) -> dict:
 
 @skill.tool()
 def fill(folder: str) -> int:
-    """Write until there is no room; returns the bytes that went in."""
+    """Write until the disk is full; return how many bytes were written."""
     written = 0
     piece = bytes(1 << 20)
     with contextlib.suppress(OSError):
@@ -310,7 +313,7 @@ def fill(folder: str) -> int:
 
 @skill.tool()
 def multiply() -> dict:
-    """Start processes, then threads, until there may be no more."""
+    """Start processes, then threads, until the limit is reached."""
     children = []
     try:
         while len(children) < 2000:

@@ -1,7 +1,7 @@
-"""Promise 10: the audit log shows every call and every refusal, and shows a line that was changed, dropped or reordered.
+"""Promise 10: the audit log has every call and refusal, and reveals lines that were changed, dropped or reordered.
 
-The chain itself is attacked in `tests/silo/audit/test_log.py`. Here whole runtimes and the real command line write it, an
-attacker edits it, and `silo audit verify` is asked.
+`tests/silo/audit/test_log.py` attacks the chain itself. Here whole runtimes and the real command line write the log, an
+attacker edits it, and `silo audit verify` checks it.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Promise 9: unreadable or unknown configuration stops silo; nothing is weakened by a spelling mistake.
 
-Every case of the loader is in `tests/silo/config`. Here misspelt restrictions meet the whole program, as a user would run it.
+`tests/silo/config` has every case of the loader. Here the whole program gets misspelt restrictions, as a user runs it.
 """
 
 import os

@@ -1,6 +1,7 @@
 """Promise 1: a call sees no file of the host but its image, and nothing that it writes outlives it.
 
-`silo.testing.conformance` shows that what a call leaves is not seen by the next one; here it tries to see and to change the host.
+`silo.testing.conformance` shows that a call does not see what the one before left. Here a call tries to read and change
+the host.
 """
 
 import ctypes
@@ -90,8 +91,15 @@ async def test_a_guest_has_no_privilege_and_no_trace_of_the_users_environment(at
 async def test_what_all_calls_share_cannot_be_changed(attack):
     results = await attack(
         "write",
-        paths=["/skill/skill.py", "/skill/env/json.py", "/runtime/silo/guest/init.py", "/opt/python/bin/python3", "/etc/passwd", "/usr/lib/libc.so.6"],
-    )  # fmt: skip
+        paths=[
+            "/skill/skill.py",
+            "/skill/env/json.py",
+            "/runtime/silo/guest/init.py",
+            "/opt/python/bin/python3",
+            "/etc/passwd",
+            "/usr/lib/libc.so.6",
+        ],
+    )
     done = {what for what, outcome in results.items() if outcome == "done"}
     assert done == set()
 
@@ -127,7 +135,7 @@ async def test_the_trees_and_templates_are_as_they_were(attack, attacker, cache)
 
 
 class TestTheMemoryOfATemplate:
-    """QEMU before 8.2 opens it for writing; it gets a sealed copy. What the seal is worth is the kernel's word, tried here."""
+    """QEMU before 8.2 opens it for writing, so it gets a sealed copy. This tests the kernel's seal."""
 
     @pytest.fixture
     def sealed(self, tmp_path):

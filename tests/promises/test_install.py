@@ -1,7 +1,8 @@
 """Promise 11: installing, inspecting and updating a skill runs none of its code, nor its dependencies', on the host.
 
-Everything that could run leaves a mark in a folder of the host: the script at import, a wheel's `.pth`, `sitecustomize`, its modules, a
-program in its `bin`. The mark is a file at an absolute path, so that only code on the host can make it.
+Everything that could run leaves a mark in a folder of the host: the script at import, a wheel's `.pth`,
+`sitecustomize`, its modules, a program in its `bin`. The mark is a file at an absolute path, so that only code on the
+host can make it.
 """
 
 import base64
@@ -59,10 +60,10 @@ def index(tmp_path, marks):
     }
     folder = tmp_path / "index" / "evil"
     folder.mkdir(parents=True)
-    record = "".join(
-        f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b'=').decode()},{len(text.encode())}\n"
-        for path, text in files.items()
-    )
+    record = ""
+    for path, text in files.items():
+        hashed = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        record += f"{path},sha256={hashed},{len(text.encode())}\n"
     wheel = folder / "evil-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for path, text in files.items():
@@ -79,7 +80,8 @@ def script(tmp_path, marks):
     folder.mkdir()
     path = folder / "skill.py"
     path.write_text(
-        '# /// script\n# requires-python = ">=3.11"\n# dependencies = ["evil"]\n# [tool.silo]\n# namespace = "evil_skill"\n# ///\n'
+        '# /// script\n# requires-python = ">=3.11"\n# dependencies = ["evil"]\n'
+        '# [tool.silo]\n# namespace = "evil_skill"\n# ///\n'
         '"""Marks the host."""\n'
         + MARK.format(folder=str(marks), name="script")
         + "import evil\nfrom silo import Skill\n\nskill = Skill('evil_skill')\n\n\n"
@@ -103,7 +105,7 @@ def make(tmp_path, index):
 
 
 async def test_nothing_of_a_skill_runs_on_the_host(make, script, marks):
-    """The namespace backend runs the script with the same words as a microVM; the promise is about the host before and after."""
+    """The namespace backend runs the script as a microVM does. The promise is about the host before and after."""
     plans = []
 
     async def agree(plan):

@@ -1,7 +1,7 @@
 """Promise 7: a call ends at its limits, and no process of it is left, also when silo itself is killed.
 
-Deadline, memory, output, and what a cancelled call leaves are `silo.testing.conformance`'s; here are the limits of what a guest may
-take, and the death of silo.
+`silo.testing.conformance` tests deadline, memory, output, and what a cancelled call leaves. Here are the limits on a
+guest's resources, and the death of silo.
 """
 
 import contextlib
@@ -41,7 +41,9 @@ async def main(kind, what, cache, name, *digests_and_trees):
     unit = Unit(name, *images, limits)
     cache = Path(cache)
     if kind == "microvm":
-        backend = MicrovmBackend(home=cache, images=Images(cache / "images"), kernel_folder=cache / "kernel", warm=2 if what == "waiting" else 0)
+        warm = 2 if what == "waiting" else 0
+        images = Images(cache / "images")
+        backend = MicrovmBackend(home=cache, images=images, kernel_folder=cache / "kernel", warm=warm)
     else:
         backend = NamespaceBackend()
     async with backend:
@@ -187,7 +189,10 @@ anyio.run(main)
 
 @pytest.mark.parametrize("silo_is", ["alive", "half dead"])
 async def test_a_guest_of_which_only_half_of_silo_is_left_never_starts(silo_is):
-    """Bubblewrap dies with silo's first thread, maybe before it tied its child; the others keep descriptors open for a while (a past bug)."""
+    """A past bug: bubblewrap dies with silo's first thread, maybe before it has tied its child to itself.
+
+    silo's other threads keep descriptors open for a while.
+    """
     with adopting_orphans():
         before = processes()
         silo = subprocess.Popen(

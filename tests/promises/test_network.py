@@ -1,4 +1,4 @@
-"""Promise 2, as long as there is no egress: a call reaches nothing at all, neither by address nor by name nor beside the network."""
+"""Promise 2, as long as there is no egress: a call reaches nothing, by address, by name, or without the network."""
 
 import contextlib
 import secrets
@@ -80,7 +80,7 @@ async def test_nothing_can_be_reached(attack, listener, backend):
 
 
 async def test_sockets_that_no_namespace_holds_back_are_refused(attack, backend):
-    """A vsock would reach the host's hypervisor, netlink and packet sockets the host's kernel; in a microVM it is the guest's own."""
+    """A vsock would reach the host's hypervisor; netlink and packet sockets its kernel (in a microVM, the guest's)."""
     seen = await attack("network", targets=[], abstract=[], names=[])
     assert seen["vsock host"] != "done"
     if backend.isolation is Isolation.NAMESPACE:

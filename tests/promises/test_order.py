@@ -1,7 +1,7 @@
-"""Promises 5 and 6: before policy and a person said yes nothing is unlocked and no guest starts; and no answer is a no.
+"""Promises 5 and 6: before policy and a person agree, nothing is unlocked and no guest starts; no answer means denial.
 
-The order of all steps is shown with fakes in `tests/silo/calls/test_pipeline.py`. Here the whole runtime is put together, with a vault
-that can't be opened without its being noticed, and real backends that would leave a process.
+`tests/silo/calls/test_pipeline.py` shows the order of all steps with fakes. Here it is the whole runtime, with a vault
+that can't be opened unnoticed, and real backends that would leave a process.
 """
 
 import os
@@ -17,7 +17,14 @@ from silo.testing.fakes import FakeBackend, FakeImages, ScriptedChannel
 
 pytestmark = pytest.mark.anyio
 
-SCRIPT = '# /// script\n# requires-python = ">=3.11"\n# [tool.silo]\n# namespace = "guarded"\n# [tool.silo.secrets.KEY]\n# ///\n'
+SCRIPT = """\
+# /// script
+# requires-python = ">=3.11"
+# [tool.silo]
+# namespace = "guarded"
+# [tool.silo.secrets.KEY]
+# ///
+"""
 
 TOOL = {
     "name": "act",

@@ -1,7 +1,7 @@
 """Promise 3: a call gets the secrets that its header declares and no others, and none of them is anywhere else.
 
-Redaction itself is shown in `tests/silo/secrets/test_redaction.py`, the vault's file in `tests/silo_vault`. Here a real vault, the real
-pipeline and real guests are looked at from outside while a call holds a secret.
+`tests/silo/secrets/test_redaction.py` tests redaction, and `tests/silo_vault` the vault's file. Here a real vault, the
+real path of a call and real guests are observed from outside while a call holds a secret.
 """
 
 import base64
@@ -60,7 +60,8 @@ def spill(how: str) -> AgentResponse:
         sys.exit(value)
     print("stdout", value, base64.b64encode(value.encode()).decode())
     print("stderr", value.encode().hex(), file=sys.stderr)
-    return AgentResponse(f"text {value}", raw_data={value: [value, {"x": base64.b64encode(b"user:" + value.encode()).decode()}]})
+    encoded = base64.b64encode(b"user:" + value.encode()).decode()
+    return AgentResponse(f"text {value}", raw_data={value: [value, {"x": encoded}]})
 
 
 @skill.tool(secrets=["GIVEN"])
@@ -82,7 +83,7 @@ def none() -> str:
 
 @skill.tool(secrets=[])
 def utter(disguised: str, how: str) -> AgentResponse:
-    """Say what came in disguise: what a program would that has read the vault in a way of its own."""
+    """Return a value that was passed in disguise, as a program would that has read the vault in some other way."""
     value = "".join(chr(ord(letter) ^ 1) for letter in disguised)
     if how == "progress":
         report_progress(1, 2, "sending " + value)
@@ -93,7 +94,8 @@ def utter(disguised: str, how: str) -> AgentResponse:
         print(value)
         return AgentResponse("done")
     if how == "file":
-        return AgentResponse("done", files=[File(b"header" + base64.b64encode(value.encode()), "application/x-y", "out.bin")])
+        data = b"header" + base64.b64encode(value.encode())
+        return AgentResponse("done", files=[File(data, "application/x-y", "out.bin")])
     return AgentResponse("done", raw_data={"config": {"key": value}})
 '''
 
@@ -230,7 +232,7 @@ async def test_a_guest_cannot_dump_core(attack):
 
 
 async def test_the_keys_of_the_users_kernel_keyring_are_not_there(attack, backend):
-    """The keyring crosses namespaces (`man 7 keyrings`); a key in the user's keyring, linked into the session's, was read before."""
+    """The keyring crosses namespaces (`man 7 keyrings`). A key in the user's keyring could once be read by a call."""
     libc = ctypes.CDLL(None, use_errno=True)
     name = f"silo-test-{secrets.token_hex(8)}"
     key = libc.syscall(248, b"user", name.encode(), VALUE.encode(), len(VALUE), -4)

@@ -1,6 +1,7 @@
-"""What the namespace backend's filter refuses, tried from inside; `tests/silo/sandbox/backends/namespace/test_seccomp.py` shows every verdict of the program.
+"""What the namespace backend's filter refuses, tried from inside.
 
-A microVM needs no filter: its system calls are its own kernel's. What the guest gets there is not a promise of silo's.
+`tests/silo/sandbox/backends/namespace/test_seccomp.py` shows every verdict of the filter's program. A microVM needs no
+filter, because its own kernel handles its system calls. What those return is not a promise of silo.
 """
 
 import platform

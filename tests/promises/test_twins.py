@@ -1,4 +1,4 @@
-"""Clones of one template are twins until silo makes them unlike: no two of them may ever make the same random choice."""
+"""Clones of one template are identical until silo makes them differ: no two may ever make the same random choice."""
 
 import time
 from pathlib import Path
@@ -48,6 +48,11 @@ def hello() -> str:
     return data[11:43].hex() + data[-32:].hex()
 
 
+def new_public_key() -> str:
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    return key.public_bytes(Encoding.X962, PublicFormat.CompressedPoint).hex()
+
+
 def choose() -> dict:
     return {
         "urandom": os.urandom(16).hex(),
@@ -62,7 +67,7 @@ def choose() -> dict:
         "ssl": ssl.RAND_bytes(16).hex(),
         "hello": hello(),
         "temporary": next(tempfile._get_candidate_names()),
-        "ec": ec.generate_private_key(ec.SECP256R1()).public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint).hex(),
+        "ec": new_public_key(),
         "x25519": x25519.X25519PrivateKey.generate().public_key().public_bytes_raw().hex(),
         "aes": AESGCM.generate_key(256).hex(),
     }

@@ -1,7 +1,8 @@
 """Promise 8: the vault never loses an entry, through the real command line.
 
-Every byte flipped, every system call killed, full disks and format vectors are in `tests/silo_vault`. Here is what a user does to it: the
-wrong key, damage, a newer version, two writers at once, an open door; each a clear error, and the file as it was.
+`tests/silo_vault` flips every byte, kills every system call, fills disks and checks format vectors. Here is what a user
+does to it: a wrong key, damage, a newer version, two writers at once, wrong permissions. Each gives a clear error and
+leaves the file as it was.
 """
 
 import os

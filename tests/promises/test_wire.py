@@ -1,7 +1,7 @@
-"""A skill may forge its own answer, and nothing else: whatever it says on silo's channel, the call ends with an error or an answer.
+"""A skill can forge only its own answer: whatever it sends to silo, the call ends with an answer or an error.
 
-The process that runs the skill owns the channel, so no secrecy is claimed. What is claimed: no crash of the host, no hang beyond the
-deadline, no more memory than the limits allow, and a host that goes on serving meanwhile.
+The process that runs the skill owns the channel, so secrecy is not claimed. What is claimed: the host does not crash,
+does not hang beyond the deadline, uses no more memory than the limits allow, and keeps serving meanwhile.
 """
 
 import resource
@@ -25,9 +25,9 @@ from silo.wire.messages import Finished
 pytestmark = pytest.mark.anyio
 
 BROKEN = [
-    "garbage", "zeros", "gigantic length", "not json", "deep json", "type is a list", "type is an object", "huge number",
-    "lone surrogate", "duplicate key", "resume", "described", "rehearsed", "booted", "exited", "file with a path",
-    "negative file", "file longer than announced", "blob first",
+    "garbage", "zeros", "gigantic length", "not json", "deep json", "type is a list", "type is an object",
+    "huge number", "lone surrogate", "duplicate key", "resume", "described", "rehearsed", "booted", "exited",
+    "file with a path", "negative file", "file longer than announced", "blob first",
 ]  # fmt: skip
 
 ENDLESS = [

@@ -1,1 +1,1 @@
-"""What `silo bench` measures: one module for each subcommand. A speed target is a benchmark here, never a timed test."""
+"""What `silo bench` measures, one module for each subcommand. Speed targets are benchmarks here, never timed tests."""

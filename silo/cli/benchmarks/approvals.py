@@ -1,7 +1,7 @@
-"""`silo bench approvals`: from a question to the page that shows it, the page with a hundred questions, and calls beside calls that wait.
+"""`silo bench approvals`: from a question to its page, a page of a hundred questions, calls beside waiting ones.
 
-The page is asked over its own socket by a client that pairs like a browser. What a browser then takes to draw it is not in the
-figures. How asking works is not known here: it goes through `silo.runtime` and the store like any other.
+A client that pairs like a browser requests the page over its own socket. The figures do not include the time that a
+browser takes to draw it. The benchmark uses `silo.runtime` and the store like any other program.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class ApprovalsBenchmark:
     """One run of the benchmark.
 
     Args:
-        environ: the user's environment; its index settings reach uv.
+        environ: the user's environment; its package index settings reach uv.
         kernel: the folder of guest kernels.
         runs: how often each variant is measured.
-        on_step: told what is going on.
+        on_step: called with what begins now.
     """
 
     def __init__(self, environ: Mapping[str, str], kernel: Path, *, runs: int, on_step: Callable[[str], None]) -> None:
@@ -77,7 +77,7 @@ class ApprovalsBenchmark:
 
         Raises:
             SiloError: something that is measured does not work here.
-            Ended: a signal ended it; its guests are down, and its folder is gone.
+            Ended: a signal ended it; its guests have ended, and its folder is gone.
         """
         return run_until_signal(self._play)
 
@@ -104,7 +104,7 @@ class ApprovalsBenchmark:
         }
 
     def _page(self, home: Path) -> dict[str, list[float]]:
-        """Post questions and fetch them by their links, as a paired browser would."""
+        """Post questions and request their links, as a paired browser would."""
         home.mkdir()
         decisions = Decisions(home)
         page = Page(decisions)
@@ -137,7 +137,7 @@ class ApprovalsBenchmark:
             decisions.close()
 
     async def _calls(self, home: Path) -> dict[str, list[float]]:
-        """Call warm clones, with no call waiting for a person and with many, in turn."""
+        """Call warm clones, in turn with no other call and with many that wait for a person."""
         state = home / "state"
         state.mkdir(mode=0o700)
         (state / "silo.toml").write_text(_RULE)
@@ -182,7 +182,7 @@ class ApprovalsBenchmark:
 
 
 class _Browser:
-    """As much of a browser as the page needs: one cookie, one form."""
+    """The parts of a browser that the page needs: one cookie and one form."""
 
     def __init__(self, link: str) -> None:
         parts = urlsplit(link)
@@ -191,7 +191,7 @@ class _Browser:
         self._place = self._cookie = ""
 
     def pair(self, code: str) -> None:
-        """Type a pairing code in."""
+        """Enter a pairing code."""
         form = re.search(r'name="form" value="([^"]*)"', self._get(self._link))
         fields = {"form": html.unescape(form[1]) if form else "", "code": code}
         status, headers, _ = self._ask("POST", "/pair", urlencode(fields))
@@ -232,7 +232,7 @@ class _Browser:
 
 
 def _post(decisions: Decisions, what: str) -> str:
-    """Put a question up that is as long as an ordinary one; return the secret part of its link."""
+    """Post a question of ordinary length, and return the secret part of its link."""
     question = Question(
         f"Run bench.{what.replace(' ', '_')}",
         "a benchmark through the Python library",

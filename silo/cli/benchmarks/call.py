@@ -1,7 +1,7 @@
 """`silo bench call`: a call of a skill that imports httpx and pydantic, against the same script bare under `uv run`.
 
-The variants alternate in one run, because a machine's speed drifts; what counts are medians and their ratios. All samples are in
-the document. How a call works is not known here: it goes through `silo.runtime` and `silo mcp serve` like any other.
+The variants alternate in one run, because a machine's speed drifts. Medians and their ratios count. All samples are in
+the document. The benchmark uses `silo.runtime` and `silo mcp serve` like any other program.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class CallBenchmark:
     """One run of the benchmark.
 
     Args:
-        environ: the user's environment; its index settings reach uv.
+        environ: the user's environment; its package index settings reach uv.
         kernel: the folder of guest kernels.
         runs: how often each variant is measured.
-        on_step: told what is going on.
+        on_step: called with what begins now.
     """
 
     def __init__(self, environ: Mapping[str, str], kernel: Path, *, runs: int, on_step: Callable[[str], None]) -> None:
@@ -63,7 +63,7 @@ class CallBenchmark:
 
         Raises:
             SiloError: something that is measured does not work here.
-            Ended: a signal ended it; its guests are down, and its folder is gone.
+            Ended: a signal ended it; its guests have ended, and its folder is gone.
         """
         return run_until_signal(self._play)
 
@@ -119,7 +119,7 @@ class CallBenchmark:
         }
 
     async def _install(self, runtime: Runtime) -> dict[str, float]:
-        """Install from nothing and call once; uv's cache may be warm, images and templates are not."""
+        """Install from nothing and call once. uv's cache may be warm; there are no images and templates yet."""
 
         async def agree(plan: object) -> bool:
             return True
@@ -160,7 +160,7 @@ class CallBenchmark:
     async def _alternate(
         self, variants: Mapping[str, Callable[[], Awaitable[float]]], settle: Callable[[], Awaitable[None]]
     ) -> dict[str, list[float]]:
-        """Measure the variants in turn, each while nothing else of ours runs: no clone is being prepared meanwhile."""
+        """Measure the variants in turn, while nothing else of silo runs: no clone is being prepared meanwhile."""
         for name, variant in variants.items():
             self._step(f"warming up: {name}")
             await variant()
@@ -173,7 +173,7 @@ class CallBenchmark:
         return samples
 
     async def _many(self, runtime: Runtime) -> tuple[list[float], list[float], dict[str, int]]:
-        """Call in a row without a pause, then all at once; count what is left of it."""
+        """Call in a row without a pause, then all at once, and count what is left behind."""
         before = _descriptors()
         self._step(f"{_ROW} calls in a row")
         row = [await _timed(lambda: runtime.call(_TOOL, {"name": "Ada"})) for _ in range(_ROW)]
@@ -206,10 +206,10 @@ def table(document: Mapping[str, Any]) -> str:
     for name, median in document["median_s"].items():
         lines.append(f"{name:12} {median * 1000:10.1f} {document['ratio_to_uv_run'][name]:9.2f}×")
     install, serve = document["install_s"], document["serve_first_list_s"]
-    row, at_once = document["in_a_row"], document["at_once"]
+    row, at_once, template_s = document["in_a_row"], document["at_once"], install["of_it_template"]
     lines += [
         "",
-        f"install to first answer {install['to_first_answer']:.1f} s, of which the template {install['of_it_template']:.1f} s",
+        f"install to first answer {install['to_first_answer']:.1f} s, of which the template {template_s:.1f} s",
         f"`silo mcp serve` to its first tools/list {serve['median']:.2f} s (median of {len(serve['samples'])})",
         f"{row['answered']} of {row['calls']} in a row, median {row['median_s'] * 1000:.0f} ms",
         f"{at_once['answered']} of {at_once['calls']} at once, all in {at_once['total_s']:.1f} s",
@@ -226,7 +226,7 @@ async def _timed(work: Callable[[], Awaitable[object]]) -> float:
 
 
 def bench_script(folder: Path) -> Path:
-    """Copy the measured script away from its lock; uv takes a lock that it finds, and ours have no addresses."""
+    """Copy the measured script without its lock. uv would use the lock, and silo's locks have no addresses."""
     packaged = builtin_folder().parent / "bench_skills"
     source = packaged if packaged.is_dir() else builtin_folder().parent / "examples" / "bench"
     target = folder / _SKILL / "skill.py"

@@ -1,4 +1,4 @@
-"""The machine on which a benchmark ran, without which its figures say nothing."""
+"""Describe the machine of a benchmark. Without that, its figures mean nothing."""
 
 from __future__ import annotations
 

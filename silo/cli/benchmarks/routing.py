@@ -1,8 +1,9 @@
-"""`silo bench routing`: how often the right tool is found in public sets, beside baselines in the same run; and how fast, in large ones.
+"""`silo bench routing`: how often the right tool is found in public sets, beside baselines, and how fast in large sets.
 
-The sets are not part of silo: `scripts/routing/fetch.py` gets them and names their licences. A set is a folder with `tools.jsonl` and
-`queries.jsonl`; the ranking sees the tools and the text of a request, never what is right. Accuracy is the same on every machine; times
-and memory are this one's. Memory is measured in processes of their own, because nothing gives back what was there before.
+The sets are not part of silo: `scripts/routing/fetch.py` downloads them and names their licences. A set is a folder
+with `tools.jsonl` and `queries.jsonl`. The ranking sees the tools and the text of a request, but not the right answers.
+Accuracy is the same on every machine; times and memory are not. Memory is measured in separate processes, because a
+process rarely gives back memory that it used before.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _AIMS: Mapping[str, tuple[float, float]] = {
     "recall@5": (0.84, 0.87),
     "recall@5 with examples": (0.83, 0.88),
 }
-"""What issue 5 requires, and what it wants."""
+"""The required and the wanted value of each figure."""
 
 ABLATIONS: Mapping[str, RouterSettings] = {
     "all": RouterSettings(),
@@ -61,7 +62,7 @@ class Searcher(Protocol):
 
 @dataclass(frozen=True)
 class Case:
-    """A request, and the ids of the tools that are right."""
+    """A request, and the ids of the right tools."""
 
     query: str
     relevant: frozenset[str]
@@ -69,7 +70,7 @@ class Case:
 
 @dataclass(frozen=True)
 class PublicSet:
-    """One set as it lies on disk."""
+    """One set, as read from disk."""
 
     name: str
     tools: list[dict[str, Any]]
@@ -80,12 +81,12 @@ class RoutingBenchmark:
     """One run of the benchmark.
 
     Args:
-        folder: where the sets lie, one folder each; one without requests is used to fill up large catalogues.
-        names: of the sets to measure; none: all.
-        limit: requests of each set, after a fixed shuffle; 0: all.
-        scales: sizes of catalogues whose speed and memory are measured.
-        ablations: measure with each part switched off, too.
-        on_step: told what is going on.
+        folder: has a folder for each set. A set without requests only supplies tools for `scales`.
+        names: the sets to measure; none: all.
+        limit: how many requests of each set, after a fixed shuffle; 0: all.
+        scales: numbers of tools for which speed and memory are measured.
+        ablations: also measure with each part switched off.
+        on_step: called with what begins now.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class RoutingBenchmark:
         """Measure, and return the document.
 
         Raises:
-            UsageError: the folder holds no sets, or one that is broken.
+            UsageError: the folder has no sets, or one that is broken.
         """
         sets = [self._read(name) for name in self._names or self._found()]
         self._step("loading the baselines")
@@ -175,7 +176,7 @@ class RoutingBenchmark:
         return float(measure(lambda tools: Backend(tools, settings), each)["recall@5"])
 
     def _with_examples(self, each: PublicSet) -> dict[str, Any] | None:
-        """Give each tool its first requests as examples and measure the rest; only where most tools have as many."""
+        """Give each tool its first requests as examples, and measure the rest. None if most tools have too few."""
         single: dict[str, list[Case]] = defaultdict(list)
         for case in each.cases:
             if len(case.relevant) == 1:
@@ -203,7 +204,7 @@ class RoutingBenchmark:
         self._step(f"{size} tools")
         figures: dict[str, Any] = {"tools": size}
         with tempfile.TemporaryDirectory(prefix="silo-bench-") as place:
-            # Two processes: what the first one needed to build would be there for the second to use, and not show in its memory.
+            # Two processes: one that has built an index could reuse that memory, and would seem to need less.
             for step in ("build", "start"):
                 done = subprocess.run(
                     [sys.executable, "-c", _SCALE_SCRIPT, step, str(self._folder), str(size), f"{place}/index.npz"],
@@ -216,7 +217,7 @@ class RoutingBenchmark:
 
 
 def measure(backend: Callable[[Sequence[Mapping[str, Any]]], Searcher], each: PublicSet) -> dict[str, Any]:
-    """Measure one backend on one set; means over its requests."""
+    """Measure one backend on one set. The figures are means over its requests."""
     started = time.perf_counter()
     index = backend([dict(tool) for tool in each.tools])
     build_s = time.perf_counter() - started
@@ -236,9 +237,9 @@ def measure(backend: Callable[[Sequence[Mapping[str, Any]]], Searcher], each: Pu
 
 
 def measure_build(folder: Path, size: int, cache: Path) -> dict[str, Any]:
-    """Build an index of so many tools, and keep it.
+    """Build an index of `size` tools, and save it to `cache`.
 
-    A catalogue larger than all sets together is filled with their tools under new names, a tenth of whose words are replaced.
+    If the sets have fewer tools, copies of them are added under new names, with a tenth of their words replaced.
     """
     documents = _fill(folder, size)
     Ranker.build(documents[:10], settings=RouterSettings())  # loads what is loaded once
@@ -257,7 +258,7 @@ def measure_build(folder: Path, size: int, cache: Path) -> dict[str, Any]:
 
 
 def measure_start(folder: Path, size: int, cache: Path) -> dict[str, Any]:
-    """Start the index of so many tools from disk, and search."""
+    """Load the index of `size` tools from `cache`, and search."""
     documents = _fill(folder, size)
     queries = [line["query"] for path in sorted(folder.glob("*/queries.jsonl")) for line in _lines(path)]
     random.Random(SEED).shuffle(queries)  # noqa: S311

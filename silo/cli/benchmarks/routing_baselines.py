@@ -1,7 +1,7 @@
 """What `silo bench routing` compares with: plain BM25 of `bm25s` and TF-IDF of scikit-learn, if they are installed.
 
-They are no dependencies of silo; `uv sync --group routing-bench` gets them. Both see all texts that the router sees, as one field, with
-names split: the fair baseline. MiniLM is measured by `scripts/routing/minilm.py`.
+They are not dependencies of silo; `uv sync --group routing-bench` installs them. For a fair comparison, both get all
+texts that the router gets, as one field, with names split. `scripts/routing/minilm.py` measures MiniLM.
 """
 
 from __future__ import annotations

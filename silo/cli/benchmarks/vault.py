@@ -1,11 +1,12 @@
 """`silo bench vault`: opening, reading and saving a vault of many secrets, and the memory that it takes.
 
-Each sample is a new `Vault` object, as in a fresh process that has loaded its modules. What belongs to the machine and not to the
-vault is measured apart:
+Each sample uses a new `Vault` object, as a fresh process would after loading its modules. What depends on the machine
+and not on the vault is measured separately:
 
-- Argon2id: the first vault has a key of 32 bytes, which needs none; a second one with a passphrase shows the whole.
-- `fsync`: a sample writes two files of the vault's size to its folder and flushes them and the folder, as a save does (the new
-  generation, the backup, the folder), and is the time of these three flushes. Their median is taken from that of a save.
+- Argon2id: the first vault has a key of 32 bytes, which does not need it. A second one with a passphrase includes it.
+- `fsync`: a sample writes two files of the vault's size to its folder and flushes them and the folder, as a save does
+  (the new generation, the backup, the folder). It is the time of these three flushes. Their median is subtracted from
+  that of a save.
 
 The variants alternate, as in `silo bench call`.
 """
@@ -26,6 +27,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import cryptography
+from cryptography.hazmat.backends.openssl import backend
 from silo_vault import EnvironmentKey, Vault, crypto
 from silo_vault.format import VAULT_ID_BYTES, Header, Record, decode, encode, encode_record, record_context
 from silo_vault.unlock import Keys
@@ -53,7 +56,7 @@ path, name, key = sys.stdin.read().split("\\n")
 if name:
     Vault(Path(path), [EnvironmentKey(key)]).get(name).reveal()
 try:
-    # Of this program only; ru_maxrss would begin with what the process had before it became this program (man 2 getrusage).
+    # Of this program only; ru_maxrss includes what the process used before its exec (man 2 getrusage).
     peak = Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]
 except (OSError, IndexError):
     import resource
@@ -64,7 +67,7 @@ print(peak)
 
 @dataclass(frozen=True)
 class _Copy:
-    """A vault file under one key. The other copies hold the same secrets under another."""
+    """A vault file with its key. Other copies have the same number of secrets, and another key."""
 
     path: Path
     key: str
@@ -78,8 +81,8 @@ class VaultBenchmark:
 
     Args:
         runs: how often each variant is measured.
-        secrets: how many the vault holds.
-        on_step: told what is going on.
+        secrets: how many secrets the vault has.
+        on_step: called with what begins now.
     """
 
     def __init__(self, *, runs: int, secrets: int, on_step: Callable[[str], None]) -> None:
@@ -132,7 +135,7 @@ class VaultBenchmark:
         }
 
     def _times(self, raw: _Copy, passphrase: _Copy) -> tuple[dict[str, list[float]], int]:
-        """Return the samples of each variant, taken in turn; and how many records a save sealed again that had not changed."""
+        """Return the samples of each variant, and how many unchanged records a save encrypted again."""
         before = _records(raw)
         number = 0
 
@@ -155,13 +158,13 @@ class VaultBenchmark:
         for run in range(self._runs):
             self._step(f"measuring, {run + 1} of {self._runs}")
             for name, variant in variants.items():
-                gc.collect()  # nobody pays for what the one before left behind
+                gc.collect()  # so that no variant pays for the one before
                 samples[name].append(variant())
         after = _records(raw)
         return samples, sum(after[place].encoded != record.encoded for place, record in before.items())
 
     def _memory(self, raw: _Copy) -> dict[str, list[int]]:
-        """Return the peak memory of processes that import the library, and of ones that also open the vault and read a secret."""
+        """Return the peak memory of processes that import the library, and of some that also read a secret."""
         samples: dict[str, list[int]] = {"only_imports": [], "open_and_read": []}
         runs = min(self._runs, _MEMORY_RUNS)
         for run in range(runs):
@@ -180,7 +183,7 @@ class VaultBenchmark:
 
 def table(document: Mapping[str, Any]) -> str:
     """Render the document for a person."""
-    figures, median_s = document["figures"], document["median_s"]
+    figures, median_s, machine = document["figures"], document["median_s"], document["machine"]
     rows = [
         ("open and read one, with a key of 32 bytes", "open_and_read_ms", "ms"),
         ("add one, beyond fsync", "add_beyond_fsync_ms", "ms"),
@@ -198,17 +201,18 @@ def table(document: Mapping[str, Any]) -> str:
         aim = f"{figure['aim']:g} {unit}".rstrip()
         lines.append(f"{label:42} {measured:>12} {aim:>10}{'' if figure['holds'] else '  missed'}")
     argon2id_ms, whole_ms = 1000 * median_s["argon2id"], 1000 * median_s["open_and_read_passphrase"]
+    fsync_ms = 1000 * median_s["fsync"]
     lines += [
         "",
         f"Argon2id at its default cost {argon2id_ms:.0f} ms; with it, open and read one {whole_ms:.0f} ms",
-        f"three flushes of a save {1000 * median_s['fsync']:.1f} ms; with them, add one {1000 * median_s['add']:.1f} ms",
-        f"on {document['machine']['cpu']}, {document['machine']['cores']} cores, Python {document['machine']['python']}",
+        f"three flushes of a save {fsync_ms:.1f} ms; with them, add one {1000 * median_s['add']:.1f} ms",
+        f"on {machine['cpu']}, {machine['cores']} cores, Python {machine['python']}",
     ]
     return "\n".join(lines)
 
 
 def _make(folder: Path, key: str, secrets: int) -> _Copy:
-    """Write a vault as if its secrets had been added one by one, which would take ten thousand saves."""
+    """Write a vault of that many secrets at once. Adding them one by one would take as many saves."""
     folder.mkdir(mode=0o700)
     vault_id, dek = os.urandom(VAULT_ID_BYTES), os.urandom(crypto.KEY_BYTES)
     wrap = EnvironmentKey(key).wrap(dek, vault_id=vault_id, random=os.urandom)
@@ -246,7 +250,7 @@ def _stretch() -> None:
 
 
 def _flush(beside: Path) -> float:
-    """Flush what a save of this vault flushes, and return how long the flushes alone took."""
+    """Flush what a save of this vault flushes, and return how long only the flushes took."""
     data, spent_s = beside.read_bytes(), 0.0
     folder = os.open(beside.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -262,7 +266,4 @@ def _flush(beside: Path) -> float:
 
 
 def _cryptography() -> dict[str, str]:
-    import cryptography
-    from cryptography.hazmat.backends.openssl import backend
-
     return {"cryptography": cryptography.__version__, "openssl": backend.openssl_version_text()}

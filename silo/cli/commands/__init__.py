@@ -1,1 +1,1 @@
-"""One file for each verb, with a `register(app)` that `silo.cli.main` calls. What a command does is the library's."""
+"""One file for each command, with a `register(app)` that `silo.cli.app` calls. The work is done by the library."""

@@ -1,6 +1,7 @@
-"""`silo approvals`: look at what waits for a person, and answer it where there is no browser. Deciding is `silo.approvals.store`'.
+"""`silo approvals`: show what waits for a person, and answer it without a browser.
 
-A yes takes a person at a terminal, and there is no option that stands in for one: whoever asks could use it as well. A no takes nobody.
+Approving needs a person at a terminal. No option replaces that person, because the agent that asks could use it, too.
+Denying needs no terminal.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from silo.cli.documents import question_document
 from silo.cli.options import CALLS, AsJson, add_command, add_group
+from silo.cli.render import UNTERMINATED_WIDTH, emit, emit_json, emit_table, say
+from silo.cli.session import Session, interrupted, run_until_signal
+from silo.errors import ApprovalRequired, ApprovalTimeout, CallDenied, SiloError, UsageError
 from silo.remedies import command
 
 if TYPE_CHECKING:
@@ -53,9 +58,6 @@ def list_questions(ctx: typer.Context, as_json: AsJson = False) -> None:
     An approval counts once, or until its time is over. A denial counts for some minutes, for the same call. LEFT says
     how long.
     """
-    from silo.cli.documents import question_document
-    from silo.cli.render import emit_json, emit_table, say
-
     with _opened(ctx.obj) as decisions:
         entries, now = decisions.all(), time.time()
     if as_json:
@@ -67,7 +69,7 @@ def list_questions(ctx: typer.Context, as_json: AsJson = False) -> None:
         ]
         emit_table(("ID", "STATE", "LEFT", "TOOL", "FOR"), rows)
     else:
-        say("nothing waits for an answer, and no yes stands")
+        say("no question waits, and no approval counts")
 
 
 def show(ctx: typer.Context, question: QuestionId, as_json: AsJson = False) -> None:
@@ -79,9 +81,6 @@ def show(ctx: typer.Context, question: QuestionId, as_json: AsJson = False) -> N
     """
     from silo_interaction.terminal import render
 
-    from silo.cli.documents import question_document
-    from silo.cli.render import UNTERMINATED_WIDTH, emit, emit_json, say
-
     with _opened(ctx.obj) as decisions:
         entry, now = decisions.find(question), time.time()
     if as_json:
@@ -92,7 +91,7 @@ def show(ctx: typer.Context, question: QuestionId, as_json: AsJson = False) -> N
     emit(f"{entry.posted.id}: {_state(entry)}{f', {left} left' if left else ''}")
     emit(render(entry.posted.question, columns))
     if entry.posted.state != "waiting":
-        say("it does not wait any more; what it was asked with is not kept")
+        say("it does not wait any more; its details are not kept")
 
 
 def approve(
@@ -110,9 +109,6 @@ def approve(
     """
     from silo_interaction.terminal import duration
 
-    from silo.cli.session import interrupted
-    from silo.errors import CallDenied, UsageError
-
     session: Session = ctx.obj
     with _opened(session) as decisions:
         entry = decisions.find(question)
@@ -122,16 +118,19 @@ def approve(
             name = posted.question.wanted.name
             raise UsageError(
                 f"question {posted.id} wants {name!r} typed in, which only the process that asks can take",
-                hint=f"type it in on the approval page, or add it with `silo vault add {name}`; then call {entry.subject} again",
+                hint=(
+                    f"type it in on the approval page, or add it with `silo vault add {name}`; "
+                    f"then call {entry.subject} again"
+                ),
             )
         asked = posted.question
         if for_grace:
             if not asked.grace_s:
                 raise UsageError(
-                    f"a yes to question {posted.id} can only count once; its tool offers nothing else",
+                    f"an approval of question {posted.id} can count only once; its tool offers nothing else",
                     hint="leave --for-grace out",
                 )
-            # All of the question is shown, and that a yes means more is a part of what is asked.
+            # The person sees the whole question, and in it that a yes counts for longer.
             lasts = ("a yes counts", f"for {duration(asked.grace_s)}, without being asked again")
             asked = replace(asked, facts=(*asked.facts, lasts), grace_s=0)
         answer = _ask(replace(posted, question=asked))
@@ -142,8 +141,8 @@ def approve(
         _decide(session, decisions, entry, answer)
     if not answer.approved:
         raise CallDenied(
-            f"you said no to question {posted.id}",
-            hint=f"whoever asked is told; to be asked again, call {entry.subject}",
+            f"you denied question {posted.id}",
+            hint=f"the caller is told; to be asked again, call {entry.subject}",
         )
 
 
@@ -163,7 +162,7 @@ def deny(
         entry = decisions.find(question)
         _require_waiting(entry.posted)
         if entry.posted.question.wanted is not None and not entry.here:
-            # Only the process that asks can take an answer to it; but a question can be taken away by everybody.
+            # Only the process that asks can take an answer; but any process can withdraw the question.
             if not decisions.revoke(entry.posted.id):
                 raise _not_waiting(decisions, entry.posted)
             _record(session, entry, "denied", reason=reason)
@@ -183,9 +182,6 @@ def revoke(
 
     silo approvals revoke 3f2a
     """
-    from silo.cli.render import say
-    from silo.errors import UsageError
-
     session: Session = ctx.obj
     if (question is None) is not every:
         raise UsageError(
@@ -195,7 +191,7 @@ def revoke(
         if question is None:
             standing = [entry for entry in decisions.all() if entry.posted.state == "approved"]
             if not standing:
-                say("no yes stands")
+                say("no approval counts")
         else:
             standing = [decisions.find(question)]
             if standing[0].posted.state == "waiting":
@@ -224,8 +220,6 @@ def pair(ctx: typer.Context) -> None:
     from silo_interaction.terminal import require_person
 
     from silo.approvals.pairing import VALID_S
-    from silo.cli.render import emit, say
-    from silo.errors import ApprovalRequired
 
     session: Session = ctx.obj
     try:
@@ -242,7 +236,7 @@ def pair(ctx: typer.Context) -> None:
     say(f"type it in {where}; it is good for one browser, for {VALID_S / 60:g} minutes")
 
 
-# --- what they share ----------------------------------------------------------------------------------------------------
+# --- shared by the commands -------------------------------------------------------------------------------------------
 
 _LEAST_COLUMNS = 40
 
@@ -258,20 +252,18 @@ def _opened(session: Session) -> Iterator[Decisions]:
 def _ask(posted: PostedQuestion) -> Answer:
     from silo_interaction import NoAnswer, NobodyToAsk, TerminalChannel
 
-    from silo.cli.session import run_until_signal
-    from silo.errors import ApprovalRequired, ApprovalTimeout
-
     left = max(0.0, posted.expires_at - time.time())
     try:
         return run_until_signal(lambda: TerminalChannel().ask(posted.question, timeout_s=left))
     except NobodyToAsk as error:
         raise ApprovalRequired(
-            f"only a person at a terminal can say yes: {_cause(error)}",
+            f"only a person at a terminal can approve: {_cause(error)}",
             hint=f"{error.hint}; or answer on the approval page",
         ) from error
     except NoAnswer as error:
         raise ApprovalTimeout(
-            f"the time of question {posted.id} is over, which is a no", hint="call the tool again to be asked once more"
+            f"the time of question {posted.id} is over, so the call is denied",
+            hint="to be asked again, call the tool again",
         ) from error
 
 
@@ -288,10 +280,8 @@ def _decide(session: Session, decisions: Decisions, entry: ListedQuestion, answe
     """Put an answer down, and record it.
 
     Raises:
-        UsageError: the question does not wait any more, or is not what was shown; nothing was decided.
+        UsageError: the question does not wait any more, or has changed since it was shown; nothing was decided.
     """
-    from silo.errors import UsageError
-
     posted = entry.posted
     outcome = decisions.decide(posted.id, posted.digest, answer, by="silo approvals")
     if outcome == "gone":
@@ -318,16 +308,14 @@ def _no_longer(posted: PostedQuestion) -> SiloError:
     hints = {"approved": f"`silo approvals revoke {posted.id}` takes a yes back, as long as it counts"}
     return UsageError(
         f"question {posted.id} does not wait any more: {_ENDS.get(posted.state, 'its time is over')}",
-        hint=hints.get(
-            posted.state, "to be asked again, let the tool be called again; `silo approvals list` shows what waits"
-        ),
+        hint=hints.get(posted.state, "to be asked again, call the tool again; `silo approvals list` shows what waits"),
     )
 
 
 _ENDS = {
     "approved": "it was approved",
-    "denied": "it was refused",
-    "withdrawn": "whoever asked is gone, or asks something else now",
+    "denied": "it was denied",
+    "withdrawn": "the caller is gone, or asks something else now",
 }
 
 

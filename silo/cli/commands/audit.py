@@ -1,4 +1,4 @@
-"""`silo audit`: what ran, and whether the record is whole. The log is `silo.audit.log`'s."""
+"""`silo audit`: what ran, and whether the record is whole. `silo.audit.log` writes and checks the log."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from silo.audit.summary import summarize
 from silo.cli.options import CALLS, AsJson, add_command, add_group
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ def register(app: typer.Typer) -> None:
     add_command(group, "verify", verify)
 
 
-_HELP = "Show what ran, and check that the record is whole.\n\n    silo audit show -n 5\n    silo audit summary\n    silo audit verify"
+_HELP = (
+    "Show what ran, and check that the record is whole.\n\n"
+    "    silo audit show -n 5\n    silo audit summary\n    silo audit verify"
+)
 
 
 def show(
@@ -66,7 +70,6 @@ def summary(
     answer, a rule in silo.toml can give it.
     """
     from silo.audit.log import read
-    from silo.audit.summary import summarize
     from silo.cli.render import Steps, emit_json, emit_table, say
 
     session: Session = ctx.obj

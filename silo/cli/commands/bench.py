@@ -1,16 +1,18 @@
-"""`silo bench`: the figures of this machine. What is measured, and how, is in `silo.cli.benchmarks`."""
+"""`silo bench`: measure this machine. The benchmarks are in `silo.cli.benchmarks`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from silo.cli.options import MACHINE, AsJson, add_command, add_group
+from silo.cli.render import Steps, emit, emit_json
+from silo.cli.session import Session
 
-if TYPE_CHECKING:
-    from silo.cli.session import Session
+# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# the benchmarks, and `silo.runtime` and `silo.secrets.lease` (pydantic, anyio).
 
 
 _LOADING = "loading the benchmark"
@@ -38,7 +40,8 @@ def call(
 
     Works in a temporary state folder. The machine should be idle otherwise. Look at the ratios, not at the seconds.
     """
-    from silo.cli.render import Steps, emit, emit_json
+    from silo.cli.benchmarks.call import CallBenchmark, table
+    from silo.compose.settings import kernel_folder
 
     session: Session = ctx.obj
     with Steps() as steps:
@@ -68,7 +71,8 @@ def vault(
 
     Works in a temporary folder, with its own vaults. The time of Argon2id and of the disk is shown separately.
     """
-    from silo.cli.render import Steps, emit, emit_json
+    from silo.cli.benchmarks.vault import VaultBenchmark, table
+    from silo.secrets.lease import from_vault_error
 
     with Steps() as steps:
         steps.step(_LOADING)
@@ -99,7 +103,8 @@ def approvals(
 
     Works in a temporary state folder and asks nobody. The time of the page does not include the browser's time.
     """
-    from silo.cli.render import Steps, emit, emit_json
+    from silo.cli.benchmarks.approvals import ApprovalsBenchmark, table
+    from silo.compose.settings import kernel_folder
 
     session: Session = ctx.obj
     with Steps() as steps:
@@ -133,7 +138,7 @@ def routing(
     `scripts/routing/fetch.py` downloads the sets and names their licences. Baselines are measured too if they are
     installed.
     """
-    from silo.cli.render import Steps, emit, emit_json
+    from silo.cli.benchmarks.routing import RoutingBenchmark, table
 
     with Steps() as steps:
         steps.step(_LOADING)

@@ -1,16 +1,14 @@
-"""`silo config`: the configuration in force, and where each value came from. Schema and loading are `silo.config`'s."""
+"""`silo config`: the current configuration, and where each value came from. `silo.config` loads it."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import typer
 
 from silo.cli.options import MACHINE, AsJson, add_command, add_group
-
-if TYPE_CHECKING:
-    from silo.cli.session import Session
+from silo.cli.render import emit_json, emit_table
+from silo.cli.session import Session
 
 
 def register(app: typer.Typer) -> None:
@@ -30,8 +28,6 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     A value comes from a variable, a line of `silo.toml`, or the default.
     """
-    from silo.cli.render import emit_json, emit_table
-
     session: Session = ctx.obj
     rows = session.load_config().rows()
     if as_json:
@@ -41,7 +37,7 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 def _cell(key: str, value: object) -> str:
-    """Return a value for the table; rules are more than a line can hold."""
+    """Return a value for the table. Rules do not fit into a line."""
     if key == "policy.rules" and isinstance(value, list) and value:
         return f"{len(value)}, see `silo policy list`"
     return json.dumps(value)

@@ -1,16 +1,18 @@
-"""`silo demo`: the main job end to end, with a throw-away state folder. What it does is in `silo.cli.demonstration`."""
+"""`silo demo`: show silo end to end in a temporary state folder. `silo.cli.demonstration` does the work."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from silo.cli.options import MACHINE, AsJson, add_command
+from silo.cli.render import emit, emit_json, say
+from silo.cli.session import Session
 
-if TYPE_CHECKING:
-    from silo.cli.session import Session
+# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# the demo and `silo.runtime` (pydantic, the MCP client).
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +33,6 @@ def demo(
     Uses its own state folder in the temporary folder and does not touch yours. Run `silo setup` once before.
     """
     from silo.cli.demonstration import Demo
-    from silo.cli.render import emit, emit_json, say
     from silo.compose.settings import kernel_folder
 
     session: Session = ctx.obj

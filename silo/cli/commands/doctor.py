@@ -1,4 +1,4 @@
-"""`silo doctor`: what works on this machine, what does not, and how to get it. Finding out is the backends' and the vault's."""
+"""`silo doctor`: what works on this machine, what does not, and how to fix it. The backends and the vault test it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from silo.cli.documents import probe_document, vault_document
 from silo.cli.options import MACHINE, AsJson, add_command
+from silo.cli.probes import COLUMNS, chosen, rows
+from silo.cli.render import Steps, emit, emit_json, emit_table
+from silo.cli.session import Session
+from silo.errors import DependencyUnavailable, SandboxBroken, VaultLocked
+from silo.sandbox.backends.microvm.kernel import find as find_kernel
+from silo.sandbox.base import Probe
+from silo.version import __version__
 
 if TYPE_CHECKING:
-    from silo.cli.session import Session
     from silo.config.load import Loaded
     from silo.runtime import Runtime
-    from silo.sandbox.base import Probe
+
+# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# `silo.runtime` and `silo.catalog.uv` (pydantic, anyio, uv).
 
 
 def register(app: typer.Typer) -> None:
@@ -37,9 +46,6 @@ def doctor(
 
     Exits with 5 if no sandbox is as strong as the configuration requires.
     """
-    from silo.cli.probes import COLUMNS, chosen, rows
-    from silo.cli.render import Steps, emit, emit_json, emit_table
-
     session: Session = ctx.obj
     loaded = session.load_config()
     with Steps() as steps:
@@ -62,9 +68,7 @@ def doctor(
 
 
 def _document(session: Session, loaded: Loaded, probes: tuple[Probe, ...], uv: dict[str, str | None]) -> dict[str, Any]:
-    from silo.cli.documents import probe_document
     from silo.compose.settings import kernel_folder
-    from silo.version import __version__
 
     home = session.home()
     config_file = home / "silo.toml"
@@ -86,11 +90,8 @@ def _document(session: Session, loaded: Loaded, probes: tuple[Probe, ...], uv: d
 
 
 def _kernel(folder: Path) -> dict[str, str | None]:
-    from silo.errors import SandboxBroken
-    from silo.sandbox.backends.microvm import kernel
-
     try:
-        found = kernel.find(folder)
+        found = find_kernel(folder)
     except SandboxBroken as error:
         return {"release": None, "digest": None, "problem": error.message}
     if found is None:
@@ -99,10 +100,7 @@ def _kernel(folder: Path) -> dict[str, str | None]:
 
 
 def _vault(session: Session) -> dict[str, Any]:
-    """Say what there is to say of the vault; one that can't be read is a finding, not the end of all others."""
-    from silo.cli.documents import vault_document
-    from silo.errors import VaultLocked
-
+    """Return the facts about the vault. One that can't be read is a finding, and the other findings are still shown."""
     has_master_key = "SILO_MASTER_KEY" in session.environ
     try:
         with session.vault() as vault:
@@ -113,7 +111,6 @@ def _vault(session: Session) -> dict[str, Any]:
 
 async def _uv(session: Session) -> dict[str, str | None]:
     from silo.catalog.uv import Uv
-    from silo.errors import DependencyUnavailable
 
     try:
         answer = await Uv(session.environ).run(["--version"], timeout_s=20.0, settings=False)

@@ -1,4 +1,4 @@
-"""`silo init`: write a new skill. What is in it: `silo.catalog.scaffold`."""
+"""`silo init`: write a new skill. `silo.catalog.scaffold` has its files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from typing import Annotated
 import typer
 
 from silo.cli.options import SKILLS, add_command
+from silo.cli.render import emit
+
+# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# `silo.catalog.scaffold` (pydantic, packaging).
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +35,6 @@ def init(
     Prints the folder's name. The folder has `skill.py`, a manual for agents (`SKILL.md`) and a test.
     """
     from silo.catalog.scaffold import write_scaffold
-    from silo.cli.render import emit
 
     names = [part.strip() for part in secrets.split(",") if part.strip()]
     emit(str(write_scaffold(Path(), name, secrets=names)))

@@ -1,16 +1,18 @@
-"""`silo inspect`: everything that is known of one installed skill."""
+"""`silo inspect`: show everything about one installed skill."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import anyio
 import typer
 
+from silo.cli.documents import first_line, header_facts, skill_document
 from silo.cli.options import SKILLS, AsJson, add_command
-
-if TYPE_CHECKING:
-    from silo.cli.session import Session
-    from silo.model import Skill
+from silo.cli.render import emit, emit_json
+from silo.cli.session import Session
+from silo.model import Skill
+from silo.schema.arguments import signature
 
 
 def register(app: typer.Typer) -> None:
@@ -30,11 +32,6 @@ def inspect(
 
     Checks that its files are those that you agreed to. Runs none of its code.
     """
-    import anyio
-
-    from silo.cli.documents import skill_document
-    from silo.cli.render import emit, emit_json
-
     session: Session = ctx.obj
     skill = anyio.run(session.open_runtime().skill, namespace)
     if as_json:
@@ -44,9 +41,6 @@ def inspect(
 
 
 def _as_text(skill: Skill) -> str:
-    from silo.cli.documents import first_line, header_facts
-    from silo.schema.arguments import signature
-
     facts = [
         ("skill", skill.namespace),
         ("does", first_line(skill.header.description) or "it does not say"),

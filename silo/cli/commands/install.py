@@ -1,21 +1,27 @@
-"""`silo install`: show what a skill wants, ask, install. The steps are `silo.install.installer`'s; nothing of the skill runs here."""
+"""`silo install`: show what a skill wants, ask, install. The steps are in `silo.install.installer`."""
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from silo.cli.documents import changes, header_facts
 from silo.cli.options import SKILLS, BackendName, add_command
+from silo.cli.render import Steps, say
+from silo.cli.session import Session
+from silo.errors import ApprovalRequired, ApprovalTimeout, CallDenied, Interrupted
+from silo.model import Skill
 
 if TYPE_CHECKING:
     from silo_interaction import Question
 
     from silo.catalog.plan import InstallPlan
-    from silo.cli.render import Steps
-    from silo.cli.session import Session
-    from silo.model import Skill
     from silo.runtime import Runtime
+
+# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# `silo_interaction` (asyncio).
 
 
 def register(app: typer.Typer) -> None:
@@ -49,8 +55,6 @@ def install(
     its tools. Neither its code nor its dependencies' code runs outside the sandbox. If anything fails, nothing is
     installed.
     """
-    from silo.cli.render import Steps, say
-
     session: Session = ctx.obj
     with Steps() as steps:
 
@@ -76,9 +80,6 @@ def install(
 async def _agreed(plan: InstallPlan, before: Skill | None, timeout_s: float, steps: Steps, *, is_yes: bool) -> bool:
     from silo_interaction import InteractionError, NoAnswer, TerminalChannel
 
-    from silo.cli.render import say
-    from silo.errors import ApprovalRequired, ApprovalTimeout, CallDenied, Interrupted
-
     if is_yes:
         for warning in plan.warnings:
             say(f"silo: warning: {warning}")
@@ -91,7 +92,7 @@ async def _agreed(plan: InstallPlan, before: Skill | None, timeout_s: float, ste
         raise ApprovalTimeout(f"{plan.namespace} was not installed: {error.message}", hint=again) from error
     except InteractionError as error:
         raise ApprovalRequired(
-            f"installing {plan.namespace} needs a yes (SILO_APPROVAL_REQUIRED): {error.message}", hint=again
+            f"installing {plan.namespace} needs your agreement (SILO_APPROVAL_REQUIRED): {error.message}", hint=again
         ) from error
     if answer.interrupted:
         raise Interrupted(f"{plan.namespace} was not installed: {answer.reason}", hint="nothing was changed")
@@ -101,10 +102,8 @@ async def _agreed(plan: InstallPlan, before: Skill | None, timeout_s: float, ste
 
 
 def _question(plan: InstallPlan, before: Skill | None) -> Question:
-    """Return what a person must see: all that the skill wants, and what is different from the version that is installed."""
+    """Return what a person must see: all that the skill wants, and the differences from the installed version."""
     from silo_interaction import Question
-
-    from silo.cli.documents import changes, header_facts
 
     facts = [("skill", plan.namespace), ("from", plan.source), ("digest", plan.digest[:16])]
     if plan.header.description:
@@ -117,9 +116,7 @@ def _question(plan: InstallPlan, before: Skill | None) -> Question:
 
 
 def _script_changes(before: Skill, plan: InstallPlan) -> str:
-    """Say how many lines of the script differ from the version that is installed."""
-    import difflib
-
+    """Return a sentence on how many lines of the script differ from the installed version."""
     try:
         old = before.script.read_bytes().decode(errors="replace").splitlines()
     except OSError:

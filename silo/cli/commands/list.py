@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import anyio
 import typer
 
+from silo.cli.documents import first_line, skill_document
 from silo.cli.options import SKILLS, AsJson, add_command
+from silo.cli.render import emit_json, emit_table, say
+from silo.cli.session import Session
 
-if TYPE_CHECKING:
-    from silo.cli.session import Session
+# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# `silo.catalog.builtin` (packaging, uv).
 
 
 def register(app: typer.Typer) -> None:
@@ -26,17 +28,13 @@ def list_skills(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     A skill whose record is damaged is named on stderr, and in the JSON document under `damaged`.
     """
-    import anyio
-
     from silo.catalog.builtin import has_changed
-    from silo.cli.documents import first_line, skill_document
-    from silo.cli.render import emit_json, emit_table, say
 
     session: Session = ctx.obj
     runtime = session.open_runtime()
     skills, damaged = anyio.run(runtime.skills), anyio.run(runtime.damaged)
     for one in damaged:
-        # What it was installed from stood in the record.
+        # The damaged record is the only place that had the source.
         again = f"`silo install SOURCE --name {one.namespace}`"
         say(f"silo: warning: {one.namespace} is damaged and not in the list: {' '.join(one.reason.split())}")
         say(f"silo: hint: install it again with {again}, or remove it with `silo uninstall {one.namespace}`")

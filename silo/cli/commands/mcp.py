@@ -1,17 +1,19 @@
-"""`silo mcp`: serve agents, and print what their clients need to find the server. MCP itself is `silo.server`'s."""
+"""`silo mcp`: serve agents, and print the configuration of their clients. `silo.server` speaks MCP."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from silo.cli.options import SECRETS_AND_AGENTS, Headless, add_command, add_group
-
-if TYPE_CHECKING:
-    from silo.cli.session import Session
+from silo.cli.render import emit, say
+from silo.cli.serve import serve as serve_client
+from silo.cli.session import Session
+from silo.server.clients import client_entry
 
 
 def register(app: typer.Typer) -> None:
@@ -39,8 +41,6 @@ def serve(
 
     A client starts this command; `silo mcp config CLIENT` prints the entry for its configuration.
     """
-    from silo.cli.serve import serve as serve_client
-
     session: Session = ctx.obj
     return serve_client(session, transport=transport, expose=expose, headless=headless)
 
@@ -57,9 +57,6 @@ def config(
     CLIENT is one of claude-desktop, claude-code, cursor and vscode. The entry goes to standard output. Standard error
     says where to put it.
     """
-    from silo.cli.render import emit, say
-    from silo.server.clients import client_entry
-
     session: Session = ctx.obj
     platform: Literal["linux", "darwin"] = "darwin" if sys.platform == "darwin" else "linux"
     home = session.home() if session.environ.get("SILO_HOME") else None
@@ -73,8 +70,6 @@ def config(
 
 def _own_path(session: Session) -> Path:
     """Return the absolute path of the `silo` command that runs now, or of the one beside this interpreter."""
-    import shutil
-
     started = Path(sys.argv[0])
     if started.name == "silo" and (found := shutil.which(sys.argv[0], path=session.environ.get("PATH"))):
         return Path(found).absolute()

@@ -1,4 +1,4 @@
-"""`silo run`: one call, from words to a printed result. The call itself is `Runtime.call`, as for an agent."""
+"""`silo run`: one call, from words to a printed result. It goes through `Runtime.call`, like an agent's."""
 
 from __future__ import annotations
 
@@ -9,15 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from silo.cli.arguments import parse_document, parse_words, split_words
+from silo.cli.documents import result_document
+from silo.cli.files import load_files, prepare_folder, read_text, write_files
 from silo.cli.options import CALLS, AsJson, BackendName, Headless, add_command
+from silo.cli.render import Steps, emit, emit_json, emit_json_value, say, say_error, say_logs, say_timing
+from silo.cli.session import Session
+from silo.errors import UsageError
+from silo.model import ProgressReport, Result, Skill
+from silo.names import split_id
 
 if TYPE_CHECKING:
     from silo_interaction import Answer, Channel, Question
 
-    from silo.cli.render import Steps
-    from silo.cli.session import Session
-    from silo.model import ProgressReport, Result, Skill
     from silo.runtime import Runtime
+
+# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# `silo_interaction` (asyncio) and `silo.catalog.builtin` (packaging, uv).
 
 
 def register(app: typer.Typer) -> None:
@@ -54,10 +62,6 @@ def run(
 
     Exits with 1 if the tool failed, 3 if it was refused, 4 if a secret is missing, 124 if it took too long.
     """
-    from silo.cli.arguments import split_words
-    from silo.cli.files import prepare_folder, write_files
-    from silo.cli.render import Steps, emit_json, say, say_error, say_timing
-
     session: Session = ctx.obj
     tool, rest = split_words(words, lambda: [tool.id for skill in session.skills() for tool in skill.tools])
     folder = None if output is None else prepare_folder(output)
@@ -82,8 +86,6 @@ def run(
         say(note)
     written = [] if folder is None else write_files(result.files, folder)
     if as_json:
-        from silo.cli.documents import result_document
-
         emit_json(result_document(tool, result, written))
     else:
         _show(tool, result, written)
@@ -96,9 +98,8 @@ def run(
 
 
 def _note(session: Session, tool: str) -> str:
-    """What an author should know who edits the script and wonders why nothing changes."""
+    """Return a note for an author who has edited the script and might wonder why nothing changed, or nothing."""
     from silo.catalog.builtin import has_changed
-    from silo.names import split_id
 
     parts = split_id(tool)
     skill = next((skill for skill in session.skills() if parts and skill.namespace == parts[0]), None)
@@ -110,9 +111,6 @@ def _note(session: Session, tool: str) -> str:
 
 def read_arguments(session: Session, tool: str, words: list[str], document: str | None) -> dict[str, Any]:
     """Return the arguments of the call; files are read here, on the main thread, where Ctrl-C ends a read that waits."""
-    from silo.cli.arguments import parse_document, parse_words
-    from silo.cli.files import load_files, read_text
-    from silo.errors import UsageError
     from silo.sizes import MIB
 
     given: dict[str, Any] = {}
@@ -128,16 +126,14 @@ def read_arguments(session: Session, tool: str, words: list[str], document: str 
 
 
 def _schema(skills: tuple[Skill, ...], name: str) -> Mapping[str, Any]:
-    """Return the input schema of a tool, or an empty one: that there is no such tool is for the call to say, on the record."""
-    from silo.names import split_id
-
+    """Return the input schema of a tool, or an empty one: the call itself reports an unknown tool, and records that."""
     parts = split_id(name)
     tools = (tool for skill in skills for tool in skill.tools)
     return next((tool.input_schema for tool in tools if (tool.skill, tool.name) == parts), {})
 
 
 def _channel(steps: Steps) -> Channel:
-    """Return the terminal, asked while the spinner is out of the way; whether a person is there is for it to find out."""
+    """Return a channel that asks on the terminal and hides the spinner meanwhile. It checks that a person is there."""
     from silo_interaction import TerminalChannel
 
     class QuietTerminal:
@@ -149,11 +145,9 @@ def _channel(steps: Steps) -> Channel:
 
 
 def _show_code(code: str) -> None:
-    """Show a pairing code, if standard error is the terminal of a person; what reads it otherwise could be an agent."""
+    """Show a pairing code if standard error is a person's terminal. Otherwise an agent could read it."""
     from silo_interaction import NobodyToAsk
     from silo_interaction.terminal import require_person
-
-    from silo.cli.render import say
 
     with suppress(NobodyToAsk):
         require_person((2, "standard error"))
@@ -166,8 +160,6 @@ def _progress_text(tool: str, progress: ProgressReport) -> str:
 
 
 def _show(tool: str, result: Result, written: list[Path]) -> None:
-    from silo.cli.render import emit, emit_json_value, say, say_logs
-
     say_logs(tool, result.logs.stdout, result.logs.stderr)
     if result.text or not result.has_data:
         emit(result.text)

@@ -1,13 +1,19 @@
-"""`silo search`: find tools by what they do, and see why. Ranking is `silo.router`'s."""
+"""`silo search`: find tools by what they do, and see why they were found. `silo.router` ranks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import anyio
 import typer
 
+from silo.cli.documents import first_line, tool_document
 from silo.cli.options import CALLS, AsJson, add_command
+from silo.cli.render import emit_json, emit_table, say
+from silo.cli.session import Session
+from silo.errors import UsageError
+from silo.model import Caller
 
 if TYPE_CHECKING:
     from silo.cli.session import Session
@@ -15,7 +21,7 @@ if TYPE_CHECKING:
     from silo.router.index import Match
 
 WHY_CHARS = 40
-"""Of a reason in the table: the tool and what it does matter more; `--json` has all of it."""
+"""The longest reason in the table, so that there is room for what the tool does; `--json` has all of it."""
 
 
 def register(app: typer.Typer) -> None:
@@ -47,11 +53,7 @@ def search(
     WHY lists the words that matched, and the text of the tool in which they matched. APPROVAL says whether the tool
     asks a person first: always (`asks`), or for some arguments (`depends`).
     """
-    import anyio
-
-    from silo.cli.render import Steps, emit_json, emit_table, say
-    from silo.errors import UsageError
-    from silo.model import Caller
+    from silo.cli.render import Steps
 
     session: Session = ctx.obj
     words = " ".join(query or ())
@@ -86,7 +88,6 @@ def search(
 
 
 def _document(match: Match, verdict: ExpectedVerdict) -> dict[str, object]:
-    from silo.cli.documents import tool_document
 
     return {
         **tool_document(match.tool),
@@ -99,7 +100,6 @@ def _document(match: Match, verdict: ExpectedVerdict) -> dict[str, object]:
 
 
 def _row(match: Match, verdict: ExpectedVerdict) -> tuple[str, str, str, str]:
-    from silo.cli.documents import first_line
 
     why = "; ".join(match.why) or "near in meaning"
     short = why if len(why) <= WHY_CHARS else f"{why[: WHY_CHARS - 1]}…"

@@ -1,4 +1,4 @@
-"""`silo setup`: get what this machine lacks, then try whether it works. `silo.setup.packages` knows what is needed."""
+"""`silo setup`: install what this machine lacks, then test it. `silo.setup.packages` knows what is needed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from silo.cli.options import MACHINE, add_command
+from silo.errors import ApprovalRequired, CallDenied
 from silo.remedies import command
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def setup(
         silo setup
         silo setup --yes
 
-    apt installs QEMU, bubblewrap and e2fsprogs as root. A kernel for the guests is only unpacked into silo's own folder. Says what it will do, and asks. Exits with 5 if no sandbox works afterwards.
+    apt installs QEMU, bubblewrap and e2fsprogs as root. A kernel for the guests is only unpacked into silo's own
+    folder. Says what it will do, and asks. Exits with 5 if no sandbox works afterwards.
     """
     from silo.cli.probes import COLUMNS, chosen, rows
     from silo.cli.render import Steps, emit_table, say
@@ -71,8 +73,6 @@ def _describe(todo: SetupPlan, folder: str) -> str:
 
 
 def _require_yes(*, is_yes: bool) -> None:
-    from silo.errors import ApprovalRequired, CallDenied
-
     if is_yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from silo.cli.options import SKILLS, add_command
-
-if TYPE_CHECKING:
-    from silo.cli.session import Session
+from silo.cli.session import Session
 
 
 def register(app: typer.Typer) -> None:

@@ -1,7 +1,8 @@
-"""The MCP server itself: which request gets which answer, in both protocol eras. Transports are `silo.server.transports.stdio`'s.
+"""The MCP server: which request gets which answer, in both protocol eras. `silo.server.transports` carries the bytes.
 
-Eras: up to 2025-11-25 a client shakes hands and keeps a session; since 2026-07-28 each request stands alone. The low-level
-server of `mcp` serves both; what differs for us (list changes, capabilities) is in `changes` and in `SiloServer`.
+Eras: up to 2025-11-25 a client starts with a handshake and keeps a session; since 2026-07-28 each request stands alone.
+The low-level server of `mcp` serves both. What differs for silo (list changes, capabilities) is in `changes` and in
+`SiloServer`.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from mcp.shared.exceptions import MCPError
 from silo.errors import ArgumentsInvalid, ArgumentsRefused, SiloError
 from silo.model import Caller, ProgressReport, Result, Tool
 from silo.server.engine import Engine, ServerOptions
-from silo.server.protocol.changes import Installed
-from silo.server.protocol.elicitation import Asking, CallRequest, StateForeign, request_states
-from silo.server.protocol.listing import Catalogue, CursorInvalid, page
+from silo.server.protocol.changes import LiveListing
+from silo.server.protocol.elicitation import CallRequest, Elicitation, StateForeign, request_states
+from silo.server.protocol.listing import CursorInvalid, Listing, page
 from silo.server.protocol.manuals import MEDIA_TYPE, describe, manual_uri, read_manual
 from silo.server.protocol.overview import overview
 from silo.server.protocol.progress import relayed
@@ -36,24 +37,25 @@ _log = logging.getLogger(__name__)
 
 Context = ServerRequestContext[None, Any]
 
-Answer = types.CallToolResult | types.InputRequiredResult
+CallAnswer = types.CallToolResult | types.InputRequiredResult
 
 INSTRUCTIONS = f"""\
-silo runs each call in a fresh sandbox. Find tools with `{SEARCH}`, call them with `{EXECUTE}`. A skill's manual is the resource \
-`skill://SKILL/SKILL.md`. An error begins with `error [code]`; its hint says what to change, or what to ask the user for."""
+silo runs each call in a fresh sandbox. Find tools with `{SEARCH}`, call them with `{EXECUTE}`. A skill's manual is \
+the resource `skill://SKILL/SKILL.md`. An error begins with `error [code]`; its hint says what to change, or what to \
+ask the user for."""
 
 MAX_CLIENT_CHARS = 100
 
 _MAX_CLIENTS = 8
-"""Names of clients for which a choice of tools is kept. One process serves one client, which has one name."""
+"""How many client names a list of tools is kept for. One process serves one client, which normally has one name."""
 
 
 def build_server(engine: Engine, options: ServerOptions) -> Server[None]:
-    """Return the MCP server over `engine`; run it once, on one transport.
+    """Return the MCP server for `engine`; run it once, on one transport.
 
-    It watches for installed skills while it runs. No request makes it raise: what goes wrong is an answer.
+    It watches the installed skills while it runs. No request makes it raise: an error becomes an answer.
     """
-    installed = Installed(engine)
+    installed = LiveListing(engine)
     app = _App(engine, options, installed)
 
     @asynccontextmanager
@@ -80,7 +82,7 @@ def build_server(engine: Engine, options: ServerOptions) -> Server[None]:
 
 
 class SiloServer(Server[None]):
-    """The low-level server, saying to clients of the handshake era as well that its lists change."""
+    """The low-level server, which tells clients of the handshake era, too, that its lists can change."""
 
     def create_initialization_options(
         self,
@@ -96,14 +98,14 @@ class SiloServer(Server[None]):
 
 
 class _App:
-    """The handlers. One request, one method; all that they share is the engine and what is installed."""
+    """The handlers, one method for each kind of request. They share the engine and the list of what is installed."""
 
-    def __init__(self, engine: Engine, options: ServerOptions, installed: Installed) -> None:
+    def __init__(self, engine: Engine, options: ServerOptions, installed: LiveListing) -> None:
         self._engine = engine
         self._options = options
         self._installed = installed
-        self._asking = Asking(options.patience_s, prompt_s=options.prompt_s, uses_client=options.uses_client)
-        self._shown: tuple[Catalogue, dict[str, tuple[types.Tool, ...]]] | None = None
+        self._elicitation = Elicitation(options.patience_s, prompt_s=options.prompt_s, uses_client=options.uses_client)
+        self._shown: tuple[Listing, dict[str, tuple[types.Tool, ...]]] | None = None
 
     async def initialized(self, ctx: Context, params: types.NotificationParams) -> None:
         self._installed.greet(ctx.session)
@@ -111,36 +113,35 @@ class _App:
     async def list_tools(self, ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         with _protocol_errors("tools/list"):
             tools = await self._tools(await self._installed.current(), _caller(ctx))
-            # A skill can't be called `silo`, and `silo_` sorts by its own rules: ours come first, whatever is installed.
+            # The key puts silo's own two tools first, whatever is installed.
             keyed = sorted((f"{int(tool.name not in (SEARCH, EXECUTE))}{tool.name}", tool) for tool in tools)
             found, following = page(keyed, lambda item: item[0], _cursor(params), self._options.page_size)
             return types.ListToolsResult(tools=[tool for _, tool in found], next_cursor=following)
 
-    async def _tools(self, catalogue: Catalogue, caller: Caller) -> tuple[types.Tool, ...]:
-        """Return what is listed for a client; the same until the catalogue changes, whatever is called meanwhile."""
-        if self._shown is None or self._shown[0] is not catalogue:
-            self._shown = catalogue, {}
+    async def _tools(self, listing: Listing, caller: Caller) -> tuple[types.Tool, ...]:
+        """Return the tools that are listed for a client; they stay the same until the listing changes."""
+        if self._shown is None or self._shown[0] is not listing:
+            self._shown = listing, {}
         shown = self._shown[1]
         if caller.client not in shown:
             usage = await self._engine.usage(caller) if self._options.expose == "auto" else {}
-            while (
-                len(shown) >= _MAX_CLIENTS
-            ):  # who calls itself something else each time gets a choice of its own each time
+            # A client may give another name each time. The oldest choice is dropped.
+            while len(shown) >= _MAX_CLIENTS:
                 del shown[next(iter(shown))]
-            shown[caller.client] = await anyio.to_thread.run_sync(self._describe, catalogue, usage)
+            shown[caller.client] = await anyio.to_thread.run_sync(self._describe, listing, usage)
         return shown[caller.client]
 
-    def _describe(self, catalogue: Catalogue, usage: Mapping[str, int]) -> tuple[types.Tool, ...]:
+    def _describe(self, listing: Listing, usage: Mapping[str, int]) -> tuple[types.Tool, ...]:
         def described(tool: Tool) -> types.Tool:
-            return skill_tool(tool, catalogue.expected[tool.id])
+            return skill_tool(tool, listing.expected[tool.id])
 
-        direct = catalogue.listed(
+        direct = listing.listed(
             self._options.expose,
             self._options.direct_budget_tokens,
             cost=lambda tool: listed_tokens(described(tool)),
             usage=usage,
         )
-        return (execute_tool(), search_tool(overview(catalogue.skills)), *map(described, direct))
+        return (execute_tool(), search_tool(overview(listing.skills)), *map(described, direct))
 
     async def list_resources(
         self, ctx: Context, params: types.PaginatedRequestParams | None
@@ -178,23 +179,23 @@ class _App:
                 types.INVALID_PARAMS, "Unknown resource; resources/list gives the ones there are", {"uri": params.uri}
             )
 
-    async def call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> Answer:
+    async def call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> CallAnswer:
         try:
             arguments: Mapping[str, Any] = params.arguments or {}
             if params.name == SEARCH:
                 _refuse_unknown(SEARCH, arguments, set(search_tool().input_schema["properties"]))
                 return await search(self._engine, self._installed, parse_search(arguments), _caller(ctx))
-            catalogue = await self._installed.current()
+            listing = await self._installed.current()
             name = params.name
             if name == EXECUTE:
                 name, arguments = _parse_execute(arguments)
-            return await self._run(ctx, params, catalogue, name, arguments)
+            return await self._run(ctx, params, listing, name, arguments)
         except StateForeign as error:
             raise MCPError(types.INVALID_PARAMS, "Invalid or expired requestState") from error
         except SiloError as error:
             return error_result(error)
         except Exception:
-            # The call ends here. Up to 2025-11-25 the library would send the exception's text, which nobody has redacted.
+            # The call ends here. Up to 2025-11-25 the library would send the exception's text, which is not redacted.
             incident = _record("tools/call")
             return internal_error(incident)
 
@@ -202,16 +203,16 @@ class _App:
         self,
         ctx: Context,
         params: types.CallToolRequestParams,
-        catalogue: Catalogue,
+        listing: Listing,
         name: str,
         arguments: Mapping[str, Any],
-    ) -> Answer:
-        tool = catalogue.find(name)
-        # An unknown name goes to the engine as well: it knows the nearest ones, and the refusal is on record.
+    ) -> CallAnswer:
+        tool = listing.find(name)
+        # An unknown name goes to the engine, too: it suggests the nearest names, and records the refusal.
         identity = tool.id if tool is not None else name
         caller = _caller(ctx)
 
-        async def work(on_progress: Callable[[ProgressReport], None]) -> Result | Answer:
+        async def work(on_progress: Callable[[ProgressReport], None]) -> Result | CallAnswer:
             async def attempt(patience_s: float, shows_links: bool) -> Result:
                 return await self._engine.call(
                     identity,
@@ -222,12 +223,12 @@ class _App:
                     shows_links=shows_links,
                 )
 
-            return await self._asking.call(ctx, CallRequest.of(params, identity, arguments), attempt)
+            return await self._elicitation.call(ctx, CallRequest.of(params, identity, arguments), attempt)
 
         try:
             outcome = await relayed(ctx.session.report_progress, work)
         except (ArgumentsInvalid, ArgumentsRefused) as error:
-            return error_result(error, catalogue.show(name))
+            return error_result(error, listing.show(name))
         return call_result(outcome, tool) if isinstance(outcome, Result) else outcome
 
 
@@ -253,7 +254,7 @@ def _refuse_unknown(tool: str, arguments: Mapping[str, Any], known: set[str]) ->
 
 
 def _caller(ctx: Context) -> Caller:
-    """Return who asks; what the client calls itself is a claim, so only short and printable."""
+    """Return the caller. The client's name is only its own claim, so it is cut, and unprintable characters go."""
     params = ctx.session.client_params
     name = "" if params is None else f"{params.client_info.name} {params.client_info.version}".strip()
     return Caller("mcp", "".join(c for c in name if c.isprintable())[:MAX_CLIENT_CHARS])
@@ -265,7 +266,7 @@ def _cursor(params: types.PaginatedRequestParams | None) -> str | None:
 
 @contextmanager
 def _protocol_errors(method: str) -> Iterator[None]:
-    """Turn what a handler raises into errors of the protocol, without text that nobody has checked."""
+    """Turn what a handler raises into protocol errors, without the text of unexpected exceptions."""
     try:
         yield
     except MCPError:
@@ -278,13 +279,13 @@ def _protocol_errors(method: str) -> Iterator[None]:
             types.INTERNAL_ERROR, message, {"code": error.code, "hint": printable(hint_for_model(error))}
         ) from error
     except Exception as error:
-        # The request ends here; see `call_tool` for why the text stays.
+        # The request ends here. `call_tool` says why the text is not sent.
         incident = _record(method)
         raise MCPError(types.INTERNAL_ERROR, f"silo failed unexpectedly (incident {incident})") from error
 
 
 def _record(method: str) -> str:
-    """Write the exception at hand to the log, and return the id under which it is found there."""
+    """Write the current exception to the log, and return the id under which it can be found there."""
     incident = secrets.token_hex(4)
     _log.exception("incident %s: %s failed unexpectedly", incident, method)
     return incident

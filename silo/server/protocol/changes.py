@@ -1,4 +1,4 @@
-"""The current catalogue, noticing that it changed, and telling the client so, in the way of its protocol era.
+"""Keep the listing current, and tell the client when it changes, in the way of its protocol era.
 
 Installing and removing happen in other processes (`silo install`), so the engine is asked at each request, and every
 few seconds while there is none. It answers with the same object until the folder changes; a look costs one `lstat` a
@@ -19,35 +19,36 @@ from silo.errors import SiloError
 from silo.model import Caller
 from silo.policy.visible import Visible
 from silo.server.engine import Engine
-from silo.server.protocol.listing import Catalogue
+from silo.server.protocol.listing import Listing
 
 _log = logging.getLogger(__name__)
 
 _AN_AGENT = Caller("mcp")
-"""What may be seen depends on the way in alone, not on what a client calls itself."""
+"""What a caller may see depends only on how it came in, not on the client's name."""
 
 
-class Installed:
-    """What is installed now, and who wants to hear of a change. One for each server.
+class LiveListing:
+    """What is installed now, and which clients to tell about a change. One for each server.
 
-    Up to 2025-11-25 a server notifies a session that was initialised; since 2026-07-28 a client opens `subscriptions/listen`.
+    Up to 2025-11-25 a server notifies a session that was initialised; since 2026-07-28 a client opens
+    `subscriptions/listen`.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._bus = InMemorySubscriptionBus()
         self._sessions: list[ServerSession] = []
-        self._known: Catalogue | None = None
+        self._known: Listing | None = None
         self._seen: Visible | None = None
         self._lock = anyio.Lock()
         self.on_listen = ListenHandler(self._bus)
 
     def greet(self, session: ServerSession) -> None:
-        """Remember a session of the handshake era that is ready for notifications."""
+        """Remember a session of the handshake era, which can be notified from now on."""
         self._sessions.append(session)
 
-    async def current(self) -> Catalogue:
-        """Return what is installed now; clients hear of it if it is not what was there at the last look.
+    async def current(self) -> Listing:
+        """Return what is installed now. If that changed since the last check, clients are notified.
 
         Raises:
             SiloError: the engine can't read the installed skills.
@@ -60,14 +61,14 @@ class Installed:
             if before is not None and is_same:
                 # The same object for the same content: what depends on it need not compare thousands of tools again.
                 return before
-            now = self._known = Catalogue(visible)
+            now = self._known = Listing(visible)
         if before is not None:
             await self._announce()
         return now
 
     @asynccontextmanager
     async def watched(self, poll_s: float) -> AsyncIterator[None]:
-        """Look for changes every `poll_s` seconds while the context is open."""
+        """Check for changes every `poll_s` seconds while the context is open."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._watch, poll_s)
             try:
@@ -80,13 +81,13 @@ class Installed:
         while True:
             await anyio.sleep(poll_s)
             try:
-                # Nobody has seen a list before the first request, so there is nothing to correct (and start-up stays short).
+                # Before the first request no client has a list that could be out of date, and start-up stays short.
                 if self._known is not None:
                     await self.current()
             except SiloError as error:
                 _log.warning("cannot look for installed skills: %s [%s]", error.message, error.code)
             except Exception:
-                # One look ends here. It only spares clients a question; a request that needs the list gets its own error.
+                # This check ends here. A request that needs the list gets an error of its own.
                 _log.exception("looking for installed skills failed unexpectedly")
 
     async def _announce(self) -> None:

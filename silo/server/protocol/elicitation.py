@@ -1,8 +1,8 @@
-"""A call that waits for a person, as each kind of client can take part: prompts, rounds of requests, and what they carry.
+"""Calls that wait for a person, for each kind of client: prompts, rounds of requests, and the state that they carry.
 
-Nothing here lets a call run. That is the engine's, which looks each time anew for what a person answered on silo's own page. What
-a client sends (an accepted prompt, a filled form, a state that comes back) says no more than whether its user has seen the link; it
-chooses how long silo waits, and what it says.
+Nothing here lets a call run. The engine decides that, and each time checks what a person answered on silo's own page.
+What a client sends (an accepted prompt, a filled form, a returned state) only shows whether its user has seen the link.
+It decides how long silo waits, and what silo tells the client.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from silo.server.protocol.results import pending_result, printable
 _log = logging.getLogger(__name__)
 
 MAX_ROUNDS = 9
-"""Answers to one call that ask for another round: one prompt and eight that only wait. Clients give up after ten (the Python and
-TypeScript SDKs), and what their users see then is an exception."""
+"""How many answers to one call ask for another round: one prompt and eight that only wait. Clients give up after ten
+(the Python and TypeScript SDKs), and then their users see an exception."""
 
 STATE_TTL_S = 600.0
 
@@ -45,24 +45,25 @@ Context = ServerRequestContext[None, Any]
 Outcome = Result | types.CallToolResult | types.InputRequiredResult
 
 Attempt = Callable[[float, bool], Awaitable[Result]]
-"""Makes the call: how long to wait for a person in seconds, and whether the client shows links. Raises what `Engine.call` raises."""
+"""Makes the call. Its arguments say how many seconds to wait for a person, and whether the client shows links. It
+raises what `Engine.call` raises."""
 
 Way = Literal["rounds", "url", "form"]
-"""How a client shows a link: in an answer that asks for another round (2026-07-28), or when asked by us (before), with a mode for
-links or as text in a form."""
+"""How a client gets a link to show: in an answer that asks for another round (2026-07-28), or in a request from silo
+(before), which has a mode for links, or carries the link as the text of a form."""
 
 
 class StateForeign(ValueError):
-    """The request state that came with a request is not one that silo gave for the same call."""
+    """silo did not give out the state that came with a request, or gave it for another call."""
 
 
 def request_states(key: bytes | None) -> RequestStateBoundary:
-    """Return the middleware that seals states on their way out, and opens them on their way in.
+    """Return the middleware that seals outgoing states and opens incoming ones.
 
-    A state that was forged, is old, or belongs to another request, ends that request with an error (-32602).
+    A request with a state that is forged, expired or from another request ends with an error (-32602).
 
     Args:
-        key: 32 bytes; None: random ones.
+        key: 32 bytes; None: a random key.
     """
     return RequestStateBoundary(
         RequestStateSecurity(keys=[os.urandom(32) if key is None else key], ttl=STATE_TTL_S), default_audience="silo"
@@ -74,10 +75,11 @@ class CallRequest:
     """What of a `tools/call` matters here.
 
     Attributes:
-        name: as the client called: the tool's own name, or `silo_execute`.
-        tool, digest: which call it is, whatever it was called by.
-        state: what came back from an earlier round.
-        prompt: what the client says of the prompt of that round.
+        name: the name that the client called: the tool's own name, or `silo_execute`.
+        tool: the id of the tool, whatever the name.
+        digest: a hash of the arguments.
+        state: the state of an earlier round.
+        prompt: what the user did with the prompt of that round, according to the client.
     """
 
     name: str
@@ -97,13 +99,14 @@ class CallRequest:
 
 @dataclass(frozen=True)
 class Round:
-    """What a client carries from one round to the next. Bookkeeping: whoever had a valid one would still have no answer.
+    """What a client carries from one round to the next. It is bookkeeping: a forged one would not approve anything.
 
     Attributes:
-        question: about which the user was prompted, or for which the call waits.
-        number: of answers so far that asked for another round.
+        question: the id of the question that the call waits for.
+        number: how many answers so far asked for another round.
         prompts: whether the last of them showed a link.
-        tool, digest: which call it belongs to.
+        tool: the id of the tool of the call that it belongs to.
+        digest: a hash of the arguments of that call.
     """
 
     question: str
@@ -113,15 +116,15 @@ class Round:
     digest: str
 
     def encode(self) -> str:
-        """Return the text for `parse`; sealing it is the middleware's."""
+        """Return the text for `parse`. The middleware seals it."""
         return json.dumps(asdict(self))
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the round that was encoded.
+        """Return the round of an encoded text.
 
         Raises:
-            StateForeign: it is not one of this version of silo.
+            StateForeign: this version of silo did not write it.
         """
         try:
             fields = json.loads(text)
@@ -133,15 +136,15 @@ class Round:
         return found
 
 
-class Asking:
+class Elicitation:
     """Makes calls that may have to wait for a person. One for each server."""
 
     def __init__(self, patience_s: float, *, prompt_s: float, uses_client: bool) -> None:
         self._patience_s = patience_s
         self._prompt_s = prompt_s
         self._uses_client = uses_client
-        # A dictionary as a set that knows its oldest. A question is prompted once: whoever closed the prompt, or has the page open,
-        # must not get it again each time that the model tries.
+        # A dictionary as an ordered set. Each question is prompted once: a user who closed the prompt, or has the page
+        # open, should not get it again each time that the model tries.
         self._prompted: dict[str, None] = {}
 
     async def call(self, ctx: Context, request: CallRequest, attempt: Attempt) -> Outcome:
@@ -149,7 +152,7 @@ class Asking:
 
         Raises:
             StateForeign: the request carries the state of another call.
-            SiloError: of the call, except `ApprovalPending`.
+            SiloError: what the call raises, except `ApprovalPending`.
         """
         before = None if request.state is None else Round.parse(request.state)
         if before is not None and (before.tool, before.digest) != (request.tool, request.digest):
@@ -180,7 +183,7 @@ class Asking:
             return None
         if elicitation.url is not None and is_version_at_least(ctx.protocol_version, "2025-11-25"):
             return "url"
-        # An empty capability means forms: there was nothing else when it came up.
+        # An empty capability means forms: in its first version there was nothing else.
         return "form" if elicitation.form is not None or elicitation.url is None else None
 
     def _may_prompt(self, pending: ApprovalPending) -> bool:
@@ -204,7 +207,7 @@ class Asking:
             self._remember(before.question)
             opened = request.prompt == "accept"
         try:
-            # Also where the user did not open the link: they may have answered elsewhere, and what the question is, is known anew.
+            # Also if the user did not open the link: they may have answered elsewhere, and the question may be new.
             return await attempt(self._patience_s if opened else 0.0, True)
         except ApprovalPending as pending:
             if not opened and pending.question == before.question:
@@ -216,7 +219,7 @@ class Asking:
     async def _prompt(
         self, ctx: Context, way: Way, request: CallRequest, pending: ApprovalPending, attempt: Attempt
     ) -> Outcome:
-        # A call may come to a second question: a secret that is missing. More would be a fault of ours, and no reason to go on.
+        # A call may need a second question, for a missing secret. The bound is there in case of a bug.
         for _ in range(MAX_ROUNDS):
             question = pending.question
             action = await self._elicit(ctx, way, pending)
@@ -243,7 +246,7 @@ class Asking:
     async def _elicit(
         self, ctx: Context, way: Way, pending: ApprovalPending
     ) -> Literal["accept", "decline", "cancel"] | None:
-        """Let the client show the link, and return what its user did; None if it could not be shown."""
+        """Let the client show the link, and return what its user did, or None if the client could not show it."""
         self._remember(pending.question)
         try:
             with anyio.move_on_after(self._prompt_s):
@@ -282,9 +285,9 @@ def _another_round(
 
 
 def _words(pending: ApprovalPending) -> str:
-    """Return what a client shows beside the link."""
+    """Return the text that a client shows with the link."""
     title = "".join(c if c.isprintable() else " " for c in printable(pending.title))[:MAX_TITLE_CHARS]
     return (
-        f"silo asks you: {title}\n\nThe link shows what it is about, and there you answer; opening it agrees to nothing. If the page "
-        "wants a code, `silo approvals pair` shows one."
+        f"silo asks you: {title}\n\nThe link shows the whole question, and you answer there; opening it agrees to "
+        "nothing. If the page wants a code, `silo approvals pair` shows one."
     )

@@ -1,6 +1,6 @@
 """The installed tools under the names that clients see, which of them are listed, and pages of a list. Pure.
 
-Turning them into MCP's types is `silo.server.protocol.tools`'s; noticing that they changed is `silo.server.protocol.changes`'s.
+`silo.server.protocol.tools` turns them into MCP's types; `silo.server.protocol.changes` notices when they change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from silo.server.engine import Expose
 T = TypeVar("T")
 
 MAX_NAME_CHARS = 64
-"""Several clients hand tool names to a model API that takes `[a-zA-Z0-9_-]{1,64}` only, and refuse the whole list otherwise."""
+"""Several clients pass tool names to a model API that accepts only `[a-zA-Z0-9_-]{1,64}` and otherwise refuses all."""
 
 _CURSOR_VERSION = b"1:"
 _MAX_CURSOR_CHARS = 1024
@@ -33,8 +33,8 @@ class CursorInvalid(ValueError):
 def wire_name(tool_id: str) -> str:
     """Return the name under which a tool is listed: `jwt.sign` is `jwt__sign`.
 
-    A skill's name holds no `__`, so the two parts stay apart. A name that would be too long is cut and ends in a part of the
-    id's hash, which keeps it unique and the same in every session.
+    A skill's name has no `__`, so the two parts can be told apart. A name that would be too long is cut and ends in a
+    part of the id's hash, which keeps it unique and the same in every session.
     """
     name = tool_id.replace(".", "__", 1)
     if len(name) <= MAX_NAME_CHARS:
@@ -44,7 +44,7 @@ def wire_name(tool_id: str) -> str:
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class Listing:
     """What a client may see of what was installed at one moment, under the names that it uses."""
 
     visible: Visible
@@ -74,11 +74,11 @@ class Catalogue:
         return frozenset(tool.id for tool in self.tools)
 
     def find(self, name: str) -> Tool | None:
-        """Return the tool of that id or wire name, if there is one, hidden or not."""
+        """Return the tool with that id or wire name, hidden or not, or None."""
         return self._by_name.get(name)
 
     def show(self, name: str) -> Tool | None:
-        """Return the tool of that id or wire name, if the caller may know of it."""
+        """Return the tool with that id or wire name, or None if the caller may not see it."""
         found = self.find(name)
         return found if found is not None and found.id in self._shown else None
 
@@ -88,9 +88,9 @@ class Catalogue:
         """Return the tools that `tools/list` shows by their own names.
 
         Args:
-            expose: `auto` lists all of them if they fit into the budget, else those that were used most and fit.
+            expose: `auto` lists all tools if they fit into the budget, else those that were used most and fit.
             budget: in tokens.
-            cost: of a tool, in tokens.
+            cost: returns what a tool costs, in tokens.
             usage: how often each tool was called.
         """
         if expose == "router":
@@ -111,16 +111,16 @@ class Catalogue:
 
 
 MIN_USES = 3
-"""Calls after which a tool is one that is used; it is listed in each conversation from then on, and paid for."""
+"""How many calls make a tool worth listing. From then on, each conversation pays for it."""
 
 MAX_USED = 50
-"""Tools that are looked at for being listed by their own names; more is what the budget is there to avoid."""
+"""How many of the used tools are considered for the list."""
 
 
 def _fits(tools: Sequence[Tool], budget: int, cost: Callable[[Tool], int]) -> bool:
     for tool in tools:
         budget -= cost(tool)
-        if budget < 0:  # of thousands of tools, only the first few are looked at
+        if budget < 0:  # stop early: there may be thousands of tools
             return False
     return True
 
@@ -128,14 +128,16 @@ def _fits(tools: Sequence[Tool], budget: int, cost: Callable[[Tool], int]) -> bo
 def page(items: Sequence[T], key: Callable[[T], str], cursor: str | None, size: int) -> tuple[list[T], str | None]:
     """Return one page of `items` and the cursor of the next one, or None at the end.
 
-    A cursor names the last key of its page, not a position: what is installed between two pages shifts nothing.
+    A cursor names the last key of its page, not a position, so an installation between two pages shifts nothing.
 
     Args:
-        items: sorted by `key`, each key once.
-        cursor: as this function returned it, or None for the first page.
+        items: sorted by `key`; keys are unique.
+        key: returns the key of an item.
+        cursor: what this function returned with the page before, or None for the first page.
+        size: entries on a page.
 
     Raises:
-        CursorInvalid: it is not such a cursor.
+        CursorInvalid: this function did not return that cursor.
     """
     if cursor is not None:
         after = _decode_cursor(cursor)

@@ -1,6 +1,6 @@
-"""A map of the catalogue for the description of `silo_search`: which skills there are and what they are about, in few tokens. Pure.
+"""A short map of the installed skills for the description of `silo_search`: their names and what they are about. Pure.
 
-Agents pass over a search tool that does not say what can be found. The same skills give the same map, byte for byte.
+Agents ignore a search tool that does not say what it can find. The same skills give the same map, byte for byte.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ from silo.server.protocol.tokens import count_tokens
 from silo.server.protocol.untrusted_text import gives_orders, line
 
 MAP_TOKENS = 280
-"""For any number of skills. With it, all that an agent pays before its first call stays under 700; half of it would name half as many."""
+"""For any number of skills. With it, an agent pays less than 700 tokens in all before its first call. With half of it,
+the map would name half as many skills."""
 
 WORDS_CHARS = 60
-"""What is said of one skill, at most: enough for a sentence like `Sign and verify JSON Web Tokens.`"""
+"""The longest text about one skill: enough for a sentence like `Sign and verify JSON Web Tokens.`"""
 
 
 def overview(skills: Sequence[Skill], budget: int = MAP_TOKENS) -> str:
     """Return the map, sorted by name, in at most `budget` tokens; empty if there are no skills.
 
-    All names if they fit, else those of the largest skills, and how many there are besides; what is left goes to a few words on the
-    largest. Large is what has many tools; of skills of one size, those that are named are spread over the alphabet. A skill whose name
-    gives orders is only counted, a description that does is left out.
+    It has all names if they fit, else the names of the largest skills and the number of the others. The rest of the
+    budget goes to a few words about the largest skills. The largest skills are those with the most tools; among skills
+    of the same size, the named ones are spread over the alphabet. A skill whose name gives orders is only counted. A
+    description that gives orders is left out.
     """
     nameable = [skill for skill in skills if not gives_orders(skill.namespace.replace("_", " "))]
     ranked = sorted(nameable, key=lambda skill: (-len(skill.tools), _shuffled(skill.namespace)))
@@ -40,7 +42,8 @@ def overview(skills: Sequence[Skill], budget: int = MAP_TOKENS) -> str:
 
 
 _NAMES_SHARE = 2 / 3
-"""Of the budget, when not even the names fit: a name finds a service that the user named, words find what nobody named."""
+"""How much of the budget names get when they don't all fit. A name helps to find a service that the user named; words
+help to find what the user only described."""
 
 
 def _shuffled(name: str) -> bytes:
@@ -58,7 +61,7 @@ def _first_names(ranked: Sequence[Skill], total: int, budget: float) -> dict[str
 
 
 def about(skill: Skill) -> str:
-    """Return a few words on what a skill is for."""
+    """Return a few words about what a skill is for."""
     said = (skill.header.description, *(tool.description for tool in skill.tools[:1]))
     return next((found for text in said if (found := line(text, WORDS_CHARS))), "")
 

@@ -1,4 +1,4 @@
-"""Progress of a call on its way to the client: kept in order, ever growing, bounded. Knows nothing of calls or of MCP's types."""
+"""Relay a call's progress to the client: in order, always growing, bounded. Independent of calls and MCP's types."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import anyio
 from silo.model import ProgressReport
 
 MAX_WAITING = 64
-"""Reports that wait for a slow client; the oldest go first, since only the latest says where the call is."""
+"""How many reports wait for a slow client. The oldest are dropped, because only the latest matters."""
 
 MAX_MESSAGE_CHARS = 1000
 
@@ -22,9 +22,10 @@ Send = Callable[[float, float | None, str | None], Awaitable[None]]
 
 
 async def relayed(send: Send, work: Callable[[Callable[[ProgressReport], None]], Awaitable[T]]) -> T:
-    """Do `work`, which gets a function for its reports, and send those meanwhile; all are sent before this returns.
+    """Do `work` and send what it reports meanwhile. All reports are sent before this returns.
 
-    What `work` does in several steps, each from its own zero, is one growing progress for the client.
+    `work` gets a function that takes reports. Several steps of it may each count from zero; the client sees one
+    progress that grows.
     """
     relay = ProgressRelay(send)
     done: list[T] = []
@@ -33,7 +34,7 @@ async def relayed(send: Send, work: Callable[[Callable[[ProgressReport], None]],
         tasks.start_soon(relay.forward)
         try:
             done.append(await work(relay.add))
-        except Exception as error:  # raised again below: through the task group it would come out as a group
+        except Exception as error:  # raised again below; the task group would wrap it into a group
             failure = error
         relay.finish()
     if failure is not None:
@@ -51,17 +52,17 @@ class ProgressRelay:
         self._finished = False
 
     def add(self, report: ProgressReport) -> None:
-        """Take one report; on the event loop, never blocks."""
+        """Take one report. Call it on the event loop; it never blocks."""
         self._waiting.append(report)
         self._news.set()
 
     def finish(self) -> None:
-        """Let `forward` end once it has sent what waits: MCP allows no progress after the result."""
+        """Let `forward` end after it has sent what waits. MCP allows no progress after the result."""
         self._finished = True
         self._news.set()
 
     async def forward(self) -> None:
-        """Send what comes in until `finish`."""
+        """Send reports until `finish` is called."""
         last = -math.inf
         while True:
             await self._news.wait()
@@ -76,10 +77,10 @@ class ProgressRelay:
 
 
 def grown(report: ProgressReport, last: float) -> ProgressReport | None:
-    """Return `report` with a progress above `last`, as MCP demands of each notification; None if there is nothing to tell.
+    """Return `report` with a progress above `last`, as MCP requires of each notification, or None to drop it.
 
-    Both silo and the skill report, each from its own zero. A report that comes in too low keeps its message and gets the
-    next possible number; one without a message, or with a number that JSON can't carry, is dropped.
+    Both silo and the skill report, and each counts from zero. A report with a number that is too low keeps its message
+    and gets the next possible number. It is dropped if it has no message, or a number that JSON can't carry.
     """
     progress = float(report.progress)
     message = None if report.message is None else report.message[:MAX_MESSAGE_CHARS].encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""`silo_search`: from what an agent asks to what it is told. Ranking is the engine's; how tools are described is `tools`'.
+"""`silo_search`: from the arguments of a search to its answer. The engine ranks; `tools` describes what was found.
 
 An exact id is no search: that tool is shown whole. The folder of skills is looked at once for each search.
 """
@@ -14,16 +14,16 @@ from mcp import types
 from silo.errors import ArgumentsInvalid
 from silo.model import Caller, Tool
 from silo.router.text import MAX_QUERY_CHARS
-from silo.server.engine import Engine, Found
-from silo.server.protocol.changes import Installed
-from silo.server.protocol.listing import Catalogue
+from silo.server.engine import Engine, FoundTool
+from silo.server.protocol.changes import LiveListing
+from silo.server.protocol.listing import Listing
 from silo.server.protocol.results import printable
 from silo.server.protocol.tools import (
     DEFAULT_SEARCH_RESULTS,
     MAX_QUERIES,
     MAX_SEARCH_RESULTS,
     SEARCH,
-    Answer,
+    SearchAnswer,
     answer_document,
     answer_text,
 )
@@ -31,17 +31,19 @@ from silo.server.protocol.tools import (
 _EXAMPLE = f'call {SEARCH} with {{"query": "what the tool should do"}}'
 
 _MAX_LABEL_CHARS = 200
-"""Of a query, in the answer to it; the agent knows the rest."""
+"""How much of a query its answer repeats."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """What an agent asked for, checked.
+    """The checked arguments of a search.
 
     Attributes:
         queries: at least one; an empty one stands for all tools of the skill.
-        labelled: several were asked for, so each answer says which it belongs to.
-        whole: with schemas.
+        labelled: whether the agent gave a list of queries, so that each answer repeats its query.
+        limit: how many tools for each query.
+        skill: search only this skill's tools.
+        whole: show tools with their schemas.
     """
 
     queries: tuple[str, ...]
@@ -53,7 +55,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Named:
-    """A tool that was named, and so found without a search."""
+    """A tool that was found by its name, without a search."""
 
     tool: Tool
     score: float = 1.0
@@ -63,14 +65,14 @@ class Named:
 
 
 def parse_search(arguments: Mapping[str, Any]) -> Search:
-    """Return what was asked for.
+    """Return the search that the arguments ask for.
 
     Raises:
-        ArgumentsInvalid: an argument is missing, of the wrong type or out of bounds.
+        ArgumentsInvalid: an argument is missing, has the wrong type or is out of bounds.
     """
     limit = arguments.get("limit", DEFAULT_SEARCH_RESULTS)
     if isinstance(limit, float) and limit.is_integer():
-        limit = int(limit)  # JSON Schema knows one kind of number: 5.0 is an integer
+        limit = int(limit)  # in JSON Schema, 5.0 is an integer
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_SEARCH_RESULTS:
         raise ArgumentsInvalid(
             f"'limit' must be a whole number from 1 to {MAX_SEARCH_RESULTS}",
@@ -103,11 +105,11 @@ def _queries(arguments: Mapping[str, Any], skill: str | None) -> tuple[str, ...]
     return tuple(queries)
 
 
-async def search(engine: Engine, installed: Installed, asked: Search, caller: Caller) -> types.CallToolResult:
+async def search(engine: Engine, installed: LiveListing, asked: Search, caller: Caller) -> types.CallToolResult:
     """Return the answer to a search.
 
     Raises:
-        SkillUnknown: there is no such skill that the caller may know of.
+        SkillUnknown: the caller may see no skill of that name.
     """
     catalogue = await installed.current()
     exact = {query: tool for query in asked.queries if (tool := _named(catalogue, query, asked.skill)) is not None}
@@ -119,7 +121,7 @@ async def search(engine: Engine, installed: Installed, asked: Search, caller: Ca
         else ()
     )
     answers = [
-        Answer(query[:_MAX_LABEL_CHARS], (Named(exact[query]),), whole=True)
+        SearchAnswer(query[:_MAX_LABEL_CHARS], (Named(exact[query]),), whole=True)
         if query in exact
         else _answer(catalogue, query, next(found), asked)
         for query in asked.queries
@@ -129,27 +131,27 @@ async def search(engine: Engine, installed: Installed, asked: Search, caller: Ca
     return types.CallToolResult(content=[text], structured_content=_printable(document))
 
 
-def _named(catalogue: Catalogue, query: str, skill: str | None) -> Tool | None:
-    """Return the tool whose exact id the query is, if the caller may know of it."""
-    tool = catalogue.show(query.strip())
+def _named(listing: Listing, query: str, skill: str | None) -> Tool | None:
+    """Return the tool whose exact id is the query, or None if the caller may not see it."""
+    tool = listing.show(query.strip())
     return tool if tool is not None and skill in (None, tool.skill) else None
 
 
-def _answer(catalogue: Catalogue, query: str, found: Sequence[Found], asked: Search) -> Answer:
+def _answer(listing: Listing, query: str, found: Sequence[FoundTool], asked: Search) -> SearchAnswer:
     label = query[:_MAX_LABEL_CHARS]
     if query.strip():
         note = f"Only the first {MAX_QUERY_CHARS:,} characters of the query were read."
-        return Answer(label, found, asked.whole, note if len(query) > MAX_QUERY_CHARS else "")
+        return SearchAnswer(label, found, asked.whole, note if len(query) > MAX_QUERY_CHARS else "")
     if asked.skill is None:
-        return Answer(label, (), note="The query is empty: say what the tool should do.")
-    tools = [tool for tool in catalogue.tools if tool.skill == asked.skill]
+        return SearchAnswer(label, (), note="The query is empty: say what the tool should do.")
+    tools = [tool for tool in listing.tools if tool.skill == asked.skill]
     rest = len(tools) - asked.limit
     more = f"{asked.skill} has {rest} more; say what the tool should do." if rest > 0 else ""
-    return Answer(label, tuple(Named(tool) for tool in tools[: asked.limit]), asked.whole, more)
+    return SearchAnswer(label, tuple(Named(tool) for tool in tools[: asked.limit]), asked.whole, more)
 
 
 def _printable(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """Return JSON that can be written in UTF-8; lone surrogates, which a query may hold, become escapes."""
+    """Return a JSON value that can be written as UTF-8. Lone surrogates, which a query may contain, become escapes."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, dict):

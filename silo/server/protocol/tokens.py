@@ -1,4 +1,4 @@
-"""How many tokens a text costs an agent, roughly; without a tokenizer, because each model has another one. Pure."""
+"""Estimate how many tokens a text costs an agent. Uses no tokenizer, because each model has its own. Pure."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ CHARS_PER_TOKEN = 4
 
 
 def count_tokens(text: str) -> int:
-    """Return an estimate that is rather too high.
+    """Return an estimate, which is rather too high than too low.
 
-    Four characters to a token, or a token for each piece that no tokenizer goes beyond, whichever is more: eight letters, three digits,
-    three marks side by side, one character of any other alphabet. Compared with OpenAI's `o200k_base` and `cl100k_base`, the
-    descriptions and schemas of 1,500 tools of public sets came to 0 to 18 % more, English as JSON; Japanese to 40 % more at most.
+    It counts one token for every four characters, or one for each piece that is as long as tokenizers make them,
+    whichever is more. A piece is eight letters, three digits, three marks in a row, or one character of another
+    alphabet. Compared with OpenAI's `o200k_base` and `cl100k_base`, the estimates for the descriptions and schemas of
+    1,500 tools of public sets (English, as JSON) were 0 to 18 % higher; for Japanese at most 40 % higher.
     """
     pieces = sum(-(-len(match.group()) // _LONGEST[match.lastgroup or ""]) for match in _PIECES.finditer(text))
     return max(-(-len(text) // CHARS_PER_TOKEN), pieces)

@@ -1,9 +1,10 @@
-"""Loading `mcp` quickly, for a process that only serves. Nothing here knows what is served.
+"""Load `mcp` quickly, for a process that only serves.
 
-A client waits for the first answer while this loads, and nearly all of that time goes into importing `mcp`: building its
-pydantic models (which a server needs), and its client, its HTTP client and its high-level server (which ours does not). Measured
-on a busy machine with two cores, from process start to the first `tools/list`, median of 15 each in turn: 1.03 s as it comes,
-0.96 s without the collector, 0.87 s with both.
+A client waits for the first answer during this import, which takes most of the start-up time. It builds pydantic
+models, which a server needs, and it loads an MCP client, an HTTP client and a high-level server, which silo does not
+need.
+Measured on a busy machine with two cores, from process start to the first `tools/list`, medians of 15 in turn: 1.03 s
+with plain imports, 0.96 s without the garbage collector, 0.87 s with both measures.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from contextlib import contextmanager
 from types import ModuleType
 
 _DEFERRED = ("mcp", "mcp.server")
-"""Packages whose `__init__` only re-exports; what we use of them are their submodules."""
+"""Packages whose `__init__` only re-exports names. silo imports their submodules directly."""
 
 
 @contextmanager
 def fast_imports() -> Iterator[None]:
     """Within the context, import without the garbage collector and without the `__init__` of `_DEFERRED`.
 
-    The collector finds nothing in classes that stay, but looks for it again and again; freezing what was loaded keeps it from
-    walking through them later, in the middle of calls.
+    Imported classes are never garbage, yet the collector would scan them again and again. Freezing what was loaded also
+    keeps it from scanning them later, during calls.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -40,16 +41,15 @@ def fast_imports() -> Iterator[None]:
 
 
 class _Deferred(ModuleType):
-    """A package whose `__init__` runs when something asks for a name that only it defines; until then, submodules import.
+    """A package whose `__init__` runs only when a name that it defines is used. Its submodules can be imported before.
 
-    `importlib.util.LazyLoader` is this idea for plain modules; for a package it would end at once, when the import of a submodule
-    asks for `__path__`.
+    `importlib.util.LazyLoader` does the same for plain modules. It would load a package at once, because importing a
+    submodule reads `__path__`.
     """
 
     def __getattr__(self, name: str) -> object:
-        if name.startswith(
-            "__"
-        ):  # the import system's questions (`__all__`, `__wrapped__`, …) are no use of the package
+        # The import system asks for `__all__`, `__wrapped__` and the like; that must not load the package.
+        if name.startswith("__"):
             raise AttributeError(name)
         spec = self.__spec__
         assert spec is not None
@@ -60,7 +60,7 @@ class _Deferred(ModuleType):
 
 
 def _defer(name: str) -> None:
-    """Put `name` into `sys.modules` without running it; leave it alone if it is loaded, or can't be found this way."""
+    """Put `name` into `sys.modules` without running it. Does nothing if it is loaded already or can't be found."""
     if name in sys.modules:
         return
     parent, _, child = name.rpartition(".")

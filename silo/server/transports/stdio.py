@@ -1,6 +1,7 @@
-"""The server as a process: `serve` takes over stdin and stdout, runs until the client leaves or a signal comes, and cleans up.
+"""The server as a process: it claims stdin and stdout, and runs until the client leaves or a signal arrives.
 
-Importing this module is cheap on purpose: `mcp` is loaded once stdout is claimed, and in the way of `silo.server.transports.startup`.
+Functions here import `mcp` and pydantic themselves: both are slow to load, are loaded only after stdout is claimed, and
+as quickly as `silo.server.transports.startup` can. `tests/cli/test_startup_imports.py` checks what a start loads.
 """
 
 from __future__ import annotations
@@ -28,18 +29,19 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 FLUSH_S = 0.5
-"""How long answers may still be written after the client closed stdin; half of what `silo` takes at most to be gone."""
+"""How long answers may still be written after the client closed stdin: half of the longest
+time that silo takes to end."""
 
 OpenEngine = Callable[[], AbstractAsyncContextManager[Engine]]
-"""Makes the engine, e.g. a function that imports `Runtime` and returns `Runtime(home=home)`. It is called once stdout is safe, and
-where imports are fast, so they belong inside; on no event loop yet. What it returns is entered on the loop."""
+"""Makes the engine, e.g. a function that imports `Runtime` and returns `Runtime(home=home)`. It is called after stdout
+is claimed, where imports are fast, and before the event loop runs. Its result is entered on the loop."""
 
 
 def serve(open_engine: OpenEngine, options: ServerOptions) -> int:
     """Serve one client over this process's stdin and stdout; return the exit status.
 
-    0: the client closed stdin, or stopped reading stdout. 130 and 143: SIGINT and SIGTERM. Running calls are cancelled in each
-    case, and the engine is closed. A second signal meanwhile has its usual effect. Logs go to stderr.
+    0: the client closed stdin, or stopped reading stdout. 130 and 143: SIGINT and SIGTERM. In each case, running calls
+    are cancelled and the engine is closed. A second signal meanwhile has its usual effect. Logs go to stderr.
 
     Raises:
         SiloError: the engine could not be opened, or stdin or stdout is closed.
@@ -47,7 +49,7 @@ def serve(open_engine: OpenEngine, options: ServerOptions) -> int:
     with claimed() as pipes:
         logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="silo: %(levelname)s: %(message)s")
         with fast_imports():
-            import silo.server.protocol.app  # noqa: F401 - here, for its time
+            import silo.server.protocol.app  # noqa: F401 - loaded here, where imports are fast
 
             opening = open_engine()
         return anyio.run(_serve, opening, options, pipes)
@@ -66,12 +68,12 @@ async def _serve(opening: AbstractAsyncContextManager[Engine], options: ServerOp
                 return
 
     async with anyio.create_task_group() as tasks:
-        # Before the engine is opened, so that a signal in the middle of that leaves nothing behind either.
+        # Before the engine is opened, so that a signal during that leaves nothing behind either.
         tasks.start_soon(end_on_signal, tasks.cancel_scope)
         try:
             async with opening as engine:
                 await serve_stdio(engine, options, pipes)
-        except SiloError as error:  # raised again below: through the task group it would come out as a group
+        except SiloError as error:  # raised again below; the task group would wrap it into a group
             failure = error
         tasks.cancel_scope.cancel()
     if failure is not None:
@@ -80,9 +82,9 @@ async def _serve(opening: AbstractAsyncContextManager[Engine], options: ServerOp
 
 
 async def serve_stdio(engine: Engine, options: ServerOptions, pipes: Pipes) -> None:
-    """Serve one client on `pipes` until it closes its end, or until cancelled; running calls end then.
+    """Serve one client on `pipes` until it closes its end, or until cancelled. Then running calls end.
 
-    For programs with an event loop and an engine of their own; `serve` is for a process that does nothing else.
+    This is for programs with their own event loop and engine; `serve` is for a process that does nothing else.
     """
     from mcp.shared.message import SessionMessage
 
@@ -95,7 +97,7 @@ async def serve_stdio(engine: Engine, options: ServerOptions, pipes: Pipes) -> N
         reading.start_soon(_receive, pipes.read_fd, to_server, to_client.clone())
         async with anyio.create_task_group() as writing:
             writing.start_soon(_send, pipes.write_fd, answers, reading.cancel_scope)
-            # Returns when `requests` ends, having cancelled the calls that still run and closed `to_client`.
+            # Returns when `requests` ends, after cancelling the calls that still run and closing `to_client`.
             await server.run(requests, to_client, server.create_initialization_options())
             writing.cancel_scope.deadline = anyio.current_time() + FLUSH_S
         reading.cancel_scope.cancel()
@@ -138,7 +140,7 @@ async def _send(fd: int, answers: ObjectReceiveStream[SessionMessage], everythin
 
 
 def _encode(message: JSONRPCMessage) -> bytes:
-    """Return the line for `message`; one that can't be encoded must cost its own request only, not the connection."""
+    """Return the line for `message`. One that can't be encoded becomes an error, so that the connection stays."""
     from mcp.types import INTERNAL_ERROR, ErrorData, JSONRPCError, JSONRPCResponse
 
     try:
@@ -151,7 +153,7 @@ def _encode(message: JSONRPCMessage) -> bytes:
 
 
 def _refusal(line: bytes, why: str) -> JSONRPCError:
-    """Return the error for a line that is no message, under its id if it has one, so that no client waits for ever."""
+    """Return the error for an invalid line, with its id if it has one, so that the client does not wait for ever."""
     from mcp.types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError
 
     identity: str | int | None = None

@@ -1,7 +1,8 @@
-"""The process's standard streams as the channel of the protocol: claimed, read and written by descriptor. Knows no MCP.
+"""The process's standard streams as the channel of the protocol: claimed, read and written by descriptor.
 
-Two things that the library's own stdio transport does not do: it reads in a thread that only the next line can end, so a signal
-would leave the process hanging; and it claims stdout only once it is imported, when some library may already have printed.
+It replaces the library's own stdio transport for two reasons. That one reads in a thread that only the next line can
+end, so the process would hang after a signal. And it claims stdout only when it is imported, when some other library
+may already have printed.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from silo.errors import UsageError
 
 READ_BYTES = 256 * 1024
 WRITE_BYTES = 4096
-"""PIPE_BUF on Linux: what a pipe that polls as writable takes without blocking (man 7 pipe)."""
+"""PIPE_BUF on Linux: how much a pipe that polls as writable accepts without blocking (man 7 pipe)."""
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
-"""One message. Base64 of the largest files that a call may take (`Limits.files_bytes`, 32 MiB) and room to spare."""
+"""One message: the largest files of a call (`Limits.files_bytes`, 32 MiB) in base64, and room to spare."""
 
 
 class LineTooLong(ValueError):
-    """A line of more than `MAX_LINE_BYTES`; the rest of it is dropped unread."""
+    """A line of more than `MAX_LINE_BYTES`, which is dropped."""
 
 
 @dataclass(frozen=True)
 class Pipes:
-    """Descriptors of the protocol, private to this process: no child inherits them."""
+    """The descriptors of the protocol. No child process inherits them."""
 
     read_fd: int
     write_fd: int
@@ -40,20 +41,20 @@ class Pipes:
 
 @contextmanager
 def claimed() -> Iterator[Pipes]:
-    """Take descriptors 0 and 1 for the protocol; meanwhile reads of stdin see its end, and prints go to stderr.
+    """Take descriptors 0 and 1 for the protocol. Meanwhile stdin reads as empty, and prints go to stderr.
 
-    That holds for C code and child processes too, and for what Python's `sys.stdout` has buffered before or after.
+    That holds for C code and child processes, too, and for what Python's `sys.stdout` buffered before.
 
     Raises:
         UsageError: stdin or stdout is closed.
     """
-    # Python sets these to None when the descriptor was closed at its start, and may have opened something else there since.
+    # Python sets these to None if the descriptor was closed at its start. Another file may have taken it since.
     if sys.__stdin__ is None or sys.__stdout__ is None:
         raise UsageError(
             "stdin and stdout must be open: MCP is spoken over them",
-            hint="let an MCP client start this command; `silo mcp config CLIENT` prints the entry for its configuration",
+            hint="let an MCP client start this command; `silo mcp config CLIENT` prints the entry for it",
         )
-    # Above 2, so that a closed stderr does not turn the protocol into everybody's stderr.
+    # Above 2: otherwise, with stderr closed, one of them could become everybody's stderr.
     pipes = Pipes(fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3), fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3))
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -62,7 +63,7 @@ def claimed() -> Iterator[Pipes]:
             os.dup2(2, 1)
         except OSError:
             os.dup2(null, 1)
-        _flush_stdout()  # what was printed before is no more part of the protocol than what comes now
+        _flush_stdout()  # what was printed before is not part of the protocol, either
         yield pipes
     finally:
         _flush_stdout()
@@ -73,14 +74,14 @@ def claimed() -> Iterator[Pipes]:
 
 
 def _flush_stdout() -> None:
-    with suppress(OSError, ValueError):  # nobody reads stderr, or the object is closed: then the text is lost, no more
+    with suppress(OSError, ValueError):  # nobody reads stderr, or the object is closed: only this text is lost
         sys.stdout.flush()
 
 
 async def lines(fd: int) -> AsyncIterator[bytes | LineTooLong]:
     """Yield the lines that arrive on `fd`, without their ends, until the other side closes it.
 
-    Cancellable at any time. A line that is too long comes out as `LineTooLong`, once, in its place; blank ones do not.
+    Cancellable at any time. A line that is too long is yielded as one `LineTooLong`; blank lines are skipped.
     """
     buffer = bytearray()
     overlong = False
@@ -112,7 +113,7 @@ async def write(fd: int, data: bytes) -> None:
         await _ready(anyio.wait_writable, fd)
         try:
             view = view[os.write(fd, view[:WRITE_BYTES]) :]
-        except BlockingIOError:  # the client made its end of a socket non-blocking, and was quicker than our poll
+        except BlockingIOError:  # the client made its end of a socket non-blocking, and it filled up after our poll
             continue
 
 
@@ -123,7 +124,7 @@ async def _read(fd: int) -> bytes:
             return os.read(fd, READ_BYTES)
         except BlockingIOError:
             continue
-        except ConnectionResetError:  # a socket's way to say that the client is gone
+        except ConnectionResetError:  # the other end of a socket is gone
             return b""
 
 
@@ -131,5 +132,5 @@ async def _ready(wait: Callable[[int], Awaitable[None]], fd: int) -> None:
     try:
         await wait(fd)
     except PermissionError:
-        # epoll takes no regular files and no /dev/null (EPERM, man 2 epoll_ctl): those never block.
+        # epoll refuses regular files and /dev/null (EPERM, man 2 epoll_ctl), which never block.
         await anyio.lowlevel.checkpoint()

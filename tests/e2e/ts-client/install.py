@@ -1,7 +1,8 @@
 """Install the TypeScript clients into a cache folder, from the lock file beside this script, and print where it is.
 
-Usage: `python tests/e2e/ts-client/install.py [CACHE]`; the default cache is `.cache/npm` of the checkout, which git ignores. The
-lock file names no registry, so npm asks the user's own. Once installed, nothing is downloaded until a file here changes.
+Usage: `python tests/e2e/ts-client/install.py [CACHE]`; the default cache is `.cache/npm` of the checkout, which git
+ignores. The lock file names no registry, so npm uses the one of the user's configuration. Once installed, nothing is
+downloaded until a file here changes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The real stdio server as a process, over an engine that asks a person: `python asking_server.py FOLDER PATIENCE_S`.
+"""The real stdio server as a process, with an engine that asks a person: `python asking_server.py FOLDER PATIENCE_S`.
 
-The person is whoever writes a file into the folder: named as the question, with a line `yes` or `no REASON`. The file `ran` there has
-a line of JSON for each call that asked, and for which a guest would have been started then.
+The person answers by writing a file into the folder, named like the question, with a line `yes` or `no REASON`. The
+file `ran` there gets a line of JSON for each call that asked and for which a guest would have been started.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class FakeQuestion:
 
 @dataclass
 class FakeEngine:
-    """`calls` holds what arrived, `ran` what a guest was started for; `script` says what a tool does, by id.
+    """`calls` has the calls that arrived, `ran` those that started a guest; `scripts` has what tools do, by id.
 
     `expected` says what the rules make of a tool, if not what it asks for itself; `used` how often each client has called each tool.
     Tools in `asks` need a person, once for each title that they have there; `questions` are those that stand, by call and title.
@@ -332,7 +332,7 @@ def demo_engine() -> FakeEngine:
     )
     failure = SkillRaised(
         "ZeroDivisionError: division by zero",
-        hint="the skill's author can mend it",
+        hint="the skill's author can fix it",
         stderr="warming up\nboom\n",
         traceback='File "skill.py", line 3, in fail\n',
     )

@@ -1,4 +1,4 @@
-"""`silo vault`: the secrets of skills. What is stored is in `secrets`, which keys open it in `keys`, what comes and goes in `transfer`."""
+"""`silo vault`: the secrets of skills (`secrets`), the keys of the vault (`keys`), import and export (`transfer`)."""
 
 from __future__ import annotations
 

@@ -1,17 +1,18 @@
-"""`silo vault rekey`, `rotate`, `lock`, `restore`: which keys open the vault, and which of its files is the newest."""
+"""`silo vault rekey`, `rotate`, `lock`, `restore`: which keys open the vault, and which of its files is current."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from silo_vault import VaultStatus
 
-if TYPE_CHECKING:
-    from silo_vault import VaultStatus
-
-    from silo.cli.session import Session
+from silo.cli.render import say
+from silo.cli.session import Session
+from silo.cli.values import read_value
+from silo.errors import UsageError
 
 
 def rekey(
@@ -44,14 +45,13 @@ def rekey(
     process that uses `SILO_MASTER_KEY` takes a new key at its next start.
     """
     from silo.cli.render import Steps, say
-    from silo.cli.values import read_value
     from silo.errors import UsageError
 
     session: Session = ctx.obj
     kinds = [*(add or []), *([replace] if replace else [])]
     gone = list(remove or [])
     if not kinds and not gone:
-        raise UsageError("nothing is to be changed", hint="say which key with --add, --replace or --remove")
+        raise UsageError("there is nothing to change", hint="say which key with --add, --replace or --remove")
     if len([kind for kind in kinds if kind in _TYPED]) > 1:
         raise UsageError("two keys can't be typed at once", hint="add one after the other")
 
@@ -124,9 +124,6 @@ def restore(
     The replaced file becomes the backup; if it does not open, it is kept under another name. Secrets that were added
     since then are missing. The audit log records the restore.
     """
-    from silo.cli.render import say
-    from silo.errors import UsageError
-
     session: Session = ctx.obj
     if accept_rollback and source is not None:
         raise UsageError("--accept-rollback is about the file in place", hint="leave out FILE, or leave out the option")
@@ -147,17 +144,15 @@ def restore(
 
 
 _TYPED = {"env": "new key", "passphrase": "recovery passphrase"}
-"""What is asked for, by the kinds of keys that are text."""
+"""What to ask for, by kind of key; only keys that are text can be typed."""
 
 
 def _ids(status: VaultStatus, other: VaultStatus) -> list[str]:
-    """Return the ids of the keys of one state that the other does not have."""
+    """Return the ids of the keys in one state that are not in the other."""
     return sorted({slot.key_id for slot in status.keys} - {slot.key_id for slot in other.keys})
 
 
 def _text(value: bytes) -> str:
-    from silo.errors import UsageError
-
     try:
         return value.decode()
     except UnicodeDecodeError:

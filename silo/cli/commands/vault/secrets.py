@@ -1,19 +1,22 @@
-"""`silo vault add`, `list`, `remove`, `status`, and decoys. A value comes from a prompt, standard input, a variable or a file."""
+"""`silo vault add`, `list`, `remove`, `status`, and decoys."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from silo_vault.secret import check_name, check_namespace
 
+from silo.cli.documents import vault_document
 from silo.cli.options import AsJson
-
-if TYPE_CHECKING:
-    from silo.cli.session import Session
+from silo.cli.render import emit, emit_json, say
+from silo.cli.session import Session
+from silo.cli.values import read_value
+from silo.errors import UsageError
 
 SHORT_BYTES = 8
-"""A shorter value is likely to stand in a result by chance, and easy to guess; the person who adds it should know."""
+"""A shorter value is easy to guess, and likely to be in a result by chance; the person who adds it is warned."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Capital letters, digits and underscores.")]
 SkillName = Annotated[
@@ -39,16 +42,14 @@ def add(
 
     Removes one line break at the end of standard input or of a file.
     """
-    from silo_vault.secret import check_name, check_namespace
-
     from silo.cli.render import Steps, say
     from silo.cli.values import read_value
-    from silo.errors import UsageError
 
     session: Session = ctx.obj
     if ctx.args:
         raise UsageError(
-            "a secret can't be given as an argument, which stays in the shell's history and shows in the list of processes",
+            "a secret can't be given as an argument, "
+            "which stays in the shell's history and shows in the list of processes",
             hint="type it when asked, or use standard input; and change this one, it has been in the open",
         )
     if from_env is not None and from_file is not None:
@@ -67,7 +68,8 @@ def add(
         size = len(value.encode() if isinstance(value, str) else value)
     if size < SHORT_BYTES:
         say(
-            f"silo: warning: the value has {size} bytes; one below {SHORT_BYTES} can be guessed, and can't be redacted reliably"
+            f"silo: warning: the value has {size} bytes; one below {SHORT_BYTES} can be guessed, "
+            "and can't be redacted reliably"
         )
 
 
@@ -78,8 +80,6 @@ def list_names(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     A secret of one skill is listed as skill/NAME.
     """
-    from silo.cli.render import emit, emit_json, say
-
     session: Session = ctx.obj
     with session.vault() as vault:
         entries = [entry for entry in vault.entries() if not entry.is_canary]
@@ -110,9 +110,6 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     silo vault status
     """
-    from silo.cli.documents import vault_document
-    from silo.cli.render import emit, emit_json
-
     session: Session = ctx.obj
     with session.vault() as vault:
         found = vault.status()
@@ -143,7 +140,6 @@ def add_canary(ctx: typer.Context, name: Name, from_env: FromEnv = None, from_fi
     `silo audit show` has the alert.
     """
     from silo.cli.render import Steps
-    from silo.cli.values import read_value
 
     session: Session = ctx.obj
     with Steps() as steps, session.vault(steps) as vault:
@@ -160,8 +156,6 @@ def list_canaries(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     silo vault canary list
     """
-    from silo.cli.render import emit, emit_json, say
-
     session: Session = ctx.obj
     with session.vault() as vault:
         names = [entry.name for entry in vault.entries() if entry.is_canary]

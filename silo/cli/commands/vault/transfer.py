@@ -1,4 +1,4 @@
-"""`silo vault import` and `export`. The formats are `silo_vault.transfer`'s."""
+"""`silo vault import` and `export`. `silo_vault.transfer` reads and writes the formats."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from silo_vault import Secret
 
 from silo.cli.options import AsJson
+from silo.cli.render import emit, emit_bytes, emit_json, say
+from silo.cli.session import Session
+from silo.cli.values import read_variable, type_once, type_twice
+from silo.errors import UsageError
 from silo.remedies import command
 
 if TYPE_CHECKING:
-    from silo_vault import Secret
     from silo_vault.transfer import Export, Found
 
-    from silo.cli.session import Session
+# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# `silo_vault.transfer` (pyrage, a native library).
 
 Source = Literal["dotenv", "predecessor", "pass", "export"]
 
@@ -49,7 +54,7 @@ def import_secrets(
     Secrets that are already in the vault keep their values, unless you add --replace. The file stays; delete it
     yourself.
     """
-    from silo.cli.render import Steps, emit_json, say
+    from silo.cli.render import Steps
     from silo.errors import UsageError
 
     session: Session = ctx.obj
@@ -62,7 +67,7 @@ def import_secrets(
         values = {(skill or entry.namespace, entry.name): entry.value for entry in found.entries}
         if len(values) < len(found.entries):
             raise UsageError(
-                f"{source} has secrets of one name for several skills, which --skill {skill} would make one",
+                f"{source} has secrets with the same name for several skills, which --skill {skill} would merge",
                 hint="leave out --skill",
             )
         there = {(entry.namespace, entry.name) for entry in vault.entries() if not entry.is_canary}
@@ -116,8 +121,8 @@ def export_secrets(
     """
     from silo_vault.transfer import seal_to_passphrase, seal_to_recipients, to_plain_text
 
-    from silo.cli.render import Steps, emit, say
-    from silo.cli.values import read_variable, type_twice
+    from silo.cli.render import Steps
+    from silo.cli.values import read_variable
     from silo.errors import UsageError
 
     session: Session = ctx.obj
@@ -130,14 +135,15 @@ def export_secrets(
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise UsageError(
                 "every secret in clear text is shown to a person on a terminal only",
-                hint="seal it: `silo vault export secrets.age`",
+                hint="encrypt it: `silo vault export secrets.age`",
             )
         say("silo: this shows every secret of the vault. Type 'show' to go on:")
         if sys.stdin.readline().strip() != "show":
             raise UsageError("nothing was shown", hint="run it again, and type show")
     if recipients and passphrase_from_env:
         raise UsageError(
-            "it is sealed to recipients or to a passphrase", hint="leave out --to or --passphrase-from-env"
+            "it is encrypted to recipients or to a passphrase, not to both",
+            hint="leave out --to or --passphrase-from-env",
         )
     with Steps() as steps, session.vault(steps) as vault:
         document = _to_export(vault.get_all(), vault.status().vault_id)
@@ -167,7 +173,7 @@ def export_secrets(
 
 
 def _guess(source: Path) -> Source:
-    """Return what a file is, by what it starts with, or what a folder holds."""
+    """Return the kind of a file, from how it starts, or of a folder, from what is in it."""
     if source.is_dir():
         return "predecessor" if (source / ".salt").exists() else "pass"
     if source.is_file():
@@ -212,9 +218,6 @@ def _read(
 
 
 def _passphrase(session: Session, what: str, from_env: str | None) -> str:
-    from silo.cli.values import read_variable, type_once
-    from silo.errors import UsageError
-
     if from_env is not None:
         return read_variable(session, from_env)
     if (typed := type_once(what)) is None:
@@ -233,9 +236,6 @@ def _to_export(secrets: Mapping[tuple[str, str], Secret], vault_id: str) -> Expo
 
 def _write(target: Path, data: bytes) -> None:
     """Write a new file that only its owner can read, or standard output."""
-    from silo.cli.render import emit_bytes
-    from silo.errors import UsageError
-
     if os.fspath(target) == "-":
         emit_bytes(data)
         return

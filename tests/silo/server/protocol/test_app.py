@@ -39,7 +39,7 @@ async def test_server_introduces_itself_and_says_that_its_lists_change(engine, m
         assert client.server_capabilities.resources.list_changed is True
 
 
-async def test_small_catalogue_is_listed_beside_search_and_execute(engine, mode):
+async def test_small_set_of_tools_is_listed_beside_search_and_execute(engine, mode):
     async with connect(engine, mode) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
     assert list(tools)[:2] == ["silo_execute", "silo_search"]
@@ -68,7 +68,7 @@ async def test_small_catalogue_is_listed_beside_search_and_execute(engine, mode)
     ("expose", "budget", "direct"),
     [("auto", 4000, True), ("auto", 400, False), ("direct", 0, True), ("router", 100_000, False)],
 )
-async def test_catalogue_over_the_budget_is_reached_through_search_only(engine, mode, expose, budget, direct):
+async def test_tools_over_the_budget_are_reached_through_search_only(engine, mode, expose, budget, direct):
     options = ServerOptions(version="0", expose=expose, direct_budget_tokens=budget)
     async with connect(engine, mode, options) as client:
         names = [tool.name for tool in (await client.list_tools()).tools]
@@ -234,13 +234,13 @@ async def test_failure_of_a_skill_tells_the_model_what_happened(engine, mode):
     lines = text_of(result).splitlines()
     assert result.is_error
     assert lines[0] == "error [skill-exception]: ZeroDivisionError: division by zero"
-    assert lines[1] == "hint: the skill's author can mend it"
+    assert lines[1] == "hint: the skill's author can fix it"
     assert "boom" in lines
     assert 'File "skill.py", line 3, in fail' in lines
     assert result.meta["dev.silo/error"] == {
         "code": "skill-exception",
         "message": "ZeroDivisionError: division by zero",
-        "hint": "the skill's author can mend it",
+        "hint": "the skill's author can fix it",
     }
 
 
@@ -255,16 +255,16 @@ async def test_text_of_an_unexpected_exception_stays_out_of_the_answer(engine, m
     assert text_of(again) == "still here"
 
 
-async def test_unreadable_catalogue_is_a_protocol_error_with_the_hint(engine, mode):
-    engine.failure = ConfigInvalid("silo.toml:1: not TOML", hint="mend line 1")
+async def test_unreadable_installed_skills_are_a_protocol_error_with_the_hint(engine, mode):
+    engine.failure = ConfigInvalid("silo.toml:1: not TOML", hint="fix line 1")
     async with connect(engine, mode) as client:
         with pytest.raises(MCPError) as caught:
             await client.list_tools()
         assert caught.value.code == INTERNAL_ERROR
         assert caught.value.message == "silo.toml:1: not TOML [config-invalid]"
-        assert caught.value.data == {"code": "config-invalid", "hint": "mend line 1"}
+        assert caught.value.data == {"code": "config-invalid", "hint": "fix line 1"}
         result = await client.call_tool("silo_search", {"query": "x"})
-        assert text_of(result) == "error [config-invalid]: silo.toml:1: not TOML\nhint: mend line 1"
+        assert text_of(result) == "error [config-invalid]: silo.toml:1: not TOML\nhint: fix line 1"
 
 
 async def test_text_of_an_unexpected_exception_stays_out_of_lists(engine, mode, caplog):

@@ -108,7 +108,7 @@ async def approve_when_asked(engine):
     engine.asked[-1].answer(True)
 
 
-# --- who is shown the link, and how ------------------------------------------------------------------------------------
+# --- who gets the link, and how ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ async def test_prompt_that_nobody_answers_does_not_hold_the_call_for_ever(asking
     assert asking.waits == [(0, True), (0.01, False)]
 
 
-# --- what comes of it --------------------------------------------------------------------------------------------------
+# --- what follows -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("declares", [BOTH, FORM, None])
@@ -367,7 +367,7 @@ async def test_cancelled_call_that_waits_starts_no_guest(asking, mode, declares,
                 tasks.start_soon(call)
                 await waits.wait()
                 tasks.cancel_scope.cancel()
-            # Its answer comes after the server has heard of the cancellation; the answer to the question comes too late then.
+            # When this returns, the server knows of the cancellation, so the answer to the question comes too late.
             await client.call_tool("demo__add", {"a": 1, "b": 2})
             asking.asked[0].answer(True)
             await client.call_tool("demo__add", {"a": 1, "b": 2})
@@ -414,7 +414,7 @@ async def test_progress_grows_over_asking_waiting_and_running(asking, mode, fake
     assert asking.asked[0].link in user.progress[0][1]
 
 
-# --- rounds and their states (2026-07-28) -------------------------------------------------------------------------------
+# --- rounds and their states (2026-07-28) -----------------------------------------------------------------------------
 
 
 async def raw(client, name=NAME, arguments=ARGUMENTS, *, state=None, action=None):
@@ -443,7 +443,7 @@ async def test_state_hides_what_it_holds(asking):
 
 
 async def test_accepting_again_and_again_runs_nothing(asking):
-    """Attack: a client, or whoever speaks for it, that says yes to everything, with every valid state that it ever got."""
+    """Attack: a client that says yes to everything, with every valid state that it ever got."""
     async with connect(asking, "auto", User(asking), options=HASTY) as client:
         states = [(await raw(client)).request_state]
         for _ in range(MAX_ROUNDS - 1):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from silo.policy.visible import with_expected
-from silo.server.protocol.listing import Catalogue, CursorInvalid, page, wire_name
+from silo.server.protocol.listing import CursorInvalid, Listing, page, wire_name
 
 namespaces = st.from_regex(r"[a-z](_?[a-z0-9]){0,15}", fullmatch=True)
 names = st.from_regex(r"[a-z][a-z0-9_]{0,63}", fullmatch=True)
@@ -34,63 +34,63 @@ def test_short_name_is_the_plain_one():
     assert wire_name("github.list_issues") == "github__list_issues"
 
 
-def catalogue_of(fakes, *tools, **expected):
+def listing_of(fakes, *tools, **expected):
     skills = [
         fakes.make_skill(name, *(t for t in tools if t.skill == name)) for name in sorted({t.skill for t in tools})
     ]
     verdicts = {tool.id: expected.get(tool.id.replace(".", "_"), "runs") for tool in tools}
-    return Catalogue(with_expected(skills, verdicts))
+    return Listing(with_expected(skills, verdicts))
 
 
 def test_tool_is_found_by_its_cut_name(fakes):
     tool = fakes.make_tool(f"skill.{'x' * 64}")
-    catalogue = catalogue_of(fakes, tool)
-    assert catalogue.find(wire_name(tool.id)) is tool
-    assert catalogue.find(tool.id) is tool
-    assert catalogue.find("skill") is None
+    listing = listing_of(fakes, tool)
+    assert listing.find(wire_name(tool.id)) is tool
+    assert listing.find(tool.id) is tool
+    assert listing.find("skill") is None
 
 
 def test_denied_tool_is_neither_listed_nor_shown_and_still_found_by_its_name(fakes):
     read, write, own = (fakes.make_tool(name) for name in ("file.read", "file.write", "shell.run"))
-    catalogue = catalogue_of(fakes, read, write, own, file_write="denied", shell_run="denied")
-    assert catalogue.tools == (read,)
-    assert [(skill.namespace, skill.tools) for skill in catalogue.skills] == [("file", (read,))]
-    assert catalogue.show("file.write") is catalogue.show("shell__run") is None
-    assert catalogue.find("file.write") is write
-    assert catalogue.find("shell__run") is own
-    assert catalogue.listed("direct", 0, cost=lambda tool: 1, usage={}) == (read,)
+    listing = listing_of(fakes, read, write, own, file_write="denied", shell_run="denied")
+    assert listing.tools == (read,)
+    assert [(skill.namespace, skill.tools) for skill in listing.skills] == [("file", (read,))]
+    assert listing.show("file.write") is listing.show("shell__run") is None
+    assert listing.find("file.write") is write
+    assert listing.find("shell__run") is own
+    assert listing.listed("direct", 0, cost=lambda tool: 1, usage={}) == (read,)
 
 
-def listed(catalogue, budget, usage=None, expose="auto"):
+def listed(listing, budget, usage=None, expose="auto"):
     return [
-        tool.id for tool in catalogue.listed(expose, budget, cost=lambda tool: len(tool.description), usage=usage or {})
+        tool.id for tool in listing.listed(expose, budget, cost=lambda tool: len(tool.description), usage=usage or {})
     ]
 
 
 def test_all_tools_are_listed_as_long_as_they_fit_and_then_those_that_were_used_most(fakes):
     tools = [fakes.make_tool(f"a.t{n}", description="x" * 10) for n in range(9)]
-    catalogue = catalogue_of(fakes, *tools)
-    assert len(listed(catalogue, 90)) == 9
-    assert listed(catalogue, 89) == []
+    listing = listing_of(fakes, *tools)
+    assert len(listed(listing, 90)) == 9
+    assert listed(listing, 89) == []
     usage = {"a.t3": 5, "a.t1": 7, "a.t2": 7, "a.t8": 100, "a.t5": 2, "gone.tool": 9}
-    assert listed(catalogue, 89, usage) == ["a.t1", "a.t2", "a.t3", "a.t8"]
-    assert listed(catalogue, 30, usage) == ["a.t1", "a.t2", "a.t8"]
-    assert listed(catalogue, 0, usage) == []
-    assert listed(catalogue, 30, usage, expose="router") == []
+    assert listed(listing, 89, usage) == ["a.t1", "a.t2", "a.t3", "a.t8"]
+    assert listed(listing, 30, usage) == ["a.t1", "a.t2", "a.t8"]
+    assert listed(listing, 0, usage) == []
+    assert listed(listing, 30, usage, expose="router") == []
 
 
 def test_a_tool_that_costs_too_much_leaves_its_place_to_the_next(fakes):
     tools = [fakes.make_tool("a.big", description="x" * 90), fakes.make_tool("a.small", description="x" * 10)]
-    catalogue = catalogue_of(fakes, *tools)
-    assert listed(catalogue, 50, {"a.big": 9, "a.small": 5}) == ["a.small"]
+    listing = listing_of(fakes, *tools)
+    assert listed(listing, 50, {"a.big": 9, "a.small": 5}) == ["a.small"]
 
 
 @given(st.dictionaries(st.sampled_from([f"a.t{n}" for n in range(9)]), st.integers(0, 20)), st.integers(0, 100))
 def test_what_is_listed_fits_the_budget_and_depends_on_nothing_but_usage(fakes, usage, budget):
-    catalogue = catalogue_of(fakes, *(fakes.make_tool(f"a.t{n}", description="x" * (n + 1)) for n in range(9)))
-    found = listed(catalogue, budget, usage)
+    listing = listing_of(fakes, *(fakes.make_tool(f"a.t{n}", description="x" * (n + 1)) for n in range(9)))
+    found = listed(listing, budget, usage)
     assert sum(int(name[-1]) + 1 for name in found) <= budget
-    assert found == sorted(found) == listed(catalogue, budget, dict(reversed(usage.items())))
+    assert found == sorted(found) == listed(listing, budget, dict(reversed(usage.items())))
 
 
 @given(st.sets(st.text(max_size=20), max_size=40), st.integers(1, 10))

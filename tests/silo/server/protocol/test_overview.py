@@ -1,4 +1,4 @@
-"""The map of the catalogue that stands in the description of `silo_search`."""
+"""The map of the installed skills that stands in the description of `silo_search`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def skill(namespace, description="", tools=1):
     return replace(made, header=replace(made.header, description=description))
 
 
-def test_small_catalogue_is_told_whole_sorted_by_name():
+def test_few_skills_are_all_named_sorted_by_name():
     skills = [skill("table", "Query CSV files with SQL."), skill("jwt", "Sign and verify JSON Web Tokens.")]
     assert overview(skills) == "- jwt: Sign and verify JSON Web Tokens.\n- table: Query CSV files with SQL."
     assert overview([]) == ""

@@ -1,4 +1,4 @@
-"""What an agent finds, in both protocol eras: several queries, whole tools, what the rules hide, and texts that attack it."""
+"""What an agent finds, in both protocol eras: several queries, whole tools, hidden tools, and texts that attack it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from silo.model import Caller
 from silo.remedies import INSPECT_TOOL
 from silo.server.engine import ServerOptions
 from silo.server.protocol.app import _App, build_server
-from silo.server.protocol.changes import Installed
+from silo.server.protocol.changes import LiveListing
 from silo.server.protocol.search import parse_search
 from silo.server.protocol.search import search as answer_search
 from silo.server.protocol.tokens import count_tokens
@@ -103,7 +103,7 @@ async def test_any_query_has_an_answer(engine, mode, query):
 async def test_lone_surrogates_which_json_may_hold_are_answered_in_utf8(engine):
     """This client can't send them, others can."""
     asked = parse_search({"queries": ["\ud800 add", "\ud800"]})
-    found = await answer_search(engine, Installed(engine), asked, Caller("mcp"))
+    found = await answer_search(engine, LiveListing(engine), asked, Caller("mcp"))
     assert [ids(result) for result in found.structured_content["results"]] == [["demo.add"], []]
     found.model_dump_json().encode()
 
@@ -166,7 +166,7 @@ async def test_wrong_arguments_are_answered_with_what_the_tool_takes(engine, mod
     assert json.loads(text_of(result).splitlines()[-1])["required"] == ["a", "b"]
 
 
-# --- what it costs, and that it stays the same --------------------------------------------------------------------------
+# --- what it costs, and that it stays the same ------------------------------------------------------------------------
 
 
 def fill(engine, fakes, skills: int, tools: int) -> None:
@@ -225,7 +225,7 @@ async def test_tools_that_a_client_used_most_are_listed_for_it_and_for_no_other(
         assert names[2:] == expected
 
 
-async def test_list_stays_the_same_within_a_connection_until_the_catalogue_changes(engine, mode, fakes):
+async def test_list_stays_the_same_within_a_connection_until_the_installed_tools_change(engine, mode, fakes):
     fill(engine, fakes, 40, 10)
     who = Implementation(name="Busy", version="1")
     async with connect(engine, mode, client_info=who) as client:
@@ -239,7 +239,7 @@ async def test_list_stays_the_same_within_a_connection_until_the_catalogue_chang
 
 def test_a_client_that_calls_itself_something_else_each_time_fills_no_memory(fakes):
     engine = fakes.demo_engine()
-    installed = Installed(engine)
+    installed = LiveListing(engine)
     app = _App(engine, OPTIONS, installed)
 
     async def ask():
@@ -250,7 +250,7 @@ def test_a_client_that_calls_itself_something_else_each_time_fills_no_memory(fak
     assert len(app._shown[1]) == 8
 
 
-# --- strangers ----------------------------------------------------------------------------------------------------------
+# --- untrusted text ---------------------------------------------------------------------------------------------------
 
 
 async def test_skill_that_gives_orders_does_so_unmarked_nowhere(engine, mode, fakes):
@@ -278,7 +278,7 @@ async def test_skill_that_gives_orders_does_so_unmarked_nowhere(engine, mode, fa
 
 
 @pytest.mark.parametrize("expose", ["auto", "router"])
-async def test_map_changes_only_with_the_catalogue(engine, mode, expose):
+async def test_map_changes_only_with_the_installed_skills(engine, mode, expose):
     options = ServerOptions(version="0", expose=expose)
     async with connect(engine, mode, options) as client:
         first = await client.list_tools()

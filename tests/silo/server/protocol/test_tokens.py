@@ -17,7 +17,7 @@ from silo.server.protocol.tokens import count_tokens
     ],
 )
 def test_estimate_is_rather_too_high(text, o200k):
-    """Compared with OpenAI's `o200k_base`, whose counts stand here; a tokenizer would be a dependency with a download."""
+    """The counts are from OpenAI's `o200k_base`. The tokenizer itself would be a dependency that downloads a file."""
     assert o200k <= count_tokens(text) <= 1.35 * o200k
 
 

@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from silo.model import ToolHints
 from silo.server.protocol.tools import (
     SCHEMAS_CHARS,
-    Answer,
+    SearchAnswer,
     answer_document,
     answer_text,
     execute_tool,
@@ -76,7 +76,7 @@ def test_own_schemas_are_valid_and_take_nothing_unknown(tool):
 
 
 def answered(*found, whole=False, expected=None):
-    return answer_document([Answer("add", found, whole)], expected or {}, labelled=False)
+    return answer_document([SearchAnswer("add", found, whole)], expected or {}, labelled=False)
 
 
 def test_whole_answer_stays_small_and_keeps_the_first_schema(fakes):

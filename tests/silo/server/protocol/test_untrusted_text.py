@@ -1,4 +1,4 @@
-"""What strangers wrote, as a model gets to see it."""
+"""Texts of skills' authors, as a model gets them."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ def test_deferred_package_becomes_the_whole_one_when_something_asks():
         "import mcp\n"
         "from mcp.server import MCPServer, Server\n"
         "from mcp import Client\n"
-        "print(mcp.Client is Client, Server is low.Server, type(mcp).__name__, gc.isenabled(), gc.get_freeze_count() > 0)"
+        "print(mcp.Client is Client, Server is low.Server, type(mcp).__name__, "
+        "gc.isenabled(), gc.get_freeze_count() > 0)"
     ) == ["False", "True", "True", "module", "True", "True"]
 
 
