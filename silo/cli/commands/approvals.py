@@ -130,7 +130,7 @@ def approve(
                     f"an approval of question {posted.id} can count only once; its tool offers nothing else",
                     hint="leave --for-grace out",
                 )
-            # The person sees the whole question, and in it that a yes counts for longer.
+            # The question, which is shown in full, says that a yes counts for longer.
             lasts = ("a yes counts", f"for {duration(asked.grace_s)}, without being asked again")
             asked = replace(asked, facts=(*asked.facts, lasts), grace_s=0)
         answer = _ask(replace(posted, question=asked))
@@ -277,7 +277,7 @@ def _require_waiting(posted: PostedQuestion) -> None:
 
 
 def _decide(session: Session, decisions: Decisions, entry: ListedQuestion, answer: Answer) -> None:
-    """Put an answer down, and record it.
+    """Store an answer, and record it in the audit log.
 
     Raises:
         UsageError: the question does not wait any more, or has changed since it was shown; nothing was decided.

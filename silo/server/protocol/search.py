@@ -1,6 +1,6 @@
 """`silo_search`: from the arguments of a search to its answer. The engine ranks; `tools` describes what was found.
 
-An exact id is no search: that tool is shown whole. The folder of skills is looked at once for each search.
+A query that is an exact id isn't searched for: that tool is shown whole. Each search checks the folder of skills once.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Named:
-    """A tool that was found by its name, without a search."""
+    """A tool that was found by its exact id, without a search."""
 
     tool: Tool
     score: float = 1.0
@@ -113,7 +113,7 @@ async def search(engine: Engine, installed: LiveListing, asked: Search, caller: 
     """
     catalogue = await installed.current()
     exact = {query: tool for query in asked.queries if (tool := _named(catalogue, query, asked.skill)) is not None}
-    # An empty query is searched for too: an unknown skill is told for it as well.
+    # An empty query is searched for too, so that an unknown skill is reported.
     sought = [query[: MAX_QUERY_CHARS + 1] for query in asked.queries if query not in exact]
     found = iter(
         await engine.find(sought, limit=asked.limit, skill=asked.skill, caller=caller, among=catalogue.visible)

@@ -1,4 +1,4 @@
-"""Installing: real header, lock, environment and store; the sandbox is a fake. Nothing runs here, and nothing half-done stays."""
+"""Installing with a real header, lock, environment and store, in a fake sandbox. Nothing runs or stays half-done."""
 
 import os
 import sys
@@ -169,16 +169,19 @@ async def test_without_a_yes_nothing_is_built(bench):
     assert bench.events() == [("install", "begun"), ("install", "denied")]
 
 
+UNCHECKABLE = {"type": "object", "properties": {"a": {"pattern": "(?!x)"}}}
+
+
 @pytest.mark.parametrize(
     ("described", "error"),
     [
         (said(namespace="other"), SkillMetadataInvalid),
         (said(tools=[]), SkillMetadataInvalid),
         (said(tools=[said()["tools"][0] | {"secrets": ["KEY"]}]), SkillMetadataInvalid),
-        (said(tools=[said()["tools"][0] | {"input_schema": {"type": "object", "properties": {"a": {"pattern": "(?!x)"}}}}]), SkillMetadataInvalid),
+        (said(tools=[said()["tools"][0] | {"input_schema": UNCHECKABLE}]), SkillMetadataInvalid),
         ({}, SkillMetadataInvalid),
     ],
-)  # fmt: skip
+)
 async def test_a_skill_that_says_what_is_not_allowed_leaves_nothing_behind(bench, described, error):
     bench.backend = FakeBackend(described=described)
     with pytest.raises(error):
@@ -264,7 +267,7 @@ async def test_two_installs_at_once_both_end_well(bench):
 
 
 class Meeting(FakeBackend):
-    """Both of two installs are being described before the first of them fails; the second goes on when the first is over."""
+    """Two installs are described at once before the first of them fails; the second goes on when the first is over."""
 
     def __init__(self, *, second):
         super().__init__(described=said())

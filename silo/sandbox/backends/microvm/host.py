@@ -28,7 +28,7 @@ def machine() -> Machine | None:
 
 
 def programs(host: Machine) -> tuple[Program, ...]:
-    """The programs that the microVM and the namespace backend need."""
+    """Return the programs that the microVM and the namespace backend need."""
     return (
         Program(host.binary, host.package, "runs microVMs"),
         Program("bwrap", "bubblewrap", "confines QEMU, and is the namespace backend"),
@@ -37,7 +37,7 @@ def programs(host: Machine) -> tuple[Program, ...]:
 
 
 def missing_programs(host: Machine) -> tuple[Program, ...]:
-    """Those of `programs` that are not here, and the machine's firmware if QEMU lacks it. Starts QEMU; blocks."""
+    """Return those of `programs` that are missing, and the firmware if QEMU lacks it. Starts QEMU; blocks."""
     missing = [
         program
         for program in programs(host)
