@@ -57,7 +57,7 @@ def run(arguments: Sequence[str], session: Session, *, debug: bool = False) -> i
         debug: show the traceback of a bug.
     """
     from silo.cli.render import StdoutClosed, abandon_stdout, say_error, say_failure, stdout_failure
-    from silo.cli.session import Ended, interrupted
+    from silo.cli.session import EndedBySignal, interrupted
     from silo.errors import SiloError, SkillFailed
 
     try:
@@ -65,7 +65,7 @@ def run(arguments: Sequence[str], session: Session, *, debug: bool = False) -> i
     except StdoutClosed:
         abandon_stdout()
         return SIGPIPE
-    except Ended as ended:
+    except EndedBySignal as ended:
         return ended.exit_status
     except KeyboardInterrupt:
         failure: SiloError = interrupted()

@@ -41,7 +41,7 @@ T = TypeVar("T")
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
-class Ended(BaseException):
+class EndedBySignal(BaseException):
     """A signal other than Ctrl-C ended the command; everything that it started has ended. Has the signal's number."""
 
     def __init__(self, number: int) -> None:
@@ -106,7 +106,7 @@ class Session:
 
         Raises:
             Interrupted: Ctrl-C; the work was cancelled, and its guests are gone.
-            Ended: SIGTERM or SIGHUP; the same.
+            EndedBySignal: SIGTERM or SIGHUP; the same.
             SiloError: what the work raises.
         """
         runtime = self.open_runtime(channel=channel, show_code=show_code, overrides=overrides)
@@ -200,7 +200,7 @@ def run_until_signal(work: Callable[[], Awaitable[T]]) -> T:
 
     Raises:
         Interrupted: Ctrl-C; the work was cancelled.
-        Ended: SIGTERM or SIGHUP; the same.
+        EndedBySignal: SIGTERM or SIGHUP; the same.
     """
     ended_by: list[int] = []
 
@@ -214,7 +214,7 @@ def run_until_signal(work: Callable[[], Awaitable[T]]) -> T:
         raise interrupted() from None
     except BaseException:
         if ended_by:
-            raise Ended(ended_by[0]) from None
+            raise EndedBySignal(ended_by[0]) from None
         raise
 
 

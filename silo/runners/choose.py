@@ -14,7 +14,7 @@ from silo.model import Isolation
 from silo.sandbox.base import Backend, Probe
 
 
-class Named(Protocol):
+class NamedBackend(Protocol):
     """A backend, or the result of its probe."""
 
     @property
@@ -28,11 +28,11 @@ class Named(Protocol):
         ...
 
 
-N = TypeVar("N", bound=Named)
+N = TypeVar("N", bound=NamedBackend)
 
 
 @dataclass(frozen=True)
-class Choice:
+class BackendChoice:
     """The backends that the configuration allows.
 
     Attributes:
@@ -85,9 +85,9 @@ class Choice:
 
 
 async def pick(
-    backends: Sequence[Backend], choice: Choice, *, floor: Isolation | None = None, named: str | None = None
+    backends: Sequence[Backend], choice: BackendChoice, *, floor: Isolation | None = None, named: str | None = None
 ) -> Backend:
-    """Return the backend for one call or one installation; arguments as in `Choice.candidates`.
+    """Return the backend for one call or one installation; arguments as in `BackendChoice.candidates`.
 
     Raises:
         SandboxUnavailable: no backend that is strong enough works here; the hint says how to get one.
@@ -101,7 +101,7 @@ async def pick(
     raise _refusal(choice, backends, failed, floor=floor, named=named)
 
 
-def choose(probes: Sequence[Probe], choice: Choice) -> Probe:
+def choose(probes: Sequence[Probe], choice: BackendChoice) -> Probe:
     """Return the probe of the backend that calls get, given the probes of all backends, strongest first.
 
     Raises:
@@ -115,8 +115,8 @@ def choose(probes: Sequence[Probe], choice: Choice) -> Probe:
 
 
 def _refusal(
-    choice: Choice,
-    offered: Sequence[Named],
+    choice: BackendChoice,
+    offered: Sequence[NamedBackend],
     failed: Sequence[Probe],
     *,
     floor: Isolation | None = None,
@@ -144,7 +144,7 @@ def _find(offered: Sequence[N], name: str, *, hint: str) -> N:
     raise SandboxUnavailable(f"this version of silo has no backend '{name}'", hint=hint)
 
 
-def _names(offered: Sequence[Named]) -> str:
+def _names(offered: Sequence[NamedBackend]) -> str:
     return ", ".join(one.name for one in offered)
 
 

@@ -12,7 +12,7 @@ import anyio
 from silo.errors import UsageError
 from silo.model import Isolation, Skill
 from silo.runners.base import Placement
-from silo.runners.choose import Choice, pick
+from silo.runners.choose import BackendChoice, pick
 from silo.runners.units import SkillUnits
 from silo.sandbox.base import Backend, OnStep, Probe
 from silo.sandbox.skill.base import Description, GuestReply, GuestRequest, OnProgress, Unit
@@ -29,7 +29,7 @@ class LocalRunner:
         units: finds what a guest runs for a skill.
     """
 
-    def __init__(self, backends: Sequence[Backend], choice: Choice, units: SkillUnits) -> None:
+    def __init__(self, backends: Sequence[Backend], choice: BackendChoice, units: SkillUnits) -> None:
         self._backends = {backend.name: backend for backend in backends}
         if len(self._backends) < len(backends):
             raise UsageError("two backends have the same name", hint="give each a name of its own")

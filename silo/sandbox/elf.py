@@ -86,7 +86,7 @@ def _string(data: bytes, offset: int) -> str:
 
 
 @dataclass(frozen=True)
-class Found:
+class NeededLibrary:
     """A library that is needed, and where it lies on the host."""
 
     name: str
@@ -95,7 +95,7 @@ class Found:
 
 def closure(
     files: Iterable[Path], have: Iterable[str], system: Mapping[str, Path], *, trust_search: bool
-) -> Iterator[Found]:
+) -> Iterator[NeededLibrary]:
     """Yield each library that `files` need, directly or indirectly, and that is not in `have`.
 
     Args:
@@ -120,7 +120,7 @@ def closure(
                 continue  # the loader in the guest will report it, in words that a skill's author knows
             names.add(name)
             queue.append(path)
-            yield Found(name, path)
+            yield NeededLibrary(name, path)
 
 
 def _searched(name: str, elf: Elf, file: Path) -> Path | None:

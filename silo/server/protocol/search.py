@@ -54,7 +54,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Named:
+class ExactMatch:
     """A tool that was found by its exact id, without a search."""
 
     tool: Tool
@@ -121,7 +121,7 @@ async def search(engine: Engine, installed: LiveListing, asked: Search, caller: 
         else ()
     )
     answers = [
-        SearchAnswer(query[:_MAX_LABEL_CHARS], (Named(exact[query]),), whole=True)
+        SearchAnswer(query[:_MAX_LABEL_CHARS], (ExactMatch(exact[query]),), whole=True)
         if query in exact
         else _answer(catalogue, query, next(found), asked)
         for query in asked.queries
@@ -147,7 +147,7 @@ def _answer(listing: Listing, query: str, found: Sequence[FoundTool], asked: Sea
     tools = [tool for tool in listing.tools if tool.skill == asked.skill]
     rest = len(tools) - asked.limit
     more = f"{asked.skill} has {rest} more; say what the tool should do." if rest > 0 else ""
-    return SearchAnswer(label, tuple(Named(tool) for tool in tools[: asked.limit]), asked.whole, more)
+    return SearchAnswer(label, tuple(ExactMatch(tool) for tool in tools[: asked.limit]), asked.whole, more)
 
 
 def _printable(value: Any) -> Any:  # noqa: ANN401 - JSON

@@ -24,7 +24,7 @@ from silo.errors import (
 )
 from silo.install.installer import Installer, InstallRequest
 from silo.model import Caller, Isolation
-from silo.runners.choose import Choice
+from silo.runners.choose import BackendChoice
 from silo.runners.local import LocalRunner
 from silo.runners.units import SkillUnits
 from silo.sandbox.base import Limits
@@ -100,7 +100,7 @@ class Bench:
             images=self.images,
             prune_images=Images(self.home / "images").prune,
             units=units,
-            runner=LocalRunner([self.backend], Choice(None, Isolation.MICROVM), units),
+            runner=LocalRunner([self.backend], BackendChoice(None, Isolation.MICROVM), units),
             uv=Uv({name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}),
             audit=AuditLog(self.home, now=FakeClock().now),
             builtins=self.source / "none",
@@ -393,7 +393,7 @@ from silo.catalog.store import SkillStore
 from silo.catalog.uv import Uv
 from silo.install.installer import Installer, InstallRequest
 from silo.model import Caller, Isolation
-from silo.runners.choose import Choice
+from silo.runners.choose import BackendChoice
 from silo.runners.local import LocalRunner
 from silo.runners.units import SkillUnits
 from silo.sandbox.base import Limits
@@ -406,8 +406,8 @@ now = lambda: datetime.now(UTC)
 units = SkillUnits(images, Limits())
 installer = Installer(
     store=SkillStore(home / "skills"), images=images, prune_images=Images(home / "images").prune,
-    units=units, runner=LocalRunner([FakeBackend()], Choice(None, Isolation.MICROVM), units), uv=Uv(dict(os.environ)),
-    audit=AuditLog(home, now=now), builtins=home / "none", now=now,
+    units=units, runner=LocalRunner([FakeBackend()], BackendChoice(None, Isolation.MICROVM), units),
+    uv=Uv(dict(os.environ)), audit=AuditLog(home, now=now), builtins=home / "none", now=now,
 )
 
 def on_step(step):
