@@ -237,7 +237,7 @@ class SecretMissing(SiloError):
 
 
 class SandboxUnavailable(SiloError):
-    """No backend that is strong enough works on this machine; silo does not fall below the floor by itself."""
+    """No backend that is strong enough works on this machine; silo never goes below the floor unasked."""
 
     code = "sandbox-unavailable"
     exit_status = 5
@@ -288,7 +288,7 @@ class SkillImportError(SkillFailed):
 
 
 class SkillMetadataInvalid(SkillFailed):
-    """What the script says of itself breaks a rule: a decorator widens the header, a name or a schema is invalid."""
+    """The script's description of itself breaks a rule: a decorator widens the header, a name or schema is invalid."""
 
     code = "skill-metadata-invalid"
     exit_status = 2

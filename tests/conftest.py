@@ -35,7 +35,7 @@ from silo.setup import packages
 
 pytest.register_assert_rewrite("silo.testing.conformance")  # before any test imports it
 
-# Hypothesis would fail an example that takes 200 ms, which a busy machine makes of any.
+# By default, Hypothesis fails an example that takes 200 ms, and on a busy machine any example can.
 settings.register_profile("silo", deadline=None)
 settings.load_profile("silo")
 
@@ -59,7 +59,7 @@ def _signals_as_on_a_terminal() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test sees the user's silo, and one that forgets to say where its state lies does not find any."""
+    """No test sees the user's silo. A test that does not name a state folder finds none."""
     for name in [name for name in os.environ if name.startswith("SILO_") and not name.startswith("SILO_TEST_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SILO_HOME", "/nonexistent/silo-home-of-no-test")
@@ -122,7 +122,7 @@ def images(cache: Path) -> Images:
 
 @pytest.fixture(scope="session")
 def interpreter() -> Interpreter:
-    # In a thread of its own: an event loop of some test's may be open in this one.
+    # In its own thread: a test's event loop may be open in this one.
     with ThreadPoolExecutor(max_workers=1) as pool:
         executable = Path(sys._base_executable)  # type: ignore[attr-defined]
         found = pool.submit(anyio.run, inspect_interpreter, executable, os.environ).result()
@@ -173,6 +173,6 @@ async def namespace() -> AsyncIterator[Backend]:
 
 @pytest.fixture(params=[Isolation.MICROVM, Isolation.NAMESPACE], ids=str)
 def backend(request: pytest.FixtureRequest) -> Backend:
-    """Each backend in turn: what a promise says must hold on all that claim it."""
+    """Each backend in turn: a promise must hold on all backends that make it."""
     found: Backend = request.getfixturevalue(str(request.param))
     return found

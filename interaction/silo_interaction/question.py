@@ -81,7 +81,7 @@ class Question:
         )
 
     def digest(self) -> str:
-        """Return the SHA-256 in hex of all that a person is shown; a decision names the digest that it was made on."""
+        """Return the SHA-256 in hex of everything that a person is shown; a decision names its question's digest."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 

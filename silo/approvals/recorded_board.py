@@ -17,7 +17,7 @@ class RecordedBoard:
     """A `silo_interaction.Board` that records.
 
     If the record of a decision can't be written, the decision still counts; the page says that recording failed. The
-    call that uses it does not run without a record of its own.
+    call that uses it does not run without its own record.
     """
 
     def __init__(self, decisions: Decisions, record: Record) -> None:

@@ -1,4 +1,4 @@
-"""Records of what a caller did on purpose that is not a call, e.g. a change of keys or an answer on the page."""
+"""Records of a caller's actions that aren't calls, e.g. a change of keys or an answer on the page."""
 
 from __future__ import annotations
 

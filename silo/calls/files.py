@@ -173,7 +173,7 @@ def _read_parts(
         return _read_all(opened[-1], left, lambda: _too_large(where, rules))
     except NotADirectoryError as error:
         raise FileRefused(
-            f"{where}: a link, or something that is no folder, is on the way to {str(path)!r}",
+            f"{where}: a link, or something that isn't a folder, is on the way to {str(path)!r}",
             hint="pass the path without links; `realpath` shows it",
         ) from error
     except OSError as error:

@@ -202,7 +202,7 @@ def _as_hashed(recorded: HashedArguments, checked: Checked) -> HashedArguments:
 
 
 def _refuse_decoys(request: GuestRequest, redactor: Redactor) -> None:
-    """Let no decoy into a guest: whoever passes one on has it from the vault."""
+    """Let no decoy into a guest: a caller that passes one on got it from the vault."""
     if redactor.has_canaries:
         redactor.data(request.arguments)
         for file in request.files:

@@ -1,4 +1,4 @@
-"""Turn a skill's description of itself, from inside a guest, into tools; strictly, because the guest is hostile.
+"""Turn a skill's description of itself, from inside a guest, into tools; strictly, because the guest may be hostile.
 
 The header is the upper limit: a decorator that asks for more is refused, never reduced silently. `silo.sdk.describe`
 makes the description; `silo.catalog.schema_rules` has the rules for schemas.

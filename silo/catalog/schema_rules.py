@@ -60,7 +60,7 @@ def check_schema(value: object, *, of_arguments: bool) -> dict[str, Any]:
             target = _target(subschema["$ref"], where, schema)
             # A value that only looks like a schema, such as a default, went through none of the checks here.
             if id(target) not in known:
-                raise SchemaRefused(f"'$ref' leads to what is no schema, at {where}")
+                raise SchemaRefused(f"'$ref' does not lead to a schema, at {where}")
             _check_valid(target)
     _check_cost(schema)
     return schema
@@ -113,7 +113,7 @@ def _check_keywords(schema: Schema, where: str, root: Schema) -> None:
         try:
             re.compile(pattern)
         except (re.error, RecursionError, OverflowError) as error:
-            raise SchemaRefused(f"a pattern that is none at {where}: {error}") from error
+            raise SchemaRefused(f"an invalid pattern at {where}: {error}") from error
 
 
 def _target(ref: object, where: str, root: Schema) -> Schema:
@@ -127,7 +127,7 @@ def _target(ref: object, where: str, root: Schema) -> Schema:
     except LookupError:
         raise SchemaRefused(f"'$ref' leads nowhere ({ref[:100]}), at {where}") from None
     if not isinstance(target, dict):
-        raise SchemaRefused(f"'$ref' leads to what is no schema ({ref[:100]}), at {where}")
+        raise SchemaRefused(f"'$ref' does not lead to a schema ({ref[:100]}), at {where}")
     return target
 
 

@@ -27,7 +27,7 @@ UNTERMINATED_WIDTH = 160
 """The width of a table in a pipe or a file, unless `COLUMNS` is set: wide, for `grep`, but not unlimited."""
 
 LOG_LINES = 100
-"""How many lines of a skill's output are shown, from the end; `--json` has all that was kept."""
+"""How many lines of a skill's output are shown, from the end; `--json` has all of the output that was kept."""
 
 
 class StdoutClosed(Exception):
@@ -210,7 +210,7 @@ def say_timing(timing: Mapping[str, float]) -> None:
 
 
 def is_dumb(stream: TextIO) -> bool:
-    """Whether the stream takes only plain text: it is no terminal, or one that can't move its cursor."""
+    """Whether the stream takes only plain text: it isn't a terminal, or is one that can't move its cursor."""
     return not stream.isatty() or os.environ.get("TERM", "") in {"", "dumb", "unknown"}
 
 

@@ -36,7 +36,7 @@ def build_approvals(
     show_code: Callable[[str], None] | None,
     record: Record,
 ) -> Approvals:
-    """Return where calls ask; arguments as of `Approvals` and `RecordedBoard`."""
+    """Return what calls ask through; arguments as for `Approvals` and `RecordedBoard`."""
     decisions = Decisions(home)
     return Approvals(
         decisions,

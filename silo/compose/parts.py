@@ -86,7 +86,7 @@ def build_parts(
     backends: Sequence[Backend] | None,
     images: ImageStore | None,
 ) -> Parts:
-    """Return the parts; arguments and errors as of `Runtime`."""
+    """Return the parts; arguments and errors as for `Runtime`."""
     environ = dict(os.environ if environ is None else environ)
     master_key = environ.pop(MASTER_KEY, None)
     home = prepare_home(home if home is not None else default_home(environ))

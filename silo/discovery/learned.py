@@ -213,7 +213,7 @@ class LearnedFile:
     def _decoded(self, descriptor: int, facts: os.stat_result) -> Learned:
         try:
             if not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_FILE_BYTES:
-                raise LessonsDamaged(f"it is no file of at most {MAX_FILE_BYTES} bytes")
+                raise LessonsDamaged(f"it isn't a regular file of at most {MAX_FILE_BYTES} bytes")
             with open(descriptor, "rb", closefd=False) as file:
                 return Learned.decode(file.read(MAX_FILE_BYTES))
         except (LessonsDamaged, OSError) as error:

@@ -102,7 +102,7 @@ def _watch(control: MessageChannel, child: int, gate: int, twins: _Twins | None)
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
             status = _reap(child)
             if status is not None:
-                # In a namespace the file counts what the whole host killed; there the host finds out by itself.
+                # In a namespace, the file counts what was killed on the whole host; there, the host finds out itself.
                 control.send(Exited(status=status, oom_kills=_oom_kills() if twins else 0))
                 while True:
                     signal.pause()

@@ -84,7 +84,7 @@ _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 def flatten(schema: Json, root: Schema) -> list[Schema]:
-    """Return a schema and all that it refers to or combines, each once, in the order in which they are written.
+    """Return a schema and the schemas that it refers to or combines, each once, in the order of the text.
 
     A reference that leads nowhere is left out. A file's schema is not taken apart: its text and links are meant for the
     tool's caller.

@@ -310,7 +310,7 @@ class SandboxConformance:
         with adopting_orphans():
             of_class = request.node.getparent(pytest.Class)
             if not of_class.stash.get(_PREPARED, False):
-                await call(backend, unit, "count")  # from here on, a backend has all that it keeps for a unit
+                await call(backend, unit, "count")  # from here on, a backend has everything that it keeps for a unit
                 of_class.stash[_PREPARED] = True
             before = traces(tmp_path)
             yield

@@ -164,7 +164,7 @@ class FakeBackend:
             isolation: the boundary that it claims.
             name: default: its isolation.
             works: what a probe finds.
-            described: what every skill says of itself.
+            described: every skill's description of itself.
             notes: where to note what happens.
         """
         self._behaviour = behaviour
@@ -200,7 +200,7 @@ class FakeBackend:
         )
 
     async def describe(self, spec: GuestSpec) -> Mapping[str, Any]:
-        """Return what the skill of a guest says of itself."""
+        """Return the description of itself that a guest's skill gives."""
         return self._described
 
     @asynccontextmanager

@@ -26,13 +26,13 @@ MASTER_KEY = "ab" * 32
 
 
 def without_steps(err: str) -> str:
-    """Leave out the lines about steps that took longer than a second: which did depends on the machine."""
+    """Leave out the lines about steps that took longer than a second: which these are depends on the machine."""
     return re.sub(r"^silo: (?!error|hint|warning).+ \.\.\.\n", "", err, flags=re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one command came to; `err` is without steps."""
+    """How one command ended; `err` is without steps."""
 
     status: int
     out: str
@@ -67,7 +67,7 @@ def fake_silo() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def installed(fake_silo: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state folder in which `demo` was installed, by the command; tests work on copies of it."""
+    """A state folder in which the command installed `demo`; tests work on copies of it."""
     folder = tmp_path_factory.mktemp("installed")
     source = folder / "demo"
     source.mkdir()
@@ -104,9 +104,7 @@ class Silo:
 
     def __call__(self, *arguments: str, stdin: bytes = b"", debug: bool = False) -> Outcome:
         self._capsys.readouterr()
-        with io.TextIOWrapper(
-            tempfile.TemporaryFile()
-        ) as text:  # a real file: what reads it may wait for its descriptor
+        with io.TextIOWrapper(tempfile.TemporaryFile()) as text:  # a real file: a reader may wait for its descriptor
             text.buffer.write(stdin)
             text.buffer.seek(0)
             before, sys.stdin = sys.stdin, text
@@ -133,9 +131,9 @@ def bare_silo(fake_silo: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixtu
 
 @pytest.fixture
 def golden(tmp_path: Path) -> Callable[[str, str], None]:
-    """Compare a text with a golden file, having taken out what differs between machines and runs.
+    """Compare a text with a golden file, after removing what differs between machines and runs.
 
-    `SILO_TEST_GOLDEN=write` writes the files anew; look at the difference before you commit it.
+    `SILO_TEST_GOLDEN=write` rewrites the files; look at the difference before you commit it.
     """
 
     def check(name: str, text: str) -> None:

@@ -328,7 +328,7 @@ class Person:
         os.write(self._screen, text.encode())
 
     def leave(self) -> tuple[int, str]:
-        """Wait for the end of the command; return its status and all that was shown."""
+        """Wait for the end of the command; return its status and its output."""
         deadline = time.monotonic() + PATIENCE_S
         while select.select([self._screen], [], [], max(0.0, deadline - time.monotonic()))[0] and self._read():
             pass

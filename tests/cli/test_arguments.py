@@ -1,4 +1,4 @@
-"""Words to arguments: examples for each type, and what holds for any words and any schema."""
+"""From words to arguments: examples for each type, and properties that hold for any words and any schema."""
 
 import json
 from contextlib import suppress
@@ -137,7 +137,7 @@ SCHEMAS = st.recursive(
 
 @given(st.lists(st.text(max_size=20) | st.from_regex(r"key:?=.{0,10}"), max_size=5), SCHEMAS)
 def test_any_words_and_any_schema_give_arguments_or_an_error_of_ours(words, schema):
-    """The schema comes from a skill, so it may be anything that the catalog let pass, and more."""
+    """The schema comes from a skill, so it may be anything that the catalog accepts, and more."""
     root = {"properties": {"key": schema}, "$defs": {"self": schema}}
     with suppress(SiloError):
         assert all(isinstance(name, str) for name in parse_words(words, root))

@@ -1,4 +1,4 @@
-"""What a person reads of a skill before they agree to it."""
+"""What a person reads about a skill before they agree to it."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""`silo policy`: what it says is what `silo run` does, and saying it does nothing."""
+"""`silo policy`: it says what `silo run` does, and does nothing itself."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ callers = ["mcp"]
 
 @pytest.fixture
 def ruled(silo):
-    """The command line, over these rules."""
+    """The command line with these rules."""
     (silo.home / "silo.toml").write_text(RULES)
     (silo.home / "silo.toml").chmod(0o600)
     return silo
@@ -83,7 +83,7 @@ def test_a_rule_with_an_argument_that_the_tool_does_not_have_is_pointed_out(rule
 
 
 def test_what_is_explained_is_what_happens(ruled):
-    """Through `silo run`, which comes as `cli`."""
+    """Through `silo run`, whose kind of caller is `cli`."""
     for words in (["demo.echo", "text=secret1"], ["demo.echo", "text=hello"], ["demo.guarded"], ["demo.files"]):
         verdict = ruled("policy", "explain", *words, "--caller", "cli", "--json").json["verdict"]
         found = ruled("run", *words)

@@ -22,7 +22,7 @@ SECRET = "correct horse battery staple"
 
 @pytest.fixture
 def start(silo):
-    """Start a command with pipes, in the state folder of `silo`; it is gone after the test."""
+    """Start a command with pipes, in the state folder of `silo`; it ends with the test."""
     started = []
 
     def start(command, *arguments, **options):
@@ -39,7 +39,7 @@ def start(silo):
 
 @pytest.fixture
 def ended(start, without_steps):
-    """Run a command to its end; what it said on stderr is without steps."""
+    """Run a command to its end; its stderr is without steps."""
 
     def ended(command, *arguments, stdin="", **options):
         process = start(command, *arguments, **options)
@@ -87,13 +87,13 @@ def test_who_stops_reading_gets_no_complaint(start, without_steps):
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_an_output_that_is_full_is_an_error_and_no_bug(ended, silo, unbuffered):
-    """Also without a buffer, as in containers: there it fails at another place, and even if nothing is written."""
+    """Also without a buffer, as in containers: there it fails in another place, even if nothing is written."""
     silo.environ["PYTHONUNBUFFERED"] = unbuffered
     for command in ("list", "audit show --json", "config show", "run --help", "--version"):
         status, out, err = ended(["sh", "-c", 'exec "$@" >/dev/full', "sh", *REAL], *command.split())
         assert (status, out) == (2, ""), err
         assert "can't write to standard output: No space left on device [usage]" in err
-        assert err.count("\n") == 2  # the error, its hint, and no complaint of Python's at exit
+        assert err.count("\n") == 2  # the error and its hint, and no message from Python at exit
 
 
 def test_a_closed_input_is_an_empty_one(ended):
@@ -191,7 +191,7 @@ class Person:
             assert not select.select([self._screen], [], [], left)[0] or self._read(), f"{text!r} not in {self.shown!r}"
 
     def look(self, *, for_s):
-        """Look at the screen for so long."""
+        """Look at the screen for this long."""
         deadline = time.monotonic() + for_s
         while (left := deadline - time.monotonic()) > 0:
             if select.select([self._screen], [], [], left)[0]:
@@ -201,7 +201,7 @@ class Person:
         os.write(self._screen, text.encode())
 
     def leave(self):
-        """Wait for the end of the command; return its status and all that was shown."""
+        """Wait for the end of the command; return its status and its output."""
         deadline = time.monotonic() + PATIENCE_S
         while select.select([self._screen], [], [], deadline - time.monotonic())[0] and self._read():
             pass
@@ -369,7 +369,7 @@ def test_an_answer_on_a_terminal_can_do_nothing_to_it(silo):
 def _read(path):
     try:
         return path.read_bytes()
-    except PermissionError:  # hidden altogether: this test does not run as root
+    except PermissionError:  # completely hidden: this test does not run as root
         return b""
 
 
@@ -421,7 +421,7 @@ def test_a_benchmark_says_what_it_does_while_it_does_it(start):
 
 
 def test_nothing_is_told_of_a_vault_while_a_person_is_typing_a_value(bare_silo):
-    """A line or a spinner in the midst of a prompt would be in the way."""
+    """A line or a spinner in the middle of a prompt would be in the way."""
     person = Person(bare_silo, "vault", "add", "KEY")
     person.see("Value of KEY:")
     shown = len(person.shown)

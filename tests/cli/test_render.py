@@ -1,4 +1,4 @@
-"""What goes to a terminal: nothing that a stranger's text could do to it, and tables that stay whole in a pipe."""
+"""Output to a terminal: untrusted text can't control it, and tables are not cut in a pipe."""
 
 import io
 import threading
@@ -62,7 +62,7 @@ def test_colour_is_only_for_terminals_that_want_it(monkeypatch, environ, has_col
 
 
 class Watched(io.StringIO):
-    """A stream that says when it was written to."""
+    """A stream that records when it was written to."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""`silo run`: from words to a result, what goes to which stream, and how each failure ends."""
+"""`silo run`: from words to a result, which stream gets what, and how each failure ends."""
 
 import base64
 import json

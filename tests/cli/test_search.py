@@ -1,4 +1,4 @@
-"""`silo search`: what is found, why, for whom, and what bad input gets."""
+"""`silo search`: what it finds, why, and for whom, and its errors for bad input."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How the work of a command ends when signals come, in this very process. Whole commands are in `test_process`."""
+"""How the work of a command ends on signals, in this process. `test_process` tests whole commands."""
 
 import signal
 import threading
@@ -14,7 +14,7 @@ PATIENCE_S = 300.0
 
 
 def send(number):
-    """To this thread, so that it has arrived when this returns."""
+    """Send the signal to this thread, so that it has arrived when this returns."""
     signal.pthread_kill(threading.get_ident(), number)
 
 
@@ -54,7 +54,7 @@ def test_a_second_signal_does_not_cut_the_clean_up_short():
             with anyio.CancelScope(shield=True):
                 for number in (signal.SIGHUP, signal.SIGTERM):
                     send(number)
-                    for _ in range(5):  # turns of the loop, in which it notices
+                    for _ in range(5):  # turns of the event loop, in which it notices
                         await checkpoint()
                 cleaned_up.append(True)
 

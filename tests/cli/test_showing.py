@@ -1,4 +1,4 @@
-"""Commands that show something: golden files of their texts and documents, and what stdout holds and does not hold."""
+"""Commands that show something: golden files of their texts and documents, and what goes to stdout."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`silo vault`: where a value may come from, and that it shows nowhere."""
+"""`silo vault`: where a value may come from, and that it is never shown."""
 
 import os
 import pty
@@ -108,7 +108,7 @@ def test_a_state_folder_that_others_can_read_is_refused_for_secrets(bare_silo):
     assert "chmod 700" in found.hint
 
 
-# --- whose it is ------------------------------------------------------------------------------------------------------
+# --- secrets of one skill ---------------------------------------------------------------------------------------------
 
 
 def test_a_short_value_is_taken_with_a_warning_that_does_not_show_it(bare_silo):
@@ -257,7 +257,7 @@ def test_the_backup_takes_the_place_of_a_damaged_file_which_is_kept(bare_silo):
     assert bare_silo("vault", "list").out == "KEY\n"
 
 
-# --- coming and going -------------------------------------------------------------------------------------------------
+# --- import and export ------------------------------------------------------------------------------------------------
 
 
 def test_an_env_file_is_imported_whole_or_not_at_all(bare_silo, tmp_path):
@@ -297,7 +297,7 @@ def test_an_export_comes_back_in_another_vault_and_shows_nothing_on_the_way(bare
     assert (found.status, found.out) == (0, "")
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert SECRET.encode() not in out.read_bytes()
-    assert bare_silo("vault", "export", str(out), *to).code == "usage"  # it is there already
+    assert bare_silo("vault", "export", str(out), *to).code == "usage"  # the file exists already
     bare_silo.environ["SILO_HOME"] = str(tmp_path / "other")
     opened = ["--identity", str(tmp_path / "identity")] if way == "recipient" else to
     assert bare_silo("vault", "import", str(out), *opened).status == 0
@@ -376,7 +376,7 @@ def test_with_a_decoy_a_vault_that_does_not_open_stops_every_call(silo):
 
 
 def typed(bare_silo, arguments, wait_for, text):
-    """Run a command on a terminal of its own, type when it asks, and return its status and what it showed."""
+    """Run a command on its own terminal, type when it asks, and return its status and its output."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "silo", *arguments]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=bare_silo.environ)
@@ -386,7 +386,7 @@ def typed(bare_silo, arguments, wait_for, text):
         while True:
             try:
                 data = os.read(ours, 4096)
-            except OSError:  # EIO: nobody holds the other end any more
+            except OSError:  # EIO: the other end is closed
                 break
             if not data:
                 break

@@ -1,4 +1,4 @@
-"""`[hashicorp]` and `[secrets]` of `silo.toml` with a real OpenBao server: keys and secrets there, and refusals."""
+"""`[hashicorp]` and `[secrets]` in `silo.toml` with a real OpenBao server: its keys, its secrets, and refusals."""
 
 import importlib.util
 import secrets
@@ -21,7 +21,7 @@ def bao(tmp_path_factory):
 
 @pytest.fixture
 def transit(bao):
-    """A transit engine with a key of its own, and a policy that lets it be used."""
+    """A transit engine with its own key, and a policy that allows its use."""
     mount = bao.mount("transit")
     bao.write(f"{mount}/keys/silo", {})
     return mount
@@ -132,7 +132,7 @@ def test_a_call_gets_its_secret_from_the_server_before_any_other_place(silo, bao
     configure(silo, bao, f'[secrets]\nhashicorp_path = "{mount}/silo"\n')
     assert silo("run", "demo.keyed").out == "the key is [redacted:DEMO_KEY]\n"
     store("silo", OTHER="x")
-    assert silo("run", "demo.keyed").status == 0  # the file's, because the server has none of that name
+    assert silo("run", "demo.keyed").status == 0  # from the vault file, because the server has no such secret
     silo("vault", "remove", "DEMO_KEY")
     found = silo("run", "demo.keyed")
     assert (found.status, found.code) == (4, "secret-missing")
@@ -178,7 +178,7 @@ def test_a_mapped_secret_is_looked_up_there_alone(silo, bao):
 def test_a_setting_that_opens_what_must_stay_shut_is_an_error(bare_silo, bao, text, said):
     configure(bare_silo, bao, text)
     if "address" in text:
-        del bare_silo.environ["VAULT_ADDR"]  # which would come before the file
+        del bare_silo.environ["VAULT_ADDR"]  # it would override the file
     found = bare_silo("vault", "list")
     assert found.status in (2, 4)
     assert said in found.err

@@ -42,7 +42,7 @@ class Silo:
     command = (sys.executable, "-m", "silo")
 
     def run(self, *arguments: str, stdin: str | bytes = b"", status: int | None = 0, **changes: Any) -> Done:
-        """Run a command to its end; `status=None` accepts any. `cwd`, `environ` (added) and `prefix` change how."""
+        """Run a command to its end; `status=None` accepts any status. `environ` is added to the silo's own."""
         environ = {**self.environ, **changes.pop("environ", {})}
         done = subprocess.run(
             [*changes.pop("prefix", ()), *self.command, *arguments],
@@ -57,13 +57,13 @@ class Silo:
         assert status is None or done.returncode == status, (
             f"status {done.returncode} of silo {arguments}: {out}\n{err}"
         )
-        # Which steps took so long that they are told depends on the machine.
+        # Steps are announced only if they take long, which depends on the machine.
         return Done(
             done.returncode, out, re.sub(r"^silo: (?!error|hint|warning).+ \.\.\.\n", "", err, flags=re.MULTILINE)
         )
 
     def start(self, *arguments: str, **changes: Any) -> subprocess.Popen[bytes]:
-        """Start a command in a process group of its own."""
+        """Start a command in its own process group."""
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(
             [*self.command, *arguments], env=dict(self.environ), start_new_session=True, **{**streams, **changes}
@@ -76,7 +76,7 @@ class Silo:
         path.chmod(0o600)
 
     def installed(self) -> set[str]:
-        """What `silo list` shows."""
+        """Return what `silo list` shows."""
         return {skill["namespace"] for skill in json.loads(self.run("list", "--json").out)["skills"]}
 
 
@@ -107,7 +107,7 @@ def new_silo(kernel_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> C
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "LANG": "C.UTF-8",
             "TERM": "dumb",
-            # What uv needs to know of package indexes is the machine's; its cache is kept between runs.
+            # uv gets the machine's settings for package indexes; its cache is kept between runs.
             **{name: value for name, value in os.environ.items() if name.startswith(("UV_", "SSL_CERT_"))},
             "UV_CACHE_DIR": str(REPOSITORY / ".cache" / "uv"),
             "SILO_HOME": str(root / "state"),
@@ -127,7 +127,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def settings(shared: Path) -> str:
-    """The `silo.toml` of the tests: no guests kept warm, so that a guest is a call; all tools listed."""
+    """The `silo.toml` of the tests: no warm guests, so that each guest is a call; all tools listed."""
     return f'[sandbox]\nwarm = 0\n[files]\nallow_read = ["{shared}"]\n[server]\ndirect_budget_tokens = 100_000\n'
 
 
@@ -158,11 +158,11 @@ def filled(
 
 
 def _fill(silo: Silo, target: Path) -> None:
-    """Install skills and add secrets, then move all of it to `target`, where it is whole or not there."""
+    """Install skills and add secrets, then move the folder to `target`, which is complete or absent."""
     for name, value in {"JWT_KEY": secrets.token_urlsafe(48), **silo.secrets}.items():
         silo.run("vault", "add", name, stdin=value)
     sources = ("jwt", "table", *(str(HERE / "skills" / name) for name in ("tricky.py", "hasty.py")))
-    # At once, which two cores do faster than one after the other.
+    # All at once, which is faster on two cores than one after the other.
     installs = [silo.start("install", source, "--yes", stdin=subprocess.DEVNULL) for source in sources]
     for process in installs:
         _, said = process.communicate(timeout=PATIENCE_S)
@@ -183,7 +183,7 @@ def _copy_of(original: Path, silo: Silo) -> Silo:
 
 @pytest.fixture
 def silo(filled: Silo, settings: str) -> Silo:
-    """The filled silo, with its settings as they were."""
+    """The filled silo, with its original settings."""
     filled.configure(settings)
     return filled
 
@@ -193,20 +193,20 @@ def silo(filled: Silo, settings: str) -> Silo:
 
 @dataclass(frozen=True)
 class Process:
-    """A process of this machine; its start time tells it from a later one with the same number."""
+    """A process of this machine; its start time tells it from a later process with the same id."""
 
     pid: int
     started: int
     name: str
 
     def is_alive(self) -> bool:
-        """Whether it still runs; one that ended and was not collected by its parent does not."""
+        """Whether it still runs; a zombie does not."""
         found = _stat(self.pid)
         return found is not None and found[:1] == (self.started,) and found[2] not in "ZX"
 
 
 def _stat(pid: int) -> tuple[int, int, str, str] | None:
-    """Start time, parent, state and name of a process (`man 5 proc`)."""
+    """Return start time, parent, state and name of a process (`man 5 proc`)."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -217,10 +217,10 @@ def _stat(pid: int) -> tuple[int, int, str, str] | None:
 
 
 class Processes:
-    """Who is whose child, as `/proc` says."""
+    """The tree of processes, from `/proc`."""
 
     def below(self, pid: int) -> set[Process]:
-        """All descendants of a process."""
+        """Return all descendants of a process."""
         parents: dict[int, list[tuple[int, int, str]]] = {}
         for number in (int(name) for name in os.listdir("/proc") if name.isdigit()):
             if (found := _stat(number)) is not None and found[2] not in "ZX":
@@ -234,12 +234,12 @@ class Processes:
         return descendants
 
     def guests(self, pid: int) -> set[Process]:
-        """The descendants that are bubblewrap, or that run in one."""
+        """Return the descendants that are bubblewrap, or run in one."""
         confined = {process for process in self.below(pid) if process.name == "bwrap"}
         return confined.union(*(self.below(process.pid) for process in confined))
 
     def server_of(self, pid: int) -> int:
-        """The one `silo mcp serve` that a process has started."""
+        """Return the one `silo mcp serve` that a process has started."""
         below = {process.pid for process in self.below(pid) if _parent(process) == pid}
         (server,) = {child for child in below if Path(f"/proc/{child}/cmdline").read_bytes().endswith(b"mcp\0serve\0")}
         return server
@@ -248,7 +248,7 @@ class Processes:
         """Wait until none of them is alive.
 
         Raises:
-            AssertionError: some are, after minutes.
+            AssertionError: some are still alive after minutes.
         """
         assert processes, "there was nothing to wait for"
         until(lambda: not any(process.is_alive() for process in processes), PATIENCE_S, "processes are left")
@@ -260,7 +260,7 @@ def _parent(process: Process) -> int | None:
 
 
 def until(look: Callable[[], T], within_s: float, otherwise: str) -> T:
-    """Look again and again until something is found, and return it; for what no event tells."""
+    """Poll until something is found, and return it; for conditions without an event."""
     end = time.monotonic() + within_s
     pause = threading.Event()
     while not (found := look()):

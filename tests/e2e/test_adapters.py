@@ -21,7 +21,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 @pytest.fixture
 def run(silo):
-    """Let an asynchronous function work with a real runtime, and return what it returns."""
+    """Run an asynchronous function with a real runtime, and return its result."""
 
     def with_runtime(work):
         async def main():

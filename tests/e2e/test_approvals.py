@@ -37,7 +37,7 @@ CODE = re.compile(r"[0-9A-Z]{4}-[0-9A-Z]{4}")
 
 @pytest.fixture
 def asking(silo, settings):
-    """The filled silo, which soon tells an agent to call again. Earlier questions are gone with their server."""
+    """The filled silo, which soon tells an agent to call again. Earlier questions ended with their server."""
     silo.configure(settings + ASKING)
     silo.run("approvals", "revoke", "--all", status=None)
     return silo
@@ -52,7 +52,7 @@ def connect(asking, tmp_path):
             command=program, args=[*arguments, "mcp", "serve"], env=dict(asking.environ), cwd=tmp_path
         )
         with open(tmp_path / "stderr", "a") as errors, anyio.fail_after(PATIENCE_S):
-            # A name of its own, because a no counts for a while for the client that got it.
+            # Its own name, because a denial counts for a while for the client that got it.
             who = types.Implementation(name=name or secrets.token_hex(4), version="1")
             async with Client(stdio_client(server, errors), mode=mode, client_info=who, **fields) as client:
                 yield client
@@ -62,7 +62,7 @@ def connect(asking, tmp_path):
 
 @asynccontextmanager
 async def browser():
-    """A browser with a profile of its own."""
+    """A browser with its own profile."""
     async with async_playwright() as driver:
         program = await driver.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -74,9 +74,9 @@ async def browser():
 
 
 def at_terminal(silo, *arguments, keys=b""):
-    """Run a command in its own terminal, as a person would, and return its exit status and all that it showed."""
+    """Run a command in its own terminal, as a person would, and return its exit status and its output."""
     ours, theirs = pty.openpty()
-    # A session of its own, whose controlling terminal this becomes.
+    # Its own session, whose controlling terminal this becomes.
     start = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
     process = subprocess.Popen(
         [sys.executable, "-c", start, *silo.command, *arguments],
@@ -96,7 +96,7 @@ def at_terminal(silo, *arguments, keys=b""):
                 continue
             try:
                 data = os.read(ours, 65536)
-            except OSError:  # EIO: the last process that had the terminal is gone
+            except OSError:  # EIO: the last process with the terminal is gone
                 break
             if not data:
                 break
@@ -125,7 +125,7 @@ async def paired(page, silo, link):
 
 
 def waiting_in(silo):
-    """The questions that wait, and none that an earlier test has decided."""
+    """Return the questions that wait, without those that an earlier test has decided."""
     return [entry for entry in silo.run("approvals", "list", "--json").json["questions"] if entry["state"] == "waiting"]
 
 
@@ -196,7 +196,7 @@ async def test_a_person_over_ssh_approves_with_the_command_line(connect, asking)
         assert code_of(await agent.call_tool("tricky__dangerous")) == "ok"
 
 
-# --- the agent tries by itself ----------------------------------------------------------------------------------------
+# --- the agent tries to approve its own call --------------------------------------------------------------------------
 
 
 def curl(authority, method, path, *, body=None, **headers):
@@ -264,7 +264,7 @@ async def test_an_agent_with_every_link_curl_and_a_browser_of_its_own_approves_n
                 await page.goto(link)
                 assert "dangerous" not in await page.content()
                 assert await page.get_by_role("button", name=re.compile("[Aa]pprove")).count() == 0
-        # silo itself: it is asked through pipes, as an agent's shell tool does it.
+        # silo itself, through pipes, as an agent's shell tool runs it.
         for arguments, status in (
             (("approvals", "approve", question["id"]), 3),
             (("approvals", "pair"), 3),
@@ -310,7 +310,7 @@ async def test_a_client_that_accepts_every_prompt_approves_nothing(connect, aski
 
 @contextmanager
 def _listening(port):
-    """Another process's server on a port; here, ours."""
+    """Another process's server on a port; here it is the test's own."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", port))
@@ -336,7 +336,7 @@ async def test_a_question_of_a_silo_that_was_stopped_can_never_be_answered_with_
         with anyio.fail_after(PATIENCE_S):
             while not is_free():
                 await anyio.sleep(0.05)
-    with _listening(port):  # whoever takes the port gets no further link to it, and no approval
+    with _listening(port):  # a process that takes the port gets no new link and no approval
         status, shown = at_terminal(asking, "approvals", "approve", question["id"], keys=b"y\n")
         assert status != 0, shown
         async with connect() as agent:

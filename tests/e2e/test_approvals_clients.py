@@ -28,7 +28,7 @@ LINK = re.compile(r"http://127\.0\.0\.1:9/ask/(\w+)")
 
 
 class Driven:
-    """One client with a server of its own, and a folder in which the person answers."""
+    """One client with its own server, and a folder in which the person answers."""
 
     def __init__(self, name, elicitation, mode, answers: Path, ts_client: Path) -> None:
         self.name, self.elicitation, self.mode, self.answers, self.ts_client = (
@@ -133,7 +133,7 @@ def call(text: str, name: str = "demo__echo", **what) -> dict:
 
 
 ANOTHER = {"do": "call", "name": "demo__add", "arguments": {"a": 1, "b": 2}}
-"""A call that asks nobody: once it is answered, the server has heard of an abort before it."""
+"""A call that asks nobody. Once it is answered, the server has noticed an abort that was sent before it."""
 
 
 def text_of(outcome) -> str:
@@ -204,7 +204,7 @@ def test_client_with_prompts_shows_the_link_and_only_the_answer_on_the_page_coun
     assert closed_again["prompts"] == at_last["prompts"] == []
     assert text_of(at_last) == "closed"
     assert "thrown" in aborted
-    # No exception of the client's after its last round, but something that its model can read.
+    # After the client's last round, its model gets a text that it can read, and the client raises no exception.
     assert state_of(undecided) == "approval-pending"
     assert undecided["_meta"]["dev.silo/approval"]["url"] in text_of(undecided)
     assert driven.ran == ["agreed", "through execute", "closed"]

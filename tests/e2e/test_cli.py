@@ -1,4 +1,4 @@
-"""The command line as a process: what it prints where, how it exits, and what is left when it is cut off."""
+"""The command line as a process: what it prints where, how it exits, and what is left after an interruption."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def answer() -> int:
 
 @pytest.fixture
 def tiny(tmp_path) -> Path:
-    """The script of a small skill that is not installed, and of which no template can be left from another test."""
+    """The script of a small skill that is not installed, and that has no template from another test."""
     script = tmp_path / "tiny.py"
     script.write_text(f"{TINY}# {secrets.token_hex(8)}\n")
     return script
@@ -51,7 +51,7 @@ def tiny(tmp_path) -> Path:
 
 @pytest.fixture
 def without_tiny(silo):
-    """The silo, in which nothing is left of `tiny` after the test."""
+    """The silo. After the test, nothing of `tiny` is left in it."""
     yield silo
     if "tiny" in silo.installed():
         silo.run("uninstall", "tiny")
@@ -62,7 +62,7 @@ def lines(text: str) -> list[str]:
 
 
 def code(done) -> str:
-    """The code of the error that a command ended with; there is one, and a hint below it."""
+    """Return the code of the error that a command ended with; checks that there is one, with a hint below it."""
     *_, error, hint = lines(done.err)
     assert error.startswith("silo: error: "), done.err
     assert hint.startswith("silo: hint: "), done.err
@@ -215,7 +215,7 @@ def test_install_that_is_cut_off_installs_nothing_and_the_next_one_works(
     assert "tiny" not in silo.installed()
     assert code(silo.run("run", "tiny.answer", status=2)) == "skill-unknown"
     if number != signal.SIGKILL:
-        return  # what follows costs a template, and the harder case shows it
+        return  # the rest costs a template, and the harder case tests it
     silo.run("install", str(tiny), "--yes")
     assert silo.run("run", "tiny.answer").out == "42\n"
     assert not list((silo.home / "skills" / ".staging").iterdir())
@@ -263,7 +263,7 @@ def _add(text: str, line: str) -> str:
 )
 def test_broken_script_is_refused_with_its_own_code_and_not_installed(silo, tiny, spoil, status, expected, named):
     tiny.write_text(spoil(TINY))
-    # What the script itself gets wrong is found by the same guest code on every backend; this one starts fastest.
+    # The same guest code finds mistakes in the script on every backend; this backend starts fastest.
     done = silo.run("install", str(tiny), "--yes", "--backend", "namespace", status=status)
     assert code(done) == expected
     assert named in done.err
@@ -319,7 +319,7 @@ def test_full_disk_is_told_in_a_line_and_leaves_nothing_half_installed(silo, tin
 
 
 def _with_mount(mount: str, after: str = "") -> list[str]:
-    """What to put before a command, so that it runs where something is mounted that nobody else sees."""
+    """Return the prefix of a command that runs it in a mount namespace with something mounted."""
     own = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
     return [*own, "sh", "-c", f'{mount} && "$@"{after}', "sh"]
 

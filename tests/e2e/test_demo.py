@@ -1,4 +1,4 @@
-"""`silo demo`, as a newcomer runs it: nothing is there but QEMU and a guest kernel, and nothing is there afterwards."""
+"""`silo demo`, as a newcomer runs it: with only QEMU and a guest kernel; and it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATIENCE_S = 300.0
 
 @pytest.fixture(scope="module")
 def newcomer(new_silo):
-    """A silo of somebody whose home folder is empty and who has set nothing."""
+    """The silo of a user with an empty home folder and no settings."""
     silo = new_silo()
     for name in ("SILO_HOME", "SILO_MASTER_KEY"):
         del silo.environ[name]
@@ -89,7 +89,7 @@ def test_bench_that_is_told_to_end_takes_its_guests_and_its_folder_along(new_sil
     watchdog = threading.Timer(PATIENCE_S, process.kill)  # a line that never comes fails the test
     watchdog.start()
     try:
-        # Once it has begun, a signal ends its work and not the process.
+        # Once the work has begun, a signal ends it, not the process.
         while (line := process.stderr.readline()) == b"silo: loading the benchmark ...\n":
             pass
         assert line.startswith(b"silo: "), "it ended before it could be told to"

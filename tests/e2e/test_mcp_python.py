@@ -28,7 +28,7 @@ WORDS = "one,two\n1,2\n3,4\n"
 
 @pytest.fixture
 def connect(silo, tmp_path):
-    """Open a client: `async with connect(mode) as client`; what the server says on stderr goes to a file."""
+    """Open a client: `async with connect(mode) as client`; the server's stderr goes to a file."""
 
     @asynccontextmanager
     async def open_client(mode: str = "auto"):
@@ -57,7 +57,7 @@ def test_tools_are_listed_for_little_more_work_than_loading_the_protocol_takes(s
     """Measured in processor time, because every client waits for it. On an idle machine it is well below a second."""
 
     def spent_s() -> float:
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)  # of those that were waited for
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)  # only of children that were waited for
         return usage.ru_utime + usage.ru_stime
 
     ratios = []
@@ -160,7 +160,7 @@ FAILURES = {
 async def test_each_way_to_fail_has_its_code_and_a_hint_and_the_server_serves_on(
     connect, server_pid, processes, silo, settings
 ):
-    silo.configure(f"{settings}[approval]\nheadless = true\n")  # else a missing secret is asked for
+    silo.configure(f"{settings}[approval]\nheadless = true\n")  # otherwise silo asks for a missing secret
     async with connect() as client:
         for tool, code in FAILURES.items():
             result = await client.call_tool(f"tricky__{tool}")
@@ -284,7 +284,7 @@ async def test_twenty_calls_at_once_are_all_answered(connect, server_pid, proces
 
 
 async def test_fifty_calls_in_a_row_leave_nothing_behind(connect, silo, settings, server_pid, processes, list_files):
-    silo.configure(settings.replace("warm = 0", "warm = 1"))  # the default: clones come and go beside the calls as well
+    silo.configure(settings.replace("warm = 0", "warm = 1"))  # the default: clones start and end beside the calls
     folders = (silo.home, Path(silo.environ["TMPDIR"]))
 
     def traces(pid: int) -> dict[str, object]:
@@ -303,7 +303,7 @@ async def test_fifty_calls_in_a_row_leave_nothing_behind(connect, silo, settings
             assert answer.structured_content == {"result": number + 1}
 
         async def settled(wanted: dict[str, object] | None) -> dict[str, object]:
-            # A clone that is kept warm comes to be after the answer; only with it is the picture whole.
+            # A warm clone starts only after the answer, and must be there for the comparison.
             last: dict[str, object] = {}
             with anyio.move_on_after(PATIENCE_S):
                 while last != (found := traces(server_pid())) or (wanted is not None and found != wanted):

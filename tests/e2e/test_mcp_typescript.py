@@ -15,7 +15,7 @@ from silo.testing import PATIENCE_S
 
 @pytest.fixture
 def drive(ts_client, silo):
-    """Let the client carry out steps against a server of its own, and return what came."""
+    """Let the client carry out steps against its own server, and return the results."""
 
     def run(*steps: dict) -> list:
         program, *arguments = silo.command

@@ -82,7 +82,7 @@ SPAM = (
 
 
 def described():
-    """40 services with 25 tools each, and one that wants to be called for everything."""
+    """40 services with 25 tools each, and one whose text asks to be called for everything."""
     for service in SERVICES:
         yield make_skill(
             *(
@@ -100,7 +100,7 @@ def described():
 
 
 async def put_into(store, skills):
-    """Record skills as installed; nothing is built for them, so they can be found and not called."""
+    """Record skills as installed. Nothing is built for them, so they can be found but not called."""
     for n, skill in enumerate(skills):
         script = f"# {skill.namespace}".encode()
         digest = skill_digest(script, LOCK.text)
@@ -125,7 +125,7 @@ def crowded(new_silo):
 
 @pytest.fixture
 def agent(crowded, tmp_path):
-    """Open a client: `async with agent(mode) as client`; what the server says on stderr goes to a file."""
+    """Open a client: `async with agent(mode) as client`; the server's stderr goes to a file."""
 
     @asynccontextmanager
     async def open_agent(mode="auto", name="agent"):

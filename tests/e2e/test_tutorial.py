@@ -1,4 +1,4 @@
-"""The tutorial, done word by word by a shell with the defaults of somebody who is new: in microVMs."""
+"""The tutorial, followed word by word by a shell with a new user's defaults, in microVMs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the promises' tests share: the attacker, and a way to let it try on a backend."""
+"""Fixtures of the promises' tests: the attacker, and functions that run it on a backend."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIMITS = Limits(memory_mib=192, processes=48, scratch_mib=24, files_bytes=4 * MI
 
 @pytest.fixture
 async def attacker(make_unit) -> Unit:
-    """The attacker, in an environment that is poisoned as well."""
+    """The attacker, in a poisoned environment."""
     return await make_unit(
         (HERE / "attacker.py").read_text(), name="attacker", packages=sorted((HERE / "poison").iterdir()), limits=LIMITS
     )
@@ -50,7 +50,7 @@ def attempt(backend: Backend, attacker: Unit) -> Callable[..., Awaitable[GuestRe
 
 @pytest.fixture
 def attack(attempt) -> Callable[..., Awaitable[Any]]:
-    """As `attempt`, for attacks that answer: returns the data."""
+    """As `attempt`, for attacks that must answer: returns the data."""
 
     async def attack(tool: str, **given: Any) -> Any:
         reply = await attempt(tool, **given)

@@ -43,7 +43,7 @@ async def agree(plan):
 
 @pytest.fixture
 async def home(tmp_path):
-    """A state folder whose record has an install, two calls and two refusals."""
+    """A state folder whose audit log has an install, two calls and two refusals."""
     (tmp_path / "skill.py").write_text(SCRIPT)
     guarded = {**TOOL, "name": "guarded", "require_approval": True}
     backend = FakeBackend(
@@ -64,7 +64,7 @@ async def home(tmp_path):
 
 
 def verify(home):
-    """The exit status of the real `silo audit verify`, and what it said."""
+    """Return the exit status of the real `silo audit verify`, and its output."""
     done = subprocess.run(
         [sys.executable, "-m", "silo", "audit", "verify"],
         env={"PATH": os.environ["PATH"], "SILO_HOME": str(home)},

@@ -1,4 +1,4 @@
-"""Promise 1: a call sees no file of the host but its image, and nothing that it writes outlives it.
+"""Promise 1: a call sees no file of the host except its image, and nothing that it writes outlives it.
 
 `silo.testing.conformance` shows that a call does not see what the one before left. Here a call tries to read and change
 the host.
@@ -45,7 +45,7 @@ def canary(tmp_path, monkeypatch):
 async def test_no_file_of_the_host_can_be_read(attack, canary):
     path, text = canary
     paths = [str(path), "/etc/shadow", "/etc/hostname", "/etc/machine-id", "/root/.bashrc", "/proc/1/environ"]
-    # The image has no such files, whatever way is taken to them; process 1 of the guest is the guest's own.
+    # The image has no such files, by any path; process 1 is the guest's own.
     found = {place: content for place, content in (await attack("read", paths=paths)).items() if content}
     assert not any(place.endswith(tuple(paths[:5])) for place in found), found.keys()
     assert not any(text in content or MASTER_KEY in content for content in found.values())
@@ -68,7 +68,7 @@ async def test_a_guest_has_only_the_descriptors_and_devices_that_it_needs(attack
     seen = await attack("look")
     kinds = [re.sub(r"[\d:\[\]]+", "", target) for target in seen["descriptors"].values()]
     assert set(kinds) <= {"/memfdcall (deleted)", "pipe", "socket", "/dev/null", "/dev/vportp"}, seen["descriptors"]
-    # The call, and with bubblewrap the leash: an end of a socket that nobody speaks on.
+    # The call, and with bubblewrap the leash: one end of an unused socket.
     assert kinds.count("socket") == (0 if backend.isolation is Isolation.MICROVM else 2)
     assert (
         kinds.count("/dev/vportp") <= 1 + 6
@@ -105,7 +105,7 @@ async def test_what_all_calls_share_cannot_be_changed(attack):
 
 
 async def test_code_that_starts_by_itself_never_starts(attack):
-    """A wheel brought `sitecustomize`, `usercustomize`, a `.pth` and a `json` of its own (`tests/promises/poison`)."""
+    """A wheel has its own `sitecustomize`, `usercustomize`, `.pth` and `json` (`tests/promises/poison`)."""
     assert (await attack("look"))["poisoned"] is None
 
 
@@ -116,7 +116,7 @@ async def test_what_a_call_plants_does_nothing_to_the_next(attack):
 
 
 async def test_the_trees_and_templates_are_as_they_were(attack, attacker, cache):
-    """The host's own look at what the attacker tried to change."""
+    """Look from the host at what the attacker tried to change."""
 
     def look():
         places = [attacker.base.tree, attacker.layer.tree, attacker.runtime.tree, cache / "templates"]
@@ -178,7 +178,7 @@ class TestTheMemoryOfATemplate:
 
 
 async def test_qemu_sees_nothing_of_the_host_but_its_own_files(microvm: MicrovmBackend, attacker, cache):
-    """Whoever breaks out of the guest into QEMU is in a namespace without the user's files and without a network."""
+    """An attacker who breaks out of the guest into QEMU is in a namespace without the user's files or a network."""
     async with open_guest(microvm, attacker, on_step=lambda _: None) as sandbox:
         await sandbox.run(GuestRequest("look", {}), deadline=time.monotonic() + 300, on_progress=lambda _: None)
         mine = [Path(f"/proc/{pid}") for pid, name in processes().items() if name.startswith("qemu-system")]

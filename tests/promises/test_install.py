@@ -105,7 +105,7 @@ def make(tmp_path, index):
 
 
 async def test_nothing_of_a_skill_runs_on_the_host(make, script, marks):
-    """The namespace backend runs the script as a microVM does. The promise is about the host before and after."""
+    """The namespace backend runs the script as a microVM does. The promise is about the host, before and after."""
     plans = []
 
     async def agree(plan):
@@ -126,7 +126,7 @@ async def test_nothing_of_a_skill_runs_on_the_host(make, script, marks):
 
 
 def test_the_marks_would_be_made_by_a_python_that_ran_them(script, marks, tmp_path):
-    """That the attack works at all: the same code, run as a careless installer would, leaves its mark."""
+    """The attack does work: the same code leaves its mark if it is run as a careless installer would."""
     import subprocess
     import sys
 

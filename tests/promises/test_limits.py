@@ -69,7 +69,7 @@ anyio.run(main, *sys.argv[1:])
 
 @pytest.mark.parametrize("what", ["running", "multiplying", "waiting"])
 async def test_when_silo_is_killed_its_guests_end_with_it(backend, attacker, attempt, cache, what):
-    await attempt("look")  # its template is there
+    await attempt("look")  # makes the template
     if what == "waiting" and backend.isolation is not Isolation.MICROVM:
         return  # nothing waits there
     await _kill_silo(backend, attacker, cache, what, after_s=0.0)
@@ -83,7 +83,7 @@ async def test_when_silo_is_killed_while_a_guest_starts_it_ends_with_it(backend,
 
 
 async def _kill_silo(backend, attacker, cache, what, *, after_s):
-    """Run silo in a process of its own, kill that in the midst of a call, and look whether anything of it is left."""
+    """Run silo in its own process, kill that in the middle of a call, and check whether anything is left."""
     images = [
         part for image in (attacker.base, attacker.layer, attacker.runtime) for part in (image.digest, image.tree)
     ]

@@ -1,4 +1,4 @@
-"""Promise 2, as long as there is no egress: a call reaches nothing, by address, by name, or without the network."""
+"""Promise 2, before there is any egress: a call reaches nothing, by address, by name, or without the network."""
 
 import contextlib
 import secrets
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Listener:
-    """Sockets of the host that note whoever comes."""
+    """Sockets of the host that note every connection."""
 
     def __init__(self, tmp_path):
         self.tcp = socket.create_server(("127.0.0.1", 0))
@@ -52,7 +52,7 @@ def listener(tmp_path):
 
 
 def test_the_listener_notices_a_visitor(listener):
-    """Without this, a listener that notices nobody would prove anything."""
+    """Without this, a listener that never notices a connection would prove anything."""
     with socket.create_connection(listener.tcp.getsockname()), socket.socket(socket.AF_UNIX) as joined:
         joined.connect(b"\0" + listener.abstract.encode())
         assert len(listener.visitors()) == 2

@@ -58,7 +58,7 @@ async def make(tmp_path):
     )
 
     def make(**fields):
-        # There is no key: whatever opens the vault fails, and says so.
+        # There is no key, so opening the vault fails with an error.
         fields = {"environ": environ} | fields
         return Runtime(home=tmp_path / "home", backends=[backend], images=FakeImages(tmp_path / "images"), **fields)
 
@@ -107,7 +107,7 @@ async def test_a_call_that_may_not_run_opens_no_vault_and_starts_no_guest(
 
 
 async def test_after_a_yes_the_vault_is_opened_and_without_its_key_still_no_guest_starts(make):
-    """That the case above would have noticed."""
+    """Shows that the test above would notice it."""
     channel = ScriptedChannel([Answer(True, "yes")])
     async with make(channel=channel) as silo:
         with pytest.raises(SiloError) as caught:

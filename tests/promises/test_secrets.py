@@ -106,7 +106,7 @@ OTHER = "other-" + secrets.token_hex(16)
 
 @pytest.fixture(scope="module", params=[Isolation.MICROVM, Isolation.NAMESPACE], ids=str)
 async def keeper(request, tmp_path_factory, images, kernel_folder):
-    """A runtime with the skill installed and three secrets in its vault, in a home of its own."""
+    """A runtime with its own home folder, the skill installed and three secrets in its vault."""
     home = tmp_path_factory.mktemp("home") / "silo"
     source = tmp_path_factory.mktemp("source") / "skill.py"
     source.write_text(SKILL)
@@ -216,7 +216,7 @@ async def test_a_decoy_that_a_guest_sends_out_ends_the_call_and_leaves_an_alert(
 
 
 async def test_no_file_of_silo_holds_a_secret_in_clear(keeper):
-    """Templates, images and the memory of a guest that waits included; the audit record and the vault above all."""
+    """Includes templates, images and the memory of a waiting guest; above all, the audit log and the vault."""
     await keeper.call("keeper.hold", {"seconds": 0.0})
     home = keeper.home
     assert (home / "credentials.silo").is_file()

@@ -42,7 +42,7 @@ CALLS = {
     "ioctl TIOCSTI": ([16, 0, 0x5412, 0], "EPERM"),
     "ioctl TIOCSTI, high bits set": ([16, 0, 0x5412 | 1 << 32, 0], "EPERM"),
     "x32": ([0x40000000 | 39], "SIGSYS"),
-    # What must go on working, or the filter would prove nothing.
+    # These must work, or the filter would prove nothing.
     "getpid": ([39], "done"),
     "socket AF_UNIX": ([41, 1, 1, 0], "done"),
 }

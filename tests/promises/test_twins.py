@@ -95,7 +95,7 @@ async def unit(make_unit):
 
 @pytest.fixture(params=["started", "waiting"])
 async def clones(request, unit, cache, images, kernel_folder):
-    """A function that gives an open guest: started for the call, or one that rehearsed and waited."""
+    """A function that returns an open guest: started for the call, or rehearsed and waiting."""
     async with MicrovmBackend(
         home=cache, images=images, kernel_folder=kernel_folder, warm=3 if request.param == "waiting" else 0
     ) as backend:

@@ -1,8 +1,8 @@
 """Promise 8: the vault never loses an entry, through the real command line.
 
-`tests/silo_vault` flips every byte, kills every system call, fills disks and checks format vectors. Here is what a user
-does to it: a wrong key, damage, a newer version, two writers at once, wrong permissions. Each gives a clear error and
-leaves the file as it was.
+`tests/silo_vault` flips every byte, kills at every system call, fills disks and checks format vectors. This file tests
+what happens to users: a wrong key, damage, a newer version, two writers at once, wrong permissions. Each gives a clear
+error and leaves the file unchanged.
 """
 
 import os

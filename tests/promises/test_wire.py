@@ -1,6 +1,6 @@
 """A skill can forge only its own answer: whatever it sends to silo, the call ends with an answer or an error.
 
-The process that runs the skill owns the channel, so secrecy is not claimed. What is claimed: the host does not crash,
+The process that runs the skill owns the channel, so silo doesn't claim secrecy. It claims that the host does not crash,
 does not hang beyond the deadline, uses no more memory than the limits allow, and keeps serving meanwhile.
 """
 
@@ -52,7 +52,7 @@ async def test_a_file_beyond_the_limit_is_refused_before_it_is_read(attempt):
 
 @pytest.fixture
 def alarm():
-    """Interrupts the test itself where the event loop is kept from everything, timeouts included."""
+    """Interrupts the test if the event loop is blocked, because then timeouts don't work either."""
 
     def ring(*_):
         raise TimeoutError("the event loop was held up for minutes")
@@ -81,7 +81,7 @@ async def test_what_never_ends_is_ended_by_the_deadline_and_holds_up_nobody(atte
         with anyio.fail_after(PATIENCE_S), pytest.raises(SandboxTimeout):
             await attempt("forge", how=how, deadline_s=1.5)
         tasks.cancel_scope.cancel()
-    assert ticks >= 10  # others had their turn, if not as often as they would have liked
+    assert ticks >= 10  # other tasks ran, if less often than usual
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 100_000  # KiB
 
 
@@ -104,6 +104,6 @@ async def test_writing_to_every_descriptor_hurts_only_the_call(attempt):
 
 @pytest.mark.parametrize("how", ["control by number", "first process"])
 async def test_the_first_process_of_the_guest_is_out_of_reach(attempt, how):
-    """If it were not, only the guest would end; but the way to tell a crash from a lie would be lost."""
+    """Otherwise only the guest would end, but silo could not tell a crash from a lie."""
     reply = await attempt("forge", how=how, deadline_s=PATIENCE_S)
     assert reply.outcome.text == "survived"

@@ -1,4 +1,4 @@
-"""What the pipeline's tests share: a pipeline made of fakes, with one list of notes on what happened in which order."""
+"""Fixtures of the pipeline's tests: a pipeline made of fakes, with one list of notes in the order of events."""
 
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,7 +27,7 @@ def anyio_backend():
 
 @dataclass
 class Bench:
-    """A pipeline whose parts can be exchanged before it is used."""
+    """A pipeline whose parts can be replaced before it is used."""
 
     folder: object
     skills: list
@@ -120,5 +120,5 @@ def put_skills_async(skill_store):
 
 @pytest.fixture
 def put_skills(put_skills_async):
-    """As `put_skills_async`, where no event loop runs."""
+    """As `put_skills_async`, for tests without an event loop."""
     return lambda *skills, version=1: anyio.run(partial(put_skills_async, *skills, version=version))

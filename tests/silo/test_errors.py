@@ -1,4 +1,4 @@
-"""Errors of the libraries below: each has one of ours, so that a caller needs to know no other."""
+"""Each error of the libraries below has one of silo's, so that a caller only needs to know these."""
 
 import inspect
 
@@ -21,7 +21,7 @@ def classes_of(module, base):
 
 
 def test_every_error_of_the_vault_is_mapped():
-    """A new one has to be thought about: is the vault locked, unusable, or is it the user's input?"""
+    """A new error needs a decision: is the vault locked or unusable, or is the user's input wrong?"""
     assert set(classes_of(silo_vault, silo_vault.VaultError)) == set(vault_errors())
 
 

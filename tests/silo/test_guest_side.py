@@ -1,4 +1,4 @@
-"""What a guest gets of silo: a copy of four parts, which must work with the standard library alone."""
+"""The part of silo in a guest: a copy of four packages, which must work with only the standard library."""
 
 import json
 import shutil

@@ -1,6 +1,6 @@
-"""What to do about an error: each kind as a person reads it, and that nobody takes those words apart again.
+"""What to do about an error: each kind as a person reads it, and that no code parses those words.
 
-How a model reads each kind is in `tests/silo/server/protocol/test_results.py`.
+`tests/silo/server/protocol/test_results.py` tests how a model reads each kind.
 """
 
 import ast
@@ -85,7 +85,7 @@ def test_redaction_keeps_the_kind_unless_it_holds_a_secret():
 
 
 def test_no_layer_takes_a_hint_apart():
-    """Whoever needs to know what kind of remedy it is asks for its type; words may change at any time."""
+    """Code that needs the kind of a remedy must check its type, because words may change at any time."""
     found = []
     for path in sorted(Path(silo.__file__).parent.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):

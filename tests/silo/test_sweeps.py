@@ -1,4 +1,4 @@
-"""How often the folder of skills is swept. It may hold thousands of skills, and each search and list waits for that."""
+"""How often the folder of skills is listed. It may hold thousands of skills, and searches and lists wait for it."""
 
 import sys
 from dataclasses import replace
@@ -35,7 +35,7 @@ sys.addaudithook(_hook)
 
 @pytest.fixture
 def swept(tmp_path):
-    """Return a function that returns how often the folder was listed since it was last asked."""
+    """Return a function that returns how often the folder was listed since its last call."""
     _folders.add(str(tmp_path / "skills"))
 
     def swept():
@@ -101,7 +101,7 @@ async def test_a_search_of_an_agent_sweeps_it_once(make, put_skills_async, swept
     server_options = ServerOptions("0", poll_s=3600)
     async with make(caller=Caller("mcp")) as silo, Client(build_server(silo, server_options)) as agent:
         swept()
-        await agent.list_tools()  # which the client does by itself before its first call
+        await agent.list_tools()  # the client does this anyway before its first call
         assert swept() == 1
         for _ in range(2):
             found = await agent.call_tool("silo_search", arguments)

@@ -25,7 +25,7 @@ def parameters(method):
 
 
 def own_parameters(member):
-    """Return the parameters as they are checked when it is called; a derived method takes those of what it wraps."""
+    """Return the parameters that a call is checked against; a derived method has those of the method that it wraps."""
     return parameters(getattr(member, "__wrapped__", member))
 
 

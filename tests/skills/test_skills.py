@@ -1,4 +1,4 @@
-"""What holds for every built-in and example skill: its header, its manual, and a call as in a guest."""
+"""Checks of every built-in and example skill: its header, its manual, and a call as in a guest."""
 
 import io
 import json

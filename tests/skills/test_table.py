@@ -227,7 +227,7 @@ def test_a_file_that_is_not_utf_8_is_read_as_latin_1_and_says_so(skill):
 
 
 def test_no_row_is_dropped_to_make_the_others_fit(skill):
-    """By itself, DuckDB takes the only long row for the header and drops all other rows."""
+    """Without this, DuckDB takes the only long row for the header and drops all other rows."""
     result = skill.query(File(b"a,b\n1,2\n3,4\n1,2,3,4\n", name="x.csv"), "FROM data")
     assert result["row_count"] == 3
     assert "single value" in result["note"]

@@ -4,7 +4,7 @@
 
 Everything runs in the page's one event loop, including the board's methods, which take milliseconds and block all other
 requests meanwhile. So the page's state can't change between a check here and the action that relies on it. Only the
-board can change, and it checks again by itself.
+board can change, and the board checks again itself.
 """
 
 from __future__ import annotations

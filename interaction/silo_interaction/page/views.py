@@ -89,7 +89,7 @@ class WantedView:
 
 @dataclass(frozen=True)
 class Detail:
-    """One question with all that it says, for the templates."""
+    """One question with its whole text, for the templates."""
 
     id: str
     digest: str
@@ -147,7 +147,7 @@ def queue(waiting: Sequence[PostedQuestion], now: float) -> tuple[Group, ...]:
 
 
 def detail(posted: PostedQuestion, now: float) -> Detail:
-    """Prepare one question with all that it says."""
+    """Prepare one question with its whole text."""
     question = posted.question
     return Detail(
         id=posted.id,

@@ -11,7 +11,7 @@ from silo.cli.options import MACHINE, AsJson, add_command, add_group
 from silo.cli.render import Steps, emit, emit_json
 from silo.cli.session import Session
 
-# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# `silo --help` loads this module, so slow modules are imported where they are used:
 # the benchmarks, and `silo.runtime` and `silo.secrets.lease` (pydantic, anyio).
 
 

@@ -11,7 +11,7 @@ from silo.cli.options import MACHINE, AsJson, add_command
 from silo.cli.render import emit, emit_json, say
 from silo.cli.session import Session
 
-# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# `silo --help` loads this module, so slow modules are imported where they are used:
 # the demo and `silo.runtime` (pydantic, the MCP client).
 
 

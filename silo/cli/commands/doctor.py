@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from silo.config.load import Loaded
     from silo.runtime import Runtime
 
-# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# `silo --help` loads this module, so slow modules are imported where they are used:
 # `silo.runtime` and `silo.catalog.uv` (pydantic, anyio, uv).
 
 

@@ -10,7 +10,7 @@ import typer
 from silo.cli.options import SKILLS, add_command
 from silo.cli.render import emit
 
-# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# `silo --help` loads this module, so slow modules are imported where they are used:
 # `silo.catalog.scaffold` (pydantic, packaging).
 
 

@@ -10,7 +10,7 @@ from silo.cli.options import SKILLS, AsJson, add_command
 from silo.cli.render import emit_json, emit_table, say
 from silo.cli.session import Session
 
-# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# `silo --help` loads this module, so slow modules are imported where they are used:
 # `silo.catalog.builtin` (packaging, uv).
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from silo.runtime import Runtime
 
-# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# `silo --help` loads this module, so slow modules are imported where they are used:
 # `silo_interaction` (asyncio) and `silo.catalog.builtin` (packaging, uv).
 
 

@@ -1,4 +1,4 @@
-"""`silo uninstall`: remove a skill and all that was built for it."""
+"""`silo uninstall`: remove a skill and everything that was built for it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@
 # [tool.silo.secrets.ABSENT_KEY]
 # deliver = "stdin"
 # ///
-"""Tools that misbehave, one way each, and some that behave and are awkward all the same."""
+"""Tools that misbehave, each in one way, and some that behave but are awkward."""
 
 import asyncio
 import hashlib
@@ -36,7 +36,7 @@ skill = Skill("tricky")
 
 
 class Measured(TypedDict):
-    """What a file came to in the guest."""
+    """How a file arrived in the guest."""
 
     name: str
     size: int
@@ -86,7 +86,7 @@ def leave() -> None:
 
 @skill.tool(secrets=[])
 def vanish() -> None:
-    """End the process at once, without Python's help."""
+    """End the process at once, without Python's cleanup."""
     os._exit(9)
 
 
@@ -134,7 +134,7 @@ def not_a_number() -> float:
 
 @skill.tool(secrets=[])
 def big_text(kib: int) -> str:
-    """Return so many KiB of text."""
+    """Return this many KiB of text."""
     return "0123456789abcdef" * 64 * kib
 
 
@@ -158,7 +158,7 @@ def dangerous() -> str:
 
 @skill.tool(secrets=[])
 def visit(url: str) -> str:
-    """Fetch an address, and tell what came of it."""
+    """Fetch an address, and return what happened."""
     import urllib.error
     import urllib.request
 
@@ -171,13 +171,13 @@ def visit(url: str) -> str:
 
 @skill.tool(secrets=["FIRST_KEY", "SECOND_KEY"])
 def fingerprints() -> list[str]:
-    """Return the SHA-256 of both secrets, which shows that they came in and is not them."""
+    """Return the SHA-256 of both secrets: it shows that they arrived, without showing them."""
     return [hashlib.sha256(require_secret(name).encode()).hexdigest() for name in ("FIRST_KEY", "SECOND_KEY")]
 
 
 @skill.tool(secrets=["FIRST_KEY"])
 def leak() -> str:
-    """Print and return a secret, as a talked-into tool would."""
+    """Print and return a secret, as a tool would that was talked into it."""
     value = require_secret("FIRST_KEY")
     print(value)
     print(value, file=sys.stderr)
@@ -198,7 +198,7 @@ def wants_more() -> str:
 
 @skill.tool(secrets=[])
 def look_around() -> dict[str, str]:
-    """Tell what differs from guest to guest, and leave a file behind."""
+    """Return what differs from guest to guest, and leave a file behind."""
     kept = Path("/tmp/left-behind").exists()
     with open("/tmp/left-behind", "w") as file:
         file.write("still here?")

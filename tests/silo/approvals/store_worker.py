@@ -1,4 +1,4 @@
-"""A process that uses the store of decisions, for tests that kill it, refuse it the disk, or start many."""
+"""A process that uses the store of decisions, for tests that kill it, make its disk fail, or start many."""
 
 import sys
 from pathlib import Path
@@ -20,11 +20,11 @@ def main(folder: str, action: str, *arguments: str) -> None:
         print(store.decide(question_id, digest, Answer(True, "yes"), by="test"), flush=True)
     elif action == "use":
         print("used" if store.use(arguments[0]) else "none", flush=True)
-    elif action == "serve":  # a line with a key in, a line with what came of it out
+    elif action == "serve":  # reads lines with a key, prints a line with the result of each
         print("ready", flush=True)
         for line in sys.stdin:
             print("used" if store.use(line.strip()) else "none", flush=True)
-    elif action == "ask":  # asks, and goes on asking until standard input ends
+    elif action == "ask":  # asks, and keeps the question open until standard input ends
         posted, _, _ = store.post(
             arguments[0], Question("q", "test"), subject="s", principal="p", stands_s=600, profile={}
         )

@@ -1,7 +1,7 @@
 """Asking and waiting, with the real store: which channel is tried when, and that only a yes lets a call run.
 
-The page itself is `silo_interaction`'s to test, and what attacks it `tests/promises/test_approvals.py`'s; here it is
-somebody who looks at the store.
+`tests/silo_interaction/page` tests the page itself, `tests/e2e/test_approvals.py` attacks it. Here a fake page reads
+the store.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BASE = "http://127.0.0.1:1/q/"
 
 
 class Page:
-    """Gives out links; whether a browser is paired or looks is said by the test."""
+    """Gives out links; the test says whether a browser is paired, or shows the page."""
 
     def __init__(self, *, has_session=False, has_viewer=False):
         self.has_session, self.has_viewer, self.links, self.is_stopped = has_session, has_viewer, [], False
@@ -69,7 +69,7 @@ class Desktop:
 
 
 class Person:
-    """Looks at the store and answers each question that waits, as the page would."""
+    """Reads the store and answers each waiting question, as the page would."""
 
     def __init__(self, it, *answers):
         self.it, self.answers, self.seen = it, list(answers), []
@@ -98,7 +98,7 @@ GRACE = Answer(True, "approved on the page", grace=True)
 
 
 async def agent(it, text="x", *, patience_s=5.0, tool="demo.echo", caller=None, **fields):
-    """Call as the MCP server does for a client that can do nothing by itself."""
+    """Call as the MCP server does for a client that can't show links."""
     caller = caller or Caller("mcp", "test-client", session="s1")
     call = Call("call-1", tool, {"text": text} if text is not None else {}, caller, patience_s=patience_s, **fields)
     return await it.pipeline().run(call, it.progress)
@@ -422,7 +422,7 @@ async def test_a_missing_secret_is_asked_for_and_goes_to_the_call_alone(asking):
     assert person.seen[0].wanted.name == "KEY"
     assert kept == []
     with pytest.raises(ApprovalPending):
-        await agent(it, None, patience_s=0)  # it was for one call
+        await agent(it, None, patience_s=0)  # the answer was for one call
     for path in it.folder.rglob("*"):
         assert not path.is_file() or b"s3cr3t-value" not in path.read_bytes()
 
@@ -524,7 +524,7 @@ async def test_a_yes_to_another_call_in_between_does_not_take_the_question_down(
 
 
 async def test_of_two_calls_that_both_saw_one_yes_only_one_runs(asking):
-    """Both look, both get their secrets, and only then is the yes used up: the one that comes second must ask."""
+    """Both find the yes and get their secrets, and only then is it used up: the second call must ask again."""
 
     class BothAreHere:
         def __init__(self):

@@ -1,4 +1,4 @@
-"""Which processes ask: whoever holds a lock lives, and no look at a lock can be mistaken for one."""
+"""Which processes ask: a process that holds a lock lives, and a check of a lock is never mistaken for one."""
 
 import fcntl
 
@@ -18,7 +18,7 @@ def test_who_holds_the_lock_lives_until_it_is_released(tmp_path):
 
 
 def test_who_looks_is_not_taken_for_the_one_who_asks(tmp_path):
-    """Two processes look at once after the third was killed: neither may think that it lives."""
+    """Two processes check at once after a third was killed: neither may think that it lives."""
     (tmp_path / "run").mkdir()
     name = "0" * 16
     with (tmp_path / "run" / f"asking-{name}").open("w") as file:

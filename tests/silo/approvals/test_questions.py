@@ -1,4 +1,4 @@
-"""The keys of approvals: they are stored, so their making never changes; and a call that differs has another key."""
+"""The keys of approvals: they are stored, so their derivation never changes; a different call has a different key."""
 
 from __future__ import annotations
 

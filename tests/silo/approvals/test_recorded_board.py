@@ -1,4 +1,4 @@
-"""What is decided on the page stands in the audit log, also when no call comes back for it."""
+"""Decisions on the page are in the audit log, even if no call uses them."""
 
 from silo_interaction import Answer, Question
 

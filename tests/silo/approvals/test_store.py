@@ -1,4 +1,4 @@
-"""The store of questions and decisions: what counts as a yes, for how long, for whom, and what is left behind."""
+"""The store of questions and decisions: what counts as a yes, how long, for whom, and what stays in the file."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_a_question_whose_time_is_over_is_a_no(store, clock):
     assert decide(store, posted) == "gone"
     assert (store.get(posted.id).state, store.get(posted.id).reason) == ("expired", "nobody answered in time")
     assert (store.waiting(), store.use("a")) == ([], None)
-    clock.now -= STANDS_S  # a clock that is set back brings nothing back
+    clock.now -= STANDS_S  # setting the clock back restores nothing
     assert decide(store, posted) == "gone"
 
 
@@ -374,7 +374,7 @@ def test_values_of_arguments_are_kept_only_as_long_as_the_question_waits(store, 
         decide(other, posted, YES if how == "approved" else NO)
     elif how == "expired":
         clock.now += STANDS_S
-        other.version()  # whoever looks next
+        other.version()  # the next transaction of any process
     elif how == "withdrawn":
         other.withdraw(posted.id, "test")
     elif how == "crashed":
@@ -515,7 +515,7 @@ def test_ten_wrong_codes_make_all_codes_void(store, open_store, clock):
     assert not store.redeem("wrong")
     assert not store.redeem(code)
     code = store.new_code()
-    clock.now -= 1  # a clock that is set back starts no new count
+    clock.now -= 1  # setting the clock back does not start a new count
     code = store.new_code()
     assert not store.redeem("")
     assert not store.redeem(code)

@@ -1,4 +1,4 @@
-"""The store of decisions under many processes, `kill -9` at system calls, and a full disk: nothing is used twice."""
+"""The store of decisions with many processes, `kill -9` at system calls, and a full disk: nothing is used twice."""
 
 from __future__ import annotations
 
@@ -175,11 +175,10 @@ def test_a_yes_outlives_the_process_that_asked(tmp_path):
     store.close()
 
 
-FLUSH = "/^(fsync|fdatasync)$"  # which of them is a matter of how SQLite was built
+FLUSH = "/^(fsync|fdatasync)$"  # which of them depends on how SQLite was built
 
 KILLS = {
-    # A change is at least ten writes and five flushes. The journal is deleted in the end, and with that the change is
-    # made.
+    # A change is at least ten writes and five flushes. It takes effect when the journal is deleted at the end.
     "pwrite64": (1, 4, 8, 9, 10),
     FLUSH: (1, 2, 3, 4, 5),
     "unlink": (1,),
@@ -282,7 +281,7 @@ def test_a_full_disk_approves_nothing(tmp_path):
 
 
 def test_a_used_up_yes_does_not_come_back_after_a_power_cut(tmp_path):
-    """The journal that would take the change back is deleted, and the folder flushed, before `use` returns."""
+    """The journal that could undo the change is deleted, and the folder flushed, before `use` returns."""
     store = Decisions(tmp_path)
     agree(store, "a")
     done = worker(tmp_path, "use", "a", through=strace(tmp_path, f"unlink,{FLUSH}"))

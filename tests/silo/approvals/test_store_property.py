@@ -1,6 +1,6 @@
-"""Whatever happens in whatever order: a call goes through only on a person's yes, and as often as they said.
+"""In any order of events, a call goes through only with a person's yes, and as often as the person said.
 
-Two stores on one folder stand for two processes. Beside them goes a model that is simple enough to be believed.
+Two stores on one folder stand for two processes. They are compared with a model that is simple enough to trust.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ANSWERS = {"yes": Answer(True, "yes"), "no": Answer(False, "no"), "grace": Answe
 
 @dataclass
 class Asked:
-    """What the model knows of one question."""
+    """What the model knows about one question."""
 
     posted: PostedQuestion
     key: str
@@ -60,7 +60,7 @@ class Store(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
     def end_overdue(self):
-        """What time does to every question before anybody looks."""
+        """Apply the passing of time to every question, as each transaction does first."""
         for asked in self.asked.values():
             if asked.state == "waiting":
                 if self.now >= asked.posted.expires_at or self.now < asked.posted.asked_at:
@@ -157,7 +157,7 @@ class Store(RuleBasedStateMachine):
 
     @rule(store=STORES)
     def crash(self, store):
-        """The lock goes and nothing is written; that a real process loses its lock is `test_decisions_processes`'."""
+        """Release the lock and write nothing. `test_store_processes` shows that a real process loses its lock."""
         for lock in self.locks[store]:
             lock.unlink()
         self.gone(store, None)

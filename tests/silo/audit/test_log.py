@@ -1,4 +1,4 @@
-"""The audit log: every change shows, a crash is survived and noted, and without a record nothing goes on."""
+"""The audit log: it shows every change, survives and notes a crash, and nothing goes on without a record."""
 
 import fcntl
 import json

@@ -1,4 +1,4 @@
-"""What would become of a call, by the steps that a call of it takes."""
+"""What would happen to a call, according to the steps that the call itself takes."""
 
 from dataclasses import replace
 

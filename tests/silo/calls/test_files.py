@@ -1,4 +1,4 @@
-"""Files of a call: what is read, and every way out of the allowed folders that was tried."""
+"""Files of a call: what is read, and attempts to get out of the allowed folders."""
 
 import base64
 import os

@@ -1,4 +1,4 @@
-"""The order of a call's steps, and that no way around one of them exists."""
+"""The order of a call's steps, and that there is no way around any of them."""
 
 import base64
 from dataclasses import replace
@@ -298,7 +298,7 @@ async def test_a_broken_promise_names_what_was_returned(bench, outcome, named):
 
 @pytest.mark.parametrize("has_data", [True, False])
 async def test_a_broken_promise_quotes_no_part_of_a_secret(bench, has_data):
-    """A long value is cut in the message, wherever a secret stands in it."""
+    """A long value is cut in the message, wherever a secret is in it."""
     skill = make_skill(make_tool(output_schema={"type": "integer"}, secrets=["KEY"]))
     for shift in range(len(SECRET)):
         text = "." * (140 + shift) + SECRET + "." * 300 + SECRET + "." * (120 + shift)
@@ -385,7 +385,7 @@ DECOY = "AKIA-decoy/0123456789+abc"
 
 
 def leaking(**fields):
-    """Behaviours that let the decoy out in one way each."""
+    """Behaviours that each reveal the decoy in one way."""
 
     async def progress(request, on_progress):
         on_progress(Progress(1, message=f"using {DECOY}"))
@@ -444,7 +444,7 @@ async def test_a_mapping_that_leads_nowhere_is_named(bench):
 
 
 class AlwaysTooLate:
-    """Approvals of which every yes was used up by somebody else."""
+    """Approvals in which another call has always used the yes up."""
 
     def __init__(self):
         self.obtained = 0

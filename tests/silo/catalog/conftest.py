@@ -49,7 +49,7 @@ def build_wheel(folder, *ignored):
 
 
 class LocalIndex:
-    """A PEP 503 index on disk. `environ` makes uv use it and nothing else, with a cache of its own."""
+    """A PEP 503 index on disk. `environ` makes uv use only this index, with its own cache."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

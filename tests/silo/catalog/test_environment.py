@@ -116,7 +116,7 @@ async def test_a_package_without_a_wheel_is_built_only_when_the_user_says_so(
     index.add_sdist("raw", on_build=f"open({str(trace)!r}, 'w').close()")
     header = header_for("raw")
     lock = await make_lock(header, interpreter, index.uv, allow_builds=True)
-    trace.unlink()  # learning what it depends on built it, by leave
+    trace.unlink()  # reading its dependencies built it, with permission
     fresh = Uv({**index.environ, "UV_CACHE_DIR": str(tmp_path / "fresh")})
     requirements = await read_requirements(lock, header, interpreter, fresh)
     assert requirements.unbuilt == ("raw==1.0",)
@@ -124,7 +124,7 @@ async def test_a_package_without_a_wheel_is_built_only_when_the_user_says_so(
     with pytest.raises(DependencyUnavailable, match=r"raw==1\.0, which has no wheel") as caught:
         await build_environment(tmp_path / "env", requirements, interpreter, fresh, name="demo")
     assert "--allow-builds" in caught.value.hint
-    # Nor does uv itself build it, if it were asked.
+    # uv does not build it either, if silo asks.
     with pytest.raises(DependencyUnavailable, match="no usable wheels"):
         await build_environment(tmp_path / "env", replace(requirements, unbuilt=()), interpreter, fresh, name="demo")
     assert not trace.exists()
@@ -207,7 +207,7 @@ async def test_secrets_of_silo_and_settings_that_weaken_uv_do_not_reach_it(tmp_p
 
 
 async def test_a_uv_that_hangs_is_killed_with_its_children(tmp_path: Path):
-    """The grandchild holds a named pipe open; reading it comes to an end only when the grandchild is dead."""
+    """The grandchild holds a named pipe open; reading it ends only when the grandchild is dead."""
     pipe = tmp_path / "held"
     os.mkfifo(pipe)
     fake = tmp_path / "uv"
@@ -216,7 +216,7 @@ async def test_a_uv_that_hangs_is_killed_with_its_children(tmp_path: Path):
 
     held = os.open(
         pipe, os.O_RDONLY | os.O_NONBLOCK
-    )  # before anybody writes, so that nobody waits for the other to open it
+    )  # before anything writes, so that neither side waits for the other to open it
     with pytest.raises(DependencyUnavailable, match="not done within 1 s"):
         await Uv({"PATH": os.environ["PATH"]}, binary=str(fake)).run([], timeout_s=1)
     os.set_blocking(held, True)

@@ -92,7 +92,7 @@ def test_a_value_of_another_type_in_any_place_is_refused(path: tuple[str | int, 
     for part in path[:-1]:
         holder = holder[part]
     if type(holder[path[-1]]) is type(value) or (path[-1] == "output_schema" and isinstance(value, dict)):
-        return  # of the right type after all
+        return  # it has the right type
     holder[path[-1]] = json.loads(json.dumps(value, default=str))
     with pytest.raises(ManifestInvalid):
         decode_manifest(json.dumps(document, indent=2, ensure_ascii=False) + "\n", FOLDER)
@@ -105,7 +105,7 @@ def test_a_missing_key_or_entry_is_refused(path: tuple[str | int, ...]):
     for part in path[:-1]:
         holder = holder[part]
     if isinstance(holder, list) or path[:-1] == ("header", "secrets"):
-        return  # a shorter list, or one secret less, is another skill, not a broken one
+        return  # a shorter list, or one secret less, is a valid manifest of another skill
     del holder[path[-1]]
     with pytest.raises(ManifestInvalid):
         decode_manifest(json.dumps(document, indent=2, ensure_ascii=False) + "\n", FOLDER)

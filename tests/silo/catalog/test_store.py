@@ -221,7 +221,7 @@ async def test_sweeping_spares_an_install_that_is_under_way(store: SkillStore):
 
 
 async def test_a_commit_that_was_killed_is_swept_with_another_skill(store: SkillStore):
-    """Killed when the new version is in place and nothing points at it yet: of a first install, and of an update."""
+    """Killed when the new version is in place but nothing points at it yet, in a first install and in an update."""
     old = await install(store, "known", b"old")
     program = (
         "import anyio, os, sys\nfrom pathlib import Path\nsys.path.insert(0, sys.argv[2])\n"
@@ -341,7 +341,7 @@ async def test_readers_never_meet_a_gap_while_versions_change(store: SkillStore)
             assert reader.stdout is not None
             assert b"ready".startswith(await reader.stdout.receive(1))
             for number in range(60):
-                # Every other time the same version with another record.
+                # Every second time, the same version with another record.
                 skill = make(store, "demo", script := str(number // 2).encode())
                 async with store.stage("demo") as stage:
                     renewed = replace(skill, installed_at=f"2026-01-02T03:04:{number:02}Z")

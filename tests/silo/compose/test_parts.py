@@ -1,4 +1,4 @@
-"""What `build_parts` makes of a home folder and a configuration."""
+"""What `build_parts` builds from a home folder and a configuration."""
 
 import pytest
 

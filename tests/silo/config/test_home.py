@@ -46,7 +46,7 @@ def test_a_place_that_can_not_be_made_is_refused(tmp_path):
 
 
 def test_one_of_another_user_is_refused(tmp_path):
-    theirs = Path("/usr")  # root's; who is root can make one of somebody else's
+    theirs = Path("/usr")  # belongs to root; root itself can make a folder that belongs to another user
     if os.geteuid() == 0:
         theirs = tmp_path
         os.chown(theirs, 12345, -1)

@@ -1,4 +1,4 @@
-"""Configuration: which source wins, and what bad input gets."""
+"""Configuration: which source wins, and the errors for bad input."""
 
 from pathlib import Path
 

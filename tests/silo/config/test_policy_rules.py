@@ -1,4 +1,4 @@
-"""`[[policy.rules]]`: what is accepted, and what a mistake in the second of three rules gets."""
+"""`[[policy.rules]]`: what is accepted, and the error for a mistake in the second of three rules."""
 
 import time
 

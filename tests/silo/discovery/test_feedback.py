@@ -1,4 +1,4 @@
-"""What a search followed by calls teaches, and above all what it does not."""
+"""What silo learns from a search and the calls after it, and above all what it does not learn."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""`learned.json`: private, bounded, shared by processes, and never a reason for a call to fail."""
+"""`learned.json` is private, bounded and shared by processes, and never makes a call fail."""
 
 import json
 import logging

@@ -112,7 +112,7 @@ class Bench:
         return await self.installer().install(request, agree=self.agree, on_step=lambda step: None)
 
     def leftovers(self):
-        """Everything but the record, locks, and images that any skill may share."""
+        """Everything except the record, locks, and images that skills may share."""
         found = []
         for path in self.home.rglob("*"):
             name = str(path.relative_to(self.home))
@@ -357,7 +357,7 @@ async def test_an_install_that_is_cancelled_takes_nothing_from_another_of_the_sa
 
 @pytest.mark.parametrize("way", ["prune", "uninstall", "install"])
 async def test_nothing_is_pruned_while_an_install_is_under_way(bench, way):
-    """What it has built is in no record yet; it prunes when it ends."""
+    """The files that the install has built are in no record yet; it prunes when it ends."""
     await bench.install(name="other")
     bench.write(extra="timeout_s = 5")  # another script, so another layer
 

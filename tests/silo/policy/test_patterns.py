@@ -1,4 +1,4 @@
-"""Patterns over arguments: what a restriction finds, and what a permission must be sure of."""
+"""Patterns over arguments: what a restriction matches, and what a permission must be sure of."""
 
 import time
 import unicodedata

@@ -1,4 +1,4 @@
-"""What a pattern over tools may say: one that could match nothing is a mistake, because it restricts nothing."""
+"""Which patterns over tools are valid: one that can't match is a mistake, because it restricts nothing."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The installed skills: read once for each change, hidden where the rules say so, found by their names."""
+"""The installed skills are read once for each change, hidden if the rules say so, and found by their names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def open_skills(store, *rules):
 
 
 class CountedStore(SkillStore):
-    """Counts looks at the folder, and readings of it."""
+    """Counts how often the folder is checked, and how often it is read."""
 
     looks = readings = 0
 

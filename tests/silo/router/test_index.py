@@ -313,7 +313,7 @@ class TestCache:
             cache.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "text": b"hello"}[damage])
         index = Index(TOOLS, cache=cache)
         assert [index.search(query) for query in REQUESTS] == [INDEX.search(query) for query in REQUESTS]
-        if damage not in {"zip", "other arrays"}:  # as if by another version, which is no damage
+        if damage not in {"zip", "other arrays"}:  # these look like another version's file, not like damage
             assert index.notes == ("the index index.npz is damaged; it was rebuilt",)
         assert Index(TOOLS, cache=cache).notes == ()
 

@@ -1,4 +1,4 @@
-"""The table of meanings: near things are near, and a broken file switches it off and nothing else."""
+"""The table of meanings: similar words are close, and a damaged file switches only the table off."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Words, names and clauses: what a text comes to before it is ranked."""
+"""Words, names and clauses: how a text is analysed before it is ranked."""
 
 import pytest
 from hypothesis import given
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from silo.router.text import Analyzer, clauses, plain_name, term_number
 
-ANALYZER = Analyzer(remember=10)  # less than a text may have
+ANALYZER = Analyzer(remember=10)  # fewer words than a text may have
 
 
 def stems(text):

@@ -1,4 +1,4 @@
-"""Which backend runs a call: never one below the floor, unless somebody named it."""
+"""Which backend runs a call: never one below the floor, unless the call names it."""
 
 import itertools
 
@@ -15,7 +15,7 @@ KINDS = [Isolation.MICROVM, Isolation.GVISOR, Isolation.NAMESPACE]
 
 
 async def check_that_both_ways_agree(backends, choice):
-    """What calls get is what `silo doctor` says they get, refusals included."""
+    """Calls get the backend that `silo doctor` shows, or the same refusal."""
     outcomes = []
     for way in ("pick", "choose"):
         try:
@@ -76,7 +76,7 @@ async def test_a_backend_that_this_silo_does_not_have_is_refused():
 
 
 async def test_two_backends_of_one_isolation_stand_beside_each_other():
-    """A backend is named by its name; how strongly it isolates is another matter."""
+    """A backend is chosen by its name, not by its isolation."""
     one, two = FakeBackend(name="one"), FakeBackend(name="two")
     for configured, named, expected in [(None, None, one), ("two", None, two), (None, "two", two), ("two", "one", one)]:
         assert await pick([one, two], BackendChoice(configured, Isolation.MICROVM), named=named) is expected

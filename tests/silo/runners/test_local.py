@@ -1,4 +1,4 @@
-"""The runner of this machine, over fake backends: a call goes where it was placed, and its phases are told."""
+"""The runner of this machine, with fake backends: a call runs where it was placed, and reports its phases."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What several processes build in one folder: each thing once, and nothing of a killed process for ever."""
+"""Several processes build in one folder: each thing is built once, and leftovers of killed processes are deleted."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -87,7 +87,7 @@ def test_what_is_being_built_is_neither_swept_nor_discarded(cache):
 
 
 def test_who_waited_for_a_lock_that_was_deleted_takes_the_new_one(cache):
-    """Each takes the thing away that it built, and with it the lock's file; still never two build at once."""
+    """Each deletes the thing that it built, and the lock's file with it; still, two never build at once."""
     inside = []
     start = Barrier(4)
 

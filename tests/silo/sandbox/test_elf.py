@@ -1,4 +1,4 @@
-"""What ELF files need: read from real ones, and from hostile ones without a crash and without a file of the host."""
+"""What ELF files need, read from real files and from hostile ones, which cause no crash and get no file of the host."""
 
 import struct
 import sys
@@ -14,7 +14,7 @@ PYTHON = Path(sys.executable).resolve()
 
 
 def make(needed: list[str], *, runpath: str | None = None) -> bytes:
-    """Return a small shared object whose dynamic section says that."""
+    """Return a small shared object with this dynamic section."""
     strings, entries = b"\0", []
     for tag, name in [(1, name) for name in needed] + ([(29, runpath)] if runpath is not None else []):
         entries.append((tag, len(strings)))
@@ -72,7 +72,7 @@ def test_a_damaged_file_is_read_or_needs_nothing(tmp_path, changes, length):
 
 
 def test_a_wheel_cannot_have_a_file_of_the_host_put_into_its_image(tmp_path):
-    """By its RUNPATH it could name a folder with keys, by a name with slashes any file."""
+    """Its RUNPATH could name a folder with keys, and a name with slashes any file."""
     keys = tmp_path / "keys"
     keys.mkdir()
     (keys / "id_ed25519").write_text("private")

@@ -1,4 +1,4 @@
-"""Layers that nobody needs any more, and what processes that were killed left beside them."""
+"""Layers that are no longer needed, and leftovers of killed processes beside them."""
 
 import sys
 import threading
@@ -93,7 +93,7 @@ async def test_what_a_killed_process_left_is_pruned(own, base, tmp_path):
 
 
 async def test_a_layer_that_is_being_built_is_not_pruned(own, base, tmp_path):
-    """Whoever builds it holds its lock; one that is in no record yet may be finished after that."""
+    """The process that builds a layer holds its lock; the layer is in no record yet, and may be finished later."""
     is_building, go_on = threading.Event(), threading.Event()
 
     class Slow(type(base.tree)):

@@ -1,4 +1,4 @@
-"""What was found out about the machine is remembered for a boot, and a file that makes no sense is as good as none."""
+"""Results of probes are remembered until the machine reboots, and an invalid file counts as absent."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What wrong arguments get: which one, why, and what the tool takes."""
+"""Errors for wrong arguments say which one is wrong, why, and what the tool takes."""
 
 import math
 from dataclasses import replace

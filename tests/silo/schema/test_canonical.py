@@ -36,7 +36,7 @@ def test_what_json_does_not_have_is_refused(value):
 
 @given(arguments)
 def test_arguments_without_files_are_compared_as_they_are_run(given_):
-    """So the hash of the audit record can be handed on to the approval."""
+    """So the audit record and the approval can use the same hash."""
     replaced, places = find_files(make_tool(), given_)
     assert not places
     assert comparable(given_) == replaced

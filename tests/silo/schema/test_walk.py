@@ -1,4 +1,4 @@
-"""Walking schemas: any JSON is walked to its end in a bounded number of steps, and references follow RFC 6901."""
+"""Walking schemas: walking any JSON ends in a bounded number of steps, and references follow RFC 6901."""
 
 from itertools import pairwise
 
@@ -120,13 +120,13 @@ steps = [
 
 @given(valid, st.lists(st.sampled_from(steps), max_size=4))
 def test_a_reference_leads_where_the_checker_goes(root, pointer):
-    """`jsonschema` follows references with `referencing`. Where silo went elsewhere, a file would be missed."""
+    """`jsonschema` follows references with `referencing`. If silo followed them differently, it would miss a file."""
     reference = "".join(["#", *(f"/{step}" for step in pointer)])
     resolver = Registry().with_resource("", Resource(root, DRAFT202012)).resolver()
     try:
         found = resolve(reference, root)
     except LookupError:
-        with pytest.raises((Unresolvable, ValueError)):  # it takes what follows a list for a number
+        with pytest.raises((Unresolvable, ValueError)):  # it parses the part after a list as a number
             resolver.lookup(reference)
     else:
         assert found is resolver.lookup(reference).contents

@@ -1,4 +1,4 @@
-"""How the tests of the SDK get at scripts: imported as a guest does it, under a name that is in `sys.modules`."""
+"""Imports scripts for the tests of the SDK as a guest does, under a name that is in `sys.modules`."""
 
 import importlib.util
 import itertools

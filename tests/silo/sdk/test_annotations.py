@@ -1,4 +1,4 @@
-"""What annotations mean, seen through the schema and the conversion that follow from them."""
+"""What annotations mean, shown by the schemas and conversions for them."""
 
 import dataclasses
 import enum
@@ -191,7 +191,7 @@ def test_two_classes_of_one_name_get_two_definitions():
 
 
 class _Alias:
-    """What Python 3.12 makes of `type Json = list[Json] | int`, for the 3.11 that runs this."""
+    """What `type Json = list[Json] | int` is in Python 3.12, for tests under Python 3.11."""
 
     __name__ = "Json"
 

@@ -280,7 +280,7 @@ class Witness(dict[str, object]):
 
 
 def test_a_failure_holds_no_frame_of_the_tool():
-    """Its frames hold the secrets that the tool had in its variables."""
+    """The traceback's frames hold the secrets in the tool's variables."""
     seen: list[weakref.ref[Witness]] = []
 
     def work() -> None:

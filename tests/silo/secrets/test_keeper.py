@@ -9,7 +9,7 @@ from silo.secrets.keeper import SecretKeeper
 
 @pytest.fixture
 def open_keeper(tmp_path):
-    """Return the keeper of a vault that opens with a key, and what it records."""
+    """Return the keeper of a vault that opens with a key, and the list of its records."""
 
     def open_keeper(key):
         records = []

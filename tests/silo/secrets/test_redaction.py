@@ -72,7 +72,7 @@ def test_base64_is_found_at_every_alignment(before, value, after, altchars):
     cleaned = Redactor({NAME: value}).raw(shown)
     assert b"[redacted:NAME]" in cleaned
     kept = cleaned.partition(b"[redacted:NAME]")[0]
-    # What is left in front decodes to what was in front, and to nothing of the secret.
+    # The text left in front decodes to the original front, without any part of the secret.
     assert len(kept) * 6 // 8 <= len(before) + 1
 
 

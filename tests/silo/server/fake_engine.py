@@ -97,7 +97,7 @@ class FakeMatch:
 
 @dataclass
 class FakeQuestion:
-    """One question to the person, until a call has used the answer up."""
+    """One question to the person, until a call uses up the answer."""
 
     id: str
     title: str
@@ -107,7 +107,7 @@ class FakeQuestion:
     decided: anyio.Event = field(default_factory=anyio.Event)
 
     def answer(self, approved: bool, reason: str = "") -> None:
-        """What a person does on the page: the only way to an approval."""
+        """Answer as a person does on the page; there is no other way to approve."""
         self.approved, self.reason = approved, reason
         self.decided.set()
 

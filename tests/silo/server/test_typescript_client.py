@@ -1,4 +1,4 @@
-"""The server through the TypeScript SDK, another implementation of the protocol, as most deployed clients use it."""
+"""The server with the TypeScript SDK, another implementation of the protocol, which most deployed clients use."""
 
 from __future__ import annotations
 

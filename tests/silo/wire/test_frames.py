@@ -1,4 +1,4 @@
-"""Frames: any split of a stream gives the same ones, and no bytes do anything but give frames or a `WireError`."""
+"""Frames: any split of a stream gives the same frames, and any bytes give either frames or a `WireError`."""
 
 import itertools
 import struct

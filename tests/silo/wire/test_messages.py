@@ -104,7 +104,7 @@ def test_a_message_with_any_value_exchanged_is_a_message_or_a_wire_error(message
         decoded = decode_message(json.dumps(body, ensure_ascii=False).encode())
     except WireError:
         return
-    # What was let through can be written again: nothing in it is of a type that the rest of silo does not expect.
+    # A decoded message can be encoded again: it has no value of a type that the rest of silo does not expect.
     assert decode_message(payload_of(decoded)) == decoded
 
 

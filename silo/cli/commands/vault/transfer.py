@@ -22,7 +22,7 @@ from silo.remedies import command
 if TYPE_CHECKING:
     from silo_vault.transfer import Export, Found
 
-# `silo --help` loads this module, so what is slow to load is imported where it is used:
+# `silo --help` loads this module, so slow modules are imported where they are used:
 # `silo_vault.transfer` (pyrage, a native library).
 
 Source = Literal["dotenv", "predecessor", "pass", "export"]

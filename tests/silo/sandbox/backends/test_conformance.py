@@ -1,4 +1,4 @@
-"""silo's own backends, held to the suite that every backend has to pass."""
+"""silo's own backends pass the suite that every backend has to pass."""
 
 import pytest
 

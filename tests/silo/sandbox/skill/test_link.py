@@ -1,4 +1,4 @@
-"""The host's end of the conversation with a guest, where no guest is needed to show it.
+"""The host's end of the conversation with a guest, in cases that need no guest.
 
 `tests/silo/sandbox/backends` shows what real guests do.
 """
@@ -37,7 +37,7 @@ def ends():
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("mine"), OSError("mine")])
 async def test_what_is_raised_on_progress_ends_the_call_and_comes_out_as_it_is(ends, error):
-    """Not in a group of one, as a task group would give it out."""
+    """The error comes out as it is, not in an exception group."""
     host, (_, call, _, _) = ends
     call.sendall(encode_message(Progress(1)))
     link = GuestLink(host, Limits(), name="demo")

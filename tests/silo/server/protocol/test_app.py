@@ -74,7 +74,7 @@ async def test_tools_over_the_budget_are_reached_through_search_only(engine, mod
         names = [tool.name for tool in (await client.list_tools()).tools]
         assert ("demo__add" in names) is direct
         assert names[:2] == ["silo_execute", "silo_search"]
-        # Hidden from the list is not out of reach: a client may know the name from a search.
+        # A client can call a tool that isn't listed: it may know the name from a search.
         result = await client.call_tool("demo__add", {"a": 1, "b": 2})
     assert text_of(result) == "3"
 

@@ -56,7 +56,7 @@ class DeclaringClient(Client):
 
 
 class User:
-    """Who sits before the client: what they do at a prompt, and what they saw."""
+    """The user of the client: what they do at a prompt, and what they saw."""
 
     def __init__(self, engine, *actions: str, answers: bool | None = None, reason: str = "") -> None:
         self.engine, self.actions, self.answers, self.reason = engine, list(actions) or ["accept"], answers, reason
@@ -252,7 +252,7 @@ async def test_prompt_that_was_not_followed_is_no_answer_and_comes_once(asking, 
         assert result.meta["dev.silo/approval"]["prompt"] == action
         assert "nobody has agreed" in text_of(result)
         assert "only if they ask for it" in text_of(result)
-        # Whatever the model does now, the user is not pressed.
+        # Whatever the model does now, the user is not prompted again.
         for _ in range(3):
             assert is_pending(await client.call_tool(NAME, ARGUMENTS), asking)
         assert len(user.prompts) == len(asking.asked) == 1
@@ -485,7 +485,7 @@ async def test_round_whose_prompt_was_not_answered_counts_as_closed(asking):
 
 
 def sealed(state: str, key: bytes = KEY, name: str = NAME, arguments=ARGUMENTS, **changes) -> str:
-    """What the middleware of the library makes of a state; `changes` are of its own claims."""
+    """Seal a state as the library's middleware does; `changes` are for its own claims."""
     from mcp.server.request_state import _request_identity
 
     target, digest = _request_identity("tools/call", {"name": name, "arguments": arguments})

@@ -214,7 +214,7 @@ def pending(**changes) -> ApprovalPending:
 
 
 def test_refusals_read_differently_and_none_invites_to_call_again_at_once():
-    """A model that takes one for the other goes on asking, or gives up a call that the user wants."""
+    """A model that confuses them keeps asking, or gives up a call that the user wants."""
     results = [
         error_result(CallDenied("a person refused a.b: no", hint=DoNotCallAgain("the user asks for it"))),
         error_result(CallDenied("a.b may not run: a rule", hint="ask whoever wrote the rules of this machine")),

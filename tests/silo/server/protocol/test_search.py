@@ -1,4 +1,4 @@
-"""What an agent finds, in both protocol eras: several queries, whole tools, hidden tools, and texts that attack it."""
+"""Searches of an agent, in both protocol eras: several queries, whole tools, hidden tools, and texts that attack it."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def fill(engine, fakes, skills: int, tools: int) -> None:
 
 
 async def cost(engine, mode, options=OPTIONS) -> int:
-    """What an agent pays before its first call, with all that a client may hand on of the list and the instructions."""
+    """What an agent pays before its first call, for all of the list and the instructions that a client may pass on."""
     async with connect(engine, mode, options) as client:
         listed, cursor = [], None
         while True:
@@ -200,7 +200,7 @@ async def cost(engine, mode, options=OPTIONS) -> int:
 async def test_two_thousand_tools_cost_an_agent_at_most_seven_hundred_tokens_before_its_first_call(
     engine, mode, fakes, skills, tools
 ):
-    """The plan demands 1,200 and wants 700."""
+    """The limit is 1,200 tokens; the goal is 700."""
     fill(engine, fakes, skills, tools)
     assert await cost(engine, mode) <= 700
 

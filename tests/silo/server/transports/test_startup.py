@@ -15,7 +15,7 @@ def run(program: str) -> list[str]:
 
 
 def test_deferred_package_becomes_the_whole_one_when_something_asks():
-    """Nobody else in the process may notice: a plugin that does `import mcp; mcp.Client` gets it."""
+    """Other code in the process must not notice: a plugin that does `import mcp; mcp.Client` gets it."""
     assert run(
         "import gc, sys\n"
         "from silo.server.transports.startup import fast_imports\n"

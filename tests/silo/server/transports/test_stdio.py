@@ -1,4 +1,4 @@
-"""The server as a process: what is on its pipes, and how it ends. The engine behind it is the fake one."""
+"""The server as a process: what it writes to its pipes, and how it ends. It uses the fake engine."""
 
 from __future__ import annotations
 
@@ -300,7 +300,7 @@ async def test_process_announces_a_skill_that_another_process_installs(server_co
 
 
 def test_serving_loads_no_client_and_no_http_stack(server_command):
-    """Half of `import mcp` is of no use to a server on stdio, and every client waits for it."""
+    """A server on stdio doesn't need half of `import mcp`, and every client waits for it."""
     program = (
         "import runpy, sys, atexit\n"
         "atexit.register(lambda: print('loaded', *sorted(sys.modules), file=sys.stderr))\n"
@@ -319,7 +319,7 @@ def test_serving_loads_no_client_and_no_http_stack(server_command):
 
 @pytest.mark.parametrize("moment", ["made", "opened"])
 def test_engine_that_does_not_open_fails_with_its_own_error(moment):
-    """Out of a task group it would come as an ExceptionGroup, and the command line would call it a bug."""
+    """A task group would wrap it into an ExceptionGroup, and the command line would call it a bug."""
     program = f"""
 import contextlib, sys
 from silo.errors import HomeUnsafe

@@ -1,4 +1,4 @@
-"""What `silo setup` finds missing on this machine. Fetching a kernel is done once for all tests (`kernel_folder`)."""
+"""What `silo setup` finds missing on this machine. The fixture `kernel_folder` fetches a kernel once for all tests."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ from silo.sandbox.backends.microvm import host as hosts
 
 
 def test_a_machine_without_its_firmware_lacks_it_and_setup_installs_its_package(tmp_path):
-    """QEMU is here, the file that it starts a microVM with is not, as where a distribution packs it apart."""
+    """QEMU is installed, but its firmware for microVMs is not, as on distributions with separate packages."""
     host = hosts.machine()
     assert host is not None
     host = replace(host, firmware="silo-test.rom", firmware_package="silo-test-firmware")

@@ -1,4 +1,4 @@
-"""The kernel pack: written whole, the same each time, and refused when it is not what was written."""
+"""The kernel pack is complete, the same each time, and refused if it was changed."""
 
 import json
 import subprocess

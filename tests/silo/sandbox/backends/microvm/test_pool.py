@@ -1,4 +1,4 @@
-"""Clones that wait: rehearsed, single use, gone with the backend; with real microVMs."""
+"""Waiting clones are rehearsed, serve one call, and end with the backend; with real microVMs."""
 
 import contextlib
 import os
@@ -60,7 +60,7 @@ async def call(backend, unit, tool="leave", **arguments):
 
 
 def machines():
-    """The process ids of everything that runs for this process: bubblewrap, and QEMU in it."""
+    """Return the ids of all processes that run for this one: bubblewrap, and QEMU in it."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):

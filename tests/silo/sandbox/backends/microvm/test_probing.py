@@ -1,4 +1,4 @@
-"""What the microVM's probe says where no guest boots: the reason, as the guest itself gave it."""
+"""What the microVM's probe says if no guest boots: the reason from the guest's own console."""
 
 import pytest
 
@@ -31,6 +31,6 @@ async def test_a_failed_probe_keeps_what_the_guest_said_on_its_console(broken_ke
     assert "Kernel panic" in emulated
     assert "\x1b" not in emulated
     assert "\n" not in emulated
-    # It is remembered with its reason, for a process that asks later.
+    # The failure is remembered with its reason, for later processes.
     again = MicrovmBackend(home=tmp_path, images=Images(tmp_path / "images"), kernel_folder=broken_kernel)
     assert (await again.probe()).missing == probe.missing

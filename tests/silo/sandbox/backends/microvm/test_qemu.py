@@ -1,4 +1,4 @@
-"""QEMU's command lines: golden, so that a change of what a guest gets is seen, with nothing of this machine in them."""
+"""QEMU's command lines as golden files, so that a change of a guest shows. They contain nothing of this machine."""
 
 import itertools
 import json
@@ -123,7 +123,7 @@ def test_an_x86_guest_starts_with_the_firmware_that_silo_names_not_with_the_one_
 
 @pytest.fixture
 def fake_qemu(tmp_path):
-    """A program that names two folders, as `qemu-system-x86_64 -L help` does."""
+    """A program that prints two folders, as `qemu-system-x86_64 -L help` does."""
     program = tmp_path / "qemu"
     program.write_text(f'#!/bin/sh\n[ "$*" = "-L help" ] && printf "%s\\n" {tmp_path}/one {tmp_path}/two\n')
     program.chmod(0o755)

@@ -1,6 +1,6 @@
-"""Templates in their folder: pruned by several at once, and nothing half-made left.
+"""The folder of templates: several processes prune it at once, and nothing half-made is left.
 
-The conformance suite tests what is in one.
+The conformance suite tests the content of templates.
 """
 
 import threading
@@ -23,7 +23,7 @@ PATIENCE_S = 300.0
 
 @pytest.fixture
 def templates(tmp_path):
-    """Templates of a QEMU and a kernel that are only named: nothing here gets as far as starting one."""
+    """Templates of a QEMU and a kernel that don't exist: nothing here starts them."""
     row = MACHINES["x86_64"]
     qemu = Qemu(Path("/nowhere/qemu"), Path("/nowhere/bwrap"), "7.2.22", False, row, row.accelerators[-1])
     kernel = GuestKernel("6.1.0", "k" * 64, Path("/nowhere/vmlinuz"), Path("/nowhere/initramfs"))

@@ -1,4 +1,4 @@
-"""Control groups: all of a guest's limits or no group; on plain folders, since the kernel's own need privileges."""
+"""Control groups: all of a guest's limits or no group. Uses plain folders, because real groups need privileges."""
 
 import pytest
 
