@@ -12,8 +12,7 @@ from silo.catalog.header_schema import SecretTable, SiloTable, ToolTable
 from silo.cli.documents import result_document
 from silo.config.schema import Config
 from silo.model import Isolation, Logs, Result
-from silo.server.protocol import results
-from silo.server.protocol import tools
+from silo.server.protocol import results, tools
 from silo.wire.messages import Booted, Described, Exited, Failed, Finished, Progress, Rehearse, Rehearsed, Resume, Run
 
 
