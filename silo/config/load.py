@@ -140,7 +140,7 @@ def _from_file(text: str, path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigInvalid(f"{path.name} is not TOML: {error}", hint=f"mend {path}, or move it away") from error
+        raise ConfigInvalid(f"{path.name} is not TOML: {error}", hint=f"fix {path}, or move it away") from error
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     known = _keys()
