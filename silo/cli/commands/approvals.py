@@ -185,7 +185,7 @@ def revoke(
     session: Session = ctx.obj
     if (question is None) is not every:
         raise UsageError(
-            "one question is to be named, or --all", hint=command("silo approvals list", "{} shows their ids")
+            "name one question, or give --all", hint=command("silo approvals list", "{} shows their ids")
         )
     with _opened(session) as decisions:
         if question is None:
@@ -196,15 +196,15 @@ def revoke(
             standing = [decisions.find(question)]
             if standing[0].posted.state == "waiting":
                 raise UsageError(
-                    f"question {standing[0].posted.id} was not answered yet",
-                    hint=command(f"silo approvals deny {standing[0].posted.id}", "{} says no to it"),
+                    f"question {standing[0].posted.id} has not been answered yet",
+                    hint=command(f"silo approvals deny {standing[0].posted.id}", "{} denies it"),
                 )
         for entry in standing:
             if decisions.revoke(entry.posted.id):
                 _record(session, entry, "revoked")
             elif not every:
                 raise UsageError(
-                    f"there is nothing to take back of question {entry.posted.id}: it does not count any more",
+                    f"there is nothing to revoke: the answer to question {entry.posted.id} does not count any more",
                     hint=command("silo approvals list", "{} shows what does"),
                 )
 

@@ -385,9 +385,17 @@ import os, signal, sys
 import anyio
 from datetime import UTC, datetime
 from pathlib import Path
+from silo.catalog.store import SkillStore
+from silo.catalog.uv import Uv
+from silo.model import Caller, Isolation
 from silo.audit.log import AuditLog
+from silo.install.installer import Installer, InstallRequest
+from silo.runners.choose import Choice
+from silo.runners.local import LocalRunner
+from silo.runners.units import SkillUnits
+from silo.sandbox.base import Limits
+from silo.sandbox.image import Images
 from silo.testing.fakes import FakeBackend, FakeImages
-from silo.testing.fakes import FakeBackend, FakeChoice, FakeImages
 
 home, source, when = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 images = FakeImages(home / "images")
