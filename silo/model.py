@@ -1,7 +1,7 @@
 """The nouns of silo: the frozen dataclasses that packages pass to each other. No behaviour beyond reading them.
 
-`silo run`, `Runtime.call` and an agent's `tools/call` all use `Call` and `Result`. `silo.sandbox.skill.base` and `silo.wire`
-have the types for a guest, `silo.config` those for the configuration.
+`silo run`, `Runtime.call` and an agent's `tools/call` all use `Call` and `Result`. `silo.sandbox.skill.base` and
+`silo.wire` have the types for a guest, `silo.config` those for the configuration.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What to do about an error, as data: each edge words it for its own reader. Every error has one. Pure.
+"""What to do about an error, as data: each edge words it for its own reader. Every error has a remedy. Pure.
 
 `str(remedy)` is the wording for a person at a terminal, and JSON documents hold the same text. A model has no command
-line, so `silo.server.protocol.results` words the remedy for it. No code takes a wording apart.
+line, so `silo.server.protocol.results` words the remedy for it. No code parses a wording.
 
 `words` is a sentence with `{}` where the commands, the header line or the setting belong: one `{}` for each of them, or
 a single one for all.
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 Sought = Literal["", "tools", "parameters"]
-"""What a command would look up: which tools there are, or what one of them takes."""
+"""What a command would look up: the installed tools, or the parameters of one of them."""
 
 
 @dataclass(frozen=True)
 class Advice:
-    """Plain words, where no other kind fits."""
+    """Plain words, if no other kind fits."""
 
     text: str
 
@@ -69,7 +69,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class CallAgain:
-    """Make the same call again: when, or what for."""
+    """Make the same call again; `when` says when, or what for."""
 
     when: str
 
@@ -79,7 +79,7 @@ class CallAgain:
 
 @dataclass(frozen=True)
 class DoNotCallAgain:
-    """Leave it at that, except in one case."""
+    """Don't make the call again, except in one case."""
 
     unless: str
 
@@ -104,7 +104,7 @@ class AnswerQuestion:
 
     @property
     def pairing(self) -> str:
-        """What a browser needs that was not used before."""
+        """What a browser needs that isn't paired yet."""
         return (
             "a browser that is not paired yet needs a code, which the desktop notification and `silo approvals pair` "
             "show to the user"
@@ -136,7 +136,7 @@ INSPECT_TOOL = command("silo inspect", "{} shows what the tool takes", finds="pa
 
 
 def _fill(words: str, named: Sequence[str]) -> str:
-    """Return the sentence with what it names in its places."""
+    """Return the sentence with the names filled in."""
     before, *after = words.split("{}")
     if not after:
         return words

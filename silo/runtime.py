@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from silo.sync import SyncRuntime as SyncRuntime
 
 A_PROGRAM = Caller("library")
-"""The caller, as long as nothing else is said."""
+"""The caller, if the program names none."""
 
 
 class Runtime:
@@ -71,19 +71,20 @@ class Runtime:
         Args:
             home: the folder with all state; default `$SILO_HOME`, else `~/.silo`. Made if it is not there.
             config: default: `silo.toml` of that folder, and the environment.
-            environ: default: the process's. Of it, silo uses its own variables, and uv those that are about package indexes.
-            caller: who asks, for the record and for the person who is asked.
-            channel: reaches a person where this process runs, in the place of `terminal` in `approval.channels`; None: nobody is there.
-            ask_passphrase: asks a person for the vault's recovery passphrase, where it opens with nothing else; returns None if nobody
-                is there. Called in a worker thread.
-            show_code: shows a code, with which a browser is paired with the approval page, to the person who runs this, and to nobody
-                else (an agent that sees it can approve its own calls). Called in a worker thread.
-            backends: strongest first, in place of silo's own; for tests and for backends of third parties.
+            environ: default: the process's. silo uses its own variables, and uv uses those about package indexes.
+            caller: on whose behalf this runtime calls; the audit log and every question to a person name it.
+            channel: reaches a person where this process runs; it stands for `terminal` in `approval.channels`. None:
+                nobody is there.
+            ask_passphrase: asks a person for the vault's recovery passphrase if no other key opens the vault; returns
+                None if nobody is there. Called in a worker thread.
+            show_code: shows the code that pairs a browser with the approval page. Only the person who runs this program
+                may see it: an agent that sees it can approve its own calls. Called in a worker thread.
+            backends: strongest first, in place of silo's own; for tests and for third-party backends.
             images: in place of those under `home`; for tests.
 
         Raises:
             HomeUnsafe: others could change the folder.
-            ConfigInvalid: the configuration can't be read, or holds what the schema does not have.
+            ConfigInvalid: the configuration can't be read, or doesn't fit the schema.
         """
         self._parts = build_parts(
             home=home,
@@ -129,7 +130,7 @@ class Runtime:
 
     @property
     def vault(self) -> Vault:
-        """The vault; made when first asked for, opened when first read. Its methods block."""
+        """The vault; created at first use of this property, opened at first read. Its methods block."""
         return self._parts.vault.vault
 
     @property
@@ -138,15 +139,17 @@ class Runtime:
         return self._parts.vault
 
     def record(self, event: str, **facts: object) -> None:
-        """Add to the audit log something that was done on purpose and is no call, e.g. a change of keys. Blocks.
+        """Add an event that isn't a call to the audit log, e.g. a change of keys. Blocks.
 
         Raises:
-            AuditBroken: it could not be written.
+            AuditBroken: the log could not be written.
         """
         self._parts.record(event, **facts)
 
     def sealing_key(self) -> bytes:
-        """Return 32 bytes that stay the same for this state folder, to seal what clients keep for silo between two requests. Blocks.
+        """Return 32 bytes that stay the same for this state folder. Blocks.
+
+        The server seals with them what clients keep for silo between two requests.
 
         Raises:
             StateUnusable: the store can't be opened.
@@ -169,7 +172,7 @@ class Runtime:
         """Return one installed skill.
 
         Raises:
-            SkillUnknown: there is none of that name; the hint has the nearest names.
+            SkillUnknown: no skill has that name; the hint has the nearest names.
             SkillChanged: its files are not what was agreed to.
         """
         return await to_thread.run_sync(self._parts.skills.get, namespace)
@@ -183,15 +186,15 @@ class Runtime:
         return await to_thread.run_sync(self._parts.skills.resolve, tool, self._who(caller))
 
     async def visible(self, caller: Caller | None = None) -> Visible:
-        """Return what a caller may know of, and what it has to expect of calls.
+        """Return the tools that a caller may know of, and the verdict that it can expect for each.
 
-        It is the same object until a skill is installed, replaced or removed. Hand it to `search` or `find` as `among`
-        to spare them a look at the folder.
+        It is the same object until a skill is installed, replaced or removed. Pass it to `search` or `find` as `among`,
+        and they don't look at the folder again.
         """
         return await to_thread.run_sync(self._parts.skills.visible, self._who(caller))
 
     async def expected_verdicts(self, caller: Caller | None = None) -> Mapping[str, ExpectedVerdict]:
-        """Return what a caller has to expect of a call, by tool: it runs, asks, is refused, or its arguments decide."""
+        """Return by tool what a caller can expect of a call: it runs, asks, is refused, or its arguments decide."""
         return (await self.visible(caller)).expected
 
     async def outlooks(self, caller: Caller | None = None) -> Mapping[str, ExpectedVerdict]:
@@ -214,14 +217,14 @@ class Runtime:
         """Return at most `limit` tools that do what the query says and that the caller may use, best first.
 
         Args:
-            query: in a few words; any text has an answer, and only its first 2,000 characters count.
+            query: a few words; any text has an answer, and only its first 2,000 characters count.
             limit: how many.
             skill: look only among its tools.
-            caller: who asks, if not the one that this runtime was made for.
+            caller: default: the caller of this runtime.
             among: what `visible` returned for this caller; None looks at the folder of skills again.
 
         Raises:
-            SkillUnknown: there is no such skill that the caller may know of; the hint has the nearest names.
+            SkillUnknown: the caller knows no skill of that name; the hint has the nearest names.
         """
         return (await self.find([query], limit=limit, skill=skill, caller=caller, among=among))[0]
 
@@ -234,16 +237,16 @@ class Runtime:
         caller: Caller | None = None,
         among: Visible | None = None,
     ) -> tuple[tuple[Match, ...], ...]:
-        """As `search`, for several queries that belong to one task; returns an answer for each, in their order."""
+        """Do what `search` does for several queries of one task; returns an answer for each, in their order."""
         who = self._who(caller)
         find = self._parts.finder.find
         return await to_thread.run_sync(lambda: find(queries, limit=limit, skill=skill, caller=who, among=among))
 
     async def forget(self) -> bool:
-        """Forget what the calls of all callers have taught the router; false if there was nothing.
+        """Forget what the router learned from the calls of all callers; false if there was nothing.
 
         Raises:
-            StateUnusable: the disk refused.
+            StateUnusable: the file can't be deleted.
         """
         file = self._parts.learned
         try:
@@ -264,20 +267,20 @@ class Runtime:
         patience_s: float | None = None,
         shows_links: bool = False,
     ) -> Result:
-        """Run one call in a fresh guest. If it is cancelled, its guest is gone before the cancellation leaves this method.
+        """Run one call in a fresh guest. If it is cancelled, its guest has ended before this method returns.
 
         Args:
             tool: `skill.name` or `skill__name`.
             arguments: JSON values; `silo.File` objects where the tool takes a file.
-            backend: the name of the backend for this one call; one that is weaker than the configured floor has to be named here.
+            backend: the name of the backend for this one call. A backend below the configured floor must be named here.
             on_progress: called on the event loop for each report of the skill; must not block.
-            caller: who asks, if not the one that this runtime was made for.
-            patience_s: how long to wait for a person, in seconds, before `ApprovalPending`; None: as long as the question stands.
-                The same call, made again, finds the answer.
-            shows_links: whoever calls shows the link in `ApprovalPending` to the user, so silo opens no browser.
+            caller: default: the caller of this runtime.
+            patience_s: how long to wait for a person, in seconds, before `ApprovalPending`; None: until the question
+                expires. The same call, made again, finds the answer.
+            shows_links: the calling program shows the link in `ApprovalPending` to the user, so silo opens no browser.
 
         Raises:
-            SiloError: a subclass for each way in which a call can fail; see `docs/reference/errors.md`.
+            SiloError: a subclass for each way a call can fail; see `docs/reference/errors.md`.
         """
         if not isinstance(arguments, Mapping | None):
             raise ArgumentsInvalid(
@@ -295,16 +298,18 @@ class Runtime:
     async def explain(
         self, tool: str, arguments: Mapping[str, Any] | None = None, *, caller: Caller | None = None
     ) -> CallExplanation:
-        """Say what would become of a call: which rules apply, and what a person would be asked. Nothing runs and nobody is asked.
+        """Say what would happen to a call: which rules apply, and what a person would be asked.
+
+        Nothing runs and nobody is asked.
 
         Args:
-            tool, arguments: as of `call`; arguments may be left out, all or some.
-            caller: who would call, if not the one that this runtime was made for.
+            tool, arguments: as for `call`; some or all arguments may be left out.
+            caller: default: the caller of this runtime.
 
         Raises:
-            SkillUnknown, ToolUnknown: there is none of that name.
-            SkillChanged: its files are not what was agreed to.
-            ArgumentsInvalid, FileRefused: the arguments are not JSON, or a file among them is none that a call may have.
+            SkillUnknown, ToolUnknown: nothing has that name.
+            SkillChanged: the skill's files are not what was agreed to.
+            ArgumentsInvalid, FileRefused: the arguments are not JSON, or a call may not have one of the files.
         """
         return await explain_call(self._opened(), Call("", tool, arguments or {}, self._who(caller)))
 
@@ -323,13 +328,13 @@ class Runtime:
         Args:
             source: `jwt`, or the path of a script or of a folder with a `skill.py`.
             agree: shows the plan to a person and says whether they agree.
-            name: a namespace of your own choice.
+            name: the namespace, in place of the skill's own.
             allow_builds: build packages without a wheel, which runs their code on this machine.
-            on_step: told a short sentence at the start of each longer step.
-            backend: the name of the backend in which the script is run to read its tools.
+            on_step: called with a short sentence at the start of each longer step.
+            backend: the name of the backend that runs the script to read its tools.
 
         Raises:
-            SiloError: as `silo.install.installer.Installer.install` has it; nothing is installed then.
+            SiloError: as `silo.install.installer.Installer.install`; nothing is installed then.
         """
         # Loads uv and packaging, 0.03 s of start-up that only installing needs.
         from silo.install.installer import InstallRequest
@@ -344,7 +349,10 @@ class Runtime:
         return skill
 
     async def uninstall(self, namespace: str) -> Skill | None:
-        """Remove a skill and all that was built for it; return what it was, or None if its record could not be read.
+        """Remove a skill and everything that was built for it.
+
+        Returns:
+            The skill, or None if its record could not be read.
 
         Raises:
             SkillUnknown: it is not installed.
@@ -353,16 +361,16 @@ class Runtime:
         installer = self._parts.installer()
         ids = [tool.id for tool in await self.tools() if tool.skill == namespace]
         skill = await installer.uninstall(namespace, caller=self._parts.caller)
-        # What is installed under this name next need not do the same.
+        # A skill that is installed under this name later may do something else.
         await to_thread.run_sync(self._parts.learned.forget_tools, ids)
         await installer.prune()
         return skill
 
     async def probe(self, *, refresh: bool = False) -> tuple[Probe, ...]:
-        """Say of each backend, strongest first, whether it works here.
+        """Say for each backend, strongest first, whether it works here.
 
         Args:
-            refresh: try again instead of remembering what was found since the host booted.
+            refresh: probe again, instead of using results that are remembered since the host booted.
         """
         self._opened()
         return await self._parts.runner.probe(refresh=refresh)

@@ -97,7 +97,7 @@ class SyncRuntime:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """End every guest, and the loop."""
+        """End every guest and the loop."""
         self._portal = None
         self._stack.close()
 
@@ -182,11 +182,11 @@ class SyncRuntime:
         try:
             return future.result()
         except KeyboardInterrupt:
-            # Ctrl-C interrupts the waiting, not the loop's thread: the task has to be told, and to end its guest.
+            # Ctrl-C interrupts this wait, not the loop's thread: the task must be cancelled, so that it ends its guest.
             future.cancel()
             over.wait(_CANCEL_S)
             raise
 
 
 _CANCEL_S = 5.0
-"""A cancelled call is over in well under a second; whoever waits longer waits for something broken."""
+"""A cancelled call ends in well under a second; if it takes longer, something is broken."""

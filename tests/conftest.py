@@ -1,8 +1,8 @@
 """What tests that start real guests share: the guest kernel, the images, and units made of a script's text.
 
-All of it lies under `.cache/tests` of the checkout (or `SILO_TEST_CACHE`), never in anybody's HOME, and is content-addressed, so that
-a second run of the suite starts at once. The workers of pytest-xdist share it: what is made once for all of them is made under a file
-lock. No test is skipped where QEMU or bubblewrap is missing: it fails, and says what to do.
+All of it lies under `.cache/tests` of the checkout (or `SILO_TEST_CACHE`), never in anybody's HOME. It is
+content-addressed, so that a second run of the suite starts at once. The workers of pytest-xdist share it: files for all
+workers are made under a file lock. If QEMU or bubblewrap is missing, no test is skipped: it fails, and says what to do.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def make_unit(images: Images, interpreter: Interpreter) -> MakeUnit:
     return make
 
 
-# Of a module, not of the session: while such a fixture is open, so is its event loop, and no test may run one of its own.
+# The scope is a module, not the session: an open fixture keeps its event loop open, and then no test can run another.
 @pytest.fixture(scope="module")
 async def microvm(cache: Path, images: Images, kernel_folder: Path) -> AsyncIterator[Backend]:
     async with AsyncExitStack() as stack:

@@ -34,14 +34,14 @@ from silo.schema.canonical import HashedArguments
 CHANNELS = ("terminal", "client", "browser", "notification")
 
 MOST_WAITING = 200
-"""Nobody reads so many; a caller that asks more floods the page, to hide one question among them."""
+"""No person reads more questions than this; a caller that asks more may be flooding the page to hide one of them."""
 
 _LOOK_S = 0.1
 """How often waiting calls, all together, look for a decision: a person does not notice a tenth of a second."""
 
 
 class Page(Protocol):
-    """The approval page: `silo_interaction.page.Page` is one."""
+    """The approval page, as `silo_interaction.page.Page` implements it."""
 
     def link(self, token: str) -> str:
         """Return the address at which a person answers a question; the page is served from now on."""
@@ -63,22 +63,22 @@ class Page(Protocol):
 
 
 class Desktop(Protocol):
-    """The screen that a person may sit at."""
+    """The desktop of a person, as `silo.compose.approvals.UserDesktop` implements it."""
 
     def can_open(self) -> bool:
         """Whether there is a browser to open."""
         ...
 
     def open(self, url: str) -> bool:
-        """Open an address in the user's browser; whether one was started."""
+        """Open an address in the user's browser; true if one was started."""
         ...
 
     def notify(self, title: str, body: str) -> bool:
-        """Show a message; whether anything took it."""
+        """Show a message; true if the desktop took it."""
         ...
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Release what it holds."""
         ...
 
 
@@ -89,13 +89,13 @@ Keep = Callable[[str, str, str], None]
 
 @dataclass(frozen=True)
 class Proposal:
-    """A call that a person may have to agree to, and whoever waits for it.
+    """A call that a person may have to agree to.
 
     Attributes:
         call: its arguments are checked, with files in their places.
-        arguments: the same, as they are compared with those of other calls.
+        arguments: the same arguments in the form that is compared with other calls'.
         isolation: the boundary behind which it would run.
-        tell: told where the question waits.
+        tell: called with a sentence that says where the question waits.
         on_question: called for each question that is put to a person.
     """
 
@@ -110,10 +110,10 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Grant:
-    """What a call may do: a decision, and the yes behind it, which is used up at the last moment.
+    """The decision that lets a call go on, and the approval behind it, which is used up just before the call runs.
 
     Attributes:
-        key: of the yes; empty where no person had to agree.
+        key: of the approval; empty if no person had to agree.
     """
 
     decision: Decision
@@ -145,18 +145,18 @@ class Approvals:
         show_code: Callable[[str], None] | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Nothing is opened or started before somebody has to be asked.
+        """Open and start nothing until a question has to be asked.
 
         Args:
             decisions: the store; opened when first used.
             terminal: asks where this process runs; None if nobody is there.
-            page: the approval page; None: there is none.
-            desktop: None: there is none.
+            page: the approval page, or None.
+            desktop: the user's desktop, or None.
             channels: which of `CHANNELS` are tried, in this order.
             timeout_s: how long a question stands.
-            headless: nobody is to be asked at all.
-            keep: stores a secret that a person typed in and wants kept; None: it can't be.
-            show_code: shows a pairing code to the person, and to nobody else; None: there is no such way.
+            headless: never ask anybody.
+            keep: stores a secret that a person typed in and wants kept; None: secrets can't be kept.
+            show_code: shows a pairing code only to the person; None: this process can't do that.
             now: seconds since the epoch.
         """
         self._decisions = decisions
@@ -173,7 +173,7 @@ class Approvals:
         self._changes = _StoreChanges(decisions)
 
     async def obtain(self, proposal: Proposal, decision: Decision) -> Grant:
-        """Return the grant on which the call may go on: at once for `allow`, with a person's yes for `ask`.
+        """Return the grant that lets the call go on: at once for `allow`, after a person's yes for `ask`.
 
         Raises:
             CallDenied: a rule or a person said no.
@@ -204,16 +204,16 @@ class Approvals:
         return Grant(Decision("allow", f"approved: {posted.reason}", decision.rule), key)
 
     async def use(self, grant: Grant) -> bool:
-        """Use the yes up; false if another call was faster, or its time is over. Durable before this returns."""
+        """Use the approval up; false if another call was faster, or its time is over. Durable before this returns."""
         return not grant.key or await to_thread.run_sync(self._decisions.use, grant.key) is not None
 
     async def supply(
         self, proposal: Proposal, missing: SecretMissing, *, can_keep: Callable[[str, str], bool]
     ) -> dict[str, str]:
-        """Ask a person for the secrets that are nowhere, one after the other, and return them by name.
+        """Ask a person for the missing secrets, one after the other, and return them by name.
 
-        What was given counts until a call has used it (`forget`), at most as long as a question stands. A secret that
-        is to be kept is stored before this returns.
+        A secret counts until a call has used it (`forget`), and at most as long as a question stands. A secret that the
+        person wants kept is stored before this returns.
 
         Args:
             proposal: the call that needs them.
@@ -221,7 +221,7 @@ class Approvals:
             can_keep: whether a secret of a skill can be kept in the vault, by skill and name.
 
         Raises:
-            SecretMissing: `missing` itself where nobody can be asked; another where a person does not give one.
+            SecretMissing: `missing` itself if nobody can be asked; another one if the person does not give a secret.
             ApprovalPending, Interrupted: as `obtain`.
         """
         if self._headless or not missing.names:
@@ -240,7 +240,7 @@ class Approvals:
         return supplied
 
     def forget(self, proposal: Proposal) -> None:
-        """Forget what was typed in for a call, which has it now."""
+        """Forget what was typed in for a call, once the call has it."""
         for name in proposal.tool.secrets:
             self._given.pop(secret_key(proposal.call, proposal.skill, proposal.tool, name), None)
 
@@ -249,7 +249,7 @@ class Approvals:
         return self._decisions.sealing_key()
 
     async def close(self) -> None:
-        """End the page; what still waits is a no: silo stopped."""
+        """End the page; questions that still wait count as denied, because silo stops."""
         self._given.clear()
         with anyio.CancelScope(shield=True):
             if self._page is not None:
@@ -277,7 +277,7 @@ class Approvals:
                     names=(name,),
                 )
         assert answer.value is not None
-        # First for the call: if the vault can't keep it, the same call made again need not ask once more.
+        # Kept for the call first: if the vault can't store it, the same call made again doesn't ask once more.
         self._given[key] = _TypedSecret(answer.value, self._now() + self._timeout_s)
         if answer.keep and self._keep is not None and question.wanted.keeper:
             await to_thread.run_sync(self._keep, proposal.skill.namespace, name, answer.value)
@@ -291,10 +291,10 @@ class Approvals:
         return found.value if found is not None else None
 
     async def _ask(self, key: str, question: Question, proposal: Proposal, facts: Mapping[str, str]) -> PostedQuestion:
-        """Put a question up, bring it before a person, and wait; returns it decided."""
+        """Put a question up, bring it to a person, and wait; returns the decided question."""
         call, tool = proposal.call, proposal.tool
-        # An agent that calls again at once is refused once more, and nobody is asked twice. A person who runs it again
-        # means it.
+        # An agent that calls again at once is refused again, so that nobody is asked twice. A person who runs it again
+        # wants to be asked.
         if call.caller.kind != "cli":
             refused = await to_thread.run_sync(self._decisions.refusal, key)
             if refused is not None:
@@ -327,7 +327,7 @@ class Approvals:
             proposal.tell(f"waiting for a person at {link}")
             decided = await self._wait(posted, call.patience_s)
         except BaseException as error:
-            # A caller that may come back finds the answer. A call that nobody makes again leaves no question behind.
+            # If the caller may call again, the question stays, so that it finds the answer. Otherwise it is withdrawn.
             if call.patience_s is None or isinstance(error, ApprovalRequired | Interrupted):
                 with anyio.CancelScope(shield=True):
                     reason = "there was nobody to ask" if isinstance(error, ApprovalRequired) else "the call was ended"
@@ -341,10 +341,10 @@ class Approvals:
     async def _reach(
         self, posted: PostedQuestion, token: str, call: Call, *, is_new: bool
     ) -> tuple[str | None, PostedQuestion | None]:
-        """Bring a question before a person by the first channel that reaches one.
+        """Bring a question to a person by the first channel that reaches one.
 
         Returns:
-            Where it waits, or None if nobody can be reached; and the decided question, if the channel waited for that.
+            Where it waits, or None if nobody can be reached; and the decided question, if the channel waited for it.
         """
         for channel in self._channels:
             if channel == "terminal" and self._terminal is not None:
@@ -360,7 +360,7 @@ class Approvals:
         return None, None
 
     async def _linked(self, posted: PostedQuestion, token: str, *, opens: bool, is_new: bool) -> str:
-        """Serve the page, and make the person aware of it, once for each question."""
+        """Serve the page, and tell the person about it, once for each question."""
         page, desktop = self._page, self._desktop
         assert page is not None
 
@@ -373,7 +373,7 @@ class Approvals:
             if code and self._show_code is not None:
                 self._show_code(code)
             if desktop is not None and "notification" in self._channels:
-                # The code first: what follows is partly a stranger's, and may be cut.
+                # The code comes first: the rest is partly untrusted text, and may be cut.
                 told = f"Answer at {link}\nasked by {posted.question.who}"
                 desktop.notify(posted.question.title, f"Pairing code: {code}\n{told}" if code else told)
             if desktop is not None and opens and not page.has_viewer:
@@ -396,7 +396,7 @@ class Approvals:
             except NobodyToAsk:
                 reached = False
             except NoAnswer:
-                pass  # the store says so, too
+                pass  # the store says so as well
             except InteractionError as error:
                 failure = from_interaction_error(error, question.title)
             else:
@@ -442,7 +442,7 @@ class Approvals:
 
 
 class _StoreChanges:
-    """Tells waiting calls that the store changed. One of them looks for all; when it leaves, another takes over."""
+    """Tells waiting calls that the store changed. One call polls for all; when it leaves, another takes over."""
 
     def __init__(self, decisions: Decisions) -> None:
         self._decisions = decisions
@@ -476,12 +476,12 @@ class _StoreChanges:
                 await anyio.sleep(_LOOK_S)
         finally:
             self._has_looker = False
-            self._changed.set()  # for what it saw, or for one of them to take its place
+            self._changed.set()  # wakes the others: the store changed, or one of them must take over
             self._changed = anyio.Event()
 
 
 def from_interaction_error(error: InteractionError, what: str) -> SiloError:
-    """Return our error for one of `silo_interaction`'s; every one of them is a no."""
+    """Return silo's error for one of `silo_interaction`'s; each of them means no."""
     mapping = interaction_errors()
     ours = next((mapping[kind] for kind in type(error).__mro__ if kind in mapping), CallDenied)
     message = f"nobody answered whether to {what}: {error.message}"
@@ -489,12 +489,12 @@ def from_interaction_error(error: InteractionError, what: str) -> SiloError:
 
 
 def interaction_errors() -> Mapping[type[Exception], type[SiloError]]:
-    """Return which of our errors stands for which of `silo_interaction`'s."""
+    """Return silo's error class for each of `silo_interaction`'s."""
     return {NobodyToAsk: ApprovalRequired, NoAnswer: ApprovalTimeout}
 
 
 def _no(tool: Tool, posted: PostedQuestion) -> SiloError:
-    """Return the error for a question that did not come to a yes."""
+    """Return the error for a question that was not approved."""
     if posted.state == "denied":
         return CallDenied(
             f"a person refused {tool.id}: {posted.reason}", hint=DoNotCallAgain(unless="the user asks for it")

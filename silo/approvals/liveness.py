@@ -1,6 +1,6 @@
 """Which processes ask, and at which address: each holds a lock as long as it lives (`man 2 flock`).
 
-`silo.approvals.store` has what they ask.
+`silo.approvals.store` holds their questions.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class LivenessLock:
-    """Shows to all processes that this one lives, by a lock on `run/asking-NAME` under the state folder."""
+    """Shows other processes that this one lives, by a lock on `run/asking-NAME` under the state folder."""
 
     def __init__(self, home: Path) -> None:
-        """Take the lock, under a name that nobody had before.
+        """Take the lock, under a new random name.
 
         Raises:
             OSError: the file can't be made or locked.
@@ -40,7 +40,7 @@ class LivenessLock:
             except BaseException:
                 os.close(self._descriptor)
                 raise
-            os.close(self._descriptor)  # somebody swept it away before it was locked
+            os.close(self._descriptor)  # another process deleted the file before it was locked
 
     def publish(self, address: str) -> None:
         """Let all processes know where this one serves its page."""
@@ -49,10 +49,10 @@ class LivenessLock:
         os.pwrite(self._descriptor, data, 0)
 
     def release(self) -> None:
-        """Give the lock up: whoever looks from now on takes this process for gone."""
+        """Release the lock: from now on, other processes take this one for gone."""
         with suppress(FileNotFoundError):
             self._path.unlink()
-        # Not by `close` alone: a child between fork and exec has the descriptor too, and would keep the lock.
+        # `close` alone is not enough: a child between fork and exec has the descriptor too, and would keep the lock.
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         os.close(self._descriptor)
 
@@ -61,7 +61,7 @@ def is_alive(home: Path, name: str) -> bool:
     """Whether the process that took this name lives.
 
     Raises:
-        OSError: it can't be told.
+        OSError: the lock file can't be checked.
     """
     if not _NAME.fullmatch(name):
         return False
@@ -70,7 +70,7 @@ def is_alive(home: Path, name: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        # A shared lock: two that look at once must not take each other for the one who asks.
+        # A shared lock: two processes that check at once must not take each other for the process that asks.
         return not _locks(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
@@ -79,7 +79,7 @@ def is_alive(home: Path, name: str) -> bool:
 def page_addresses(home: Path) -> tuple[str, ...]:
     """Return where living processes serve their pages, sorted.
 
-    Anything else in a lock file is left out: nobody else should write there, but somebody may.
+    Lock files with other content are left out, because another program may have written them.
     """
     found = set()
     for path in (home / "run").glob(f"{_PREFIX}*"):
@@ -96,9 +96,10 @@ def page_addresses(home: Path) -> tuple[str, ...]:
 
 
 def remove_stale(home: Path) -> None:
-    """Delete the lock files of processes that are gone. What can't be deleted does no harm.
+    """Delete the lock files of processes that are gone. A file that can't be deleted does no harm.
 
-    Whoever makes a lock file meanwhile may lose it before it is locked; `LivenessLock` notices, and makes another.
+    A process that makes a lock file meanwhile may lose it before it is locked; `LivenessLock` notices, and makes
+    another one.
     """
     for path in (home / "run").glob(f"{_PREFIX}*"):
         with suppress(OSError):

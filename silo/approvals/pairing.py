@@ -1,6 +1,6 @@
-"""Codes with which a person pairs a browser: short enough to type, and too few and too short-lived to be guessed.
+"""Codes that pair a browser. They are short enough to type, and few and short-lived, so that nobody can guess one.
 
-They lie in the file of `state_file`; `consent` shows them, and the page asks for them.
+They are stored in the file of `state_file`; `consent` shows them, and the page asks for them.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import sqlite3
 from hmac import compare_digest
 
 VALID_S = 300.0
-"""Five minutes: time to walk over to the other screen."""
+"""Five minutes are enough to walk to another screen."""
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-"""Crockford's base 32: no I, L, O, U, so that what is read out loud or from a bad screen is typed as it was meant."""
+"""Crockford's base 32 has no I, L, O or U, so a code that is read out, or from a bad screen, is typed correctly."""
 
-_DIGITS = 8  # 40 bits: at ten guesses in ten minutes, it takes some 400 000 years to come upon one of five codes
+_DIGITS = 8  # 40 bits: at ten guesses in ten minutes, it takes some 400 000 years to find one of five codes
 _MOST_ALIVE = 5
 _MOST_WRONG, _WRONG_WITHIN_S = 10, 600.0
 _SCRYPT_COST = (
@@ -31,7 +31,7 @@ def make_code() -> str:
 
 
 def hash_code(code: str, salt: bytes) -> bytes:
-    """Return what is stored of a code, or compared with it; takes any text, in any case, and as Crockford reads it."""
+    """Return the hash that is stored of a code. Takes any text, in any case, with Crockford's aliases."""
     plain = "".join(character for character in code.upper() if character not in "- ")
     plain = plain.replace("I", "1").replace("L", "1").replace("O", "0")
     data = plain.encode("utf-8", "surrogatepass")[: 4 * _DIGITS]
@@ -39,7 +39,7 @@ def hash_code(code: str, salt: bytes) -> bytes:
 
 
 def add(db: sqlite3.Connection, now: float, hashed: bytes) -> None:
-    """Make a code valid. Older ones go, if there are too many."""
+    """Make a code valid. If there are too many, the oldest are deleted."""
     _forget(db, now)
     db.execute("INSERT INTO codes (hash, made_at) VALUES (?, ?)", (hashed, now))
     db.execute(
@@ -56,11 +56,11 @@ def is_any_alive(db: sqlite3.Connection, now: float) -> bool:
 
 
 def redeem(db: sqlite3.Connection, now: float, hashed: bytes) -> bool:
-    """Use the code up that has this hash; false if there is none. Too many wrong ones make all codes void."""
+    """Use up the code with this hash; false if there is none. Too many wrong codes make all codes void."""
     _forget(db, now)
     found = None
     for number, value in db.execute("SELECT rowid, hash FROM codes").fetchall():
-        if compare_digest(value, hashed):  # and on to the next: when it ends says nothing
+        if compare_digest(value, hashed):  # no early exit, so the time reveals nothing
             found = number
     if found is not None:
         db.execute("DELETE FROM codes WHERE rowid = ?", (found,))
@@ -73,9 +73,9 @@ def redeem(db: sqlite3.Connection, now: float, hashed: bytes) -> bool:
 
 
 def _forget(db: sqlite3.Connection, now: float) -> None:
-    """Drop codes that are too old, or of a future that a clock was set back from, and failures that are long past.
+    """Drop old failures, and codes that are too old or, after the clock was set back, from the future.
 
-    Failures of such a future count as made now, so that nobody guesses more often by setting the clock.
+    Failures from the future count as made now, so that setting the clock doesn't allow more guesses.
     """
     db.execute("DELETE FROM codes WHERE made_at > ?1 OR made_at <= ?2", (now, now - VALID_S))
     db.execute("UPDATE wrong_codes SET at = ?1 WHERE at > ?1", (now,))

@@ -15,7 +15,7 @@ from silo.wire.messages import Json
 
 _WAYS_IN = {"cli": "the command line", "mcp": "MCP", "library": "the Python library"}
 _SHOWN_CHARS = 16
-"""So much of a hash is compared for what changed; it decides about a sentence on a page, not about a call."""
+"""How much of a hash is compared to find changes. That decides about a sentence on a page, not about a call."""
 
 
 def principal(caller: Caller) -> str:
@@ -26,7 +26,7 @@ def principal(caller: Caller) -> str:
 def call_key(call: Call, arguments: HashedArguments, skill: Skill, tool: Tool, isolation: Isolation) -> str:
     """Return the key of an approval: SHA-256 in hex over caller, tool, arguments, script and isolation.
 
-    A yes for one of them says nothing about another: a changed script asks again, and so does a weaker boundary.
+    An approval counts only for exactly these: a changed script asks again, and so does a weaker boundary.
     """
     who_asks = principal(call.caller)
     return sha256_hex(["call", who_asks, tool.id, arguments.json, arguments.labels, skill.digest, isolation.value])
@@ -38,7 +38,7 @@ def secret_key(call: Call, skill: Skill, tool: Tool, name: str) -> str:
 
 
 def profile(arguments: HashedArguments, skill: Skill, tool: Tool, isolation: Isolation) -> dict[str, str]:
-    """Return what is remembered of an approved call, to say later what changed: only hashes and names, no values."""
+    """Return what silo remembers of an approved call, to say later what changed: only hashes and names, no values."""
     return {
         **{f"argument {name}": digest[:_SHOWN_CHARS] for name, digest in arguments.by_name.items()},
         "script": skill.digest[:_SHOWN_CHARS],
@@ -49,7 +49,7 @@ def profile(arguments: HashedArguments, skill: Skill, tool: Tool, isolation: Iso
 
 
 def changes(before: Mapping[str, str] | None, now: Mapping[str, str]) -> tuple[str, ...]:
-    """Return in sentences how a call differs from the last approved one of the same tool; nothing if there is none."""
+    """Return in sentences how a call differs from the last approved call of the same tool; empty if there is none."""
     if before is None:
         return ()
     found = []
@@ -85,7 +85,7 @@ def call_question(
     """Return what a person must see to decide about a call: everything that will run, and what it gets.
 
     Args:
-        isolation: None: it is not known yet.
+        isolation: the boundary of the call; None if it is not known yet.
         why: why a person is asked.
         before: the profile of the last approved call of this tool, if there was one.
         now: the profile of this call.
@@ -113,7 +113,7 @@ def call_question(
 
 
 def secret_question(call: Call, skill: Skill, tool: Tool, name: str, *, keeper: str) -> Question:
-    """Return what a person must see to type a secret in: which skill wants it, and what that may do with it."""
+    """Return what a person must see to type a secret in: which skill wants it, and what the skill may do with it."""
     spec = skill.header.secrets.get(name)
     facts = (
         ("secret", name),
@@ -133,12 +133,12 @@ def secret_question(call: Call, skill: Skill, tool: Tool, name: str, *, keeper: 
 
 
 def who(caller: Caller) -> str:
-    """Return who asks, in words; what the client calls itself is a claim."""
+    """Return a description of the caller; the client's name is its own claim."""
     return f"{caller.client or 'an unnamed client'} through {_WAYS_IN[caller.kind]}"
 
 
 def shown(value: Json, compared: Json) -> Json:
-    """Return an argument as JSON values to look at; a file as a sentence about it.
+    """Return an argument as JSON values for display, with a sentence for each file.
 
     Args:
         compared: the same argument in `HashedArguments.json`, which has the hashes of files.

@@ -1,4 +1,4 @@
-"""The board as the page sees it: each decision that is made there is put on the record. `store` says what one means."""
+"""The board as the page sees it: each decision made there is recorded. `store` defines what a decision means."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Record = Callable[..., None]
 class RecordedBoard:
     """A `silo_interaction.Board` that records.
 
-    A decision whose record can't be written has been made all the same; the page then says that it failed, and no call
-    of it runs without a record of its own.
+    If the record of a decision can't be written, the decision still counts; the page says that recording failed. The
+    call that uses it does not run without a record of its own.
     """
 
     def __init__(self, decisions: Decisions, record: Record) -> None:
@@ -42,7 +42,7 @@ class RecordedBoard:
         if outcome == "decided":
             try:
                 tool = self._decisions.find(question_id).subject
-            except UsageError:  # forgotten meanwhile, which takes a week
+            except UsageError:  # the question was deleted meanwhile, a week after it was decided
                 tool = ""
             verdict = "approved" if answer.approved else "denied"
             self._record(

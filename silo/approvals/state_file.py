@@ -1,6 +1,6 @@
 """`state.db`: a private SQLite file, opened when first needed, in transactions. `store_schema` says what is in it.
 
-It holds what must survive a restart and a power cut: which yes was given, and that it was used.
+It holds what must survive a restart and a power cut: which approvals were given, and which were used.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class StateFile:
 
     @contextmanager
     def transaction(self, *, change: bool, create: bool = False) -> Iterator[sqlite3.Connection]:
-        """Run the block in a transaction: all of it counts, durably, once the block is left, or nothing of it.
+        """Run the block in a transaction: when the block ends, all of it is durable, or none of it happened.
 
         Args:
-            change: no other process changes anything meanwhile. Without it the block may only read.
-            create: make the file if it is missing. Without it the block then sees an empty one in memory, and nothing
-                is kept.
+            change: keep other processes from changing anything meanwhile. Without it, the block may only read.
+            create: make the file if it is missing. Without it, the block then sees an empty database in memory, and
+                nothing is kept.
 
         Raises:
             StateUnusable: the file is damaged, open to others, of a newer version or busy, or the disk refused.
@@ -70,7 +70,7 @@ class StateFile:
                     _make_schema(db)
                     yield db
         except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
-            raise  # not the file's fault, but ours
+            raise  # a bug in silo, not a problem with the file
         except sqlite3.Error as error:
             raise self._unusable(error) from error
         except OSError as error:
@@ -78,7 +78,7 @@ class StateFile:
             raise self._refused(f"{error.strerror or error}{where}") from error
 
     def version(self, db: sqlite3.Connection) -> str:
-        """Return a text that is another one after each change by any process, as seen from within a transaction."""
+        """Return a text that differs after each change by any process. Call it within a transaction."""
         (others,) = db.execute("PRAGMA data_version").fetchone()
         return f"{self._connections}-{others}-{db.total_changes}"
 
@@ -90,11 +90,11 @@ class StateFile:
         self._inode = 0
 
     def _find(self) -> bool:
-        """Return whether the file is there, and a file of this user alone.
+        """Return whether the file exists; refuse one that other users can change or read.
 
-        By its name: to open and close the file beside SQLite would drop the locks that this process has on it, because
-        POSIX gives them to the process and not to the descriptor (`man 2 fcntl`). The folder is the user's own, so
-        nobody else exchanges it.
+        The check uses the file's name: opening and closing the file beside SQLite would drop the locks that this
+        process has on it, because POSIX gives them to the process and not to the descriptor (`man 2 fcntl`). The folder
+        belongs to the user, so nobody else can replace the file.
         """
         try:
             facts = self.path.lstat()
@@ -116,7 +116,7 @@ class StateFile:
             return self._db
         self._create()
         inode = self.path.lstat().st_ino
-        # mode=rw: SQLite must not make the file, for it would make it readable by others.
+        # mode=rw: SQLite must not create the file, because it would create it readable by others.
         db = sqlite3.connect(
             f"{self.path.absolute().as_uri()}?mode=rw",
             uri=True,
@@ -172,7 +172,7 @@ class StateFile:
     def _unusable(self, error: sqlite3.Error) -> StateUnusable:
         code = (
             getattr(error, "sqlite_errorcode", None) or 0
-        ) & 0xFF  # the rest of an extended code says more than we ask
+        ) & 0xFF  # the primary code; an extended code has more bits
         quoted = shlex.quote(str(self.path))
         if code in _BUSY:
             return StateUnusable(
@@ -204,7 +204,7 @@ def _transaction(db: sqlite3.Connection, *, change: bool) -> Iterator[sqlite3.Co
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
-            with suppress(sqlite3.Error):  # what went wrong first says more; the journal undoes it in any case
+            with suppress(sqlite3.Error):  # the first error matters more; the journal undoes the change in any case
                 db.execute("ROLLBACK")
         raise
 

@@ -1,8 +1,8 @@
-"""The store of questions and of what people decided: what every process of one user agrees on. `consent` asks.
+"""The store of questions and decisions, shared by all processes of one user. `consent` asks the questions.
 
-A yes counts for its key, once or as long as its grace says, whoever put the question up; so it survives a restart. A
-question counts only as long as the process lives that put it up: a yes for what nobody waits for any more would lie
-around until somebody uses it. Whatever goes wrong here means no: no file, no space, a clock that is set back, a process
+An approval counts for its key, once or for its grace, whichever process put the question up; so it survives a restart.
+A question counts only as long as the process that put it up lives: otherwise an approval that no call waits for would
+stay valid until some call uses it. Every failure here means no: no file, no space, a clock that is set back, a process
 that is killed.
 """
 
@@ -46,7 +46,7 @@ from silo.errors import StateUnusable, UsageError
 from silo.remedies import CallAgain, command
 
 MAX_QUESTION_BYTES = 8 * 1024 * 1024
-"""Arguments of a call are at most 1 MiB, which JSON in ASCII may make six times as long."""
+"""Arguments of a call have at most 1 MiB, and JSON in ASCII can be six times as long."""
 
 _KEY_SHOWN = 12
 _LEAST_PREFIX = 4
@@ -55,16 +55,16 @@ _PREFIX = re.compile(r"[0-9a-f]{1,16}")
 
 @dataclass(frozen=True)
 class ListedQuestion:
-    """A question for a list: what waits, and what was decided.
+    """A question in a list, waiting or decided.
 
     Attributes:
         subject: the tool.
         principal: on whose behalf it was asked.
-        key: the first digits of what the decision counts for.
-        here: it waits, and can be answered by this process.
-        by: through what the decision came.
-        until: the decision counts until then, in seconds since the epoch; 0 if it does not (any more).
-        uses: how many calls a yes has let through.
+        key: the first digits of the key that the decision counts for.
+        here: it waits, and this process can answer it.
+        by: the channel that the decision came through.
+        until: the decision counts until then, in seconds since the epoch; 0 if it does not count (any more).
+        uses: how many calls an approval has let through.
     """
 
     posted: PostedQuestion
@@ -110,19 +110,19 @@ class Decisions:
         self._held: dict[str, _HeldSecret] = {}
         self._is_closed = False
 
-    # --- for what asks ------------------------------------------------------------------------------------------------
+    # --- for the process that asks ------------------------------------------------------------------------------------
 
     def standing(self, key: str) -> PostedQuestion | None:
-        """Return the yes that `use` would use, without using it."""
+        """Return the approval that `use` would use, without using it."""
         with self._transaction() as (db, _):
             row = usable_row(db, key)
         return row.posted if row is not None else None
 
     def use(self, key: str) -> PostedQuestion | None:
-        """Use a yes for this key: one within its grace, else one that counts once and is used up; None without one.
+        """Use an approval for this key: one within its grace, else one that counts once and is used up; else None.
 
-        That it was used is on the disk before this returns. Of any number of callers at once, in whatever process,
-        exactly one gets a yes that counts once.
+        The use is on the disk before this returns. If any number of calls in any number of processes try at once,
+        exactly one of them gets an approval that counts once.
         """
         with self._transaction(change=True) as (db, _):
             row = usable_row(db, key)
@@ -133,7 +133,7 @@ class Decisions:
         return row.posted
 
     def refusal(self, key: str) -> PostedQuestion | None:
-        """Return a no for this key that still counts, which is until its question's time is over."""
+        """Return a denial for this key that still counts; it counts until its question's time is over."""
         with self._transaction() as (db, _):
             record = db.execute(
                 "SELECT * FROM questions WHERE key = ? AND state = 'denied' AND until > 0 ORDER BY decided_at DESC",
@@ -144,18 +144,18 @@ class Decisions:
     def post(
         self, key: str, question: Question, *, subject: str, principal: str, stands_s: float, profile: Mapping[str, str]
     ) -> tuple[PostedQuestion, str, bool]:
-        """Put a question up, or join the very same one of this process that waits.
+        """Put a question up, or join the same question of this process if it waits already.
 
-        If this process has asked something else for the same key, that question is withdrawn: it shows what would
-        not happen.
+        If this process has asked something else for the same key, that question is withdrawn, because it no longer
+        shows what would happen.
 
         Args:
-            key: what a yes will count for; a hash in hex.
+            key: what an approval will count for; a hash in hex.
             subject: the tool.
             principal: on whose behalf.
-            stands_s: so long the question waits; and so long, after it was decided, a yes waits for its one use.
-            profile: label and hash or short text of what is compared with the next time (`last_agreed`); kept for a
-                week, so no values.
+            stands_s: how long the question waits; also how long an approval then waits for its one use.
+            profile: label and hash or short text of what is compared with the next call (`last_agreed`). It is kept for
+                a week, so it has no values.
 
         Returns:
             The question, the secret part of its link, and whether it is new.
@@ -207,7 +207,7 @@ class Decisions:
         return posted, token, True
 
     def withdraw(self, question_id: str, reason: str) -> None:
-        """Take a question down that waits; one that was decided stays as it is."""
+        """Withdraw a question that waits; a decided question stays as it is."""
         with self._transaction(change=True) as (db, _):
             row = find_row(db, question_id)
             if row is not None and row.posted.state == "waiting":
@@ -226,7 +226,7 @@ class Decisions:
     def take_secret(self, key: str) -> Answer | None:
         """Return the answer with a secret that was typed in for this key, once; None if there is none.
 
-        It was never anywhere but in the memory of this process, and is dropped when the question's time is over.
+        The secret exists only in the memory of this process, and is dropped when the question's time is over.
         """
         with self._lock:
             held = {question_id: held for question_id, held in self._held.items() if held.key == key}
@@ -241,11 +241,11 @@ class Decisions:
                     if changed.rowcount == 1:
                         break
                 else:
-                    return None  # its time was over, or it was taken back
+                    return None  # its time is over, or it was revoked
             return self._held.pop(question_id).answer
 
     def serves(self, address: str) -> None:
-        """Let other processes know where this one, which has put up a question, serves its page: `http://127.0.0.1:PORT`."""
+        """Tell other processes where this one serves its page, `http://127.0.0.1:PORT`. It has put up a question."""
         with self._lock:
             if self._alive is not None:
                 self._alive.publish(address)
@@ -256,14 +256,13 @@ class Decisions:
             return random_key(db, "sealing")
 
     def close(self) -> None:
-        """Withdraw what this process asked and nobody answered, which means no. Afterwards nothing works any more."""
+        """Withdraw this process's open questions, which denies them. Afterwards the store can't be used."""
         with self._lock:
             if self._is_closed:
                 return
             try:
                 if self._alive is not None:
-                    # If it can't be put down: without its lock, every other process takes this one for gone, and its
-                    # questions, too.
+                    # If that can't be written: without its lock, this process counts as gone, and so do its questions.
                     with suppress(StateUnusable), self._transaction(change=True) as (db, _):
                         for row in waiting_rows(db):
                             if row.owner == self._alive.name:
@@ -279,12 +278,12 @@ class Decisions:
     # --- for people ---------------------------------------------------------------------------------------------------
 
     def waiting(self) -> Sequence[PostedQuestion]:
-        """As `Board.waiting`. A secret is typed in at the process that wants it: it is handed over in memory."""
+        """As `Board.waiting`. A secret must be typed in at the process that wants it: it is passed on in memory."""
         with self._transaction() as (db, _):
             return [row.posted for row in waiting_rows(db) if self._is_answerable(row)]
 
     def get(self, question_id: str) -> PostedQuestion | None:
-        """As `Board.get`. Of a question that does not wait any more, only title and who asked is left."""
+        """As `Board.get`. Once a question is decided, only its title and the caller's name are left."""
         with self._transaction() as (db, _):
             row = find_row(db, question_id)
         return row.posted if row is not None else None
@@ -308,12 +307,12 @@ class Decisions:
     def decide(self, question_id: str, digest: str, answer: Answer, *, by: str) -> DecideOutcome:
         """As `Board.decide`. On the disk before this returns.
 
-        The last word on a key counts: a no takes back what was agreed to before and not used yet, a yes what was
-            refused.
+        The last decision on a key counts: a denial revokes earlier approvals that were not used yet, an approval
+            earlier denials.
 
         Raises:
-            ValueError: the answer is none to this question: a grace that it does not offer, a secret where none is
-                wanted, or none where one is. Nothing is decided.
+            ValueError: the answer does not fit the question: a grace that it does not offer, a secret that it does not
+                want, or no secret although it wants one. Nothing is decided.
         """
         with self._lock:
             with self._transaction(change=True) as (db, now):
@@ -363,14 +362,14 @@ class Decisions:
         return code
 
     def version(self) -> str:
-        """As `Board.version`. That time has passed is a change as well, put down by whoever looks first."""
+        """As `Board.version`. The end of a question's time is a change as well; the next transaction writes it."""
         with self._transaction() as (db, _):
             return self._file.version(db)
 
     def all(self, *, standing: bool = True) -> Sequence[ListedQuestion]:
-        """Return what waits anywhere and each decision that counts, oldest first.
+        """Return waiting questions of all processes and decisions that count, oldest first.
 
-        Without `standing`, everything of the last week.
+        Without `standing`, return everything of the last week.
         """
         with self._transaction() as (db, _):
             records = db.execute(
@@ -383,13 +382,14 @@ class Decisions:
         """Return the question with this id, or the only one whose id begins so.
 
         Raises:
-            UsageError: there is none, there are several, or it is too short to tell.
+            UsageError: no question or several questions match, or the digits are too few.
         """
         hint = command("silo approvals list", "{} shows them")
         wanted = prefix.lower()
         if not _PREFIX.fullmatch(wanted) or len(wanted) < _LEAST_PREFIX:
             raise UsageError(
-                f"{prefix!r} is no id of a question: that is {_LEAST_PREFIX} to 16 digits and letters a to f", hint=hint
+                f"{prefix!r} isn't the id of a question: an id is {_LEAST_PREFIX} to 16 digits and letters a to f",
+                hint=hint,
             )
         with self._transaction() as (db, _):
             records = db.execute("SELECT * FROM questions WHERE id GLOB ?", (f"{wanted}*",)).fetchall()
@@ -404,7 +404,7 @@ class Decisions:
         return entries[0]
 
     def revoke(self, question_id: str) -> bool:
-        """Withdraw a question that waits, or take back a decision that counts; false if there was neither."""
+        """Withdraw a question that waits, or revoke a decision that counts; false if there was neither."""
         with self._transaction(change=True) as (db, _):
             row = find_row(db, question_id)
             if row is None or not (row.posted.state == "waiting" or row.until > 0):
@@ -412,11 +412,11 @@ class Decisions:
             end(db, question_id, "withdrawn", "taken back")
         return True
 
-    # --- what all of them need ----------------------------------------------------------------------------------------
+    # --- shared -------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def _transaction(self, *, change: bool = False, create: bool = False) -> Iterator[tuple[sqlite3.Connection, float]]:
-        """Run the block in a transaction in which nothing is overdue (`end_overdue`), and give it the time of that."""
+        """Run the block in a transaction after `end_overdue`, and give it the time that this used."""
         with self._lock:
             if self._is_closed:
                 raise StateUnusable(
@@ -429,7 +429,7 @@ class Decisions:
                         yield db, now
                         return
             with self._file.transaction(change=True, create=create) as db:
-                now = self._moment()  # not before: a transaction may have waited for another one
+                now = self._moment()  # not earlier: the transaction may have waited for another one
                 end_overdue(db, now, self._lives)
                 yield db, now
 
@@ -466,7 +466,7 @@ class Decisions:
 
 
 def _is_same(one: Question, other: Question) -> bool:
-    """Whether two questions are about the same, apart from what changed since the last yes: another may lie between."""
+    """Whether two questions are the same. Their `changes` may differ, if a call was approved in between."""
     return replace(one, changes=()) == replace(other, changes=())
 
 
@@ -483,7 +483,7 @@ def _require_fitting(answer: Answer, question: Question) -> None:
 
 
 def _until(row: Row, answer: Answer, now: float) -> float:
-    """Return until when a decision counts: a no and a secret as long as the question would have, a yes from now on."""
+    """Return until when a decision counts. A denial or a secret counts as long as the question would have waited."""
     posted = row.posted
     if not answer.approved or row.wanted:
         return posted.expires_at

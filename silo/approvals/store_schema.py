@@ -1,8 +1,7 @@
-"""What `state.db` holds: its tables, a row as a value, and which rows time has overtaken. `state_file` opens it.
+"""What `state.db` holds: its tables, a row as a value, and which rows are overdue. `state_file` opens it.
 
-No value that a call is given outlives its question: once it is decided or over, a row keeps its title, who asked,
-hashes and times. Text that a stranger may have chosen is stored as JSON in ASCII, because SQLite takes neither lone
-surrogates nor NUL as they are.
+The values in a question are deleted with its end: once it is decided or over, a row keeps the title, the caller's name,
+hashes and times. Untrusted text is stored as JSON in ASCII, because SQLite does not take lone surrogates or NUL.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ def parse(record: Mapping[str, Any]) -> Row:
     """Return the row that a record of `questions` holds.
 
     Raises:
-        sqlite3.DatabaseError: silo did not write it.
+        sqlite3.DatabaseError: silo did not write the record.
     """
     try:
         posted = PostedQuestion(
@@ -111,15 +110,15 @@ def parse(record: Mapping[str, Any]) -> Row:
 
 
 def text(value: str) -> str:
-    """Return any text in the form that the columns for it hold."""
+    """Return a text in the form in which the columns store it."""
     return json.dumps(value)
 
 
 def question_text(question: Question) -> str:
-    """Return a question in the form that its column holds.
+    """Return a question in the form in which its column stores it.
 
     Raises:
-        ValueError, TypeError: it holds what is not JSON.
+        ValueError, TypeError: a value in it isn't JSON.
     """
     return json.dumps(question.to_json(), separators=(",", ":"), allow_nan=False)
 
@@ -133,13 +132,13 @@ def find_row(db: sqlite3.Connection, question_id: str) -> Row | None:
 
 
 def waiting_rows(db: sqlite3.Connection) -> list[Row]:
-    """Return what waits, oldest first."""
+    """Return the waiting questions, oldest first."""
     records = db.execute("SELECT * FROM questions WHERE state = 'waiting' ORDER BY asked_at, rowid").fetchall()
     return [parse(record) for record in records]
 
 
 def usable_row(db: sqlite3.Connection, key: str) -> Row | None:
-    """Return the yes that the next call with this key uses: a grace if there is one, for it is not used up."""
+    """Return the approval that the next call with this key uses: preferably one with a grace, as it is not used up."""
     record = db.execute(
         "SELECT * FROM questions WHERE key = ? AND state = 'approved' AND until > 0 AND wanted = 0"
         " ORDER BY grace DESC, until",
@@ -149,19 +148,19 @@ def usable_row(db: sqlite3.Connection, key: str) -> Row | None:
 
 
 def linked_row(db: sqlite3.Connection, token: str) -> Row | None:
-    """Return the question that a link leads to. How long it takes tells at most of the hash, and so of no token."""
+    """Return the question that a link leads to. Its timing can reveal only the hash, not the secret part."""
     hashed = hash_token(token)
     record = db.execute("SELECT * FROM questions WHERE link = ?", (hashed,)).fetchone()
     return parse(record) if record is not None and compare_digest(record["link"], hashed) else None
 
 
 def hash_token(token: str) -> str:
-    """Return what is stored of the secret part of a link: 192 random bits need no slow hash."""
+    """Return the hash of the secret part of a link, as it is stored: 192 random bits need no slow hash."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def random_key(db: sqlite3.Connection, name: str) -> bytes:
-    """Return the 32 random bytes of that name, made when first asked for."""
+    """Return the 32 random bytes of that name; they are made at first use."""
     db.execute("INSERT OR IGNORE INTO keys (name, value) VALUES (?, ?)", (name, secrets.token_bytes(32)))
     found = stored_key(db, name)
     assert found is not None
@@ -169,17 +168,17 @@ def random_key(db: sqlite3.Connection, name: str) -> bytes:
 
 
 def stored_key(db: sqlite3.Connection, name: str) -> bytes | None:
-    """Return the 32 random bytes of that name, if they were made."""
+    """Return the 32 random bytes of that name, or None if they were not made yet."""
     record = db.execute("SELECT value FROM keys WHERE name = ?", (name,)).fetchone()
     return bytes(record["value"]) if record is not None else None
 
 
 def end(db: sqlite3.Connection, question_id: str, state: QuestionState, reason: str) -> None:
-    """Put a question into a state other than waiting, and leave nothing in it that it was asked with."""
+    """Put a question into a state other than waiting, and delete the details that were shown."""
     record = db.execute("SELECT question FROM questions WHERE id = ?", (question_id,)).fetchone()
     try:
         asked = Question.from_json(json.loads(record["question"]))
-        # The name of a secret says that it was one, and not a yes, that was asked for.
+        # The name of a secret stays: it shows that the question asked for a secret, not for an approval.
         wanted = None if asked.wanted is None else WantedSecret(asked.wanted.name)
         short = question_text(Question(asked.title, asked.who, wanted=wanted))
     except (ValueError, TypeError, KeyError) as error:
@@ -203,13 +202,12 @@ def has_overdue(db: sqlite3.Connection, now: float, is_alive: Callable[[str], bo
 
 
 def end_overdue(db: sqlite3.Connection, now: float, is_alive: Callable[[str], bool]) -> None:
-    """Put down what became of rows by time alone, so that `state` and `until` can be taken at their word afterwards.
+    """Update rows whose time is over, so that `state` and `until` are right afterwards.
 
-    It is put down rather than worked out on each look: otherwise a clock that is set back would bring an old yes to
-    life again.
+    This is written, not computed at each read: otherwise setting the clock back would make an old approval valid again.
 
     Args:
-        is_alive: whether the process that goes by this name lives.
+        is_alive: whether the process of this name lives.
     """
     for question_id, state, reason in _unanswerable(db, now, is_alive):
         end(db, question_id, state, reason)
@@ -220,7 +218,7 @@ def end_overdue(db: sqlite3.Connection, now: float, is_alive: Callable[[str], bo
 def _unanswerable(
     db: sqlite3.Connection, now: float, is_alive: Callable[[str], bool]
 ) -> list[tuple[str, QuestionState, str]]:
-    """Return the questions that can't be answered any more: id, what became of each, and why."""
+    """Return the questions that can't be answered any more: id, new state and reason of each."""
     lives = functools.cache(is_alive)  # a process may have many questions
     found: list[tuple[str, QuestionState, str]] = []
     for question_id, owner, asked_at, expires_at in db.execute(

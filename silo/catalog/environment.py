@@ -24,7 +24,7 @@ from silo.errors import DependencyUnavailable
 from silo.model import Interpreter
 
 MOUNTED_AT: Final = "/skill/env"
-"""The path of the folder in a guest (`silo.sandbox.skill.base.Unit.layer`), which compiled code has in its file names."""
+"""The path of the folder in a guest (`silo.sandbox.skill.base.Unit.layer`). Compiled code has it in its file names."""
 
 INSTALL_TIMEOUT_S: Final = 1800.0
 COMPILE_TIMEOUT_S: Final = 300.0

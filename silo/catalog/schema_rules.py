@@ -17,7 +17,7 @@ MAX_SCHEMA_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 32
 MAX_PATTERN_CHARS: Final = 512
 MAX_CHECKS: Final = 2000
-"""Subschemas that one value may be checked against in place. A handful is normal; nested `allOf` doubles it per level."""
+"""How many subschemas may check one value in place. A handful is normal; nested `allOf` doubles it per level."""
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 

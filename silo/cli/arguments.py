@@ -1,7 +1,7 @@
 """Turn the words of `silo run` into a tool and its arguments, by the tool's schema. No file is read, no value checked.
 
-This module decides what a person probably meant. A word that no type of the schema takes stays text, and
-`silo.schema.arguments`, which decides what may run, says what is wrong with it.
+This module decides what a person probably meant. A word that no type of the schema takes stays text; the check in
+`silo.schema.arguments` then says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def split_words(words: Sequence[str], ids: Callable[[], Sequence[str]] = tuple) 
     """Return the tool's id and the words of its arguments, from `NS.TOOL key=value …` or `NS TOOL key=value …`.
 
     Args:
-        ids: returns the ids of the tools that there are; asked only to say what was probably meant.
+        ids: returns the ids of the installed tools; called only to suggest names.
 
     Raises:
-        UsageError: there is no tool among them.
-        ToolUnknown: there is no skill of that name either.
+        UsageError: the words name no tool.
+        ToolUnknown: no skill has that name either.
     """
     if not words:
         raise UsageError(
@@ -63,14 +63,14 @@ def split_words(words: Sequence[str], ids: Callable[[], Sequence[str]] = tuple) 
 
 
 def parse_words(words: Sequence[str], schema: Schema) -> dict[str, Json]:
-    """Return the arguments that words say. Pure.
+    """Return the arguments that words give. Pure.
 
-    `key=value` is converted to a type that the schema takes; a key that is given several times makes a list; `key=@path`
-    is a file where the schema takes one; `key:=json` is JSON as it stands; a bare `key` is true.
+    `key=value` is converted to a type that the schema takes; a key that is given several times makes a list;
+    `key=@path` is a file if the schema takes one; `key:=json` is JSON as it is; a bare `key` is true.
 
     Args:
         words: in the order in which they were given.
-        schema: the tool's input schema; an empty one when the tool is not known, and all values stay text then.
+        schema: the tool's input schema. It is empty for an unknown tool, and all values stay text then.
 
     Raises:
         ArgumentsInvalid: a word without a name, a key given twice where no list is taken, or broken JSON.
@@ -92,7 +92,7 @@ def parse_document(text: str) -> dict[str, Json]:
     """Return the arguments that `--args` gives as one JSON object.
 
     Raises:
-        ArgumentsInvalid: it is no JSON, or no object.
+        ArgumentsInvalid: the text isn't JSON, or isn't an object.
     """
     value = _from_json("--args", text)
     if not isinstance(value, dict):
@@ -133,7 +133,7 @@ def _convert(name: str, text: str, part: Json, root: Schema) -> Json:
         value = _loose(text)
         return text if value is _NOTHING else value
     if all(one.get("type") in ("object", "array") for one in kinds):
-        return _from_json(name, text)  # nothing else can be meant, so the mistake in it is worth telling
+        return _from_json(name, text)  # it can only be meant as JSON, so report the mistake in it
     return text
 
 
@@ -189,14 +189,14 @@ def _number(text: str) -> Json:
 
 
 def _list(text: str, schema: Schema, root: Schema, *, depth: int) -> Json:
-    """Return a JSON list, or a list of the one item that the text is, which may be a list of one item itself."""
+    """Return the text as a JSON list, or as a list with this one item, which may itself be a list of one item."""
     if depth > _MAX_DEPTH:
         return _NOTHING  # a list of lists without end
     value = _loose(text)
     if isinstance(value, list):
         return value
     if text.lstrip().startswith("["):
-        return _NOTHING  # meant as a list, and broken
+        return _NOTHING  # meant as a list, but invalid
     items = _kinds(schema.get("items"), root)
     if not items:
         return [text if value is _NOTHING else value]
@@ -218,7 +218,7 @@ def _is_list_of_files(schema: Schema, root: Schema) -> bool:
 
 
 def _kinds(schema: Json, root: Schema) -> list[Schema]:
-    """Return the plain schemas that say which words a schema takes, in the skill's order."""
+    """Return the plain schemas of a schema, in the skill's order."""
     return [one for one in alternatives(schema, root) if _SAY_WHAT & one.keys()]
 
 

@@ -96,7 +96,7 @@ class Demo:
 
         Raises:
             SiloError: a step failed, or the secret was found where it must not be.
-            Ended: a signal ended it; its commands have ended, and its folder is gone.
+            EndedBySignal: a signal ended it; its commands have ended, and its folder is gone.
         """
         return run_until_signal(self._play)
 

@@ -1,7 +1,7 @@
 """Files on the command line: read those that go into a call, and write those that come out of it.
 
-A person may name any file that they can read; `silo.calls.files` says what an agent may name. Names of results come from a guest,
-so they choose neither the folder nor an existing file.
+A person may name any file that they can read; `silo.calls.files` says what an agent may name. Names of result files
+come from a guest, so they can choose neither the folder nor an existing file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_TEXT_BYTES = 64 * MIB
 """The most that `--args` reads: the largest files of a call in base64, and room to spare."""
 
 _TURN_MS = 100
-"""How long a Ctrl-C may go unnoticed at worst. Shorter turns would wake an idle machine for nothing."""
+"""How long a Ctrl-C may go unnoticed at worst. A shorter time would wake an idle machine needlessly."""
 
 
 def load_files(value: Any, *, max_bytes: int) -> Any:  # noqa: ANN401 - JSON in, JSON with files out

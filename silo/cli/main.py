@@ -1,7 +1,6 @@
 """`silo`: from a process's arguments to its exit status. Each command is a file of `silo.cli.commands`.
 
-Loading is part of what a user waits for: a command's file imports only what its options need, and the rest when it
-runs.
+The user waits for imports too: a command's file imports only what its options need, and the rest when it runs.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def main() -> int:
     """Run the command line of this process and return its exit status; `silo` and `python -m silo` start here."""
     _open_closed_streams()
     try:
-        # Before anything else can start a process or leave a core dump with the key in it.
+        # First of all, so that no child process and no core dump can have the key.
         from silo_vault import MASTER_KEY_VARIABLE, VaultError, harden
 
         try:
@@ -50,15 +49,15 @@ def main() -> int:
 
 
 def run(arguments: Sequence[str], session: Session, *, debug: bool = False) -> int:
-    """Run one command line and return its exit status; whatever goes wrong is printed, not raised.
+    """Run one command line and return its exit status; errors are printed, not raised.
 
     Args:
         arguments: without the name of the program.
-        session: what the command works with.
+        session: the environment of the command.
         debug: show the traceback of a bug.
     """
     from silo.cli.render import StdoutClosed, abandon_stdout, say_error, say_failure, stdout_failure
-    from silo.cli.session import Ended, interrupted
+    from silo.cli.session import EndedBySignal, interrupted
     from silo.errors import SiloError, SkillFailed
 
     try:
@@ -66,7 +65,7 @@ def run(arguments: Sequence[str], session: Session, *, debug: bool = False) -> i
     except StdoutClosed:
         abandon_stdout()
         return SIGPIPE
-    except Ended as ended:
+    except EndedBySignal as ended:
         return ended.exit_status
     except KeyboardInterrupt:
         failure: SiloError = interrupted()
@@ -85,7 +84,7 @@ def run(arguments: Sequence[str], session: Session, *, debug: bool = False) -> i
 
 def _dispatch(arguments: Sequence[str], session: Session) -> int:
     if list(arguments) == ["mcp", "serve"]:
-        # What every MCP client starts. It needs no parser, and the time to load one counts against the first answer.
+        # Every MCP client starts this command. It needs no parser, and loading one would delay the first answer.
         from silo.cli.serve import serve
 
         return serve(session)
@@ -94,8 +93,7 @@ def _dispatch(arguments: Sequence[str], session: Session) -> int:
     from silo.cli.app import COMMANDS, build_app
     from silo.errors import UsageError
 
-    # Only the module of the command that is named is loaded; all of them when none is, for help, completion and
-    # suggestions.
+    # Only the module of the named command is loaded. Without one, all are: for help, completion and suggestions.
     first = arguments[0] if arguments else ""
     app = build_app((first,) if first in COMMANDS else COMMANDS)
     try:
@@ -108,7 +106,7 @@ def _dispatch(arguments: Sequence[str], session: Session) -> int:
 
 
 def _sentence(text: str) -> str:
-    """Return the message of the parser in the form of silo's: no capital, no full stop."""
+    """Return the parser's message in silo's form: no capital, no full stop."""
     text = text.strip().removesuffix(".")
     return text[:1].lower() + text[1:]
 
@@ -131,7 +129,7 @@ def _only_expected(error: BaseException) -> SiloError | None:
 
 
 def _report_bug(error: Exception, *, debug: bool) -> int:
-    """Say that silo has a bug. The exception's text is not shown: nobody knows what it quotes."""
+    """Say that silo has a bug. The exception's text is not shown, because it may quote anything."""
     import traceback
 
     from silo.cli.render import say_error

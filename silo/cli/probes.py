@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from silo.errors import SandboxUnavailable
-from silo.runners.choose import Choice, choose
+from silo.runners.choose import BackendChoice, choose
 from silo.sandbox.base import Probe
 
 if TYPE_CHECKING:  # it defines pydantic's models
@@ -22,7 +22,7 @@ def chosen(probes: Sequence[Probe], config: Config) -> tuple[Probe, None] | tupl
     """Return the probe of the backend that calls get, or the error that they get. Probes are strongest first."""
     named = None if config.sandbox.backend == "auto" else config.sandbox.backend
     try:
-        return choose(probes, Choice(named, config.sandbox.min_isolation)), None
+        return choose(probes, BackendChoice(named, config.sandbox.min_isolation)), None
     except SandboxUnavailable as error:
         return None, error
 

@@ -1,9 +1,10 @@
-"""What the commands of one process share: its environment, the runtime they open, and how they end when a signal comes.
+"""What the commands of one process share: the environment, the runtime, and how they end on a signal.
 
-The only place of the command line that starts an event loop. `silo mcp serve` has its own, in `silo.server.transports.stdio`.
+Only this module of the command line starts an event loop. `silo mcp serve` has its own, in
+`silo.server.transports.stdio`.
 
-`silo --version` loads this file, so what is slow is imported where it is used. Measured on a slow machine, in CPU time:
-`silo.runtime` 0.36 s, `silo.config.load` (pydantic) 0.21 s, `asyncio` 0.03 s, `silo.secrets.lease` 0.01 s.
+`silo --version` loads this file, so slow modules are imported where they are used. Measured on a slow machine, in CPU
+time: `silo.runtime` 0.36 s, `silo.config.load` (pydantic) 0.21 s, `asyncio` 0.03 s, `silo.secrets.lease` 0.01 s.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ T = TypeVar("T")
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
-class Ended(BaseException):
-    """A signal other than Ctrl-C ended the command; everything it had started is down. Carries the signal's number."""
+class EndedBySignal(BaseException):
+    """A signal other than Ctrl-C ended the command; everything that it started has ended. Has the signal's number."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -53,7 +54,7 @@ class Session:
     """The surroundings of one command.
 
     Attributes:
-        environ: the environment, with the vault's key in it although the process's own has lost it.
+        environ: the environment. It has the vault's key, which was removed from the process's own environment.
         backends: in place of silo's own; for tests.
         images: in place of those under the home folder; for tests.
     """
@@ -74,10 +75,7 @@ class Session:
         """Return a runtime that is not entered yet.
 
         Args:
-            channel: as of `Runtime`.
-            caller: as of `Runtime`.
-            ask_passphrase: as of `Runtime`.
-            show_code: as of `Runtime`.
+            channel, caller, ask_passphrase, show_code: as for `Runtime`.
             overrides: settings that flags change, by dotted key, e.g. `{"approval.headless": True}`.
 
         Raises:
@@ -108,7 +106,7 @@ class Session:
 
         Raises:
             Interrupted: Ctrl-C; the work was cancelled, and its guests are gone.
-            Ended: SIGTERM or SIGHUP; the same.
+            EndedBySignal: SIGTERM or SIGHUP; the same.
             SiloError: what the work raises.
         """
         runtime = self.open_runtime(channel=channel, show_code=show_code, overrides=overrides)
@@ -125,10 +123,10 @@ class Session:
 
     @contextmanager
     def vault(self, steps: Steps | None = None) -> Iterator[Vault]:
-        """Give out the vault, and turn its errors into silo's. It is opened when first read.
+        """Yield the vault, and turn its errors into silo's. It is opened at the first read.
 
         Args:
-            steps: as of `vault_setup`.
+            steps: as for `vault_setup`.
 
         Raises:
             VaultLocked, VaultUnusable, VaultBusy, SecretMissing, UsageError: as `silo.secrets.lease.from_vault_error`.
@@ -141,8 +139,8 @@ class Session:
         """As `vault`, with the keys and places that belong to it.
 
         Args:
-            steps: where to say that the vault is being opened, which may take seconds: a server answers late, a passphrase is
-                stretched. A command that prompts gives its own and pauses them while it does.
+            steps: says that the vault is being opened. That may take seconds: a server is slow, a passphrase is
+                stretched. A command that prompts passes its own steps, and pauses them during the prompt.
         """
         from silo.cli.values import type_once  # imports this module
         from silo.secrets.lease import from_vault_error
@@ -162,10 +160,10 @@ class Session:
                 runtime.vault_setup.close()
 
     def record(self, event: str, **facts: object) -> None:
-        """Add to the audit log what was done on purpose.
+        """Add an event to the audit log.
 
         Raises:
-            AuditBroken: it could not be written.
+            AuditBroken: the log could not be written.
         """
         self.open_runtime().record(event, **facts)
 
@@ -178,7 +176,10 @@ class Session:
         return prepare_home(default_home(self.environ))
 
     def load_config(self, overrides: Mapping[str, Any] | None = None) -> Loaded:
-        """Read the configuration with the origin of each value; `overrides` are settings that flags change, by dotted key.
+        """Read the configuration with the origin of each value.
+
+        Args:
+            overrides: settings that flags change, by dotted key.
 
         Raises:
             HomeUnsafe, ConfigInvalid: as `silo.config.load.load`.
@@ -195,11 +196,11 @@ def interrupted() -> Interrupted:
 
 
 def run_until_signal(work: Callable[[], Awaitable[T]]) -> T:
-    """Do the work on an event loop of its own; a signal that would end the process cancels it, so that it cleans up behind itself.
+    """Do the work on a new event loop. A signal that would end the process cancels the work, so that it can clean up.
 
     Raises:
         Interrupted: Ctrl-C; the work was cancelled.
-        Ended: SIGTERM or SIGHUP; the same.
+        EndedBySignal: SIGTERM or SIGHUP; the same.
     """
     ended_by: list[int] = []
 
@@ -213,16 +214,16 @@ def run_until_signal(work: Callable[[], Awaitable[T]]) -> T:
         raise interrupted() from None
     except BaseException:
         if ended_by:
-            raise Ended(ended_by[0]) from None
+            raise EndedBySignal(ended_by[0]) from None
         raise
 
 
 @contextmanager
 def _cancelled_by_signals(ended_by: list[int]) -> Iterator[None]:
-    """Cancel the current task on SIGTERM and SIGHUP; one that is ignored (`nohup`) stays ignored. Ctrl-C is asyncio's to handle.
+    """Cancel the current task on SIGTERM and SIGHUP, unless they are ignored (`nohup`). asyncio handles Ctrl-C.
 
-    Only the first counts. A session that ends sends several, and another one would cut short what cleans up: asyncio's own
-    cancellation heeds no shield.
+    Only the first signal counts. The end of a login session sends several, and a second one would interrupt the
+    cleaning up, because asyncio's own cancellation ignores shields.
     """
     import asyncio
 
@@ -246,7 +247,7 @@ def _cancelled_by_signals(ended_by: list[int]) -> Iterator[None]:
 
 
 def _user() -> str:
-    """Return the name of the user who runs this, for the record and for questions."""
+    """Return the name of the user who runs this, for the audit log and for questions."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

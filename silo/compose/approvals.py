@@ -1,4 +1,4 @@
-"""How a person is reached from here: the page, the desktop and the store, built out of the configuration.
+"""How a person is reached: the page, the desktop and the store, built from the configuration.
 
 Nothing is started here. `silo_interaction` has the page and the desktop, `silo.approvals.consent` decides when they are
 used.
@@ -52,7 +52,7 @@ def build_approvals(
 
 
 class UserDesktop:
-    """The desktop of the user who runs silo, as far as the environment tells of one."""
+    """The desktop of the user who runs silo, if the environment names one."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ

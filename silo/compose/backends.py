@@ -6,7 +6,7 @@ from pathlib import Path
 
 from silo.compose.settings import kernel_folder
 from silo.config.schema import Config
-from silo.runners.choose import Choice
+from silo.runners.choose import BackendChoice
 from silo.sandbox.backends.microvm.backend import MicrovmBackend
 from silo.sandbox.backends.namespace.backend import NamespaceBackend
 from silo.sandbox.base import Backend
@@ -29,7 +29,7 @@ def build_backends(home: Path, config: Config, images: Images, *, resident: bool
     )
 
 
-def choice_of(config: Config) -> Choice:
+def choice_of(config: Config) -> BackendChoice:
     """Return the choice among the backends that the user allows."""
     named = None if config.sandbox.backend == "auto" else config.sandbox.backend
-    return Choice(named, config.sandbox.min_isolation)
+    return BackendChoice(named, config.sandbox.min_isolation)

@@ -1,6 +1,6 @@
 """Everything that `silo.runtime.Runtime` is made of, built out of the configuration. Nothing is started here.
 
-The order is that of need: each part gets only parts that were built before it.
+Each part gets only parts that were built before it.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class Parts:
     """The parts of one runtime.
 
     Attributes:
-        caller: who asks, if a call names nobody else; its session is set.
-        backends: strongest first; to be entered before a call, and left after the last.
-        learned: what calls have taught, also if nothing is learnt at the moment.
+        caller: the default caller, with its session set.
+        backends: strongest first; the runtime enters them before the first call, and leaves them after the last.
+        learned: the file of lessons, also if learning is switched off.
         record: adds an event of the caller to the audit log.
-        installer: makes what installs skills.
+        installer: returns what installs skills.
     """
 
     home: Path
@@ -91,7 +91,7 @@ def build_parts(
     master_key = environ.pop(MASTER_KEY, None)
     home = prepare_home(home if home is not None else default_home(environ))
     config = config if config is not None else load(home, environ=environ).config
-    # One session, one task of an agent: how many questions it took can be counted (`silo audit show --tasks`).
+    # A session is one task of an agent: `silo audit show --tasks` counts how many questions it took.
     caller = replace(caller, session=caller.session or secrets.token_hex(4))
     headless = config.approval.headless
 

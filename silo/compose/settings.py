@@ -1,4 +1,4 @@
-"""Sections of the configuration as the types of the packages that they are for. Pure."""
+"""Turns sections of the configuration into the types of the packages that use them. Pure."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def limits_of(config: Config) -> Limits:
 
 
 def input_rules(config: Config, home: Path) -> InputRules:
-    """Return which files calls may be given; never any of silo's own state."""
+    """Return which files calls may get; silo's own state is never among them."""
     return InputRules(config.files.allow_read, config.files.max_mib * MIB, forbidden=(home,))
 
 

@@ -1,7 +1,7 @@
-"""From the configuration to a vault: which keys open it, and in which places secrets are looked up.
+"""Builds the vault from the configuration: which keys open it, and where secrets are looked up.
 
-Nothing is opened here. `silo.config.schema` says what the settings mean, `silo.secrets.sources` has the rule of the
-places. What belongs to HashiCorp Vault is imported where it is used: 0.02 s of start-up that most users do not need.
+Nothing is opened here. `silo.config.schema` says what the settings mean, `silo.secrets.sources` defines the order of
+the places. The client of HashiCorp Vault is imported where it is used: 0.02 s of start-up that most users do not need.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KINDS = ("env", "keyring", "passphrase", "transit", "kv")
 
 
 class VaultSetup:
-    """The vault of one home folder, made when it is first asked for, and what belongs to it."""
+    """The vault of one home folder, created at first use, with its keys and the places of secrets."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class VaultSetup:
         master_key: str | None,
         ask_passphrase: Callable[[], str | None] | None = None,
     ) -> None:
-        """Take what it is made of.
+        """Open nothing yet.
 
         Args:
             environ: for the variables of HashiCorp Vault.
@@ -55,15 +55,15 @@ class VaultSetup:
 
     @property
     def vault(self) -> Vault:
-        """The vault, which opens with the first of its keys that is there: a server's, the environment's, the keyring's, a passphrase.
+        """The vault. The first key that is there opens it: a server's, the environment's, the keyring's, a passphrase.
 
         Raises:
-            VaultError: the server is configured in a way that can't be.
+            VaultError: the configuration of the server is invalid.
         """
         if self._vault is None:
             kind, grace_s = self._config.hashicorp.key, self._config.hashicorp.offline_grace_s
             remote = () if kind == "none" else (self._server_key(kind),)
-            # Last, because it is the only one that a person has to type.
+            # Last, because it is the only key that a person has to type.
             passphrase = PassphraseKey(self._ask_passphrase or (lambda: None))
             providers = (*remote, EnvironmentKey(self._master_key), KeyringKey(), passphrase)
             self._vault = Vault(self._home / FILE_NAME, providers, grace_s=grace_s)
@@ -80,10 +80,10 @@ class VaultSetup:
 
         Args:
             kind: one of `KINDS`.
-            ask: returns the new key's text, where its kind has one.
+            ask: returns the new key's text, for kinds that have one.
 
         Raises:
-            UsageError: there is no such kind.
+            UsageError: the kind is unknown.
         """
         match kind:
             case "env":
@@ -91,7 +91,7 @@ class VaultSetup:
             case "keyring":
                 return KeyringKey()
             case "passphrase":
-                # Typed once, and used to seal and to see that it opens.
+                # Typed once, and used twice: to seal, and to check that it opens the vault.
                 text = ask()
                 return PassphraseKey(lambda: text)
             case "transit" | "kv":

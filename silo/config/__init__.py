@@ -1,1 +1,1 @@
-"""Configuration: one schema, one loader, and the folder that it lives in. Nothing below `silo.config` reads any of it."""
+"""Configuration: one schema, one loader, and the folder that it lives in. No package below this one reads it."""

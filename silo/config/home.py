@@ -1,4 +1,7 @@
-"""The folder that holds all of silo's state: where it is, and whether it is safe to trust. What lies in it is others' to know."""
+"""The folder that holds all of silo's state: where it is, and whether it is safe to trust.
+
+Other modules define the files in it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ def default_home(environ: Mapping[str, str]) -> Path:
     """Return `$SILO_HOME`, or `~/.silo`.
 
     Raises:
-        HomeUnsafe: `SILO_HOME` is set and not an absolute path: a relative one would mean another folder in each directory.
+        HomeUnsafe: `SILO_HOME` is not an absolute path: a relative one would mean another folder in each directory.
     """
     value = environ.get("SILO_HOME", "")
     if not value:

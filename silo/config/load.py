@@ -1,7 +1,7 @@
 """Read the configuration: flag, then environment, then `silo.toml`, then default; the first that has a value wins.
 
-The schema is `silo.config.schema`. Parsed once and frozen; nothing is read again later. A key or variable that nobody knows
-is an error, because a misspelt restriction that is ignored is an open door.
+The schema is `silo.config.schema`. The configuration is parsed once and frozen; nothing is read again later. An unknown
+key or variable is an error, because ignoring a misspelt restriction would leave a door open.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ VARIABLES: Mapping[str, str] = {
 """Environment variables that set a key of the configuration."""
 
 OTHER_VARIABLES = frozenset({"SILO_HOME", "SILO_MASTER_KEY", "SILO_DEBUG"})
-"""Variables of ours that are no configuration: where the state is, the vault's key, and how the command line reports bugs."""
+"""silo's variables that set no key: where the state is, the vault's key, and how the command line reports bugs."""
 
 TEST_PREFIX = "SILO_TEST_"
 """Variables of test suites; silo reads none of them."""
@@ -49,7 +49,7 @@ class Loaded:
     """The configuration, and where each value came from.
 
     Attributes:
-        origins: by dotted key: `flag`, the name of a variable, `silo.toml:12`, or `default`. Every key of the schema is there.
+        origins: for every key of the schema, dotted: `flag`, the name of a variable, `silo.toml:12`, or `default`.
         text: of `silo.toml`.
     """
 
@@ -65,11 +65,11 @@ class Loaded:
         )
 
     def rule_places(self) -> tuple[str, ...]:
-        """Return `silo.toml:12` for each of `policy.rules`; not found out before, because no call needs it."""
+        """Return `silo.toml:12` for each of `policy.rules`. `load` doesn't compute it, because no call needs it."""
         places: list[str] = []
         index = 0
         for number in range(len(self.config.policy.rules)):
-            # Rules stand one after the other, so the next one begins no sooner than the one before.
+            # Rules stand one after the other, so the search goes on where the previous one begins.
             found = _line(("policy", "rules", number), self.text, start=index)
             index = index if found is None else found
             places.append(FILE_NAME if found is None else f"{FILE_NAME}:{found + 1}")
@@ -81,11 +81,11 @@ def load(home: Path, *, environ: Mapping[str, str], overrides: Mapping[str, Any]
 
     Args:
         home: the folder that may hold a `silo.toml`; a missing file is an empty one.
-        environ: the environment, where only `SILO_*` is looked at.
+        environ: the environment; only `SILO_*` variables count.
         overrides: values from flags by dotted key, e.g. `{"sandbox.backend": "namespace"}`.
 
     Raises:
-        ConfigUnknownKey: a key, variable or override that the schema does not have; says where, and what is near.
+        ConfigUnknownKey: a key, variable or override isn't in the schema; says where, with the nearest names.
         ConfigInvalid: a file that can't be read or that others can write, or a value out of bounds.
     """
     path = home / FILE_NAME
@@ -107,7 +107,7 @@ def load(home: Path, *, environ: Mapping[str, str], overrides: Mapping[str, Any]
 
 
 def _read(path: Path) -> str:
-    """Return the file's text, or nothing if there is no file; any other difficulty stops silo."""
+    """Return the file's text, empty without a file; any other problem stops silo."""
     try:
         with path.open("rb") as file:
             facts = os.fstat(file.fileno())
@@ -201,7 +201,7 @@ def _invalid(
     error: ValidationError, values: Mapping[str, Any], origins: Mapping[str, str], text: str, path: Path
 ) -> ConfigInvalid | ConfigUnknownKey:
     flaws = error.errors(include_url=False, include_context=False)
-    # A misspelt key comes first: that another one is missing may be no more than what follows from it.
+    # A misspelt key comes first: a missing key may be missing because it is misspelt.
     first = next((flaw for flaw in flaws if flaw["type"] == "extra_forbidden"), flaws[0])
     if first["loc"][:2] == ("policy", "rules") and len(first["loc"]) > 3:
         return _invalid_rule(first, values, text, path)
@@ -217,11 +217,11 @@ def _invalid(
 def _invalid_rule(
     flaw: ErrorDetails, values: Mapping[str, Any], text: str, path: Path
 ) -> ConfigInvalid | ConfigUnknownKey:
-    """Return what is wrong in a rule of the policy, with the rule's number, counted from 1, and the line."""
+    """Return the error for a policy rule, with the rule's number, counted from 1, and its line."""
     rule, key = f"policy rule {int(flaw['loc'][2]) + 1}", str(flaw["loc"][3])
     keys: list[str | int] = []
     value: Any = values
-    for part in flaw["loc"]:  # it goes on with parts of the schema, which the file does not have
+    for part in flaw["loc"]:  # after the keys of the file, `loc` has parts of the schema
         if not _has(value, part):
             break
         keys.append(part)
@@ -248,20 +248,20 @@ def _found(flaw: ErrorDetails) -> str:
 
 
 def _place(keys: Sequence[str | int], text: str, path: Path) -> str:
-    """Return `silo.toml:12`, the line where a key gets its value; without a number where that can't be told."""
+    """Return `silo.toml:12`, the line where a key gets its value; without a number if the line wasn't found."""
     found = _line(keys, text)
     return path.name if found is None else f"{path.name}:{found + 1}"
 
 
 def _line(keys: Sequence[str | int], text: str, *, start: int = 0) -> int | None:
-    """Return the index of the line where a key, or an item of a list, gets its value; None where that can't be told.
+    """Return the index of the line where a key, or an item of a list, gets its value; None if it wasn't found.
 
-    `tomllib` gives no positions. But the first lines of a TOML document, up to any whole statement, are a document too:
-    the key's statement begins where the document above lacks the key and some longer one has it.
+    `tomllib` gives no positions. But the first lines of a TOML document, up to the end of a statement, are a document
+    too. The key's statement begins at the line where the document above lacks the key and a longer one has it.
 
     Args:
         keys: names, and indexes of lists.
-        start: an index before which it is not.
+        start: the first index to look at.
     """
     lines = text.splitlines(keepends=True)
     name = next(key for key in reversed(keys) if isinstance(key, str))

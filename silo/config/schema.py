@@ -41,8 +41,8 @@ class SandboxSection(Section):
     """`[sandbox]`: how strongly calls are isolated."""
 
     backend: Literal["auto", "microvm", "gvisor", "namespace"] = "auto"
-    """The name of the backend that runs calls. `auto` takes the strongest that works here and whose isolation is not below
-    `min_isolation`."""
+    """The name of the backend that runs calls. `auto` takes the strongest that works here and whose isolation isn't
+    below `min_isolation`."""
 
     min_isolation: Isolation = Isolation.MICROVM
     """The weakest isolation that `auto` may choose. `namespace` lets skills share this machine's kernel."""

@@ -1,7 +1,7 @@
-"""Which one tool was called after a search: what a router can learn from, and from nothing else. Pure; times come in as arguments.
+"""Which tool was called after a search: the only thing that the router learns from. Pure; times come in as arguments.
 
-A search teaches something only if exactly one of the tools that it showed was called afterwards, with success, by whoever searched, in
-the same session, before it searched again. A request that took two tools would make an example that is wrong for both.
+A search teaches a lesson only if the same caller, in the same session and before its next search, successfully called
+exactly one of the tools that the search showed. A request that took two tools would be a wrong example for both.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 from silo.router.cleaning import clean, suspicious_phrases
 
 WINDOW_S = 15 * 60.0
-"""After so long, a call is hardly about the search any more; a person may take minutes to approve one."""
+"""A later call is probably not about the search. A person may take minutes to approve a call."""
 
 MAX_REQUEST_CHARS = 200
 """A longer request says more than one thing, or quotes something."""
 
 MAX_SESSIONS = 64
-"""Sessions of which the last search is remembered; one process serves one or a few."""
+"""How many sessions' last searches are remembered; one process serves one session or a few."""
 
 _MIN_WORDS = 2
 _MAX_WORD_CHARS = 30
@@ -40,7 +40,12 @@ class Lesson:
 
 @dataclass
 class _Search:
-    """Requests that were made together, what was shown for each, and by request what was called since: the tool, and what is learnt."""
+    """Requests that were made together.
+
+    Attributes:
+        shown: each request with the tools that were shown for it.
+        called: by request, the calls since: each tool with the text to learn.
+    """
 
     at: float
     shown: tuple[tuple[str, frozenset[str]], ...]
@@ -54,7 +59,10 @@ class Feedback:
         self._open: dict[tuple[str, str], _Search] = {}
 
     def searched(self, who: str, session: str, shown: Sequence[tuple[str, Sequence[str]]], at: float) -> None:
-        """Begin with the tools that were shown for each of some requests; a search before it is over, and teaches only if it was ended."""
+        """Begin a search: the tools that were shown for each request.
+
+        The session's search before this one is dropped; call `end` first to learn from it.
+        """
         self._open.pop((who, session), None)
         self._open[who, session] = _Search(at, tuple((request, frozenset(tools)) for request, tools in shown))
         while len(self._open) > MAX_SESSIONS:
@@ -67,7 +75,7 @@ class Feedback:
             return
         requests = [request for request, tools in search.shown if tool in tools]
         for request in requests:
-            # Shown for two requests of one search, it can't be told which of them it answers.
+            # A tool that was shown for two requests of one search may have answered either of them.
             learnt = without_values(request, arguments) if len(requests) == 1 else ""
             search.called.setdefault(request, []).append((tool, learnt))
 
@@ -84,15 +92,16 @@ class Feedback:
 
 
 def _only(calls: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the request and the tool of calls of one tool; each call had values of its own, and the request is free of all of them."""
+    """Return the request and the tool if all calls were of one tool, and left the same request without their values."""
     found = {(learnt, tool) for tool, learnt in calls}
     return [pair for pair in found if pair[0]] if len(found) == 1 else []
 
 
 def without_values(request: str, arguments: Mapping[str, Any]) -> str:
-    """Return a request without the values of a call and without what looks like one; empty if too little is left to learn from.
+    """Return a request without the values of a call and without words that look like values.
 
-    Values are what a call is about, not what its tool does; and they are the user's, so they are kept nowhere.
+    It is empty if too little is left to learn from. Values say what a call is about, not what its tool does; and they
+    are the user's, so silo does not keep them.
     """
     text = clean(request, limit=MAX_REQUEST_CHARS + 1)
     if len(text) > MAX_REQUEST_CHARS or suspicious_phrases(text):
@@ -131,7 +140,7 @@ _DATA = re.compile(r"^\W*\d+\W*$|\d{3}|[@\\/=]|\d.*[A-Za-z].*\d")
 
 
 def _values(value: object) -> Iterator[str]:
-    """Yield the text of every value, lists and objects looked through."""
+    """Yield the text of every value, also of those in lists and objects."""
     if isinstance(value, Mapping):
         for item in value.values():
             yield from _values(item)

@@ -1,7 +1,7 @@
-"""The search index of what is installed, and one for each caller that has taught the router something. Blocks.
+"""The search index of the installed skills, and one for each caller from whom the router has learned. Blocks.
 
-`silo.router` ranks. An index is built when it is first needed, because a server has to answer before that and most
-commands never search; the one without lessons is kept in a file as well.
+`silo.router` ranks. An index is built at first use, because a server must answer before that and most commands never
+search. The index without lessons is also kept in a file.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from silo.router.index import Index, Match
 from silo.router.settings import RouterSettings
 
 MAX_INDEXES = 4
-"""Indexes with what a principal has taught that are kept at once; one process serves one principal, or a few."""
+"""How many indexes with a principal's lessons are kept at once; one process serves one principal, or a few."""
 
 MAX_DESCRIBED_CHARS = 200
-"""Of a wrong name that is read as a description; an agent that writes more means something else."""
+"""How much of a wrong name is read as a description; an agent that writes more means something else."""
 
 
 class Indexes:
@@ -36,7 +36,7 @@ class Indexes:
         Args:
             settings: of the ranking.
             cache: a file to keep the index in.
-            learned: what calls have taught; None: nothing of that is used.
+            learned: what was learned from calls; None: use no lessons.
         """
         self._settings = settings
         self._cache = cache
@@ -48,7 +48,7 @@ class Indexes:
     def search(
         self, queries: Sequence[str], visible: Visible, caller: Caller, *, limit: int, skill: str | None = None
     ) -> tuple[tuple[Match, ...], ...]:
-        """Return for each query at most `limit` of the visible tools, best first; with `skill`, only tools of it."""
+        """Return for each query at most `limit` of the visible tools, best first; with `skill`, only its tools."""
         index = self._index(visible, caller)
         shown = frozenset(tool.id for tool in visible.tools if skill in (None, tool.skill))
         mask = None if len(shown) == len(visible.tools) + len(visible.hidden) else shown
@@ -56,9 +56,9 @@ class Indexes:
         return tuple(index.search(query, limit=limit, visible=mask, usage=usage) for query in queries)
 
     def described(self, name: str, visible: Visible, caller: Caller) -> tuple[str, ...]:
-        """Return the ids of visible tools that a wrong name describes and that fit clearly.
+        """Return the ids of visible tools that clearly fit a wrong name, read as a description.
 
-        This is the `silo.providers.skills.Guess` of silo.
+        It is what silo uses as `silo.providers.skills.Guess`.
         """
         if len(name.replace("_", " ").replace(".", " ").split()) < _DESCRIPTION_WORDS:
             return ()
@@ -66,7 +66,7 @@ class Indexes:
         return tuple(match.tool.id for match in found if not match.low_confidence)
 
     def _index(self, visible: Visible, caller: Caller) -> Index:
-        """Return the index of what is installed, with what this caller has taught, and no other."""
+        """Return the index of the installed skills, with this caller's lessons and nobody else's."""
         who = principal(caller)
         with self._lock:
             base = self._base_index(visible.installed)
@@ -76,7 +76,7 @@ class Indexes:
             kept = self._own.pop(who, None)
             if kept is None or kept[0] is not base or kept[1] != taught:
                 given = _examples(visible.installed)
-                # What the user has called comes before what authors say of their own: only so many are read.
+                # The user's lessons come before the authors' examples, because only the first few are read.
                 examples = {tool: (*own, *given.get(tool, ())) for tool, own in taught.items()}
                 kept = base, taught, base.changed(examples=examples)
             self._own[who] = kept
@@ -88,7 +88,7 @@ class Indexes:
         """Return the index without lessons. Compared by identity: the same object until what is installed changes."""
         if self._base is None or self._base[0] is not installed:
             if self._cache is not None:
-                with suppress(OSError):  # a note of the index says it
+                with suppress(OSError):  # one of the index's notes reports it
                     self._cache.parent.mkdir(mode=0o700, exist_ok=True)
             index = Index(
                 (tool for skill in installed for tool in skill.tools),
@@ -97,14 +97,14 @@ class Indexes:
                 settings=self._settings,
                 cache=self._cache,
             )
-            for note in index.notes:  # builds it: what is derived from it is built of its parts
+            for note in index.notes:  # builds the index now, because derived indexes share its parts
                 _log.warning("%s", note)
             self._base = installed, index
         return self._base[1]
 
 
 def _examples(installed: Sequence[Skill]) -> Mapping[str, tuple[str, ...]]:
-    """Return what authors give as requests that a tool answers, by its id."""
+    """Return by tool id the example requests that authors give."""
     return {f"{skill.namespace}.{name}": given for skill in installed for name, given in skill.header.examples.items()}
 
 

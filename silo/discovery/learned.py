@@ -1,7 +1,7 @@
-"""`learned.json`: what calls have taught the router, and how often each tool was called, by principal. Blocks.
+"""`learned.json`: what the router learned from calls, and how often each tool was called, by principal. Blocks.
 
-`feedback` decides what counts as a lesson, `silo.router.learning` what becomes of it. The file is a help and not a
-record: if it is damaged or can't be written, what was learned is lost and never a call, and the log says so.
+`feedback` decides what counts as a lesson, `silo.router.learning` how lessons are used. The file is a help, not a
+record: if it is damaged or can't be written, the lessons are lost, the log says so, and calls go on.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from silo.router.learning import MAX_AGE_S, Lessons, LessonsDamaged
 FILE_NAME = "learned.json"
 
 MAX_PRINCIPALS = 16
-"""A client's name is a claim. Who calls itself something else each time pushes out others' lessons, and fills no disk."""
+"""A client's name is only a claim. One that changes its name each time pushes out others' lessons, but can't fill the
+disk."""
 
 MAX_TOOLS = 2000
-"""Tools whose calls are counted for one principal; the one that was called longest ago goes first."""
+"""How many tools are counted for one principal; the tool that was called longest ago is dropped first."""
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
-"""Read, and written again, at each call; usually some kilobytes."""
+"""The file is read and written at each call; it usually has some kilobytes."""
 
 _VERSION = 1
 _log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Calls:
-    """How often a tool was called, and when last, in seconds since the epoch."""
+    """How often a tool was called, and the time of the last call in seconds since the epoch."""
 
     count: int
     at: float
@@ -47,13 +48,13 @@ class Calls:
 
 @dataclass(frozen=True)
 class Learned:
-    """Everything that is in the file; principals and tools in the order in which they were last heard of."""
+    """The content of the file; principals and tools in the order in which they were last active."""
 
     lessons: Lessons = field(default_factory=Lessons)
     calls: Mapping[str, Mapping[str, Calls]] = field(default_factory=dict)
 
     def counted(self, who: str, tool: str, now: float) -> Learned:
-        """Return it with one more call."""
+        """Return a copy with one more call."""
         theirs = dict(self.calls.get(who, {}))
         before = theirs.pop(tool, Calls(0, now))
         theirs[tool] = Calls(before.count + 1, now)
@@ -62,12 +63,12 @@ class Learned:
         return self._heard_of(who, theirs)
 
     def taught(self, lesson: Lesson, now: float) -> Learned:
-        """Return it with one more lesson."""
+        """Return a copy with one more lesson."""
         lessons = self.lessons.with_lesson(lesson.who, lesson.request, lesson.tool, now=now)
         return replace(self, lessons=lessons)._heard_of(lesson.who, self.calls.get(lesson.who, {}))
 
     def without_tools(self, tools: Sequence[str]) -> Learned:
-        """Return it without some tools: another one of that name need not do the same."""
+        """Return a copy without some tools: a later tool of the same name may do something else."""
         lessons = self.lessons
         for tool in tools:
             lessons = lessons.without(tool)
@@ -78,7 +79,7 @@ class Learned:
         return Learned(lessons, calls)
 
     def aged(self, now: float) -> Learned:
-        """Return it without what is too old."""
+        """Return a copy without entries that are too old."""
         calls = {
             who: {tool: one for tool, one in theirs.items() if now - one.at <= MAX_AGE_S}
             for who, theirs in self.calls.items()
@@ -86,7 +87,7 @@ class Learned:
         return Learned(self.lessons.without_expired(now=now), {who: theirs for who, theirs in calls.items() if theirs})
 
     def encode(self) -> bytes:
-        """Return the file's content. If it had more than `MAX_FILE_BYTES`, who was heard of longest ago goes first."""
+        """Return the file's content. Above `MAX_FILE_BYTES`, the longest inactive principals are left out."""
         kept = self
         while len(data := kept._encode_all()) > MAX_FILE_BYTES and kept != Learned():
             kept = kept._without(next(iter(kept.calls))) if kept.calls else Learned()
@@ -99,10 +100,10 @@ class Learned:
 
     @classmethod
     def decode(cls, data: bytes) -> Learned:
-        """Return what `encode` made a file of.
+        """Parse what `encode` returned.
 
         Raises:
-            LessonsDamaged: it is none of ours.
+            LessonsDamaged: `encode` did not write it.
         """
         try:
             document = json.loads(data)
@@ -129,7 +130,10 @@ class Learned:
 
 
 class LearnedFile:
-    """The file of one state folder; any number of processes and threads may use it. No method raises for what is wrong with it."""
+    """The file of one state folder; any number of processes and threads may use it.
+
+    Only `clear` raises an error if something is wrong with the file.
+    """
 
     def __init__(self, home: Path, *, now: Callable[[], float] = time.time) -> None:
         """Open nothing yet."""
@@ -162,15 +166,15 @@ class LearnedFile:
         self._change(lambda known: known.counted(who, tool, self._now()))
 
     def forget_tools(self, tools: Sequence[str]) -> None:
-        """Forget what is known of tools that were removed."""
+        """Forget tools that were removed."""
         if self.path.exists():
             self._change(lambda known: known.without_tools(tools))
 
     def clear(self) -> bool:
-        """Forget everything, of all principals; false if there was nothing.
+        """Forget everything about all principals; false if there was nothing.
 
         Raises:
-            OSError: the file can't be deleted. This alone is told: a person has asked for it.
+            OSError: the file can't be deleted. Only this method raises it, because a person has asked for the deletion.
         """
         with self._locked():
             self._read = None
@@ -188,7 +192,7 @@ class LearnedFile:
             _log.warning("what was learned can't be kept in %s: %s", self.path, error.strerror or error)
 
     def _known(self) -> Learned:
-        """Return what is in the file; a file that can't be used is as good as none."""
+        """Return the content of the file; a file that can't be used counts as absent."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:

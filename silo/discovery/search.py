@@ -1,7 +1,7 @@
-"""Find tools for a caller: those that it may know of, ranked by its words and by what it has called before. Blocks.
+"""Find the tools that a caller may know of, ranked by its words and by what it has called before. Blocks.
 
-`silo.providers.skills` says what is installed and what may be known of it, `indexes` ranks, `feedback` says what a call
-teaches.
+`silo.providers.skills` says what is installed and what the caller may know of, `indexes` ranks, `feedback` derives
+lessons from calls.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from silo.providers.skills import Skills
 from silo.router.index import Match
 
 MAX_SKILL_CHARS = 200
-"""Of the name of an unknown skill, in the message."""
+"""How much of an unknown skill's name the message shows."""
 
 
 class Finder:
@@ -42,7 +42,7 @@ class Finder:
         Args:
             skills: what is installed.
             indexes: rank it.
-            learned: keeps what calls have taught; None: nothing is learnt.
+            learned: keeps lessons; None: nothing is learned.
             clock: monotonic seconds.
         """
         self._skills = skills
@@ -70,10 +70,10 @@ class Finder:
             limit: how many for each.
             skill: look only among its tools.
             caller: whose view, and whose lessons.
-            among: what the caller may know of, if that was looked at before; None looks at the folder, once.
+            among: what the caller may know of, if the calling code has it already; None looks at the folder, once.
 
         Raises:
-            SkillUnknown: there is no such skill that the caller may know of; the hint has the nearest names.
+            SkillUnknown: the caller knows no skill of that name; the hint has the nearest names.
         """
         visible = self._skills.visible(caller) if among is None else among
         if skill is not None:
@@ -81,7 +81,7 @@ class Finder:
         who, session = principal(caller), caller.session
         with self._lock:
             lessons = self._feedback.end(who, session)
-        self._learn(lessons)  # first, so that this search is better for it already
+        self._learn(lessons)  # first, so that this search uses them already
         found = self._indexes.search(queries, visible, caller, limit=limit, skill=skill)
         found = self._without_removed(found, visible)
         if self._learned is not None:
@@ -93,7 +93,7 @@ class Finder:
         return found
 
     def usage(self, caller: Caller) -> Mapping[str, int]:
-        """Return how often the caller has called each tool, as far as that is remembered."""
+        """Return how often the caller has called each tool, as far as silo remembers it."""
         return {} if self._learned is None else self._learned.usage(principal(caller))
 
     def called(self, caller: Caller, tool: str, arguments: Mapping[str, Any]) -> None:
@@ -102,7 +102,7 @@ class Finder:
         Args:
             caller: who made it.
             tool: its id, in either form.
-            arguments: are compared with what was searched for, and kept nowhere.
+            arguments: are removed from the request that is learned, and kept nowhere.
         """
         if self._learned is None:
             return
@@ -119,7 +119,7 @@ class Finder:
         self._learn(lessons)
 
     def _without_removed(self, found: Sequence[Sequence[Match]], visible: Visible) -> tuple[tuple[Match, ...], ...]:
-        """Leave out what is not installed any more. Looks at the skills that were found alone, not at the folder."""
+        """Leave out tools that are no longer installed. Looks only at the skills that were found, not at the folder."""
         names = {match.tool.skill for matches in found for match in matches}
         gone = {one.namespace for one in visible.skills if one.namespace in names and not self._skills.is_current(one)}
         return tuple(tuple(match for match in matches if match.tool.skill not in gone) for matches in found)

@@ -1,1 +1,1 @@
-"""The path of an installation, in `installer`: the only way in which a skill is installed."""
+"""The path of an installation, in `installer`: the only way to install a skill."""

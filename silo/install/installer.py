@@ -1,10 +1,11 @@
-"""The path of an installation: from what a person named to a skill that can be called. Only this file knows the order.
+"""The path of an installation: from the name that a person gave to a skill that can be called.
+
+Only this file knows the order of the steps. `silo.catalog` and the backends do them.
 
 Nothing of the skill or of its dependencies runs on the host. A person agrees before a package is unpacked. The script
-runs for the first time inside a sandbox, to say what its tools are. Until the last step, one rename, nothing is
-installed: whatever goes wrong before it, Ctrl-C included, leaves no trace but the record, and the next install deletes
-what a killed process left. Nothing is deleted while another install is under way, which may be using it.
-`silo.catalog` and the backends do the steps themselves.
+runs for the first time inside a sandbox, to say what its tools are. Nothing is installed before the last step, one
+rename. An earlier failure, or Ctrl-C, leaves only the record, and the next install deletes what a killed process left.
+Nothing is deleted while another install is under way, because it may use those files.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class InstallRequest:
         cwd: what a relative path starts from.
         name: another namespace than the skill's own.
         allow_builds: build packages that have no wheel, which runs their code on the host.
-        backend: the name of the backend that describes it; None for the configured choice.
+        backend: the name of the backend that runs the script to describe it; None for the configured choice.
     """
 
     source: str
@@ -71,11 +72,11 @@ class InstallRequest:
 
 @dataclass(frozen=True)
 class Installer:
-    """Everything that an installation passes; built by `silo.runtime`.
+    """Installs and removes skills; `silo.compose.parts` builds it.
 
     Attributes:
-        prune_images: deletes all layers but those of the digests that it is given, and what processes that were killed left beside
-            them, as `silo.sandbox.image.Images.prune`.
+        prune_images: deletes all layers except those of the given digests, and what killed processes left beside them,
+            as `silo.sandbox.image.Images.prune`.
     """
 
     store: SkillStore
@@ -93,12 +94,12 @@ class Installer:
         """Install a skill, in place of an earlier version of it.
 
         Raises:
-            SkillUnknown, FileRefused: there is nothing of that name, or it can't be read.
-            HeaderInvalid, FeatureNotYet: the script's header.
-            LockDrift, DependencyUnavailable: the lock, or the packages.
+            SkillUnknown, FileRefused: nothing has that name, or it can't be read.
+            HeaderInvalid, FeatureNotYet: the script's header is wrong, or asks for a feature that does not exist yet.
+            LockDrift, DependencyUnavailable: the lock doesn't fit the header, or packages can't be had.
             CallDenied: the person did not agree.
             SandboxUnavailable, SandboxBroken, SandboxTimeout, SkillFailed: the script could not be run in a sandbox.
-            SkillMetadataInvalid: what it says of itself is not allowed.
+            SkillMetadataInvalid: the script's description of its tools is not allowed.
         """
         source, files = await to_thread.run_sync(self._read, request)
         header = read_header(files.script, name=source.name, filename=source.script.name)  # HeaderInvalid
@@ -121,23 +122,24 @@ class Installer:
                     metadata = await self._describe(place, unit, header, on_step)
                     image = ImageReference(interpreter.version, unit.base.digest, unit.layer.digest)
                     skill = self._skill(plan, metadata, str(image), place.isolation)
-                    # From here on it takes milliseconds, and is done whole or not at all.
+                    # This takes milliseconds, and installs the whole skill or nothing.
                     with CancelScope(shield=True):
                         await to_thread.run_sync(
                             lambda: stage.commit(skill, script=files.script, lock=lock, manual=files.manual)
                         )
             finally:
-                # What it built in vain, or the version that it replaced: after the stage, so that this install is not in its own way.
+                # Deletes what a failed install built, or the version that this one replaced. It comes after the stage:
+                # inside it, this install would still count as under way, and nothing would be deleted.
                 with CancelScope(shield=True):
                     await self._collect((place.backend,))
             return skill
 
     async def uninstall(self, namespace: str, *, caller: Caller) -> Skill | None:
-        """Remove a skill and its image, and return what it was; None if its record could not be read any more.
+        """Remove a skill and its image; return the skill, or None if its record could not be read.
 
         Raises:
             SkillUnknown: it is not installed.
-            AuditBroken: it is removed, and that could not be recorded.
+            AuditBroken: it is removed, but the removal could not be recorded.
         """
         skill = await self.store.remove(namespace)
         with CancelScope(shield=True):
@@ -148,11 +150,11 @@ class Installer:
         return skill
 
     async def prune(self) -> None:
-        """Delete what was built for skills that are not installed any more, also by installs that were killed.
+        """Delete what was built for skills that are no longer installed, also by installs that were killed.
 
-        While an install is under way nothing happens: it does the same when it ends.
+        While an install is under way nothing happens: that install prunes when it ends.
         """
-        # Remembered, and done here: an install that begins meanwhile need not wait until it is known what works.
+        # Probed before the lock is taken, and remembered: an install that begins meanwhile doesn't wait for the probes.
         await self.runner.probe()
         await self._collect(self.runner.backends)
 
@@ -202,7 +204,7 @@ class Installer:
         request: InstallRequest,
         on_step: OnStep,
     ) -> Unit:
-        """Build the environment and the image; a folder that is not taken over by the image is deleted."""
+        """Build the environment and the image; the staging folder is deleted if the image does not take it over."""
         staged = await to_thread.run_sync(self.images.staging)
         try:
             await to_thread.run_sync((staged / "skill.py").write_bytes, files.script)
@@ -227,7 +229,7 @@ class Installer:
         on_step("running the script in a sandbox to read its tools")
         said = await self.runner.describe(place, unit, deadline=self.clock() + DESCRIBE_S, on_step=on_step)
         metadata = read_metadata(said.skill, header)
-        # A schema that calls could not be checked against is refused now, not at the first call.
+        # A schema that can't check calls is refused now, not at the first call.
         for tool in metadata.tools:
             await to_thread.run_sync(to_checker, tool)
             await to_thread.run_sync(to_result_checker, tool)
@@ -252,7 +254,7 @@ class Installer:
     async def _recorded(
         self, event: str, plan: InstallPlan, caller: Caller, isolation: Isolation
     ) -> AsyncIterator[None]:
-        """Record an installation however it ends. First of all, that it was begun: without a record, nothing is installed."""
+        """Record that an installation begins, and how it ends. If the first can't be recorded, nothing is installed."""
         body = {
             "skill": plan.namespace,
             "skill_digest": plan.digest,
@@ -283,7 +285,7 @@ class Installer:
         return next((skill for skill in self.store.list() if skill.namespace == namespace), None)
 
     async def _collect(self, backends: tuple[str, ...]) -> None:
-        """Delete what no installed skill has, unless an install is under way: it may be building or using just that."""
+        """Delete what no installed skill uses, unless an install is under way, which may be building or using it."""
         async with self.store.no_install_in_progress() as is_alone:
             if not is_alone:
                 return
@@ -293,7 +295,7 @@ class Installer:
             await to_thread.run_sync(self.prune_images, [one.layer for one in references if one is not None])
             keep: list[Unit] = []
             for skill in skills:
-                with suppress(SiloError):  # its image is gone, so nothing that was made of it can be used again
+                with suppress(SiloError):  # its image is gone, so what was made from it is of no use
                     keep.append(await self.units.of(skill))
             await self.runner.prune(backends, keep)
 

@@ -1,12 +1,12 @@
-"""What the rules say of a tool before there is a call: the possible verdicts, and so what a caller may know of. Pure.
+"""What the rules say about a tool before there is a call: its possible verdicts, and who may know of it. Pure.
 
-`silo.policy.evaluate` decides about a call. `silo.providers.skills` asks here once for all that is installed and hands
-the answer on.
+`silo.policy.evaluate` decides about a call. `silo.providers.skills` calls this module once for all installed skills and
+keeps the result.
 
 A tool that is denied whatever its arguments is hidden: it is neither listed nor found, and it does not influence how
-other tools are ranked. It is not a secret: a call by its name is refused with the user's reason, because an agent that
-was told "unknown" would go on looking, and a user who forgot the rule would look for a bug. What a caller can learn is
-that a name which it guessed is installed, and why it may not use it.
+other tools are ranked. It isn't a secret: a call by its name is refused with the user's reason, because an agent that
+was told "unknown" would go on looking, and a user who forgot the rule would look for a bug. So a caller that guesses a
+name can learn that the tool is installed, and why it may not use it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from silo.policy.evaluate import decide
 from silo.policy.rules import Rule, Verdict
 
 ExpectedVerdict = Literal["runs", "asks", "depends", "denied"]
-"""What a caller has to expect of a call: it runs, a person is asked first, its arguments decide, or it is refused in any
-case."""
+"""What a caller can expect of a call: it runs, a person is asked first, its arguments decide, or it is refused."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Visible:
     """What was installed at one moment, as one caller may see it. Skills are sorted by namespace, tools by id.
 
     Attributes:
-        skills: those of which the caller may use something, with the tools that it may use.
+        skills: those with tools that the caller may use, and only with these tools.
         tools: all tools of these skills.
         expected: the expected verdict of each installed tool, by id, hidden ones included.
         hidden: the tools that are refused whatever their arguments.
@@ -66,15 +65,15 @@ def with_expected(installed: Sequence[Skill], expected: Mapping[str, ExpectedVer
         tools=tuple(filter(is_visible, tools)),
         expected=expected,
         hidden=tuple(tool for tool in tools if not is_visible(tool)),
-        installed=tuple(installed),  # the same object if it is a tuple: an index of it is known by that
+        installed=tuple(installed),  # a tuple stays the same object: `silo.discovery.indexes` compares by identity
     )
 
 
 def possible_verdicts(tool: Tool, header: SkillHeader, caller: Caller, rules: Sequence[Rule]) -> frozenset[Verdict]:
     """Return the verdicts that a call may get, over all arguments; more than one only if rules look at the arguments.
 
-    `silo.policy.evaluate.decide` never returns another one. It may not return each of them, since patterns are not
-    compared with what the tool's schema allows.
+    `silo.policy.evaluate.decide` never returns another verdict. It may never return some of these, because patterns are
+    not compared with what the tool's schema allows.
     """
     concerned = [rule for rule in rules if rule.names(tool) and caller.kind in rule.callers]
     always = {rule.verdict for rule in concerned if not rule.arguments}
@@ -83,7 +82,7 @@ def possible_verdicts(tool: Tool, header: SkillHeader, caller: Caller, rules: Se
     asks_by_itself = header.require_approval or tool.require_approval
     found = {rule.verdict for rule in concerned if rule.arguments}
     if "ask" in always:
-        found -= {"allow"}  # which an ask rule wins over
+        found -= {"allow"}  # an `ask` rule wins over it
         found.add("ask")
     elif "allow" in always or not asks_by_itself:
         found.add("allow")
@@ -93,7 +92,7 @@ def possible_verdicts(tool: Tool, header: SkillHeader, caller: Caller, rules: Se
 
 
 def expected_verdict(tool: Tool, header: SkillHeader, caller: Caller, rules: Sequence[Rule]) -> ExpectedVerdict:
-    """Return what a caller has to expect of a call whose arguments are not known yet."""
+    """Return what a caller can expect of a call whose arguments are not known yet."""
     possible = possible_verdicts(tool, header, caller, rules)
     if possible == {"deny"}:
         return "denied"

@@ -1,1 +1,1 @@
-"""Where tools come from: `skills`, which are installed here."""
+"""Where tools come from: the installed `skills`."""

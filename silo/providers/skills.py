@@ -1,8 +1,8 @@
-"""The installed skills: what there is, what each caller may know of, and which tool a name means. Blocks.
+"""The installed skills: which there are, which a caller may know of, and which tool a name means. Blocks.
 
-The folder is read when it has changed, and what was read is held here for searches, for lists, for the server that tells
-clients of changes, and for hints on a wrong name. `silo.catalog.store` reads and writes the folder,
-`silo.policy.visible` decides what may be known.
+The folder is read again only if it has changed. Searches, lists, the server that tells clients of changes, and hints on
+a wrong name all use the same result. `silo.catalog.store` reads and writes the folder, `silo.policy.visible` decides
+what a caller may know of.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Inventory:
     """What was installed at one moment.
 
     Attributes:
-        seen: the folder's fingerprint, taken before it was read: a change in between shows at the next look.
-        damaged: skills whose record can't be read, and which are left out of `skills`.
+        seen: the folder's fingerprint, taken before it was read, so the next look notices a change in between.
+        damaged: skills whose record can't be read; `skills` leaves them out.
     """
 
     seen: Fingerprint
@@ -55,7 +55,7 @@ class Skills:
         Args:
             store: keeps them.
             rules: decide what a caller may know of.
-            guess: is asked for a wrong name that is not near to any visible one.
+            guess: finds tools for a wrong name that is not close to any visible one.
         """
         self._store = store
         self._rules = rules
@@ -74,7 +74,7 @@ class Skills:
     def visible(self, caller: Caller) -> Visible:
         """Return what a caller may know of; the same object until the folder changes. One look at the folder."""
         inventory = self.now()
-        # The rules tell callers apart by their kind alone.
+        # The rules only look at a caller's kind.
         view = inventory.views.get(caller.kind)
         if view is None:
             view = inventory.views[caller.kind] = visible_to(caller, inventory.skills, self._rules)
@@ -84,7 +84,7 @@ class Skills:
         """Return a skill whose script and lock are what was agreed to.
 
         Raises:
-            SkillUnknown: there is none of that name; the hint has the nearest names.
+            SkillUnknown: no skill has that name; the hint has the nearest names.
             SkillChanged: its files differ from what was installed.
         """
         return self._store.get(namespace)
@@ -101,8 +101,8 @@ class Skills:
             caller: hints name only what it may know of.
 
         Raises:
-            SkillUnknown, ToolUnknown: there is no such tool; the hint has the nearest names.
-            SkillChanged: as of `get`.
+            SkillUnknown, ToolUnknown: no tool has that name; the hint has the nearest names.
+            SkillChanged: as for `get`.
         """
         parts = split_id(name)
         if parts is None:
@@ -117,7 +117,7 @@ class Skills:
         raise self._tool_unknown(name, caller)
 
     def nearest(self, name: str, caller: Caller) -> tuple[str, ...]:
-        """Return the visible tools that were probably meant by a wrong name: near in spelling, else described by it."""
+        """Return the visible tools that a wrong name probably means: those of similar spelling, else by description."""
         visible = self.visible(caller)
         near = nearest(name, (tool.id for tool in visible.tools))
         return near or tuple(self._guess(name, visible, caller))

@@ -1,6 +1,6 @@
 """The router as a backend of `silo bench routing` and of the public sets' own `evaluate.py`.
 
-evaluate.py --backend silo.router.evaluation:Backend SET ...
+evaluate.py --backend silo.router.evaluation:ToolSetIndex SET ...
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def document_of(tool: Mapping[str, Any], *, examples: Sequence[str] = ()) -> Too
     )
 
 
-class Backend:
+class ToolSetIndex:
     """An index over the tools of a set.
 
     Args:

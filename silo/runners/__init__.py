@@ -1,1 +1,1 @@
-"""Where a call runs: which backend takes it, what that backend gets to run, and the running itself."""
+"""Where a call runs: choosing the backend, finding what it runs for a skill, and running the call."""

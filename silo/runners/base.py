@@ -1,6 +1,6 @@
-"""The contract of what runs calls: decide where a call will run, then run it there.
+"""The contract of a runner: decide where a call will run, then run it there.
 
-`silo.runners.local` runs them on this machine.
+`silo.runners.local` runs calls on this machine.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from silo.sandbox.skill.base import GuestReply, GuestRequest, OnProgress
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a call will run; known before a person is asked, who is told how it is isolated.
+    """Where a call will run. It is known before a person is asked, because the question says how the call is isolated.
 
     Attributes:
         backend: the name of the backend.
@@ -37,7 +37,7 @@ class Runner(Protocol):
             named: the name of the backend that was asked for, or None for the configured choice.
 
         Raises:
-            SandboxUnavailable: none that is strong enough works.
+            SandboxUnavailable: no backend that is strong enough works.
         """
         ...
 
@@ -53,21 +53,21 @@ class Runner(Protocol):
     ) -> GuestReply:
         """Run one call in a fresh guest; when this returns or raises, no process of the guest is alive.
 
-        The reply's timing has the phases `open`, `run`, the parts of it that the guest's side told (`run.import`), and
-        `close`.
+        The reply's timing has the phases `open`, `run`, the parts of `run` that the guest's side reported
+        (`run.import`), and `close`.
 
         Args:
             placement: what `place` decided.
             skill: the skill; its image was built when it was installed.
             request: what the guest executes.
-            timeout_s: how long the guest may take, from when it is there.
+            timeout_s: how long the guest may take, counted from its start.
             on_progress: receives the skill's progress, on the event loop; must not block.
-            on_step: told each longer step on the way.
+            on_step: called with each longer step on the way.
 
         Raises:
-            SandboxUnavailable: what `place` decided does not work any more.
+            SandboxUnavailable: the backend that `place` chose does not work any more.
             SandboxBroken: the guest did not start, died, or did not end; or the skill's image is gone.
-            SkillFailed: one subclass for each way in which the skill can fail, as
+            SkillFailed: one subclass for each way the skill can fail, as
                 `silo.sandbox.skill.call.SkillGuest.run` lists them; `SandboxTimeout` among them.
         """
         ...

@@ -1,6 +1,6 @@
-"""Which backend runs a call: the strongest that works here, never one below the floor. It says why when there is none.
+"""Which backend runs a call: the strongest that works here, never one below the floor. Says why if there is none.
 
-The only place that decides this: `pick` for a call, `choose` for what probes have found (`silo doctor`).
+Only this module decides it: `pick` for a call, `choose` from the results of probes (`silo doctor`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from silo.model import Isolation
 from silo.sandbox.base import Backend, Probe
 
 
-class Named(Protocol):
-    """A backend, or what its probe found."""
+class NamedBackend(Protocol):
+    """A backend, or the result of its probe."""
 
     @property
     def name(self) -> str:
@@ -28,29 +28,29 @@ class Named(Protocol):
         ...
 
 
-N = TypeVar("N", bound=Named)
+N = TypeVar("N", bound=NamedBackend)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What the configuration allows.
+class BackendChoice:
+    """The backends that the configuration allows.
 
     Attributes:
         backend: the name of the backend that runs calls, or None for the strongest that works.
-        floor: the weakest boundary that may be chosen without being named.
+        floor: the weakest boundary that a backend may have if the call doesn't name it.
     """
 
     backend: str | None
     floor: Isolation
 
     def candidates(self, offered: Sequence[N], *, floor: Isolation | None = None, named: str | None = None) -> list[N]:
-        """Return those that may run a call, in the given order, strongest first; whether they work is not looked at.
+        """Return the backends that may run a call, in the given order. Does not check whether they work.
 
         Args:
-            offered: what there is.
+            offered: all backends, strongest first.
             floor: the skill's own floor, which nothing goes below.
-            named: the backend that was named for this call alone; it may be weaker than the user's floor, because
-                naming it says so, but not than the skill's.
+            named: the backend that this call names. It may be below the user's floor, because the user named it, but
+                not below the skill's.
 
         Raises:
             SandboxUnavailable: the backend that was named or configured does not exist, or is too weak.
@@ -85,12 +85,12 @@ class Choice:
 
 
 async def pick(
-    backends: Sequence[Backend], choice: Choice, *, floor: Isolation | None = None, named: str | None = None
+    backends: Sequence[Backend], choice: BackendChoice, *, floor: Isolation | None = None, named: str | None = None
 ) -> Backend:
-    """Return the backend for one call or one installation; arguments as in `Choice.candidates`.
+    """Return the backend for one call or one installation; arguments as in `BackendChoice.candidates`.
 
     Raises:
-        SandboxUnavailable: none that is strong enough works here; the hint says how to get one.
+        SandboxUnavailable: no backend that is strong enough works here; the hint says how to get one.
     """
     failed: list[Probe] = []
     for backend in choice.candidates(backends, floor=floor, named=named):
@@ -101,8 +101,8 @@ async def pick(
     raise _refusal(choice, backends, failed, floor=floor, named=named)
 
 
-def choose(probes: Sequence[Probe], choice: Choice) -> Probe:
-    """Return the probe of the backend that calls get, out of those of all backends, strongest first.
+def choose(probes: Sequence[Probe], choice: BackendChoice) -> Probe:
+    """Return the probe of the backend that calls get, given the probes of all backends, strongest first.
 
     Raises:
         SandboxUnavailable: as `pick`.
@@ -115,14 +115,14 @@ def choose(probes: Sequence[Probe], choice: Choice) -> Probe:
 
 
 def _refusal(
-    choice: Choice,
-    offered: Sequence[Named],
+    choice: BackendChoice,
+    offered: Sequence[NamedBackend],
     failed: Sequence[Probe],
     *,
     floor: Isolation | None = None,
     named: str | None = None,
 ) -> SandboxUnavailable:
-    """Say why none of the candidates runs a call: `failed` are their probes."""
+    """Say why none of the candidates can run a call: `failed` are their probes."""
     if named is not None or choice.backend is not None:
         (probe,) = failed
         return SandboxUnavailable(
@@ -144,7 +144,7 @@ def _find(offered: Sequence[N], name: str, *, hint: str) -> N:
     raise SandboxUnavailable(f"this version of silo has no backend '{name}'", hint=hint)
 
 
-def _names(offered: Sequence[Named]) -> str:
+def _names(offered: Sequence[NamedBackend]) -> str:
     return ", ".join(one.name for one in offered)
 
 

@@ -12,7 +12,7 @@ import anyio
 from silo.errors import UsageError
 from silo.model import Isolation, Skill
 from silo.runners.base import Placement
-from silo.runners.choose import Choice, pick
+from silo.runners.choose import BackendChoice, pick
 from silo.runners.units import SkillUnits
 from silo.sandbox.base import Backend, OnStep, Probe
 from silo.sandbox.skill.base import Description, GuestReply, GuestRequest, OnProgress, Unit
@@ -21,7 +21,7 @@ from silo.sandbox.skill.describe import describe
 
 
 class LocalRunner:
-    """Runs calls in guests of this machine: `silo.runners.base.Runner`, and what an installation needs of the backends.
+    """A `silo.runners.base.Runner` for guests of this machine; also gives an installation access to the backends.
 
     Args:
         backends: strongest first; no two have the same name.
@@ -29,7 +29,7 @@ class LocalRunner:
         units: finds what a guest runs for a skill.
     """
 
-    def __init__(self, backends: Sequence[Backend], choice: Choice, units: SkillUnits) -> None:
+    def __init__(self, backends: Sequence[Backend], choice: BackendChoice, units: SkillUnits) -> None:
         self._backends = {backend.name: backend for backend in backends}
         if len(self._backends) < len(backends):
             raise UsageError("two backends have the same name", hint="give each a name of its own")
@@ -42,7 +42,7 @@ class LocalRunner:
         return tuple(self._backends)
 
     async def probe(self, *, refresh: bool = False) -> tuple[Probe, ...]:
-        """Say of each backend, strongest first, whether it works here."""
+        """Say for each backend, strongest first, whether it works here."""
         found: dict[str, Probe] = {}
 
         async def ask(backend: Backend) -> None:
@@ -80,10 +80,10 @@ class LocalRunner:
         return replace(reply, timing={**phases, "close": time.monotonic() - answered})
 
     async def describe(self, placement: Placement, unit: Unit, *, deadline: float, on_step: OnStep) -> Description:
-        """As `silo.sandbox.skill.describe.describe`, where `place` decided."""
+        """As `silo.sandbox.skill.describe.describe`, with the backend that `place` chose."""
         return await describe(self._backends[placement.backend], unit, deadline=deadline, on_step=on_step)
 
     async def prune(self, backends: Iterable[str], keep: Iterable[Unit]) -> list[Path]:
-        """Delete what the named backends prepared for other units than those; return what was deleted."""
+        """Delete what the named backends prepared for units that aren't in `keep`; return what was deleted."""
         specs = [unit.spec for unit in keep]
         return [path for name in backends for path in await self._backends[name].prune(specs)]

@@ -1,6 +1,6 @@
 """Units: which images and limits belong to an installed skill, kept as one reference in its record.
 
-How images are built is `silo.sandbox.image`'s; when, is `silo.install.installer`'s.
+`silo.sandbox.image` builds the images; `silo.install.installer` decides when.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from silo.sandbox.skill.base import Unit
 
 
 class ImageStore(Protocol):
-    """What installing and calling need of the images: `silo.sandbox.image.Images` is one."""
+    """The images as installations and calls use them; `silo.sandbox.image.Images` implements it."""
 
     async def base(self, interpreter: Interpreter, on_step: OnStep) -> Image:
         """Return the base image for an interpreter, building it if this is the first time."""
         ...
 
     async def layer(self, digest: str, staged: Path, base: Image) -> Image:
-        """Make the layer of a skill out of a staged folder, which is taken over."""
+        """Make the layer of a skill from a staged folder; the folder becomes part of the store."""
         ...
 
     async def runtime(self, interpreter_version: str) -> Image:
@@ -74,7 +74,7 @@ class SkillUnits:
     limits: Limits
 
     async def of(self, skill: Skill) -> Unit:
-        """Return what a backend runs for a skill. The guest's side of silo is always that of this very silo.
+        """Return what a backend runs for a skill. The guest's side of silo always has the version of this silo.
 
         Raises:
             SandboxBroken: an image that was built at install is gone.
@@ -90,7 +90,7 @@ class SkillUnits:
         return await self.unit(skill.header, reference.python, base, layer)
 
     async def unit(self, header: SkillHeader, python: str, base: Image, layer: Image) -> Unit:
-        """Put images together under a skill's limits."""
+        """Combine images with the limits of a skill."""
         runtime = await self.images.runtime(python)
         limits = replace(self.limits, memory_mib=header.memory_mib)
         return Unit(header.namespace, base, layer, runtime, limits)

@@ -1,4 +1,4 @@
-"""Running a skill where it can do no harm.
+"""Running a skill isolated from the host.
 
-`base` has the contracts, `backends` the ways to isolate, `skill` the wire of a call.
+`base` has the contracts, `backends` the ways to isolate, `skill` the protocol of a call.
 """

@@ -1,7 +1,7 @@
 """The contract of the sandbox: what a guest is made of, what it offers, and what a backend promises. No behaviour.
 
-A *backend* starts *guests* from a *spec*. What is said to a guest over its streams lives above (`silo.sandbox.skill`
-for a skill's call). `silo.testing.conformance` checks that a backend keeps what is promised here.
+A *backend* starts *guests* from a *spec*. Other packages define the protocol over a guest's streams (for a skill's
+call, `silo.sandbox.skill`). `silo.testing.conformance` checks that a backend keeps these promises.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class Limits:
     """The bounds of one guest, the same for every backend.
 
     Attributes:
-        memory_mib: all that the guest may use, kernel included where it has one.
+        memory_mib: memory of the guest, including its kernel if it has one.
         processes: processes and threads at once.
         scratch_mib: size of the guest's `/tmp`, which is in its memory.
-        log_bytes: how much of stdout, and as much of stderr, is kept; the rest is dropped.
-        flood_bytes: how much it may print on either before the guest is ended.
-        result_bytes: the text of a result, and as much of its data.
-        files_bytes: all files of a result together.
+        log_bytes: how much of stdout is kept, and of stderr; the rest is dropped.
+        flood_bytes: how much the guest may print on either before it is ended.
+        result_bytes: the limit for the text of a result, and for its data.
+        files_bytes: the limit for all files of a result together.
     """
 
     memory_mib: int = 256
@@ -43,10 +43,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Image:
-    """A content-addressed tree of files, as a folder and, once a backend needed it, as a file system image beside it.
+    """A content-addressed tree of files: a folder, and a file system image beside it once a backend needed one.
 
     Attributes:
-        digest: SHA-256 in hex of what it was made from.
+        digest: SHA-256 in hex of its sources.
         tree: the folder with the files.
     """
 
@@ -65,7 +65,7 @@ class Stream:
 
     Attributes:
         name: unique among the streams of a guest.
-        is_two_way: whether the host writes to it as well; where not, it may be a pipe.
+        is_two_way: whether the host writes to it as well; if not, it may be a pipe.
     """
 
     name: str
@@ -79,8 +79,8 @@ class GuestSpec:
     Attributes:
         name: for messages and host names.
         root: the image at `/`; it holds the interpreter.
-        mounts: further images, by the path at which the guest sees them. All are read-only, as the root is; what a
-            guest can write to is its scratch space, `/tmp` and `/dev/shm`, each of `Limits.scratch_mib`.
+        mounts: further images, by their path in the guest. All are read-only, like the root. A guest can write only to
+            its scratch space, `/tmp` and `/dev/shm`, each of `Limits.scratch_mib`.
         streams: its connections to the host.
         limits: its bounds.
     """
@@ -93,7 +93,7 @@ class GuestSpec:
 
     @property
     def digest(self) -> str:
-        """What identifies the spec: the guests of two specs with one digest run the same. Names are left out."""
+        """Identifies the spec: specs with the same digest give the same guests. Names are left out."""
         parts = [self.root.digest, repr(self.limits), repr(self.streams)]
         parts += [f"{path}={image.digest}" for path, image in sorted(self.mounts.items())]
         return sha256("\0".join(parts).encode()).hexdigest()
@@ -105,7 +105,7 @@ class Ended:
 
     Attributes:
         last_words: the last line that its process on the host printed.
-        is_out_of_memory: the host's kernel ended processes of it for their memory.
+        is_out_of_memory: the host's kernel killed processes of the guest because they ran out of memory.
         hint: what to do if it should not have ended.
     """
 
@@ -115,11 +115,11 @@ class Ended:
 
 
 class Guest(Protocol):
-    """A running guest, for whoever started it; it has no state that outlives it."""
+    """A running guest, as its starter uses it. No state outlives it."""
 
     @property
     def spec(self) -> GuestSpec:
-        """What it was started from."""
+        """The spec that it was started from."""
         ...
 
     @property
@@ -134,7 +134,7 @@ class Guest(Protocol):
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What there is to tell a person: `backend`, e.g. `QEMU 7.2.22, TCG, clone`."""
+        """Facts for a person: `backend`, e.g. `QEMU 7.2.22, TCG, clone`."""
         ...
 
     @property
@@ -147,30 +147,30 @@ class Guest(Protocol):
 
     @property
     def kept(self) -> Mapping[str, Any] | None:
-        """`Ready.kept` of the guest that this one is a copy of, woken already; None if it starts from the beginning."""
+        """For a copy, which has been woken: `Ready.kept` of the original; None if it starts from the beginning."""
         ...
 
     async def end(self) -> Ended:
-        """End it and wait until none of its processes is left; a second time only says how it ended.
+        """End it and wait until none of its processes is left. A second call only says how it ended.
 
         Raises:
-            SandboxBroken: something of it survived for seconds.
+            SandboxBroken: a process of it survived for seconds.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Whether a backend works on this machine, found out by trying.
+    """Whether a backend works on this machine, by trying it.
 
     Attributes:
-        name: the backend's.
+        name: the name of the backend.
         isolation: the boundary that its guests have.
         works: a guest really ran.
         detail: what was found, for a person: versions, accelerator.
         missing: what keeps it from working, one sentence each.
-        hint: how to get it; empty if it works.
-        notes: what works less well than it could, and why.
+        hint: how to make it work; empty if it works.
+        notes: what works worse than it could, and why.
     """
 
     name: str
@@ -187,11 +187,11 @@ OnStep = Callable[[str], None]
 
 
 class Backend(Protocol):
-    """One way to isolate. Stateless but for caches of what it prepared; safe to use from many tasks at once."""
+    """One way to isolate. Has no state except caches; safe to use from many tasks at once."""
 
     @property
     def name(self) -> str:
-        """What it is called: no other backend of this silo has the name. Another one may have the same isolation."""
+        """Its name, which is unique in this silo. Another backend may have the same isolation."""
         ...
 
     @property
@@ -200,14 +200,14 @@ class Backend(Protocol):
         ...
 
     async def probe(self, *, refresh: bool = False) -> Probe:
-        """Say whether this backend works here, by running a guest; remembered for the boot of the host. Builds nothing.
+        """Run a guest to find out whether this backend works here; remembered until the host reboots. Builds nothing.
 
-        Never raises: what goes wrong is in the answer.
+        Never raises an error: the probe says what is wrong.
         """
         ...
 
     def start(self, spec: GuestSpec) -> AbstractAsyncContextManager[Guest]:
-        """Start a fresh guest; leaving the context ends it, whatever happened, and waits until it is gone.
+        """Start a fresh guest; leaving the context always ends it, and waits until it is gone.
 
         Raises:
             SandboxUnavailable: the backend does not work here.
@@ -216,15 +216,15 @@ class Backend(Protocol):
         ...
 
     async def prune(self, keep: Iterable[GuestSpec]) -> list[Path]:
-        """Delete what was prepared for other specs than those; return what was deleted."""
+        """Delete what was prepared for specs that aren't in `keep`; return what was deleted."""
         ...
 
     async def __aenter__(self) -> Self:
-        """Get ready to serve; a backend works without it, but keeps nothing warm then."""
+        """Get ready to serve. A backend works without it, but then keeps nothing warm."""
         ...
 
     async def __aexit__(self, *exc: object) -> None:
-        """End guests that wait for a call."""
+        """End the guests that wait for a call."""
         ...
 
 
@@ -236,8 +236,8 @@ class Ready:
     """A guest whose program has started up and waits.
 
     Attributes:
-        kept: what copies of the guest need to know of it, as JSON.
-        timing: seconds by phase, the program's own part of starting up.
+        kept: what copies of the guest need to know about it, as JSON.
+        timing: seconds by phase of the program's own part of starting up.
     """
 
     kept: Mapping[str, Any]
@@ -245,62 +245,62 @@ class Ready:
 
 
 class Program(Protocol):
-    """The host's side of what a guest runs, as far as copying a guest needs it (`silo.sandbox.skill.describe`)."""
+    """The host's side of a guest's program, as copying a guest needs it (see `silo.sandbox.skill.describe`)."""
 
     async def start_up(self, guest: Guest, *, deadline: float) -> Ready:
-        """Wait until the guest's program waits for work, so that the guest may be copied.
+        """Wait until the guest's program waits for work, so that the guest can be copied.
 
         Raises:
-            SkillFailed: it does not come that far.
+            SkillFailed: the program does not get that far.
         """
         ...
 
     async def wake(self, guest: Guest) -> None:
-        """Tell a copy what makes it unlike the others, before anything else of the program runs in it.
+        """Tell a copy what makes it different from the others, before anything else of the program runs in it.
 
         Raises:
-            SandboxLost: it is gone.
+            SandboxLost: the copy is gone.
         """
         ...
 
     async def rehearse(self, guest: Guest, *, deadline: float) -> None:
-        """Let a copy go through its work once without any of a caller's data, so that the real work finds it warm.
+        """Let a copy do its work once without a caller's data, so that the real work runs faster.
 
         Raises:
-            SandboxTimeout, SandboxLost, SkillFailed: it can't.
+            SandboxTimeout, SandboxLost, SkillFailed: the rehearsal failed.
         """
         ...
 
 
 class Prepared(Protocol):
-    """A guest that was started up once, and of which copies can be started."""
+    """A guest that was started once, and can be copied."""
 
     @property
     def ready(self) -> Ready:
-        """What its program kept; its timing has the backend's own phases as well."""
+        """What its program kept; the timing also has the backend's own phases."""
         ...
 
     def start(self) -> AbstractAsyncContextManager[Guest]:
-        """As `Backend.start`, for a copy; it may have waited, rehearsed, until now. Its program has been woken."""
+        """As `Backend.start`, for a copy, which may be one that was rehearsed. Its program has been woken."""
         ...
 
 
 @runtime_checkable
 class Preparing(Protocol):
-    """A backend that copies a guest faster than it starts one. One that can't has nothing of this."""
+    """A backend that copies a guest faster than it starts one. Other backends don't implement this."""
 
     async def prepare(self, spec: GuestSpec, program: Program, *, deadline: float, on_step: OnStep) -> Prepared:
-        """Return what copies are made of, making it if it is not there yet.
+        """Return the guest that copies are made of; make it if it does not exist yet.
 
         Args:
-            spec: of the guests.
+            spec: the spec of the guests.
             program: what they run.
-            deadline: a reading of `time.monotonic()` in seconds, for the program to have started up.
-            on_step: told each longer step.
+            deadline: a reading of `time.monotonic()` in seconds, by which the program must have started up.
+            on_step: called with each longer step.
 
         Raises:
             SandboxUnavailable: the backend does not work here.
-            SandboxBroken: no guest could be started, or it could not be kept.
-            SkillFailed: as `Program.start_up` raises it.
+            SandboxBroken: the guest could not be started or saved.
+            SkillFailed: as for `Program.start_up`.
         """
         ...

@@ -1,13 +1,13 @@
-"""Things that are built once under one folder, by any number of processes: what images and templates have in common.
+"""Things that any number of processes build once under one folder: the common part of images and templates.
 
-    NAME/              a thing, whole: it got its name by a rename
+    NAME/              a complete thing: it got its name by a rename
     .lock-NAME         flock: one process builds the thing or deletes it, others wait
-    .building-NAME-*/  being built by whoever holds the lock, or left by a process that was killed
-    .gone-NAME-*/      being deleted, or left so
+    .building-NAME-*/  being built by the process that holds the lock, or left by a process that was killed
+    .gone-NAME-*/      being deleted, or left by a process that was killed
 
-Whether a process lives is never guessed from a time or a number: the kernel drops its locks when it ends, however it
-ends.
-What is built, and what is still needed, is `silo.sandbox.image`'s and `silo.sandbox.backends.microvm.template`'s.
+silo never guesses from a time or a process id whether a process lives: the kernel drops its locks when it ends, however
+it ends. `silo.sandbox.image` and `silo.sandbox.backends.microvm.template` decide what is built and what is still
+needed.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ _BUILDING: Final = ".building-"
 _GONE: Final = ".gone-"
 
 _LOCK_POLL_S: Final = 0.05
-# flock can't be waited for in a way that Ctrl-C ends at once. What is waited for takes seconds.
+# A blocking flock can't be interrupted at once by Ctrl-C, so it is polled. Builds take seconds.
 
 
 class BuildCache:
-    """The things under one folder; the folder is made when it is first needed."""
+    """The things under one folder; the folder is made at first use."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def names(self) -> list[str]:
-        """Return the names of all things, whole ones and damaged ones."""
+        """Return the names of all things, including damaged ones."""
         return [name for name in self._entries() if not name.startswith(".")]
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Be the only one who builds a thing. Blocks; for worker threads."""
+        """Hold the lock of a thing, so that no other process builds it. Blocks; for worker threads."""
         with self._lock(name, waits=True):
             yield
 
@@ -60,20 +60,20 @@ class BuildCache:
 
     @contextmanager
     def try_locked(self, name: str) -> Iterator[bool]:
-        """As `locked`, but say False at once if somebody else builds the thing, or deletes it."""
+        """As `locked`, but yield False at once if another process builds or deletes the thing."""
         with self._lock(name, waits=False) as is_held:
             yield is_held
 
     def building(self, name: str) -> Path:
-        """Make a folder to build a thing in. Only for who holds its lock: anybody else may delete it."""
+        """Make a folder to build a thing in. The caller must hold the lock, or others may delete the folder."""
         return Path(tempfile.mkdtemp(prefix=f"{_BUILDING}{name}-", dir=self.folder))
 
     def discard(self, name: str) -> bool:
-        """Delete a thing; False if it is gone already, or somebody else is at it just now."""
+        """Delete a thing; False if it is gone already, or another process builds or deletes it."""
         with self.try_locked(name) as is_held:
             if not is_held:
                 return False
-            # Renamed first, so that a thing is either whole or not there.
+            # Renamed first, so that a thing is either complete or absent.
             doomed = self.folder / f"{_GONE}{name}-{secrets.token_hex(4)}"
             try:
                 (self.folder / name).rename(doomed)
@@ -85,7 +85,7 @@ class BuildCache:
         return True
 
     def sweep(self) -> None:
-        """Delete what processes that were killed left behind, and locks of things that are not there."""
+        """Delete what killed processes left behind, and locks of things that don't exist."""
         names = set()
         for entry in self._entries():
             if entry.startswith(_GONE):
@@ -116,12 +116,12 @@ class BuildCache:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
                 is_held = _take(descriptor, waits=waits)
-                # If its file was deleted meanwhile (`_forget_lock`), the next to come would lock another one: try that.
+                # If the file was deleted meanwhile (`_forget_lock`), other processes would lock a new one: try again.
                 if not is_held or _is_at(path, descriptor):
                     yield is_held
                     return
             finally:
-                # Not by `close` alone: a child between fork and exec has the descriptor too, and would keep the lock.
+                # `close` is not enough: a child between fork and exec has the descriptor too, and would keep the lock.
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
                 os.close(descriptor)
 

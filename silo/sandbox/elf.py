@@ -1,7 +1,7 @@
 """Which shared libraries an ELF file needs, read from the file (`man 5 elf`). Pure, but `resolve` looks at folders.
 
-`ldd` is not used: it may run the file that it looks at. What is read here may come from a stranger's wheel, so every
-offset is checked and a broken file simply needs nothing.
+`ldd` is not used, because it may run the file. The files may come from an untrusted wheel, so every offset is checked,
+and a damaged file counts as one that needs no libraries.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MAX_DYNAMIC_ENTRIES = 4096
 
 @dataclass(frozen=True)
 class Elf:
-    """What the dynamic section says: machine (`e_machine`), needed names, search path, and the program interpreter."""
+    """The content of the dynamic section: machine (`e_machine`), needed names, search path, program interpreter."""
 
     machine: int
     needed: tuple[str, ...]
@@ -86,7 +86,7 @@ def _string(data: bytes, offset: int) -> str:
 
 
 @dataclass(frozen=True)
-class Found:
+class NeededLibrary:
     """A library that is needed, and where it lies on the host."""
 
     name: str
@@ -95,15 +95,15 @@ class Found:
 
 def closure(
     files: Iterable[Path], have: Iterable[str], system: Mapping[str, Path], *, trust_search: bool
-) -> Iterator[Found]:
-    """Yield each library that `files` need, and what those need, beyond the ones in `have`.
+) -> Iterator[NeededLibrary]:
+    """Yield each library that `files` need, directly or indirectly, and that is not in `have`.
 
     Args:
-        files: ELF files, others are ignored.
-        have: file names of libraries that are there already.
+        files: ELF files; other files are ignored.
+        have: file names of libraries that the image has already.
         system: the host's libraries by name, as its loader would find them (see `parse_ldconfig`).
-        trust_search: whether a file's own search path (DT_RUNPATH) may name folders of the host. Never for files out of
-            a wheel: one could name `/home/you/.ssh` there and get your key into its image as a "library".
+        trust_search: whether a file's own search path (DT_RUNPATH) may name folders of the host. Never for files from a
+            wheel: one could name `/home/you/.ssh` there and get your key into its image as a "library".
     """
     names = set(have)
     queue = list(files)
@@ -117,10 +117,10 @@ def closure(
                 continue
             path = (_searched(name, elf, file) if trust_search else None) or system.get(name)
             if path is None:
-                continue  # the loader in the guest will say so, in words that a skill's author knows
+                continue  # the loader in the guest will report it, in words that a skill's author knows
             names.add(name)
             queue.append(path)
-            yield Found(name, path)
+            yield NeededLibrary(name, path)
 
 
 def _searched(name: str, elf: Elf, file: Path) -> Path | None:
@@ -136,7 +136,7 @@ def parse_ldconfig(text: str, machine_tag: str) -> dict[str, Path]:
     """Parse `ldconfig -p` into name → path, first entry first, as the loader does (`man 8 ldconfig`).
 
     Args:
-        text: what it printed.
+        text: the output of `ldconfig -p`.
         machine_tag: the word that marks this machine's libraries, e.g. `x86-64` or `AArch64`.
     """
     found: dict[str, Path] = {}

@@ -1,9 +1,9 @@
 """Images: the trees of files that guests are made of, content-addressed, built once and never changed.
 
 Three images make a guest: the *base* (an interpreter of the host and what it needs), the *layer* of one skill (its
-script and its locked environment), and the *runtime* (the guest's side of this very silo). Each is a folder `tree/`,
-and an ext4 file beside it once a microVM needed it. `silo.catalog` decides what goes into a skill's environment;
-nothing here runs a line of it.
+script and its locked environment), and the *runtime* (the guest's side of this version of silo). Each is a folder
+`tree/`, with an ext4 file beside it once a microVM needed it. `silo.catalog` decides what goes into a skill's
+environment; nothing here runs its code.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from silo.sizes import MIB
 _SILO = Path(__file__).resolve().parent.parent
 
 _FORMAT = "silo-image-v1"
-"""Part of every digest; counts up when the same inputs would give another tree."""
+"""Part of every digest; incremented if the same inputs give another tree."""
 
 GUEST_PREFIX = "opt/python"
 _STDLIB_WITHOUT = frozenset(
@@ -52,7 +52,7 @@ _STAGING = ".staging-"
 _MAKING = ".disk.ext4."
 
 _DISK_SPARE = 1.15
-"""Room for ext4's own tables over the sum of the file sizes; too little and `mke2fs -d` says so."""
+"""Room for ext4's own tables, beyond the sum of the file sizes; `mke2fs -d` fails if it is too little."""
 
 
 Filler = Callable[[Path], None]
@@ -64,7 +64,7 @@ class Images:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._cache = BuildCache(folder)
-        # The files of a running silo do not change under it; reading them for each call would cost milliseconds.
+        # The files of a running silo do not change; reading them for each call would cost milliseconds.
         self._runtimes: dict[str, Image] = {}
 
     async def base(self, interpreter: Interpreter, on_step: OnStep) -> Image:
@@ -83,12 +83,12 @@ class Images:
         return image
 
     async def layer(self, digest: str, staged: Path, base: Image) -> Image:
-        """Make the layer image of a skill out of `staged`, which is taken over (moved).
+        """Make the layer image of a skill from `staged`, which is moved.
 
         Args:
             digest: identifies the skill (script and lock), as in `Skill.digest`.
             staged: a folder on the same file system with `skill.py` and `env/`.
-            base: the image below, whose libraries need not be brought again.
+            base: the image below, whose libraries need no second copy.
         """
         full = _digest("layer", digest, base.digest)
 
@@ -117,20 +117,20 @@ class Images:
         )
 
     def find(self, kind: str, digest: str) -> Image | None:
-        """Return the image if it is there, whole."""
+        """Return the image if it exists and is complete."""
         tree = self._folder / f"{kind}-{digest[:32]}" / "tree"
         return Image(digest, tree) if tree.is_dir() else None
 
     def staging(self) -> Path:
-        """Make a new folder beside the images, for a layer to be filled in; the caller moves it in or deletes it.
+        """Make a new folder beside the images, for the files of a layer. The caller passes it to `layer` or deletes it.
 
-        What says that it is in use is the stage of its install (`silo.catalog.store.SkillStore.stage`).
+        The stage of its install (`silo.catalog.store.SkillStore.stage`) marks it as in use.
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=_STAGING, dir=self._folder))
 
     def disk(self, image: Image) -> Path:
-        """Return the ext4 file of an image, making it if this is the first time. Blocking.
+        """Return the ext4 file of an image; made at first use. Blocks.
 
         Raises:
             SandboxBroken: `mke2fs` is missing or failed.
@@ -143,11 +143,11 @@ class Images:
         return image.disk
 
     def prune(self, keep: Iterable[str]) -> list[Path]:
-        """Delete layers whose digests are not in `keep`, and what processes that were killed left; return which layers.
+        """Delete layers whose digests aren't in `keep`, and leftovers of killed processes; return the layers.
 
-        Only while no install is under way (`silo.catalog.store.SkillStore.no_install_in_progress`): its layer is in no record yet, and
-        its staging folder would be taken for one that was left. Bases and runtimes stay; any skill may need them, and
-        there are few.
+        Call this only while no install is under way (`silo.catalog.store.SkillStore.no_install_in_progress`): its layer
+        is in no record yet, and its staging folder would be taken for an abandoned one. Bases and runtimes stay: any
+        skill may need them, and there are few.
         """
         for staged in self._folder.glob(f"{_STAGING}*"):
             _delete(staged)
@@ -212,7 +212,7 @@ def _delete(folder: Path) -> None:
 
 
 def _base_digest(interpreter: Interpreter) -> str:
-    """A change of the host's interpreter shows in its file and in its standard library's folder."""
+    """Fingerprint the host's interpreter: a change shows in its file and in its standard library's folder."""
     stamps = []
     for path in (interpreter.executable, interpreter.stdlib, interpreter.platstdlib / "lib-dynload"):
         found = path.stat()
@@ -252,7 +252,7 @@ def _fill_base(tree: Path, interpreter: Interpreter) -> None:
 
 
 def _copy_tree(source: Path, target: Path) -> None:
-    """Copy a part of the standard library with its times, which its compiled files are checked against."""
+    """Copy a part of the standard library with its timestamps, because compiled files are checked against them."""
 
     def ignore(folder: str, names: list[str]) -> set[str]:
         dropped = {name for name in names if name in _STDLIB_WITHOUT or name.startswith("config-")}
@@ -287,7 +287,7 @@ def _add_etc(tree: Path) -> None:
 
 
 def _system_libraries() -> dict[str, Path]:
-    """The host's shared libraries by name, out of the loader's own cache; nothing where there is no glibc."""
+    """Return the host's shared libraries by name, from the loader's cache; empty without glibc."""
     command = shutil.which("ldconfig", path="/sbin:/usr/sbin:/usr/bin")
     tag = _LDCONFIG_TAGS.get(platform.machine())
     if command is None or tag is None:
@@ -309,7 +309,7 @@ def _take_over(staged: Path, tree: Path) -> None:
 
 
 def _add_libraries(tree: Path, base: Image) -> None:
-    """Bring the system libraries that the skill's wheels need and the base does not have (e.g. `libstdc++`)."""
+    """Copy the system libraries that the skill's wheels need and the base does not have (e.g. `libstdc++`)."""
     binaries = _binaries(tree / "env")
     have = {path.name for path in binaries} | {entry.name for entry in (base.tree / "usr/lib").iterdir()}
     lib = tree / "lib"
@@ -342,7 +342,7 @@ def _fill_runtime(tree: Path, source: Path, minor: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
     if minor == ".".join(map(str, sys.version_info[:2])):
-        # For another version the guest compiles it itself, which costs its template some tenths of a second.
+        # Under another version, the guest compiles the files itself, which costs its template some tenths of a second.
         compileall.compile_dir(
             tree,
             quiet=1,

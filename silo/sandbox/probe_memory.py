@@ -1,4 +1,4 @@
-"""What was found out about this machine, remembered for as long as the host does not reboot."""
+"""Results of probes of this machine, remembered until the host reboots."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 
 
 class ProbeMemory:
-    """Answers by key in a small file; a file that can't be read, or of another boot, is as good as none."""
+    """Answers by key in a small file; a file that can't be read, or is from another boot, counts as absent."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def get(self, key: str) -> str | None:
-        """Return what was put under `key` during this boot of the host, or None."""
+        """Return what was stored under `key` since the host booted, or None."""
         value = self._read().get(key)
         return value if isinstance(value, str) else None
 
     def put(self, key: str, value: str) -> None:
-        """Remember `value`; not being able to costs only time later."""
+        """Remember `value`. A failure is ignored, because it only costs time later."""
         known = {**self._read(), key: value, "boot": _boot_id()}
         making = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:

@@ -1,4 +1,4 @@
-"""Starting a backend's process and making sure that it is gone. What the process is, the backend knows."""
+"""Starts a backend's process, and makes sure that it ends. The backend decides what to run."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from silo.sandbox.streams import read_some
 _GONE_S = 5.0
 
 _TIE_S = 10.0
-"""Bubblewrap needs some milliseconds to set a guest up; on a machine that swaps it may be seconds."""
+"""Bubblewrap needs some milliseconds to set up a guest; on a machine that swaps, it may need seconds."""
 
 _ORPHAN_S = 0.25
-"""The kernel takes a guest of some hundred MiB down in a few milliseconds; what lives longer was not killed."""
+"""The kernel ends a guest of some hundred MiB in a few milliseconds; a guest that lives longer was not killed."""
 
 
 class GuestProcess:
     """One process (bubblewrap, and what runs in it), its inherited sockets, and its last words.
 
-    Every process of the guest holds the *leash*, the other end of a socket of ours, at first as its stdin. When reading
-    it gives an end of file, the last of them is gone, whoever killed which; and writing to it fails when silo is gone.
+    Every process of the guest holds the *leash*, the other end of a socket of silo's, at first as its stdin. When
+    silo's end reads an end of file, the last of them is gone, however they ended. When silo is gone, their writes fail.
     """
 
     def __init__(self, process: anyio.abc.Process, leash: socket.socket, held: int, errors: int) -> None:
@@ -45,8 +45,7 @@ class GuestProcess:
     async def start(cls, argv: Sequence[str], *, inherit: Sequence[int], stdout: int | None = None) -> GuestProcess:
         """Start `argv` with an empty environment and no descriptors but `inherit`.
 
-        The environment is empty because what bubblewrap was started with can be read in `/proc` until it execs the
-        guest.
+        The environment is empty because `/proc` shows bubblewrap's environment until it execs the guest.
 
         Raises:
             SandboxBroken: the program can't be started.
@@ -64,7 +63,7 @@ class GuestProcess:
                 pass_fds=(*inherit, theirs.fileno()),
                 cwd="/",
             )
-        except BaseException as error:  # a cancellation too: nobody else knows these descriptors
+        except BaseException as error:  # also a cancellation: nothing else would close these descriptors
             ours.close()
             os.close(errors)
             if not isinstance(error, OSError):
@@ -77,11 +76,10 @@ class GuestProcess:
         return cls(process, ours, held, errors)
 
     async def tie(self) -> None:
-        """Answer the program's first line on the leash, by which it learns that silo lives.
+        """Answer the program's first line on the leash, which tells it that silo lives.
 
-        `silo.sandbox.backends.microvm.qemu.confine` starts a program that asks.
-        Returns without having answered when the program ended before, or says nothing for seconds: its other sockets
-        tell why.
+        `silo.sandbox.backends.microvm.qemu.confine` starts such a program. If the program has ended, or writes nothing
+        for seconds, this returns without an answer: the program's other sockets tell why.
         """
         with anyio.move_on_after(_TIE_S), contextlib.suppress(EOFError, OSError):
             self._leash.setblocking(False)
@@ -103,7 +101,7 @@ class GuestProcess:
         """Kill it and wait until none of its processes is left, also while the surrounding task is being cancelled.
 
         Raises:
-            SandboxBroken: something survived for seconds; nothing more can be done from here.
+            SandboxBroken: a process survived for seconds; silo can do nothing more.
         """
         with anyio.CancelScope(shield=True):
             if self._process.returncode is None:
@@ -112,8 +110,8 @@ class GuestProcess:
             self._leash.setblocking(False)
             end = time.monotonic() + _GONE_S
             while not (is_gone := await self._is_gone(_ORPHAN_S)) and time.monotonic() < end:
-                # Bubblewrap's child dies with it only from the end of its own setting up on (`--die-with-parent`). If
-                # bubblewrap was killed before that, the child lives on, and the leash is all that leads to it.
+                # Bubblewrap's child dies with it only once the child is set up (`--die-with-parent`). If bubblewrap was
+                # killed before that, the child lives on, and only the leash leads to it.
                 await anyio.to_thread.run_sync(_kill_holders, self._held)
             self._leash.close()
             os.close(self._errors)
@@ -124,7 +122,7 @@ class GuestProcess:
             )
 
     async def _is_gone(self, patience_s: float) -> bool:
-        """Whether the leash comes to its end in that time."""
+        """Whether the leash reaches its end in that time."""
         with anyio.move_on_after(patience_s):
             try:
                 while True:
@@ -138,6 +136,6 @@ def _kill_holders(inode: int) -> None:
     """Kill every process that has the socket with this inode open."""
     wanted = f"socket:[{inode}]"
     for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has just ended, or is not ours to look at
+        with contextlib.suppress(OSError):  # it has just ended, or belongs to another user
             if any(str(descriptor.readlink()) == wanted for descriptor in (process / "fd").iterdir()):
                 os.kill(int(process.name), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Finding the programs of the host that a sandbox is made with."""
+"""Finds the host's programs that a sandbox needs."""
 
 from __future__ import annotations
 

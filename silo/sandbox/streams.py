@@ -1,4 +1,4 @@
-"""Reading from the descriptors of a guest without blocking the event loop."""
+"""Reads from the descriptors of a guest without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _READ_BYTES = 256 * 1024
 
 
 async def read_some(descriptor: int) -> bytes:
-    """Read what is there, waiting until something is; `EOFError` at the end.
+    """Wait for data and read it; `EOFError` at the end.
 
-    Gives way to other tasks each time: a guest that writes without end always has something there, and would otherwise
-    keep the event loop from everything else, its own deadline included.
+    Lets other tasks run each time: otherwise a guest that writes without end would keep the event loop from everything
+    else, including its own deadline.
     """
     while True:
         await checkpoint()

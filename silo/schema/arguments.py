@@ -1,7 +1,7 @@
 """The arguments of a call: whether they are JSON, whether the tool takes them, and what to say if not.
 
-Nothing is started before these checks.
-`silo.schema.checker` checks a value against a schema; `silo.schema.files` finds the files among the arguments.
+A call starts nothing before these checks. `silo.schema.checker` checks a value against a schema; `silo.schema.files`
+finds the files among the arguments.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from silo.sizes import MIB
 from silo.wire.messages import Json
 
 MAX_ARGUMENTS_BYTES = MIB
-"""Longest JSON text of all arguments, files aside; what is larger belongs into a file argument."""
+"""The longest JSON text of all arguments without files; larger data belongs in a file argument."""
 
 MAX_DEPTH = 32
-"""How deep arguments may nest. The wire takes twice as much; agents have no use for more."""
+"""How deep arguments may nest. The wire takes twice as much; agents don't need more."""
 
 
 def check_json(arguments: Mapping[str, Any], tool_id: str) -> None:
     """Check that arguments are JSON values of bounded size, or `File` objects.
 
     Raises:
-        ArgumentsInvalid: a value that JSON does not have (NaN, bytes, a lone surrogate, a key that is not text), or they
+        ArgumentsInvalid: a value isn't JSON (NaN, bytes, a lone surrogate, a key that is not text), or the arguments
             are too deep or too large.
     """
     left = MAX_ARGUMENTS_BYTES
@@ -63,11 +63,11 @@ def check_json(arguments: Mapping[str, Any], tool_id: str) -> None:
 _Path = tuple[str | int, ...]
 
 _HUGE = 10**308
-# Beyond it a number has no float any more, which is all that many a JSON parser knows.
+# Above this, a number does not fit into a float, and many JSON parsers only have floats.
 
 
 def _size(leaf: object, path: _Path) -> int:
-    """Return about how long a scalar or a key is in JSON, having checked that it is one."""
+    """Check that a value is a JSON scalar or a key; return about how long it is in JSON."""
     wrong = ""
     hint = "use text, numbers, true, false, null, lists, objects, and silo.File where the tool takes a file"
     if isinstance(leaf, str):
@@ -158,7 +158,7 @@ def check_arguments(tool: Tool, checker: SchemaChecker, arguments: Mapping[str, 
     if flaw is None:
         return
     where = describe_path("arguments", flaw.path)
-    # A misspelt name is also one that is missing; what was written tells more than what was not.
+    # A misspelt name also means a missing one; the message about the misspelt name helps more.
     unknown = _unknown(tool.input_schema, arguments) if not flaw.path else None
     if unknown is not None:
         names = properties(tool.input_schema)
@@ -177,10 +177,10 @@ def _unknown(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> str | N
 
 
 def check_result(tool: Tool, checker: SchemaChecker, data: Json) -> None:
-    """Check what a tool returned against the shape that it promised.
+    """Check what a tool returned against its output schema.
 
     Raises:
-        ResultInvalid: where it differs. The message quotes the result, so it is to be redacted like one.
+        ResultInvalid: says where it differs. The message quotes the result, so it must be redacted like a result.
     """
     hint = "the skill breaks its own promise; report it to whoever wrote it"
     try:
@@ -194,7 +194,7 @@ def check_result(tool: Tool, checker: SchemaChecker, data: Json) -> None:
 
 
 def signature(tool: Tool) -> str:
-    """Return the expected shape in one line for person and model: `data: file, sql: string, limit?: integer = 100`."""
+    """Return the expected arguments in one line: `data: file, sql: string, limit?: integer = 100`."""
     schema = tool.input_schema
     needed = required(schema)
     namer = _Namer(schema)
@@ -209,7 +209,7 @@ def signature(tool: Tool) -> str:
 
 
 class _Namer:
-    """Names the kinds of values that the schemas of a document take, as one would in a sentence."""
+    """Names the kinds of values that the schemas of a document take, in words for a sentence."""
 
     def __init__(self, root: Schema) -> None:
         self._root = root
@@ -254,7 +254,7 @@ class _Namer:
 
 
 _MAX_NAMED = 4000
-"""Schemas that one signature names. Objects that refer to objects multiply, and only 1,000 characters are shown."""
+"""How many schemas one signature names. Objects that refer to objects multiply, and only 1,000 characters are shown."""
 
 
 def _checker(tool: Tool, side: str, schema: Mapping[str, Any]) -> SchemaChecker:

@@ -1,6 +1,6 @@
-"""The one spelling of JSON that is hashed, and the arguments of a call in it. Pure.
+"""The canonical spelling of JSON, which is hashed, and the arguments of a call in it. Pure.
 
-Audit records, the keys of approvals and what is remembered of an approved call are all made of it, so it never changes.
+The hashes in audit records, keys of approvals and profiles of approved calls all depend on it, so it never changes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from silo.wire.messages import Json
 
 
 def canonical(value: Json) -> bytes:
-    """Return the one spelling of a JSON value that is hashed: sorted keys, no spaces, ASCII.
+    """Return the canonical spelling of a JSON value: sorted keys, no spaces, ASCII.
 
     Raises:
         ValueError, TypeError: not JSON.
@@ -56,9 +56,9 @@ _MAX_DEPTH = 64
 
 @dataclass(frozen=True)
 class HashedArguments:
-    """The arguments of one call as they are compared with those of others. Each property is computed once, at first use.
+    """The arguments of one call in the form that is compared with other calls'. Properties are computed at first use.
 
-    Arguments that were not checked may be anything; each property may then raise ValueError, TypeError or RecursionError.
+    If the arguments were not checked, each property may raise ValueError, TypeError or RecursionError.
     """
 
     arguments: Mapping[str, Any]

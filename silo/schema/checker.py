@@ -6,7 +6,7 @@ they hold the interpreter lock, `$ref` may name an address to fetch, and nested 
 run on an engine that takes linear time (the one in `pydantic_core`; look-around and back-references do not exist
 there), references reach only into the document, and every check has a deadline.
 
-`silo.schema.arguments` says in words what a tool's arguments are to look like.
+`silo.schema.arguments` describes the arguments that a tool takes in words.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FILE_SCHEMA: Mapping[str, Any] = {
     "required": ["$file"],
     "additionalProperties": False,
 }
-"""What a file's schema is replaced by: its value is `{"$file": index}` by the time it is checked."""
+"""Replaces the schema of a file, because its value is `{"$file": index}` when it is checked."""
 
 
 class SchemaUnusable(ValueError):
@@ -47,7 +47,7 @@ class SchemaUnusable(ValueError):
 
 
 class CheckTooLong(Exception):
-    """The value was not checked to its end within `CHECK_SECONDS`."""
+    """The check of a value did not end within `CHECK_SECONDS`."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Flaw:
     Attributes:
         path: keys and indexes from the root to the place.
         message: one sentence, with the offending value cut to a readable length.
-        unknown: a property that the schema does not have, if that is what is wrong.
+        unknown: the name of a property that the schema does not have, if that is the flaw.
     """
 
     path: tuple[str | int, ...]
@@ -69,7 +69,7 @@ class SchemaChecker:
     """One schema, ready to check values. Safe to use from several threads; checks with one checker take turns.
 
     Raises:
-        SchemaUnusable: see there.
+        SchemaUnusable: the schema can't be checked.
     """
 
     def __init__(self, schema: Mapping[str, Any], *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -87,8 +87,8 @@ class SchemaChecker:
         """Return what is most wrong with `value`, or None if it fits the schema.
 
         Raises:
-            CheckTooLong: no answer in time.
-            SchemaUnusable: the schema refers to what it does not have, or only to itself.
+            CheckTooLong: the check did not end in time.
+            SchemaUnusable: a reference leads nowhere, or the schema refers only to itself.
         """
         from jsonschema.exceptions import best_match
         from referencing.exceptions import Unresolvable
@@ -106,7 +106,7 @@ class SchemaChecker:
         return None if error is None else _flaw(error)
 
     def _prepare(self, schema: Schema) -> Schema:
-        """Return a schema once its patterns are compiled, `FILE_SCHEMA` for a file's; refuse what can't be checked."""
+        """Return a schema with its patterns compiled, `FILE_SCHEMA` for a file's; refuse what can't be checked."""
         if is_file(schema):
             return FILE_SCHEMA
         if refused := sorted(_REFUSED_KEYWORDS & schema.keys()):
@@ -136,7 +136,7 @@ class SchemaChecker:
             Draft202012Validator.check_schema(schema)
         except SchemaError as error:
             raise SchemaUnusable(f"not JSON Schema 2020-12: {_cut(error.message)}") from error
-        except RecursionError as error:  # while it words what is wrong with a value that nests deep
+        except RecursionError as error:  # raised while it words the error for a deeply nested value
             raise SchemaUnusable("not JSON Schema 2020-12, and it nests too deep to say where") from error
         keywords = {**Draft202012Validator.VALIDATORS}
         keywords["pattern"] = self._check_pattern
@@ -198,8 +198,8 @@ _Descend = Callable[..., "Iterator[ValidationError]"]
 _UNKNOWN = "silo:unknown"
 _MAX_DEPTH = 64
 _REFUSED_KEYWORDS = frozenset({"unevaluatedProperties", "unevaluatedItems", "$dynamicRef", "$dynamicAnchor", "$id"})
-# The first two evaluate their neighbours again for each item and match patterns on Python's engine; the others move the
-# base that references start from. Neither annotations nor pydantic produce any of them.
+# The first two evaluate their neighbours again for each item and match patterns with Python's engine; the others change
+# the base that references start from. Neither annotations nor pydantic produce any of them.
 
 
 class _Pattern:
@@ -236,13 +236,13 @@ _COUNTED = re.compile(r"\{(\d{1,9})(?:,(\d{0,9}))?\}")
 def _descend(
     validator: Validator, value: Json, schema: Json, *, path: str, schema_path: str | None = None
 ) -> Iterator[ValidationError]:
-    """Check a part of the value; `jsonschema` offers this to keywords on the class, not in its protocol."""
+    """Check a part of the value. `jsonschema` has this method for keywords on the class, but not in its protocol."""
     descend: _Descend = validator.descend  # type: ignore[attr-defined]
     return descend(value, schema, path=path, schema_path=schema_path)
 
 
 def _check_unique(validator: Validator, wanted: Json, instance: Json, schema: Json) -> Iterator[ValidationError]:
-    """Compare canonical texts in a set; `jsonschema` compares every two items when they can't be sorted."""
+    """Compare canonical texts in a set; `jsonschema` compares all pairs of items if they can't be sorted."""
     from jsonschema.exceptions import ValidationError
 
     if wanted and isinstance(instance, list):
@@ -256,7 +256,7 @@ def _check_unique(validator: Validator, wanted: Json, instance: Json, schema: Js
 
 
 def _plain_numbers(value: Json) -> Json:
-    """JSON Schema knows no difference between 1 and 1.0."""
+    """In JSON Schema, 1 and 1.0 are equal."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, dict):
@@ -267,7 +267,7 @@ def _plain_numbers(value: Json) -> Json:
 
 
 def _first(errors: Iterator[ValidationError], count: int) -> Iterator[ValidationError]:
-    # A million wrong items would be a million errors, of which one is shown.
+    # A million wrong items would give a million errors, and only one is shown.
     for _, error in zip(range(count), errors, strict=False):
         yield error
 
@@ -284,7 +284,7 @@ def _flaw(error: ValidationError) -> Flaw:
 def _cut(text: str, limit: int = 300) -> str:
     if len(text) <= limit:
         return text
-    # The end says what was expected ("... is not of type 'integer'"), so the value in front is what is cut.
+    # The end says what was expected ("... is not of type 'integer'"), so the value at the front is cut.
     return f"{text[: limit // 2]}…{text[-limit // 2 :]}"
 
 

@@ -1,6 +1,6 @@
 """Which arguments of a call are files: found by the tool's schema, and put back later. Pure.
 
-`silo.calls.files` turns what was given there into bytes; `silo.schema.arguments` checks the other arguments.
+`silo.calls.files` reads the bytes of what was given there; `silo.schema.arguments` checks the other arguments.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def find_files(tool: Tool, arguments: Mapping[str, Any]) -> tuple[dict[str, Any]
     Tuples become lists on the way, as they would in JSON.
 
     Raises:
-        ArgumentsInvalid: something is where a file belongs that can't be one, or a `File` where none belongs.
+        ArgumentsInvalid: the value for a file can't be one, or a `File` is where the tool takes none.
         FileRefused: more than 32 files.
     """
     finder = _Finder(tool.input_schema)

@@ -1,4 +1,4 @@
-"""Walk a JSON Schema: what its references lead to, what it combines, and every schema inside it. Pure.
+"""Walk a JSON Schema: follow its references, and visit what it combines and every schema inside it. Pure.
 
 This is the one place that knows which keywords hold schemas. A schema comes from a skill, so it may be hostile: a
 keyword whose value has the wrong type counts as absent, references reach only into the document, and each function
@@ -86,8 +86,8 @@ _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 def flatten(schema: Json, root: Schema) -> list[Schema]:
     """Return a schema and all that it refers to or combines, each once, in the order in which they are written.
 
-    A reference that leads nowhere is left out. A file's schema is not taken apart: what it says about text and links is
-    for whoever calls the tool.
+    A reference that leads nowhere is left out. A file's schema is not taken apart: its text and links are meant for the
+    tool's caller.
     """
     flat: list[Schema] = []
     seen: set[int] = set()

@@ -12,10 +12,10 @@ from silo.secrets.lease import from_vault_error
 
 @dataclass(frozen=True)
 class SecretKeeper:
-    """Puts a secret into the vault, for one skill alone, and records that.
+    """Puts a secret into the vault, for one skill only, and records that.
 
     Attributes:
-        vault: opens the vault; asked only when there is something to keep.
+        vault: returns the vault; called only when there is something to keep.
         record: adds an event to the audit log.
         headless: nobody can unlock the vault.
     """
@@ -29,7 +29,7 @@ class SecretKeeper:
 
         Raises:
             SiloError: the vault can't be written, as `from_vault_error` says.
-            AuditBroken: it is kept, and that could not be recorded.
+            AuditBroken: the secret is kept, but that could not be recorded.
         """
         try:
             self.vault().put(name, value, namespace=skill)

@@ -1,7 +1,7 @@
-"""Lease secrets for the length of one call, and say in silo's words what keeps them away.
+"""Lease secrets for the length of one call; say in silo's words why one can't be had.
 
-`silo.secrets.sources` knows where they lie. A place is opened only when a call needs a secret of it, in a worker
-thread: a keyring may wait for a person to unlock it.
+`silo.secrets.sources` finds them. A place is opened only when a call needs a secret from it, in a worker thread: a
+keyring may wait for a person to unlock it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Lease:
 
     Attributes:
         values: the declared secrets by name.
-        canaries: decoys by name, which the call did not get; where one turns up, somebody has read the vault.
+        canaries: decoys by name. The call does not get them; if one turns up, somebody has read the vault.
     """
 
     values: Mapping[str, str]
@@ -52,7 +52,7 @@ class Secrets:
 
     Attributes:
         sources: where they are looked up.
-        headless: nobody can unlock anything, so a locked vault says `SILO_AUTH_REQUIRED`.
+        headless: nobody can unlock anything, so the error for a locked vault says `SILO_AUTH_REQUIRED`.
     """
 
     sources: Sources
@@ -67,13 +67,13 @@ class Secrets:
         Args:
             skill: the namespace of the skill that gets them.
             names: which ones.
-            supplied: values that a person typed in for this call; they count where no place has one.
+            supplied: values that a person typed in for this call; used if no place has the secret.
 
         A vault with decoys is opened for each call, also for one without secrets: silo must look for decoys in each.
 
         Raises:
-            SecretMissing: one or more are nowhere; the message names all of them.
-            VaultLocked, VaultUnusable, VaultBusy: as they say.
+            SecretMissing: no place has one or more of them; the message names all of these.
+            VaultLocked, VaultUnusable, VaultBusy: see these classes.
         """
         values, canaries = await to_thread.run_sync(self._read, skill, tuple(names), supplied)
         try:
@@ -83,7 +83,7 @@ class Secrets:
             canaries.clear()
 
     def can_keep(self, skill: str, name: str) -> bool:
-        """Whether a secret that is put into the vault file is found there: no mapping names another place."""
+        """Whether a secret in the vault file would be found there, i.e. no mapping names another place."""
         return self.sources.reference(skill, name) is None
 
     def _read(
@@ -122,13 +122,13 @@ class Secrets:
             else Setting("[secrets.sources]", "put it there, or change {} in silo.toml")
         )
         message = f"{quoted} {'is' if len(names) == 1 else 'are'} not in the vault"
-        # What silo's predecessors called it; a script that runs headless looks for this word.
+        # silo's predecessors used this word, and headless scripts look for it.
         message = f"SILO_AUTH_REQUIRED: {message}" if self.headless else message
         return SecretMissing(message, hint=remedy, names=tuple(names))
 
 
 def from_vault_error(error: VaultError, *, headless: bool = False) -> SiloError:
-    """Return our error for one of `silo_vault`'s; the nearest class in `vault_errors` decides."""
+    """Return silo's error for one of `silo_vault`'s; the nearest class in `vault_errors` decides."""
     mapping = vault_errors()
     ours = next((mapping[kind] for kind in type(error).__mro__ if kind in mapping), VaultUnusable)
     message = error.message
@@ -138,7 +138,7 @@ def from_vault_error(error: VaultError, *, headless: bool = False) -> SiloError:
 
 
 def vault_errors() -> Mapping[type[Exception], type[SiloError]]:
-    """Return our error for each of the vault's. A function, so that importing this file loads no cryptography."""
+    """Return silo's error for each of the vault's. A function, so that importing this file loads no cryptography."""
     import silo_vault
 
     return {

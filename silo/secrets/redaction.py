@@ -25,7 +25,7 @@ MIN_CHARS = 4
 """Shorter values are not redacted: three characters occur everywhere, and would make results useless."""
 
 MIN_LINE_CHARS = 16
-"""From this length on, a line of a value is redacted by itself: below a line of a PEM file, above a word."""
+"""Lines of a value are also redacted one by one from this length on. Lines of a PEM file are longer, words shorter."""
 
 E = TypeVar("E", bound=SiloError)
 
@@ -35,7 +35,7 @@ class _Form:
     """One form in which a secret may appear.
 
     Attributes:
-        swallow: characters of the encoding; one beside the form holds some bits of the secret, and is redacted too.
+        swallow: characters of the encoding; one next to the form holds some bits of the secret, and is redacted too.
         canary: the name of the decoy that has this form; empty for a secret.
     """
 
@@ -48,7 +48,7 @@ class _Form:
 class Redactor:
     """Replaces secrets by `[redacted:NAME]`. Immutable, and its `repr` shows nothing.
 
-    Every method raises `CanaryTripped` when it finds a decoy: no call gets one, so the vault must have been read.
+    Every method raises `CanaryTripped` if it finds a decoy: no call gets one, so somebody must have read the vault.
     """
 
     def __init__(self, secrets: Mapping[str, str], canaries: Mapping[str, str] | None = None) -> None:
@@ -157,7 +157,7 @@ class Redactor:
             reach = index
             while ends[reach] < end:
                 reach += 1
-            if reach > index:  # within one text it was removed already
+            if reach > index:  # a secret within one text was removed already
                 for touched in range(index, reach + 1):
                     cleaned[touched] = marker.decode()
         return cleaned

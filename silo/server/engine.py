@@ -1,6 +1,6 @@
-"""What the MCP edge needs from the rest of silo, as a protocol that it owns, and the server's options. No behaviour.
+"""The protocol through which the MCP edge uses the rest of silo, and the server's options. No behaviour.
 
-`silo.runtime.Runtime` fits `Engine`; tests use their own.
+`silo.runtime.Runtime` implements `Engine`; tests use a fake.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Engine(Protocol):
     """The calls of `silo.runtime.Runtime` that an agent can cause. Every method may raise `silo.errors.SiloError`."""
 
     async def visible(self, caller: Caller) -> Visible:
-        """Return what a caller may know of now, and what it has to expect of calls."""
+        """Return the tools that a caller may know of now, and the verdict that it can expect for each."""
         ...
 
     async def usage(self, caller: Caller) -> Mapping[str, int]:
@@ -74,8 +74,8 @@ class Engine(Protocol):
             queries: what tools should do, for one task.
             limit: how many for each.
             skill: look only among its tools.
-            caller: who asks.
-            among: what `visible` returned for this caller; None looks anew.
+            caller: on whose behalf.
+            among: what `visible` returned for this caller; None looks at the folder again.
 
         Raises:
             SkillUnknown: the caller may see no skill of that name; the hint has the nearest names.
@@ -92,7 +92,7 @@ class Engine(Protocol):
         patience_s: float | None = None,
         shows_links: bool = False,
     ) -> Result:
-        """Run one call. When it is cancelled, its guest is gone before this method ends.
+        """Run one call. If it is cancelled, its guest has ended before this method returns.
 
         A call that needs approval runs only after a person answered the engine itself. While it waits, it reports
         progress with the link. The same call made again finds the answer.
@@ -101,7 +101,7 @@ class Engine(Protocol):
             tool: its id.
             arguments: JSON values.
             on_progress: called on the event loop; does not block.
-            caller: who calls.
+            caller: on whose behalf.
             patience_s: how long to wait for a person. 0 asks and returns at once; None waits until it expires.
             shows_links: the client shows the link to its user, so the engine opens no browser.
 
@@ -116,19 +116,19 @@ class ServerOptions:
     """How the server presents itself, and how long it waits.
 
     Attributes:
-        version: silo's version, which clients are told.
+        version: silo's version, for clients.
         expose: see `Expose`.
-        direct_budget_tokens: with `auto`, what tools that are listed by their own names may cost together. An agent pays for them in
-            every conversation, used or not.
-        poll_s: seconds between two looks at what is installed while no request comes in; clients hear of a change.
+        direct_budget_tokens: with `auto`, what all tools that are listed by their own names may cost together. An agent
+            pays for them in every conversation, used or not.
+        poll_s: seconds between two checks for installed skills while no request comes in; clients are told of a change.
         page_size: entries of one page of a list.
-        patience_s: how long one request waits for a person. Clients give up after a minute (the TypeScript SDK's default), and a
-            call has to start its guest after the answer.
-        prompt_s: how long a prompt of the client may stay open before the call goes on without it (up to 2025-11-25). Most clients end
-            the call itself sooner, as its time runs meanwhile.
-        request_state_key: 32 bytes that seal what a client carries from round to round (2026-07-28); with the same key, a server
-            that was started again still knows it. None: a random one.
-        uses_client: prompts of the client may be used to show links; false where the user left that channel out.
+        patience_s: how long one request waits for a person. Clients give up after a minute (the TypeScript SDK's
+            default), and a call has to start its guest after the answer.
+        prompt_s: how long a prompt of the client may stay open before the call goes on without it (up to 2025-11-25).
+            Most clients end the call itself sooner, because its time runs meanwhile.
+        request_state_key: 32 bytes that seal what a client carries from round to round (2026-07-28). A restarted server
+            with the same key can still open it. None: a random key.
+        uses_client: prompts of the client may show links; false if the user left that channel out.
     """
 
     version: str

@@ -1,11 +1,10 @@
-"""For tests of silo and of what others build on it: fakes of every part that has an edge to the outside.
+"""For tests of silo and of programs that build on it: fakes of every part that touches the outside.
 
-`fakes` stands in for backends, vaults, people and clocks; `conformance` checks that a real backend keeps what the protocol promises;
-`traces` finds what a guest left behind.
-Nothing here is imported by silo itself.
+`fakes` replaces backends, vaults, people and clocks; `conformance` checks that a real backend keeps the promises of its
+protocol; `traces` finds what a guest left behind. silo itself imports nothing from here.
 """
 
 from typing import Final
 
 PATIENCE_S: Final = 300.0
-"""How long a test waits for what must come. Minutes: on any machine, however busy, only what hangs takes longer."""
+"""How long a test waits for something that must happen: minutes, so that on a busy machine only a hang exceeds it."""

@@ -66,7 +66,7 @@ LIMITS = Limits(
     result_bytes=64 * KIB,
     files_bytes=8 * MIB,
 )
-"""Small, so that breaking them is quick, and unlike the defaults, so that a backend that ignores them is found out."""
+"""Small, so that it is quick to exceed them, and unlike the defaults, so that a backend that ignores them fails."""
 
 TEMPLATE_S = PATIENCE_S
 """For preparing a unit; emulated guests of a busy machine are slow to boot."""
@@ -310,7 +310,7 @@ class SandboxConformance:
         with adopting_orphans():
             of_class = request.node.getparent(pytest.Class)
             if not of_class.stash.get(_PREPARED, False):
-                await call(backend, unit, "count")  # what a backend keeps for a unit, it has from here on
+                await call(backend, unit, "count")  # from here on, a backend has all that it keeps for a unit
                 of_class.stash[_PREPARED] = True
             before = traces(tmp_path)
             yield
@@ -451,7 +451,7 @@ class SandboxConformance:
         started = time.monotonic()
         with pytest.raises(SandboxTimeout):
             await call(backend, unit, "end", deadline_s=0.8, how=how)
-        assert 0.7 < time.monotonic() - started < PATIENCE_S / 2  # what it does goes on for much longer
+        assert 0.7 < time.monotonic() - started < PATIENCE_S / 2  # without the deadline it would take much longer
 
     @pytest.mark.parametrize("how", ["an object", "nan", "a loop", "deep"])
     async def test_an_answer_that_is_not_json_is_invalid(self, backend: Backend, unit: Unit, how: str) -> None:
@@ -494,7 +494,7 @@ class SandboxConformance:
             await describe(backend, unit, deadline=time.monotonic() + budget, on_step=_ignore)
 
     hang_s = 6.0
-    """How long a script that hangs at import is waited for: longer than a guest takes to come to it."""
+    """How long to wait for a script that hangs at import: longer than a guest takes to reach it."""
 
     # --- what stays ---------------------------------------------------------------------------------------------------
 
@@ -590,4 +590,4 @@ async def _swallow(awaitable: Awaitable[object]) -> None:
 
 
 def _ignore(_: object) -> None:
-    """Take progress or a step that nobody looks at."""
+    """Ignore progress or a step."""

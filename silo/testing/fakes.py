@@ -1,6 +1,6 @@
-"""Fakes that behave: each keeps its protocol's promises in memory, is scripted by the test, and notes what happens.
+"""Fakes with behaviour: each keeps its protocol's promises in memory, is scripted by the test, and notes what happens.
 
-All of them can share one list of notes, so that a test can state in which order things happened:
+All of them can share one list of notes, so that a test can check the order of events:
 
     notes: list[str] = []
     runner = FakeRunner(notes=notes)
@@ -8,7 +8,7 @@ All of them can share one list of notes, so that a test can state in which order
     ...
     assert notes == ["ask Run demo.echo", "get KEY", "open demo", "run echo", "close demo"]
 
-No machine, process or file is touched. Real backends are held to their promises by `silo.testing.conformance`.
+They start no machine or process and write no file. `silo.testing.conformance` checks real backends.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from silo.wire.frames import encode_blob
 from silo.wire.messages import Booted, Described, FileHead, Finished, Run, encode_message
 
 Behaviour = Callable[[GuestRequest, OnProgress], Awaitable[GuestReply]]
-"""What a fake guest does with a call; raise what a `Runner` may raise."""
+"""What a fake guest does with a call; it may raise what a `Runner` may raise."""
 
 
 async def echo(request: GuestRequest, on_progress: OnProgress) -> GuestReply:
@@ -52,7 +52,7 @@ async def echo(request: GuestRequest, on_progress: OnProgress) -> GuestReply:
 
 
 class FakeClock:
-    """Time that passes only when told to."""
+    """A clock that moves only when the test moves it."""
 
     def __init__(self, now: datetime = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)) -> None:
         self._now = now
@@ -88,7 +88,7 @@ class FakeRunner:
         works: bool = True,
         notes: list[str] | None = None,
     ) -> None:
-        """Script the runner, which has one backend, called as its isolation.
+        """Script the runner. It has one backend, whose name is its isolation.
 
         Args:
             behaviour: what each guest does with its call.
@@ -137,10 +137,10 @@ class FakeRunner:
 
 
 class FakeBackend:
-    """A backend whose guests are coroutines, which speak as real ones do. It isolates nothing.
+    """A backend whose guests are coroutines that speak the real protocol. It isolates nothing.
 
-    A subclass may override `describe`. What `describe` or the behaviour raises ends the guest, and comes out where it
-    was started.
+    A subclass may override `describe`. An exception from `describe` or from the behaviour ends the guest, and is raised
+    where the guest was started.
 
     Attributes:
         requests: every request that a guest got, secrets included.
@@ -162,7 +162,7 @@ class FakeBackend:
         Args:
             behaviour: what each guest does with its call.
             isolation: the boundary that it claims.
-            name: what it is called; default: as its isolation.
+            name: default: its isolation.
             works: what a probe finds.
             described: what every skill says of itself.
             notes: where to note what happens.
@@ -213,7 +213,7 @@ class FakeBackend:
             guest.serve(self._serve(guest))
             yield guest
         except Exception:
-            if guest.raised is not None:  # says more than the end of file that the host has seen
+            if guest.raised is not None:  # tells more than the end of file that the host has seen
                 raise guest.raised from None
             raise
         finally:
@@ -281,14 +281,14 @@ class FakeGuest:
         self.raised: BaseException | None = None
 
     def serve(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run what it does until it is ended; its streams end when it raises."""
+        """Run the guest's coroutine until it is ended; its streams end if it raises."""
 
         async def run() -> None:
             try:
                 await work
             except asyncio.CancelledError:
                 raise
-            except BaseException as error:  # it is raised where the guest was started
+            except BaseException as error:  # raised again where the guest was started
                 self.raised = error
                 self._hang_up()
 
@@ -352,7 +352,7 @@ class FakeSkills(Skills):
 
 
 class FakeImages:
-    """Images that are folders, empty but for what was staged; no interpreter is copied."""
+    """Images that are folders with only the staged files; no interpreter is copied."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -391,7 +391,7 @@ class FakeImages:
 
 
 class FakeVault:
-    """Secrets in memory. `fails_with` is raised by every access, as a locked vault does it."""
+    """Secrets in memory. Every access raises `fails_with`, as with a locked vault."""
 
     def __init__(
         self,
@@ -426,10 +426,10 @@ class FakeVault:
 
 @dataclass
 class ScriptedChannel:
-    """A person who gives prepared answers in order, and then is gone; an exception among them is raised.
+    """A person who gives prepared answers in order, and then is gone. An exception among the answers is raised.
 
     Attributes:
-        answers: what is left to say.
+        answers: the answers that are left.
         asked: the questions so far.
     """
 
@@ -467,13 +467,13 @@ def make_tool(
     secrets: Sequence[str] = (),
     timeout_s: float = 30.0,
 ) -> Tool:
-    """Return a tool with ordinary values where the test does not care.
+    """Return a tool, with ordinary values for everything that the test does not give.
 
     Args:
         name: of the tool.
         skill: its namespace.
         description: what a model reads.
-        properties: JSON Schemas of the parameters; without them it takes anything.
+        properties: JSON Schemas of the parameters; without them, the tool takes anything.
         required: names of the parameters that must be given.
         output_schema: of the result, or None for any.
         require_approval: whether a person is asked.

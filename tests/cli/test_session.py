@@ -7,7 +7,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from silo.cli.session import Ended, run_until_signal
+from silo.cli.session import EndedBySignal, run_until_signal
 from silo.errors import Interrupted
 
 PATIENCE_S = 300.0
@@ -25,7 +25,7 @@ def test_a_signal_cancels_the_work_and_gives_its_number(number):
             send(number)
             await anyio.sleep_forever()
 
-    with pytest.raises(Ended) as caught:
+    with pytest.raises(EndedBySignal) as caught:
         run_until_signal(work)
     assert caught.value.exit_status == 128 + number
     assert signal.getsignal(number) is signal.SIG_DFL
@@ -58,7 +58,7 @@ def test_a_second_signal_does_not_cut_the_clean_up_short():
                         await checkpoint()
                 cleaned_up.append(True)
 
-    with pytest.raises(Ended) as caught:
+    with pytest.raises(EndedBySignal) as caught:
         run_until_signal(work)
     assert caught.value.exit_status == 128 + signal.SIGTERM
     assert cleaned_up

@@ -138,7 +138,7 @@ def filled(
     one_worker: Callable[[str], AbstractContextManager[None]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Silo]:
-    """A silo with `jwt`, `table`, `tricky` and `hasty` installed and their secrets in the vault, by the commands that a user types.
+    """A silo with `jwt`, `table`, `tricky` and `hasty` and their secrets, set up by the commands that a user types.
 
     It takes a minute to fill, so one worker does, and each works on a copy.
     """

@@ -54,7 +54,7 @@ def error_code(result) -> str:
 
 
 def test_tools_are_listed_for_little_more_work_than_loading_the_protocol_takes(serve, silo):
-    """In processor time, as every client waits for it: on a machine with nothing else to do it is well below a second."""
+    """Measured in processor time, because every client waits for it. On an idle machine it is well below a second."""
 
     def spent_s() -> float:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)  # of those that were waited for

@@ -58,7 +58,8 @@ async def main(kind, what, cache, name, *digests_and_trees):
                 print("running", flush=True)
             if what == "waiting":
                 request = GuestRequest("look", {})
-            await sandbox.run(request, deadline=time.monotonic() + 3600, on_progress=lambda _: print("running", flush=True))
+            deadline = time.monotonic() + 3600
+            await sandbox.run(request, deadline=deadline, on_progress=lambda _: print("running", flush=True))
         print("running", flush=True)
         await anyio.sleep(3600)
 
@@ -132,7 +133,7 @@ async def test_memory_has_an_end(attempt, where):
 
 
 async def test_memory_of_all_processes_together_has_an_end(attempt, backend):
-    """Twenty children of 60 MiB each in a guest of 192: some are killed, the machine is not harmed, and the call ends in time."""
+    """Twenty children of 60 MiB each in a guest of 192: some are killed, the host is fine, the call ends in time."""
     most = 0
 
     async def watch():
@@ -150,7 +151,7 @@ async def test_memory_of_all_processes_together_has_an_end(attempt, backend):
 
 
 def _taken_mib():
-    """Return what this process's descendants take together; the machine's own figure would count other tests' guests too."""
+    """Return the memory of this process's descendants; the host's own figure would include other tests' guests."""
     total_kib = 0
     for pid in processes():
         with contextlib.suppress(OSError):  # it has ended meanwhile

@@ -28,8 +28,8 @@ from silo_interaction.page.sessions import (
     CODE_GUESSES,
     CODE_PERIOD_S,
     COOKIE,
+    BrowserSession,
     RateLimit,
-    Session,
     Sessions,
     normalize_code,
 )
@@ -268,7 +268,7 @@ class _Routes:
 
     # --- shared by the handlers --------------------------------------------------------------------------------------
 
-    def _session(self, request: Request) -> tuple[Session, str]:
+    def _session(self, request: Request) -> tuple[BrowserSession, str]:
         path_secret = request.path_params["path_secret"]
         session = self._sessions.find(path_secret, _cookies(request.headers.getlist("cookie")))
         if session is None:
@@ -290,7 +290,7 @@ class _Routes:
     def _detail(
         self,
         path_secret: str,
-        session: Session,
+        session: BrowserSession,
         posted: PostedQuestion,
         *,
         done: views.EndedQuestion | None = None,
@@ -313,10 +313,12 @@ class _Routes:
             max_reason=MAX_REASON_CHARS,
         )
 
-    def _changed(self, path_secret: str, session: Session, posted: PostedQuestion) -> HTMLResponse:
+    def _changed(self, path_secret: str, session: BrowserSession, posted: PostedQuestion) -> HTMLResponse:
         return self._detail(path_secret, session, posted, changed=True, status=409)
 
-    def _gone(self, path_secret: str, session: Session, posted: PostedQuestion | None, *, tried: bool) -> HTMLResponse:
+    def _gone(
+        self, path_secret: str, session: BrowserSession, posted: PostedQuestion | None, *, tried: bool
+    ) -> HTMLResponse:
         waiting = self._board.waiting()
         hint = "What you pressed just now decided nothing." if tried else ""
         if posted is None and not tried:  # otherwise the page shows how the question ended
@@ -334,7 +336,7 @@ class _Routes:
         )
 
     def _page(
-        self, template: str, path_secret: str, session: Session, *, status: int = 200, **context: object
+        self, template: str, path_secret: str, session: BrowserSession, *, status: int = 200, **context: object
     ) -> HTMLResponse:
         csrf = self._sessions.csrf(session)
         return HTMLResponse(

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable
 
 from silo_interaction.board import Board
-from silo_interaction.page.sessions import Session
+from silo_interaction.page.sessions import BrowserSession
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class BoardFeed:
         self._is_ending = True
         self._wake()
 
-    async def stream(self, session: Session, is_open: Callable[[Session], bool]) -> AsyncIterator[bytes]:
+    async def stream(self, session: BrowserSession, is_open: Callable[[BrowserSession], bool]) -> AsyncIterator[bytes]:
         """Yield server-sent events (HTML Standard §9.2): the ids of the waiting questions, now and at each change.
 
         The stream ends with the session.

@@ -41,7 +41,7 @@ _LOOKALIKES = str.maketrans("ILO", "110")  # as Crockford's base 32 reads them
 
 
 @dataclass(frozen=True)
-class Session:
+class BrowserSession:
     """A paired browser. It holds only hashes, so that a dump of this memory doesn't open the page.
 
     Attributes:
@@ -60,7 +60,7 @@ class Session:
 class OpenedSession:
     """A new session with its secrets, which are stored nowhere else."""
 
-    session: Session
+    session: BrowserSession
     path_secret: str
     cookie_secret: str
 
@@ -72,7 +72,7 @@ class Sessions:
         self._life_s = life_s
         self._now = now
         self._key = secrets.token_bytes(32)
-        self._sessions: list[Session] = []
+        self._sessions: list[BrowserSession] = []
 
     def open(self) -> OpenedSession:
         """Add a session. At most 16 are open; beyond that, the oldest ends."""
@@ -81,11 +81,11 @@ class Sessions:
             secrets.token_urlsafe(_COOKIE_SECRET_BYTES),
         )
         expires_at = self._now() + self._life_s
-        session = Session(secrets.token_hex(_NAME_BYTES), _hash(path_secret), _hash(cookie_secret), expires_at)
+        session = BrowserSession(secrets.token_hex(_NAME_BYTES), _hash(path_secret), _hash(cookie_secret), expires_at)
         self._sessions = [*self._live()[-(_MAX_SESSIONS - 1) :], session]
         return OpenedSession(session, path_secret, cookie_secret)
 
-    def find(self, path_secret: str, cookie_secrets: Iterable[str]) -> Session | None:
+    def find(self, path_secret: str, cookie_secrets: Iterable[str]) -> BrowserSession | None:
         """Return the session of this path secret and one of the cookie secrets. Any wrong pair takes the same time."""
         path_secret_hash = _hash(path_secret)
         hashes = [_hash(secret) for secret in cookie_secrets][:_MAX_COOKIES]
@@ -98,11 +98,11 @@ class Sessions:
                 found = session if fits else found
         return found
 
-    def is_open(self, session: Session) -> bool:
+    def is_open(self, session: BrowserSession) -> bool:
         """Tell whether the session has neither expired nor been closed."""
         return session in self._live()
 
-    def close(self, session: Session) -> None:
+    def close(self, session: BrowserSession) -> None:
         """End a session."""
         self._sessions = [other for other in self._sessions if other != session]
 
@@ -116,11 +116,11 @@ class Sessions:
         """Whether at least one browser is paired."""
         return bool(self._live())
 
-    def csrf(self, session: Session) -> str:
+    def csrf(self, session: BrowserSession) -> str:
         """Return the token that each form of this session carries, and that no other page can know."""
         return self._sign(b"session", session.cookie_secret_hash)
 
-    def is_csrf(self, session: Session, given: str) -> bool:
+    def is_csrf(self, session: BrowserSession, given: str) -> bool:
         """Tell whether this is the token of the session's forms."""
         return _same(self.csrf(session), given)
 
@@ -135,7 +135,7 @@ class Sessions:
         is_ours = _same(self._sign(b"pair", made_at.encode("utf-8", "replace")), signature)
         return is_ours and 0 <= self._now() - int(made_at) <= _FORM_LIFE_S
 
-    def _live(self) -> list[Session]:
+    def _live(self) -> list[BrowserSession]:
         now = self._now()
         return [session for session in self._sessions if session.expires_at > now]
 

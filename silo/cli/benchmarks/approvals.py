@@ -77,7 +77,7 @@ class ApprovalsBenchmark:
 
         Raises:
             SiloError: something that is measured does not work here.
-            Ended: a signal ended it; its guests have ended, and its folder is gone.
+            EndedBySignal: a signal ended it; its guests have ended, and its folder is gone.
         """
         return run_until_signal(self._play)
 

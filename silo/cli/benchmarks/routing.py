@@ -28,7 +28,7 @@ from silo.cli.benchmarks.machine import describe_machine
 from silo.cli.benchmarks.routing_baselines import baselines
 from silo.errors import UsageError
 from silo.router.documents import ToolDocument
-from silo.router.evaluation import Backend, document_of
+from silo.router.evaluation import ToolSetIndex, document_of
 from silo.router.ranker import Ranker
 from silo.router.settings import RouterSettings
 from silo.version import __version__
@@ -114,7 +114,7 @@ class RoutingBenchmark:
         """
         sets = [self._read(name) for name in self._names or self._found()]
         self._step("loading the baselines")
-        backends: dict[str, Callable[[Sequence[Mapping[str, Any]]], Searcher]] = {"silo": Backend, **baselines()}
+        backends: dict[str, Callable[[Sequence[Mapping[str, Any]]], Searcher]] = {"silo": ToolSetIndex, **baselines()}
         document: dict[str, Any] = {
             "benchmark": "routing",
             "silo": __version__,
@@ -173,7 +173,7 @@ class RoutingBenchmark:
 
     def _ablated(self, name: str, each: PublicSet, settings: RouterSettings) -> float:
         self._step(f"{name}: {each.name}")
-        return float(measure(lambda tools: Backend(tools, settings), each)["recall@5"])
+        return float(measure(lambda tools: ToolSetIndex(tools, settings), each)["recall@5"])
 
     def _with_examples(self, each: PublicSet) -> dict[str, Any] | None:
         """Give each tool its first requests as examples, and measure the rest. None if most tools have too few."""
@@ -189,15 +189,15 @@ class RoutingBenchmark:
         used = {query for given in examples.values() for query in given}
         rest = replace(each, cases=[case for case in each.cases if case.query not in used])
         alone = replace(each, cases=[case for case in rest.cases if len(case.relevant) == 1])
-        found = measure(lambda tools: Backend(tools, examples=examples), rest)
+        found = measure(lambda tools: ToolSetIndex(tools, examples=examples), rest)
         return {
             "examples": EXAMPLES,
             "requests": len(rest.cases),
             "recall@5": found["recall@5"],
-            "recall@5 of requests for one tool": measure(lambda tools: Backend(tools, examples=examples), alone)[
+            "recall@5 of requests for one tool": measure(lambda tools: ToolSetIndex(tools, examples=examples), alone)[
                 "recall@5"
             ],
-            "recall@5 without": measure(Backend, rest)["recall@5"],
+            "recall@5 without": measure(ToolSetIndex, rest)["recall@5"],
         }
 
     def _scale(self, size: int) -> dict[str, Any]:

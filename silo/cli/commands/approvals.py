@@ -130,7 +130,7 @@ def approve(
                     f"an approval of question {posted.id} can count only once; its tool offers nothing else",
                     hint="leave --for-grace out",
                 )
-            # The person sees the whole question, and in it that a yes counts for longer.
+            # The question, which is shown in full, says that a yes counts for longer.
             lasts = ("a yes counts", f"for {duration(asked.grace_s)}, without being asked again")
             asked = replace(asked, facts=(*asked.facts, lasts), grace_s=0)
         answer = _ask(replace(posted, question=asked))
@@ -184,9 +184,7 @@ def revoke(
     """
     session: Session = ctx.obj
     if (question is None) is not every:
-        raise UsageError(
-            "name one question, or give --all", hint=command("silo approvals list", "{} shows their ids")
-        )
+        raise UsageError("name one question, or give --all", hint=command("silo approvals list", "{} shows their ids"))
     with _opened(session) as decisions:
         if question is None:
             standing = [entry for entry in decisions.all() if entry.posted.state == "approved"]
@@ -277,7 +275,7 @@ def _require_waiting(posted: PostedQuestion) -> None:
 
 
 def _decide(session: Session, decisions: Decisions, entry: ListedQuestion, answer: Answer) -> None:
-    """Put an answer down, and record it.
+    """Store an answer, and record it in the audit log.
 
     Raises:
         UsageError: the question does not wait any more, or has changed since it was shown; nothing was decided.
@@ -305,7 +303,7 @@ def _not_waiting(decisions: Decisions, posted: PostedQuestion) -> SiloError:
 def _no_longer(posted: PostedQuestion) -> SiloError:
     from silo.errors import UsageError
 
-    hints = {"approved": f"`silo approvals revoke {posted.id}` takes a yes back, as long as it counts"}
+    hints = {"approved": f"`silo approvals revoke {posted.id}` revokes the approval, as long as it counts"}
     return UsageError(
         f"question {posted.id} does not wait any more: {_ENDS.get(posted.state, 'its time is over')}",
         hint=hints.get(posted.state, "to be asked again, call the tool again; `silo approvals list` shows what waits"),

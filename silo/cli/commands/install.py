@@ -102,7 +102,7 @@ async def _agreed(plan: InstallPlan, before: Skill | None, timeout_s: float, ste
 
 
 def _question(plan: InstallPlan, before: Skill | None) -> Question:
-    """Return what a person must see: all that the skill wants, and the differences from the installed version."""
+    """Return what a person must see: everything that the skill wants, and what differs from the installed version."""
     from silo_interaction import Question
 
     facts = [("skill", plan.namespace), ("from", plan.source), ("digest", plan.digest[:16])]

@@ -34,7 +34,7 @@ def list_skills(ctx: typer.Context, as_json: AsJson = False) -> None:
     runtime = session.open_runtime()
     skills, damaged = anyio.run(runtime.skills), anyio.run(runtime.damaged)
     for one in damaged:
-        # The damaged record is the only place that had the source.
+        # Only the record had the source, and the record is damaged.
         again = f"`silo install SOURCE --name {one.namespace}`"
         say(f"silo: warning: {one.namespace} is damaged and not in the list: {' '.join(one.reason.split())}")
         say(f"silo: hint: install it again with {again}, or remove it with `silo uninstall {one.namespace}`")

@@ -1,4 +1,4 @@
-"""`silo policy`: the standing rules, and what they make of a call, by `silo.calls.explain`. Nothing runs."""
+"""`silo policy`: the standing rules, and their verdict on a call, by `silo.calls.explain`. Nothing runs."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def list_rules(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 def _notes(rule: Rule, tool: Tool) -> list[str]:
-    """Say which arguments a rule names that the tool does not take: a misspelt one restricts nothing."""
+    """List the arguments that a rule names but the tool does not take: a misspelt one restricts nothing."""
     from silo.schema.walk import properties
 
     if tool.input_schema.get("additionalProperties") is not False:
@@ -128,7 +128,7 @@ def _notes(rule: Rule, tool: Tool) -> list[str]:
 
 
 def _shown(question: Question) -> str:
-    """Return what a person would be asked, a line for each thing that they would see."""
+    """Return the question that a person would be asked, line by line."""
     lines = [f"a person is asked: {question.title}"]
     for label, value in (*question.facts, *question.arguments):
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -184,7 +184,7 @@ def _rule_documents(loaded: Loaded, tools: Sequence[Tool]) -> list[dict[str, Any
 
 
 def _rule_row(document: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    """Return a rule for the table; what is the same as without it is left out."""
+    """Return a rule for the table; default values are left out."""
     from silo.policy.rules import CALLERS
 
     about = " or ".join(document["tool"])

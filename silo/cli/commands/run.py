@@ -98,7 +98,7 @@ def run(
 
 
 def _note(session: Session, tool: str) -> str:
-    """Return a note for an author who has edited the script and might wonder why nothing changed, or nothing."""
+    """Return a note for an author who has edited the script since it was installed; empty if it is unchanged."""
     from silo.catalog.builtin import has_changed
 
     parts = split_id(tool)
@@ -110,7 +110,7 @@ def _note(session: Session, tool: str) -> str:
 
 
 def read_arguments(session: Session, tool: str, words: list[str], document: str | None) -> dict[str, Any]:
-    """Return the arguments of the call; files are read here, on the main thread, where Ctrl-C ends a read that waits."""
+    """Return the arguments of the call. Files are read here, on the main thread, so that Ctrl-C can end a read."""
     from silo.sizes import MIB
 
     given: dict[str, Any] = {}

@@ -1,1 +1,1 @@
-"""The backends: one module each, all with the shape of `silo.sandbox.base.Backend`."""
+"""The backends: one package each, all of which implement `silo.sandbox.base.Backend`."""

@@ -1,4 +1,4 @@
-"""What crosses between silo and a skill in a guest: what is run, what is asked of it, what comes back. No behaviour.
+"""The values that silo and a skill in a guest exchange: unit, request, reply, description. No behaviour.
 
 A *unit* is a skill that can be run: its images and limits. `silo.sandbox.skill.call` runs one request in a guest,
 `silo.sandbox.skill.describe` asks a skill what it is; both speak through `silo.sandbox.skill.link`.
@@ -30,9 +30,9 @@ class Unit:
     Attributes:
         name: the skill's namespace, for messages and host names.
         base: the interpreter and what it needs (`silo.sandbox.image`), the root of the guest.
-        layer: what the guest sees at `/skill`: `skill.py`, `env/` (the locked environment), `lib/` (shared libraries
-            that it needs beyond the base's).
-        runtime: what the guest sees at `/runtime`: the guest's side of the very silo that calls it.
+        layer: the image at `/skill` in the guest: `skill.py`, `env/` (the locked environment), `lib/` (shared libraries
+            that the base does not have).
+        runtime: the image at `/runtime` in the guest: the guest's side of this version of silo.
         limits: the bounds of each guest.
     """
 
@@ -44,7 +44,7 @@ class Unit:
 
     @property
     def spec(self) -> GuestSpec:
-        """The guests that run it."""
+        """The spec of the guests that run it."""
         return GuestSpec(self.name, self.base, {"/skill": self.layer, "/runtime": self.runtime}, STREAMS, self.limits)
 
 
@@ -60,23 +60,23 @@ class GuestRequest:
 
 @dataclass(frozen=True)
 class Captured:
-    """Bytes that a guest printed: the first `Limits.log_bytes` of them, and how many there were."""
+    """What a guest printed: the first `Limits.log_bytes` bytes, and how many there were."""
 
     data: bytes = b""
     total: int = 0
 
     @property
     def is_truncated(self) -> bool:
-        """Whether some were dropped."""
+        """Whether some bytes were dropped."""
         return self.total > len(self.data)
 
 
 @dataclass(frozen=True)
 class GuestReply:
-    """What came back from a guest whose tool returned, parsed and bounded but not redacted.
+    """The reply of a guest whose tool returned, parsed and bounded but not redacted.
 
     Attributes:
-        outcome: what the tool returned; it may say itself that it failed.
+        outcome: what the tool returned; the tool may report a failure in it.
         files: the files that `Finished.files` announced.
         timing: seconds by phase, in the order in which they passed.
         facts: `kernel`, `python`, `backend` (e.g. `QEMU 7.2.22, TCG, clone`).
@@ -92,7 +92,7 @@ class GuestReply:
 
 @dataclass(frozen=True)
 class Description:
-    """What a skill said of itself when it was imported in a guest; hostile, checked by `silo.catalog.metadata`."""
+    """A skill's description of itself, from importing it in a guest. Untrusted; `silo.catalog.metadata` checks it."""
 
     skill: Mapping[str, Any]
     isolation: Isolation

@@ -1,4 +1,4 @@
-"""Running one call of a skill in a guest of its own."""
+"""Runs one call of a skill in its own guest."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from silo.sandbox.skill.base import GuestReply, GuestRequest, OnProgress, Unit
 from silo.sandbox.skill.describe import SkillProgram, to_link
 
 _PREPARE_S = 120.0
-"""How long preparing may take where a call finds nothing prepared; emulated guests are slow to boot."""
+"""How long preparing may take if a call finds nothing prepared; emulated guests are slow to boot."""
 
 
 class SkillGuest:
-    """A fresh guest for one call. Not reusable, and holding no state once `run` returns."""
+    """A fresh guest for one call. It can't be reused, and holds no state once `run` returns."""
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
@@ -32,12 +32,11 @@ class SkillGuest:
 
         Raises:
             SandboxTimeout: the deadline passed.
-            SkillRaised, ArgumentsRefused, SecretUndeclared: what the tool says instead of a result.
-            SkillExited, SkillCrashed, SkillOutOfMemory, SkillFlooded: how the skill's process ended instead of
-                answering.
-            SkillSyntaxError, SkillImportError, SkillMetadataInvalid: the skill is not as it was when it was installed.
-            ResultTooLarge, ResultInvalid: its answer breaks the limits or the protocol.
-            SandboxBroken: the guest is gone, and nobody ended it.
+            SkillRaised, ArgumentsRefused, SecretUndeclared: the tool reported this instead of a result.
+            SkillExited, SkillCrashed, SkillOutOfMemory, SkillFlooded: the skill's process ended without a result.
+            SkillSyntaxError, SkillImportError, SkillMetadataInvalid: the skill behaves differently than at its install.
+            ResultTooLarge, ResultInvalid: the result breaks the limits or the protocol.
+            SandboxBroken: the guest is gone, although silo did not end it.
         """
         try:
             return await self._run(request, deadline, on_progress)
@@ -67,7 +66,7 @@ class SkillGuest:
 
 @asynccontextmanager
 async def open_guest(backend: Backend, unit: Unit, *, on_step: OnStep) -> AsyncIterator[SkillGuest]:
-    """Start a fresh guest for a call; leaving the context ends it, whatever happened, and waits until it is gone.
+    """Start a fresh guest for a call; leaving the context always ends it, and waits until it is gone.
 
     Raises:
         SandboxUnavailable: the backend does not work here.

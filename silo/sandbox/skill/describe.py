@@ -1,4 +1,4 @@
-"""Asking a skill what it is: a guest imports it and says so. Also what a backend needs to copy such a guest."""
+"""Gets a skill's description of itself by importing it in a guest. Also what a backend needs to copy such a guest."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from silo.sandbox.skill.link import GuestLink
 
 
 class SkillProgram:
-    """The skill runner, as a backend sees it that makes copies of guests: `silo.sandbox.base.Program`."""
+    """The skill runner as a `silo.sandbox.base.Program`, for backends that copy guests."""
 
     async def start_up(self, guest: Guest, *, deadline: float) -> Ready:
-        """Wait until the skill is imported; keep what it says of itself."""
+        """Wait until the skill is imported; keep its description of itself."""
         link = to_link(guest)
         described = await link.describe(deadline=deadline)
         kept = {"skill": described.skill, "facts": dict(link.facts)}
         return Ready(kept, {"import": described.import_s, "warmup": described.warmup_s})
 
     async def wake(self, guest: Guest) -> None:
-        """Give it entropy, the time and a name of its own, and open the gate."""
+        """Give the copy entropy, the time and its own name, and open the gate."""
         await to_link(guest).resume(guest.name)
 
     async def rehearse(self, guest: Guest, *, deadline: float) -> None:
@@ -31,25 +31,25 @@ class SkillProgram:
 def to_link(guest: Guest) -> GuestLink:
     """Return the host's end of the conversation with a guest.
 
-    Between two exchanges it holds nothing, so each step of a guest's life makes its own.
+    It has no state between two exchanges, so each step makes a new one.
     """
     return GuestLink(guest.streams, guest.spec.limits, name=guest.spec.name)
 
 
 async def describe(backend: Backend, unit: Unit, *, deadline: float, on_step: OnStep) -> Description:
-    """Import the unit's skill in a guest and return what it says of itself, preparing what later calls need.
+    """Import the unit's skill in a guest and return its description of itself. Prepares what later calls need.
 
     Args:
         backend: runs the guest.
         unit: the skill.
-        deadline: a reading of `time.monotonic()` in seconds, for the import to have ended.
-        on_step: told each longer step.
+        deadline: a reading of `time.monotonic()` in seconds, by which the import must have ended.
+        on_step: called with each longer step.
 
     Raises:
         SkillSyntaxError, SkillImportError, SkillMetadataInvalid: the script cannot be used.
-        SandboxTimeout, SkillCrashed, SkillExited, SkillOutOfMemory, SkillFlooded: how the import ended instead.
-        ResultInvalid, SandboxLost: what came is not a description; the guest died.
-        SandboxUnavailable, SandboxBroken: the guest did not start, or could not be kept.
+        SandboxTimeout, SkillCrashed, SkillExited, SkillOutOfMemory, SkillFlooded: the import ended without a result.
+        ResultInvalid, SandboxLost: the answer isn't a description; the guest died.
+        SandboxUnavailable, SandboxBroken: the guest could not be started or saved.
     """
     if isinstance(backend, Preparing):
         prepared = await backend.prepare(unit.spec, SkillProgram(), deadline=deadline, on_step=on_step)

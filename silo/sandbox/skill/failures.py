@@ -1,4 +1,4 @@
-"""The failures that a guest may report, and the error that each becomes. One table, for calls and for descriptions."""
+"""The failures that a guest may report, and the error for each. One table, for calls and for descriptions."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ FAILURES: Mapping[str, tuple[type[SkillFailed], str | Remedy]] = {
 }
 """The error and its hint for each of `silo.wire.messages.FAILURE_CODES`.
 
-A guest that does not know the tool (`tool-unknown`) differs from the record of its installation, so that error is the
-one of its metadata.
+A guest that does not know the tool (`tool-unknown`) differs from the record of its installation, so its metadata is
+invalid.
 """

@@ -1,7 +1,7 @@
 """The host's end of the conversation with a skill in a guest: bounded, strict, and the same for every backend.
 
-A guest has four streams (`silo.sandbox.skill.base.STREAMS`); this module speaks `silo.wire` over them, counts what
-comes out of the guest, and turns what happens into a `GuestReply` or one of `silo.errors`. It starts and ends no guest.
+A guest has four streams (`silo.sandbox.skill.base.STREAMS`). This module speaks `silo.wire` over them, counts the
+guest's output, and returns a `GuestReply` or raises one of `silo.errors`. It doesn't start or end guests.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ from silo.wire.messages import (
 T = TypeVar("T")
 
 _LAST_WORDS_S = 0.25
-"""How long to listen on after the guest's init said that the skill's process ended: its answer may be on the way."""
+"""How long to wait for the answer after the guest's init reported the end of the skill's process."""
 
 _EMPTY_DOCUMENT = b'{"arguments": {}, "secrets": {}}'
 
@@ -69,7 +69,7 @@ _TAIL_CHARS = 4000
 
 @dataclass
 class _Sink:
-    """Keeps the head of what a guest prints, counts the rest, and knows when the end marker has come."""
+    """Keeps the start of what a guest prints, counts the rest, and notices the end marker."""
 
     keep: int
     flood: int
@@ -107,7 +107,7 @@ class _Died(Exception):
 
 
 class Wire:
-    """Messages and blobs on one non-blocking descriptor, strictly parsed; fakes of guests use it for the other end."""
+    """Messages and blobs on one non-blocking descriptor, strictly parsed. Fake guests use it for the other end."""
 
     def __init__(self, descriptor: int) -> None:
         os.set_blocking(descriptor, False)
@@ -116,7 +116,7 @@ class Wire:
         self._frames: deque[tuple[int, bytes]] = deque()
 
     async def send(self, *frames: bytes) -> None:
-        """Send frames (`silo.wire.frames`); `EOFError` if nobody holds the other end."""
+        """Send frames (`silo.wire.frames`); `EOFError` if the other end is closed."""
         for frame in frames:
             view = memoryview(frame)
             while view:
@@ -134,7 +134,7 @@ class Wire:
         return self._frames.popleft()
 
     async def message(self) -> Message:
-        """Wait for the next frame, which has to be a message."""
+        """Wait for the next frame, which must be a message."""
         kind, payload = await self.frame()
         if kind != JSON:
             raise WireError("a blob where a message was due")
@@ -142,12 +142,12 @@ class Wire:
 
 
 class GuestLink:
-    """One guest, from its boot (or its restore) to the one call that it serves.
+    """The conversation with one guest, from its boot (or its restore) to the one call that it serves.
 
     Args:
-        streams: the host's ends; whoever opened them closes them.
-        limits: what may come out of the guest.
-        name: the skill's, for messages.
+        streams: the host's ends; their opener closes them.
+        limits: the limits for the guest's output.
+        name: the name of the skill, for messages.
     """
 
     def __init__(self, streams: Mapping[str, int], limits: Limits, *, name: str) -> None:
@@ -163,7 +163,7 @@ class GuestLink:
         self.facts: dict[str, str] = {}
 
     async def describe(self, *, deadline: float) -> Described:
-        """Wait until the guest has booted, imported its skill and said what it is.
+        """Wait until the guest has booted, imported its skill and described it.
 
         Raises: as `silo.sandbox.skill.describe.describe`.
         """
@@ -196,7 +196,7 @@ class GuestLink:
             raise self._lost("it was gone before it could be resumed") from None
 
     async def rehearse(self, *, deadline: float) -> None:
-        """Let the guest go through the path of a call once, so that the real one finds it warm."""
+        """Let the guest do what a call does once, so that the real call is faster."""
 
         async def exchange() -> Message:
             await self._call.send(encode_message(Rehearse(len(_EMPTY_DOCUMENT))), *encode_blob(_EMPTY_DOCUMENT))
@@ -208,7 +208,7 @@ class GuestLink:
             raise self._lost(f"a {answer.TYPE} message where 'rehearsed' was due")
 
     async def run(self, request: GuestRequest, *, deadline: float, on_progress: OnProgress) -> GuestReply:
-        """Hand over the call and wait for its answer (see `silo.sandbox.skill.call.SkillGuest.run`)."""
+        """Send the call and wait for its answer (see `silo.sandbox.skill.call.SkillGuest.run`)."""
         marker = secrets.token_hex(16)
         for sink in (self._out, self._err):
             sink.marker = marker.encode()
@@ -249,7 +249,7 @@ class GuestLink:
         return GuestReply(outcome, files, self._out.captured(), self._err.captured(), facts=dict(self.facts))
 
     async def _files(self, finished: Finished) -> tuple[File, ...]:
-        """Receive the files that a result announced, refusing too many bytes before they are read."""
+        """Receive the files that a result announced; refuse too many bytes before reading them."""
         total = sum(head.size for head in finished.files)
         if total > self._limits.files_bytes:
             raise self._failed(
@@ -281,15 +281,15 @@ class GuestLink:
         return tuple(received)
 
     async def _logs_end(self) -> None:
-        """Wait until all that the skill printed has been read; not for long: the skill may have broken its output."""
+        """Wait briefly until everything that the skill printed has been read: the skill may have broken its output."""
         with anyio.move_on_after(1.0):
             await self._out.ended.wait()
             await self._err.ended.wait()
 
     async def _guarded(self, exchange: Callable[[], Awaitable[T]], *, is_boot: bool = False) -> T:
-        """Run `exchange` while reading what the guest prints and watching whether it lives.
+        """Run `exchange` while reading the guest's output and watching whether it lives.
 
-        Three things go on at once, and the first to end decides: the exchange answers; init reports a death; the guest
+        Three tasks run at once, and the first to end decides: the exchange answers; init reports a death; the guest
         floods its output. After a death the exchange gets a moment more, because its answer may be on the way.
         """
         answer: list[T] = []
@@ -303,7 +303,7 @@ class GuestLink:
                 await anyio.sleep(_LAST_WORDS_S)  # init may be about to say why
             except (WireError, SkillFailed) as error:
                 failure.append(error)
-            except Exception as error:  # the caller's own, out of `on_progress`: it ends the call and goes on as it is
+            except Exception as error:  # from the caller's `on_progress`: it ends the call, and is raised unchanged
                 failure.insert(0, error)
             group.cancel_scope.cancel()
 
@@ -334,7 +334,7 @@ class GuestLink:
         async with anyio.create_task_group() as group:
             for descriptor, sink in zip(self._printed, (self._out, self._err), strict=True):
                 group.start_soon(drain, descriptor, sink, group)
-            if not is_boot:  # the first message on the control channel is the boot's own answer
+            if not is_boot:  # during a boot, the first message on the control channel is its answer
                 group.start_soon(watch, group)
             group.start_soon(do, group)
         if answer:
@@ -345,7 +345,7 @@ class GuestLink:
         raise first
 
     def _reason(self, error: BaseException) -> SkillFailed:
-        """Say what a broken conversation means, in the words of `silo.errors`."""
+        """Return the error of `silo.errors` for a conversation that broke off."""
         if isinstance(error, _Flooded):
             return self._failed(
                 SkillFlooded,
@@ -380,7 +380,7 @@ class GuestLink:
         return self._lost("it exited without a reply")
 
     def _failure(self, failed: Failed) -> SkillFailed:
-        """Turn what the guest reports into the error of the same code."""
+        """Return the error for the code that the guest reports."""
         if failed.code == "skill-exception" and failed.message.startswith("MemoryError"):
             return self._reason(_Died(Exited(status=-9, oom_kills=1)))
         kind, hint = FAILURES[failed.code]

@@ -113,7 +113,7 @@ class _App:
     async def list_tools(self, ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         with _protocol_errors("tools/list"):
             tools = await self._tools(await self._installed.current(), _caller(ctx))
-            # The key puts silo's own two tools first, whatever is installed.
+            # The key sorts silo's own two tools first.
             keyed = sorted((f"{int(tool.name not in (SEARCH, EXECUTE))}{tool.name}", tool) for tool in tools)
             found, following = page(keyed, lambda item: item[0], _cursor(params), self._options.page_size)
             return types.ListToolsResult(tools=[tool for _, tool in found], next_cursor=following)
@@ -266,7 +266,7 @@ def _cursor(params: types.PaginatedRequestParams | None) -> str | None:
 
 @contextmanager
 def _protocol_errors(method: str) -> Iterator[None]:
-    """Turn what a handler raises into protocol errors, without the text of unexpected exceptions."""
+    """Turn a handler's exceptions into protocol errors, without the text of unexpected ones."""
     try:
         yield
     except MCPError:

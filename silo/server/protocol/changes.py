@@ -1,8 +1,8 @@
 """Keep the listing current, and tell the client when it changes, in the way of its protocol era.
 
-Installing and removing happen in other processes (`silo install`), so the engine is asked at each request, and every
-few seconds while there is none. It answers with the same object until the folder changes; a look costs one `lstat` a
-skill.
+Skills are installed and removed by other processes (`silo install`), so each request asks the engine, and a task asks
+every few seconds while no request comes in. The engine returns the same object until the folder changes; a check costs
+one `lstat` for each skill.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class LiveListing:
             is_same = visible is self._seen or (before is not None and before.visible == visible)
             self._seen = visible
             if before is not None and is_same:
-                # The same object for the same content: what depends on it need not compare thousands of tools again.
+                # Equal content keeps the same object, so that nothing has to compare thousands of tools again.
                 return before
             now = self._known = Listing(visible)
         if before is not None:

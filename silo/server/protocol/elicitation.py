@@ -72,7 +72,7 @@ def request_states(key: bytes | None) -> RequestStateBoundary:
 
 @dataclass(frozen=True)
 class CallRequest:
-    """What of a `tools/call` matters here.
+    """The parts of a `tools/call` that matter here.
 
     Attributes:
         name: the name that the client called: the tool's own name, or `silo_execute`.

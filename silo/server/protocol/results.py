@@ -36,10 +36,10 @@ MAX_FILE_BYTES = 8 * MIB
 """One file in a result. Clients keep it in the conversation: base64 of this is already far more than a model reads."""
 MAX_FILES_BYTES = 16 * MIB
 SCHEMA_CHARS = 4 * KIB
-"""Of a schema that goes along with an error. Of a larger one, only names and types are shown."""
+"""The largest schema that is shown with an error. Of a larger one, only names and types are shown."""
 
 LOG_CHARS = 4 * KIB
-"""The end of stdout, and as much of stderr, that goes along with a result; the reason for a failure is at the end."""
+"""How much of the end of stdout, and of stderr, is shown with a result; the reason for a failure is at the end."""
 
 # Types that model APIs take as images; others (TIFF, SVG) make some clients refuse the whole message, so they go as
 # resources.
@@ -60,7 +60,7 @@ _TEXT_TYPES = frozenset(
 
 
 def call_result(result: Result, tool: Tool | None) -> types.CallToolResult:
-    """Return what a call came to: text, structured data, files, and facts about the run under `_meta`."""
+    """Return the result of a call: text, structured data, files, and facts about the run under `_meta`."""
     if tool is not None and tool.output_schema is not None and not result.has_data and not result.is_error:
         # Clients raise on a result without the structured content that `outputSchema` promised, and the model sees
         # nothing.
@@ -91,7 +91,7 @@ def error_result(error: SiloError, tool: Tool | None = None) -> types.CallToolRe
 
     Args:
         error: the failure.
-        tool: the tool whose arguments were wrong, if it was that; the answer shows what it takes.
+        tool: the tool, if its arguments were wrong; the answer then shows what it takes.
     """
     details = []
     meta: dict[str, Any] = {}
@@ -115,9 +115,9 @@ def pending_result(error: ApprovalPending, name: str, prompt: str = "") -> types
 
     Args:
         error: the question.
-        name: under which the client called, so under which it calls again.
+        name: the name under which the client called, and has to call again.
         prompt: what the user did with the client's prompt instead of opening the link: `decline` or `cancel`. It
-            does not answer the question, but nobody shall be pressed either.
+            does not answer the question, but the user should not be pressed to answer.
     """
     again = f"call {name} again with the same arguments"
     if prompt:
@@ -147,7 +147,7 @@ def internal_error(incident: str) -> types.CallToolResult:
 
 
 def hint_for_model(error: SiloError) -> str:
-    """Return what to do next in words for a model, which has tools in the place of a command line."""
+    """Return what to do next in words for a model, which has tools instead of a command line."""
     match error.remedy:
         case Commands(finds="tools"):
             return f'find one: call {SEARCH} with {{"query": "what the tool should do"}}'
@@ -161,7 +161,7 @@ def hint_for_model(error: SiloError) -> str:
 
 
 def _where_to_answer(error: ApprovalPending) -> str:
-    """Return where a question is answered; when to call again is said under the name by which the client called."""
+    """Return where a question is answered. The caller adds when to call again, under the name that the client used."""
     if isinstance(error.remedy, AnswerQuestion):
         return f"{error.remedy.place}; {error.remedy.pairing}"
     return f"ask the user to open {error.link} and to answer there" if error.link else error.hint

@@ -1,6 +1,6 @@
 """`silo_search`: from the arguments of a search to its answer. The engine ranks; `tools` describes what was found.
 
-An exact id is no search: that tool is shown whole. The folder of skills is looked at once for each search.
+A query that is an exact id isn't searched for: that tool is shown whole. Each search checks the folder of skills once.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Named:
-    """A tool that was found by its name, without a search."""
+class ExactMatch:
+    """A tool that was found by its exact id, without a search."""
 
     tool: Tool
     score: float = 1.0
@@ -113,7 +113,7 @@ async def search(engine: Engine, installed: LiveListing, asked: Search, caller: 
     """
     catalogue = await installed.current()
     exact = {query: tool for query in asked.queries if (tool := _named(catalogue, query, asked.skill)) is not None}
-    # An empty query is searched for too: an unknown skill is told for it as well.
+    # An empty query is searched for too, so that an unknown skill is reported.
     sought = [query[: MAX_QUERY_CHARS + 1] for query in asked.queries if query not in exact]
     found = iter(
         await engine.find(sought, limit=asked.limit, skill=asked.skill, caller=caller, among=catalogue.visible)
@@ -121,7 +121,7 @@ async def search(engine: Engine, installed: LiveListing, asked: Search, caller: 
         else ()
     )
     answers = [
-        SearchAnswer(query[:_MAX_LABEL_CHARS], (Named(exact[query]),), whole=True)
+        SearchAnswer(query[:_MAX_LABEL_CHARS], (ExactMatch(exact[query]),), whole=True)
         if query in exact
         else _answer(catalogue, query, next(found), asked)
         for query in asked.queries
@@ -147,7 +147,7 @@ def _answer(listing: Listing, query: str, found: Sequence[FoundTool], asked: Sea
     tools = [tool for tool in listing.tools if tool.skill == asked.skill]
     rest = len(tools) - asked.limit
     more = f"{asked.skill} has {rest} more; say what the tool should do." if rest > 0 else ""
-    return SearchAnswer(label, tuple(Named(tool) for tool in tools[: asked.limit]), asked.whole, more)
+    return SearchAnswer(label, tuple(ExactMatch(tool) for tool in tools[: asked.limit]), asked.whole, more)
 
 
 def _printable(value: Any) -> Any:  # noqa: ANN401 - JSON

@@ -1,7 +1,7 @@
 """Prepare authors' texts for a model: cut, without invisible characters, and marked if they give orders. Pure.
 
-What gives orders is `silo.router.cleaning`'s to tell. It proves nothing, so nothing is decided by it but how a text is shown: where silo
-sums up, such phrases are left out; where it shows a text whole, a warning stands before it.
+`silo.router.cleaning` recognises phrases that give orders. That is no proof, so it decides only how silo shows a text:
+a summary leaves out such phrases, a whole text gets a warning before it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def line(text: str, limit: int) -> str:
     paragraph = clean(text, limit=MAX_DESCRIPTION_CHARS).strip().partition("\n\n")[0]
     sentences = _SENTENCE_END.split(" ".join(paragraph.split()))
     found = " ".join(sentence for sentence in sentences if not gives_orders(sentence))
-    if gives_orders(found):  # a phrase that spans two sentences
+    if gives_orders(found):  # the phrase spans two sentences
         return ""
     return found if len(found) <= limit else found[: limit - 1].rstrip() + "…"
 
@@ -58,10 +58,10 @@ def has_orders(tool: Tool) -> bool:
 
 
 def arguments_line(tool: Tool) -> str:
-    """Return names and types of a tool's arguments, e.g. `claims: object, ttl_s?: integer`; `?` for one that may be left out."""
+    """Return names and types of a tool's arguments, e.g. `claims: object, ttl_s?: integer`; `?` marks optional ones."""
     parts = properties(tool.input_schema)
     must = required(tool.input_schema)
-    # Those that must be given come first: they are what a call can't do without, should the line be cut.
+    # Required arguments come first: a call needs them, and the line may be cut.
     names = sorted(parts, key=lambda name: name not in must)
     shown = [
         f"{clean(name, limit=_MAX_NAME_CHARS)}{'' if name in must else '?'}: {_type(parts[name])}"
@@ -83,7 +83,7 @@ def _type(schema: object) -> str:
 
 
 def _texts(schema: object) -> Iterator[str]:
-    """Yield the descriptions and titles in a schema, at whatever depth; it has been bounded when the skill was installed."""
+    """Yield the descriptions and titles in a schema, at any depth, which was bounded when the skill was installed."""
     return (text for key, text in entries(schema) if key in {"description", "title"} and isinstance(text, str))
 
 

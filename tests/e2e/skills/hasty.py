@@ -8,7 +8,7 @@
 # memory_mib = 160
 # timeout_s = 2
 # ///
-"""A skill of its own, because the time that a call may take is its skill's: those of `tricky` must not miss theirs on a slow machine."""
+"""A skill with a short time limit. It is separate from `tricky`, whose calls must not time out on a slow machine."""
 
 import time
 

@@ -585,7 +585,7 @@ def test_a_question_is_found_by_the_beginning_of_its_id(store):
     for prefix in (posted.id, posted.id[:4], posted.id[:8].upper()):
         assert store.find(prefix).posted.id == posted.id
     for prefix in ("", posted.id[:3], "*" * 4, "????", posted.id + "0", "\ud800abcd"):
-        with pytest.raises(UsageError, match="is no id"):
+        with pytest.raises(UsageError, match="isn't the id"):
             store.find(prefix)
     absent = "0000" if not posted.id.startswith("0000") else "1111"
     with pytest.raises(UsageError, match="there is no question"):

@@ -1,4 +1,4 @@
-"""What a caller finds among installed skills: nothing that the rules hide, better with what it has called, and never with another's."""
+"""What a caller finds: nothing that the rules hide, and ranked with its own past calls, never with another caller's."""
 
 from __future__ import annotations
 

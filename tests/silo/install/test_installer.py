@@ -1,4 +1,4 @@
-"""Installing: real header, lock, environment and store; the sandbox is a fake. Nothing runs here, and nothing half-done stays."""
+"""Installing with a real header, lock, environment and store, in a fake sandbox. Nothing runs or stays half-done."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ from silo.errors import (
 )
 from silo.install.installer import Installer, InstallRequest
 from silo.model import Caller, Isolation
-from silo.runners.choose import Choice
+from silo.runners.choose import BackendChoice
 from silo.runners.local import LocalRunner
 from silo.runners.units import SkillUnits
 from silo.sandbox.base import Limits
@@ -100,7 +100,7 @@ class Bench:
             images=self.images,
             prune_images=Images(self.home / "images").prune,
             units=units,
-            runner=LocalRunner([self.backend], Choice(None, Isolation.MICROVM), units),
+            runner=LocalRunner([self.backend], BackendChoice(None, Isolation.MICROVM), units),
             uv=Uv({name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}),
             audit=AuditLog(self.home, now=FakeClock().now),
             builtins=self.source / "none",
@@ -169,16 +169,19 @@ async def test_without_a_yes_nothing_is_built(bench):
     assert bench.events() == [("install", "begun"), ("install", "denied")]
 
 
+UNCHECKABLE = {"type": "object", "properties": {"a": {"pattern": "(?!x)"}}}
+
+
 @pytest.mark.parametrize(
     ("described", "error"),
     [
         (said(namespace="other"), SkillMetadataInvalid),
         (said(tools=[]), SkillMetadataInvalid),
         (said(tools=[said()["tools"][0] | {"secrets": ["KEY"]}]), SkillMetadataInvalid),
-        (said(tools=[said()["tools"][0] | {"input_schema": {"type": "object", "properties": {"a": {"pattern": "(?!x)"}}}}]), SkillMetadataInvalid),
+        (said(tools=[said()["tools"][0] | {"input_schema": UNCHECKABLE}]), SkillMetadataInvalid),
         ({}, SkillMetadataInvalid),
     ],
-)  # fmt: skip
+)
 async def test_a_skill_that_says_what_is_not_allowed_leaves_nothing_behind(bench, described, error):
     bench.backend = FakeBackend(described=described)
     with pytest.raises(error):
@@ -264,7 +267,7 @@ async def test_two_installs_at_once_both_end_well(bench):
 
 
 class Meeting(FakeBackend):
-    """Both of two installs are being described before the first of them fails; the second goes on when the first is over."""
+    """Two installs are described at once before the first of them fails; the second goes on when the first is over."""
 
     def __init__(self, *, second):
         super().__init__(described=said())
@@ -385,12 +388,12 @@ import os, signal, sys
 import anyio
 from datetime import UTC, datetime
 from pathlib import Path
+from silo.audit.log import AuditLog
 from silo.catalog.store import SkillStore
 from silo.catalog.uv import Uv
-from silo.model import Caller, Isolation
-from silo.audit.log import AuditLog
 from silo.install.installer import Installer, InstallRequest
-from silo.runners.choose import Choice
+from silo.model import Caller, Isolation
+from silo.runners.choose import BackendChoice
 from silo.runners.local import LocalRunner
 from silo.runners.units import SkillUnits
 from silo.sandbox.base import Limits
@@ -403,8 +406,8 @@ now = lambda: datetime.now(UTC)
 units = SkillUnits(images, Limits())
 installer = Installer(
     store=SkillStore(home / "skills"), images=images, prune_images=Images(home / "images").prune,
-    units=units, runner=LocalRunner([FakeBackend()], Choice(None, Isolation.MICROVM), units), uv=Uv(dict(os.environ)),
-    audit=AuditLog(home, now=now), builtins=home / "none", now=now,
+    units=units, runner=LocalRunner([FakeBackend()], BackendChoice(None, Isolation.MICROVM), units),
+    uv=Uv(dict(os.environ)), audit=AuditLog(home, now=now), builtins=home / "none", now=now,
 )
 
 def on_step(step):

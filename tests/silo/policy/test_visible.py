@@ -1,4 +1,4 @@
-"""What `possible_verdicts` promises: no call gets a verdict that it does not name, and what is hidden is denied always."""
+"""The promises of `possible_verdicts`: no call gets another verdict, and calls of hidden tools are always denied."""
 
 from dataclasses import replace
 

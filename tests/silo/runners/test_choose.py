@@ -6,7 +6,7 @@ import pytest
 
 from silo.errors import SandboxUnavailable
 from silo.model import Isolation
-from silo.runners.choose import Choice, choose, pick
+from silo.runners.choose import BackendChoice, choose, pick
 from silo.testing.fakes import FakeBackend
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +32,7 @@ async def test_every_choice_keeps_every_floor():
     for works in itertools.product([True, False], repeat=3):
         backends = [FakeBackend(isolation=kind, works=it_works) for kind, it_works in zip(KINDS, works, strict=True)]
         for configured, floor, of_skill, named in itertools.product(some, KINDS, some, some):
-            choice = Choice(configured, floor)
+            choice = BackendChoice(configured, floor)
             if of_skill is None and named is None:
                 await check_that_both_ways_agree(backends, choice)
             try:
@@ -58,30 +58,30 @@ async def test_every_choice_keeps_every_floor():
 
 async def test_of_those_that_work_the_strongest_is_taken():
     backends = [FakeBackend(isolation=kind, works=kind is not Isolation.MICROVM) for kind in KINDS]
-    picked = await pick(backends, Choice(None, Isolation.NAMESPACE))
+    picked = await pick(backends, BackendChoice(None, Isolation.NAMESPACE))
     assert picked.isolation is Isolation.GVISOR
 
 
 async def test_a_refusal_says_what_is_missing_and_what_else_there_would_be():
     backends = [FakeBackend(isolation=Isolation.MICROVM, works=False), FakeBackend(isolation=Isolation.NAMESPACE)]
     with pytest.raises(SandboxUnavailable, match="it was told not to work") as caught:
-        await pick(backends, Choice(None, Isolation.MICROVM))
+        await pick(backends, BackendChoice(None, Isolation.MICROVM))
     assert "tell it to" in caught.value.hint
     assert "--backend namespace" in caught.value.hint
 
 
 async def test_a_backend_that_this_silo_does_not_have_is_refused():
     with pytest.raises(SandboxUnavailable, match="no backend 'gvisor'"):
-        await pick([FakeBackend()], Choice(None, Isolation.MICROVM), named="gvisor")
+        await pick([FakeBackend()], BackendChoice(None, Isolation.MICROVM), named="gvisor")
 
 
 async def test_two_backends_of_one_isolation_stand_beside_each_other():
     """A backend is named by its name; how strongly it isolates is another matter."""
     one, two = FakeBackend(name="one"), FakeBackend(name="two")
     for configured, named, expected in [(None, None, one), ("two", None, two), (None, "two", two), ("two", "one", one)]:
-        assert await pick([one, two], Choice(configured, Isolation.MICROVM), named=named) is expected
+        assert await pick([one, two], BackendChoice(configured, Isolation.MICROVM), named=named) is expected
     broken = [FakeBackend(name="one", works=False), two]
-    assert await pick(broken, Choice(None, Isolation.MICROVM)) is two
+    assert await pick(broken, BackendChoice(None, Isolation.MICROVM)) is two
     with pytest.raises(SandboxUnavailable, match="no backend 'microvm'") as caught:
-        await pick(broken, Choice(None, Isolation.MICROVM), named="microvm")
+        await pick(broken, BackendChoice(None, Isolation.MICROVM), named="microvm")
     assert "one, two" in caught.value.hint

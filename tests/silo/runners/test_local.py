@@ -4,7 +4,7 @@ import pytest
 
 from silo.errors import SandboxBroken, SkillRaised, UsageError
 from silo.model import Isolation
-from silo.runners.choose import Choice
+from silo.runners.choose import BackendChoice
 from silo.runners.local import LocalRunner
 from silo.runners.units import SkillUnits
 from silo.sandbox.base import Limits
@@ -13,7 +13,7 @@ from silo.testing.fakes import FakeBackend, FakeImages, fake_unit, make_skill
 
 pytestmark = pytest.mark.anyio
 
-ANY = Choice(None, Isolation.NAMESPACE)
+ANY = BackendChoice(None, Isolation.NAMESPACE)
 
 
 @pytest.fixture

@@ -116,8 +116,9 @@ class FakeQuestion:
 class FakeEngine:
     """`calls` has the calls that arrived, `ran` those that started a guest; `scripts` has what tools do, by id.
 
-    `expected` says what the rules make of a tool, if not what it asks for itself; `used` how often each client has called each tool.
-    Tools in `asks` need a person, once for each title that they have there; `questions` are those that stand, by call and title.
+    `expected` has the verdicts of the rules by tool, if they differ from what the tool asks for; `used` counts the
+    calls of each tool by client. Tools in `asks` need a person, once for each title that they have there; `questions`
+    are the open questions, by call and title.
     """
 
     installed: dict[str, Skill] = field(default_factory=dict)

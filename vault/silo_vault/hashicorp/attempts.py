@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from silo_vault.errors import KeyUnreachable
-from silo_vault.hashicorp.messages import NoAnswer, ServerAnswer, ServerRequest
+from silo_vault.hashicorp.messages import NoServerAnswer, ServerAnswer, ServerRequest
 from silo_vault.hashicorp.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Attempts:
         """Return the answer, or a temporary failure and how long the server asks to wait; raise other failures."""
         try:
             answer = transport.exchange(request, timeout_s=timeout_s)
-        except NoAnswer as lost:
+        except NoServerAnswer as lost:
             problem = self._unreachable(lost.reason, hint=lost.hint)
             if lost.is_final or (request.is_single_use and lost.was_sent):
                 raise problem from None

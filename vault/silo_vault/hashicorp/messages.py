@@ -110,7 +110,7 @@ class ServerAnswer:
         return [error for error in errors if isinstance(error, str)] if isinstance(errors, list) else []
 
 
-class NoAnswer(Exception):
+class NoServerAnswer(Exception):
     """There is no complete answer. The reason continues the message `ADDRESS can't be reached: …`.
 
     Attributes:

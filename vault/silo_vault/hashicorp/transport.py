@@ -23,7 +23,7 @@ from requests import PreparedRequest, Response, Session
 from requests.adapters import BaseAdapter
 
 from silo_vault.errors import VaultLocked
-from silo_vault.hashicorp.messages import MAX_BODY_BYTES, NoAnswer, ServerAnswer, ServerRequest
+from silo_vault.hashicorp.messages import MAX_BODY_BYTES, NoServerAnswer, ServerAnswer, ServerRequest
 from silo_vault.hashicorp.settings import ServerSettings
 
 
@@ -41,7 +41,7 @@ class Transport:
             timeout_s: for the whole exchange.
 
         Raises:
-            NoAnswer: there is no complete answer in time, or it is larger than `MAX_BODY_BYTES`.
+            NoServerAnswer: there is no complete answer in time, or it is larger than `MAX_BODY_BYTES`.
             VaultLocked: a certificate named in the settings can't be read.
         """
         settings = self._settings
@@ -112,14 +112,14 @@ class _Bounded(BaseAdapter):
             with connection.getresponse() as answer:
                 return _response(answer, _read(answer))
         except ssl.SSLCertVerificationError as error:
-            raise NoAnswer(
+            raise NoServerAnswer(
                 f"its certificate was not accepted: {error.verify_message}",
                 hint="set VAULT_CACERT to the CA that signed it, "
                 "and VAULT_TLS_SERVER_NAME to the name in it if that differs from the host",
                 is_final=True,
             ) from None
         except ssl.SSLError as error:
-            raise NoAnswer(
+            raise NoServerAnswer(
                 f"TLS failed ({error.reason})",
                 hint="check whether the server speaks TLS on this port, and whether it needs VAULT_CLIENT_CERT",
                 was_sent=was_sent,
@@ -128,12 +128,12 @@ class _Bounded(BaseAdapter):
         except TimeoutError:
             raise _late(was_sent=was_sent) from None
         except OSError as error:
-            raise NoAnswer(
+            raise NoServerAnswer(
                 f"the connection broke ({error.strerror or type(error).__name__})", was_sent=was_sent
             ) from None
         except http.client.HTTPException as error:
             # `from None` and no text: the message may quote what was received.
-            raise NoAnswer(f"it did not speak HTTP ({type(error).__name__})", was_sent=was_sent) from None
+            raise NoServerAnswer(f"it did not speak HTTP ({type(error).__name__})", was_sent=was_sent) from None
         finally:
             sock.close()
 
@@ -182,8 +182,8 @@ def _remaining(deadline: float) -> float:
     return left
 
 
-def _late(*, was_sent: bool) -> NoAnswer:
-    return NoAnswer("it did not answer in time", was_sent=was_sent)
+def _late(*, was_sent: bool) -> NoServerAnswer:
+    return NoServerAnswer("it did not answer in time", was_sent=was_sent)
 
 
 def _connect(host: str, port: int, deadline: float) -> socket.socket:
@@ -200,7 +200,7 @@ def _connect(host: str, port: int, deadline: float) -> socket.socket:
             return sock
     if isinstance(problem, TimeoutError):
         raise _late(was_sent=False)
-    raise NoAnswer(f"the connection failed ({problem.strerror or type(problem).__name__})")
+    raise NoServerAnswer(f"the connection failed ({problem.strerror or type(problem).__name__})")
 
 
 def _resolve(host: str, port: int, deadline: float) -> list[Any]:
@@ -220,9 +220,9 @@ def _resolve(host: str, port: int, deadline: float) -> list[Any]:
     try:
         found = results.get(timeout=max(deadline - time.monotonic(), 0.001))
     except queue.Empty:
-        raise NoAnswer("its name was not resolved in time") from None
+        raise NoServerAnswer("its name was not resolved in time") from None
     if isinstance(found, Exception):
-        raise NoAnswer("its name can't be resolved") from None
+        raise NoServerAnswer("its name can't be resolved") from None
     return found
 
 
@@ -251,17 +251,17 @@ def _context(settings: ServerSettings) -> ssl.SSLContext:
 def _read(answer: http.client.HTTPResponse) -> bytes:
     if answer.length is None and not answer.chunked:
         # The answer would then end with the connection, and anyone who can cut that could truncate the answer.
-        raise NoAnswer("it did not speak HTTP (no length)", was_sent=True)
+        raise NoServerAnswer("it did not speak HTTP (no length)", was_sent=True)
     body = answer.read(MAX_BODY_BYTES + 1)
     if len(body) > MAX_BODY_BYTES:
-        raise NoAnswer(
+        raise NoServerAnswer(
             f"its answer is larger than {MAX_BODY_BYTES} bytes",
             hint="check whether VAULT_ADDR is right",
             was_sent=True,
             is_final=True,
         )
     if answer.length:  # `read` with a size doesn't report an early end
-        raise NoAnswer("the connection broke within the answer", was_sent=True)
+        raise NoServerAnswer("the connection broke within the answer", was_sent=True)
     return body
 
 

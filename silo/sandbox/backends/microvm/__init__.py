@@ -1,1 +1,1 @@
-"""Guests with a kernel of their own, under QEMU."""
+"""Guests with their own kernel, under QEMU."""

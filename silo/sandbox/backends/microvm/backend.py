@@ -1,8 +1,7 @@
 """The microVM backend: guests with their own kernel, under QEMU, booted or cloned from a template.
 
-Templates, clones and confinement are in `silo.sandbox.backends.microvm.template` and
-`silo.sandbox.backends.microvm.qemu`.
-Here is what makes a backend of them: finding out what works on this machine, and handing out guests.
+This module finds out what works on this machine, and hands out guests. `silo.sandbox.backends.microvm.template` makes
+templates and clones, `silo.sandbox.backends.microvm.qemu` confines QEMU.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ from silo.sandbox.programs import find_program
 
 @dataclass(frozen=True)
 class _Works:
-    """What boots a guest on this machine."""
+    """The QEMU and kernel that boot a guest on this machine."""
 
     qemu: Qemu
     kernel: GuestKernel
@@ -55,7 +54,7 @@ class MicrovmBackend:
         home: silo's state folder; templates and the memory of probes lie in it.
         images: the images that guests are made of.
         kernel_folder: where guest kernels lie.
-        warm: how many rehearsed clones to keep for each of the last specs used; 0 for a process that ends soon.
+        warm: how many rehearsed clones to keep for each recently used spec; 0 for a process that ends soon.
     """
 
     def __init__(self, *, home: Path, images: Images, kernel_folder: Path, warm: int = 0) -> None:
@@ -72,7 +71,7 @@ class MicrovmBackend:
 
     @property
     def name(self) -> str:
-        """As the configuration names it."""
+        """The name in the configuration."""
         return "microvm"
 
     @property
@@ -85,7 +84,7 @@ class MicrovmBackend:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """End guests that wait, and give their memory back."""
+        """End waiting guests, and free their memory."""
         if self._group is not None:
             self._group.cancel_scope.cancel()
             await self._group.__aexit__(None, None, None)
@@ -127,7 +126,7 @@ class MicrovmBackend:
         version = await anyio.to_thread.run_sync(ask_version, binary)
         firmware = (
             await anyio.to_thread.run_sync(find_firmware, binary, host.firmware) if host.firmware else None
-        )  # it is there: nothing is missing
+        )  # it was found by the check above
         notes: list[str] = []
         for accelerator in host.accelerators:
             if accelerator.system not in ("", platform.system()):
@@ -152,7 +151,7 @@ class MicrovmBackend:
         return Probe(self.name, self.isolation, works=False, detail=detail, missing=missing, hint=hint)
 
     async def _remembered_boot(self, qemu: Qemu, kernel: GuestKernel, *, refresh: bool) -> ProbedBoot:
-        """How booting a guest with this QEMU went; tried once per boot of the host."""
+        """Return how booting a guest with this QEMU went; tried once per boot of the host."""
         firmware = qemu.firmware.digest if qemu.firmware else ""
         key = f"{qemu.binary}:{qemu.version}:{qemu.accelerator.name}:{kernel.digest}:{firmware}"
         remembered = None if refresh else ProbedBoot.parse(self._probes.get(key))
@@ -170,25 +169,25 @@ class MicrovmBackend:
             yield guest
 
     async def prepare(self, spec: GuestSpec, program: Program, *, deadline: float, on_step: OnStep) -> _Prepared:
-        """Make the spec's template, if there is none yet."""
+        """Make the spec's template unless it exists."""
         templates = await self._templates()
         template = await templates.get(spec, program, deadline=deadline, on_step=on_step)
         return _Prepared(spec, program, template, templates, self._pool)
 
     async def settle(self) -> None:
-        """Wait until the clones that are kept warm are ready; for benchmarks and tests."""
+        """Wait until all warm clones are ready; for benchmarks and tests."""
         if self._pool is not None:
             await self._pool.settle()
 
     async def prune(self, keep: Iterable[GuestSpec]) -> list[Path]:
-        """Delete the templates of other specs; none where no guest boots, because digests are not known then."""
+        """Delete the templates of other specs. If no guest boots here, digests are unknown and nothing is deleted."""
         if (await self._look())[1] is None:
             return []
         templates = await self._templates()
         return await anyio.to_thread.run_sync(templates.prune, list(keep))
 
     async def _templates(self) -> Templates:
-        """Return the templates of what works here: made when first needed, anew when a probe finds something else."""
+        """Return the templates for the QEMU and kernel that work here. A probe with another result makes new ones."""
         probe, works = await self._look()
         if works is None:
             raise SandboxUnavailable(f"no microVM works here: {'; '.join(probe.missing)}", hint=probe.hint)
@@ -201,7 +200,7 @@ class MicrovmBackend:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A template, and the clones of it that wait."""
+    """A template and its waiting clones."""
 
     spec: GuestSpec
     program: Program
@@ -211,12 +210,12 @@ class _Prepared:
 
     @property
     def ready(self) -> Ready:
-        """What the template has."""
+        """The `Ready` of the template."""
         return self.template.ready
 
     @contextlib.asynccontextmanager
     async def start(self) -> AsyncIterator[MicrovmGuest]:
-        """Take a clone that waits, or start one."""
+        """Take a waiting clone, or start one."""
         pool = self.pool
         with pool.call() if pool is not None else contextlib.nullcontext():
             waiting = pool.take(self.template) if pool is not None else None

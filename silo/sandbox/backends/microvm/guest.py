@@ -1,4 +1,4 @@
-"""A running guest of this backend: what it offers to whoever started it. `template` starts them."""
+"""A running guest of this backend, as its starter uses it. `template` starts guests."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class MicrovmGuest:
     """A guest under QEMU.
 
     Attributes:
-        kind: how it came to be: `booted`, `clone` or `warm clone`.
-        kept: what its template kept, for a clone.
+        kind: how it was started: `booted`, `clone` or `warm clone`.
+        kept: for a clone, what its template kept.
     """
 
     isolation = Isolation.MICROVM
@@ -44,12 +44,12 @@ class MicrovmGuest:
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """QEMU, its accelerator, and how the guest came to be."""
+        """QEMU, its accelerator, and how the guest was started."""
         return {"backend": f"QEMU {self._qemu.version}, {self._qemu.accelerator.name.upper()}, {self.kind}"}
 
     @property
     def is_connected(self) -> bool:
-        """Whether QEMU holds the other end of the streams, without reading from them."""
+        """Whether QEMU still holds the other end of the streams. Reads nothing from them."""
         poll = select.poll()
         for descriptor in self.streams.values():
             poll.register(descriptor, 0)
@@ -60,11 +60,11 @@ class MicrovmGuest:
         return self._process.last_words()
 
     async def end(self) -> Ended:
-        """Kill QEMU, and all that it is."""
+        """Kill QEMU and everything in its sandbox."""
         if self._ended is None:
             self._ended = Ended(
                 self._process.last_words(),
-                is_out_of_memory=False,  # memory of its own: the guest's kernel says it, not the host's
+                is_out_of_memory=False,  # the guest has its own memory, so its own kernel reports this, not the host's
                 hint="if QEMU or the kernel was just updated, `silo setup --repair` rebuilds the templates",
             )
             await self._process.end()

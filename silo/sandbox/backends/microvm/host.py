@@ -14,7 +14,7 @@ _ADMIN_PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
 
 
 @dataclass(frozen=True)
-class Program:
+class HostProgram:
     """A program that silo starts, or a file that QEMU needs, and the Debian package that has it."""
 
     name: str
@@ -27,17 +27,17 @@ def machine() -> Machine | None:
     return MACHINES.get({"arm64": "aarch64"}.get(platform.machine(), platform.machine()))
 
 
-def programs(host: Machine) -> tuple[Program, ...]:
-    """The programs that the microVM and the namespace backend need."""
+def programs(host: Machine) -> tuple[HostProgram, ...]:
+    """Return the programs that the microVM and the namespace backend need."""
     return (
-        Program(host.binary, host.package, "runs microVMs"),
-        Program("bwrap", "bubblewrap", "confines QEMU, and is the namespace backend"),
-        Program("mke2fs", "e2fsprogs", "writes the images"),
+        HostProgram(host.binary, host.package, "runs microVMs"),
+        HostProgram("bwrap", "bubblewrap", "confines QEMU, and is the namespace backend"),
+        HostProgram("mke2fs", "e2fsprogs", "writes the images"),
     )
 
 
-def missing_programs(host: Machine) -> tuple[Program, ...]:
-    """Those of `programs` that are not here, and the machine's firmware if QEMU lacks it. Starts QEMU; blocks."""
+def missing_programs(host: Machine) -> tuple[HostProgram, ...]:
+    """Return those of `programs` that are missing, and the firmware if QEMU lacks it. Starts QEMU; blocks."""
     missing = [
         program
         for program in programs(host)
@@ -45,5 +45,5 @@ def missing_programs(host: Machine) -> tuple[Program, ...]:
     ]
     binary = find_program(host.binary)
     if host.firmware and binary is not None and find_firmware(binary, host.firmware) is None:
-        missing.append(Program(host.firmware, host.firmware_package, "the firmware that starts a microVM"))
+        missing.append(HostProgram(host.firmware, host.firmware_package, "the firmware that starts a microVM"))
     return tuple(missing)

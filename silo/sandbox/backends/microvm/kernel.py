@@ -1,4 +1,4 @@
-"""The guest kernel: where it lies, what belongs to it, and the initial file system that mounts the images.
+"""The guest kernel: its folder, its files, and the initial file system that mounts the images.
 
 `silo setup` (see `silo.setup.kernel`) puts a *kernel pack* under `SILO_HOME/kernel/RELEASE/`: `vmlinuz`, the modules
 that a guest needs, a static `busybox`, `initramfs.cpio`, and `kernel.json`. Nothing here starts a process.
@@ -58,10 +58,10 @@ main_microvm()'
 
 @dataclass(frozen=True)
 class GuestKernel:
-    """A kernel pack that is whole: its files match `kernel.json`.
+    """A complete kernel pack: its files match `kernel.json`.
 
     Attributes:
-        release: as `uname -r` says in the guest.
+        release: as `uname -r` prints it in the guest.
         digest: SHA-256 in hex over the pack's contents.
     """
 
@@ -75,7 +75,7 @@ def load(folder: Path) -> GuestKernel:
     """Open a kernel pack.
 
     Raises:
-        SandboxBroken: no pack lies there, it is damaged, or of another version of silo.
+        SandboxBroken: the folder has no pack, or one that is damaged or of another version of silo.
     """
     try:
         facts = json.loads((folder / "kernel.json").read_text())
@@ -93,7 +93,7 @@ def load(folder: Path) -> GuestKernel:
 
 
 def find(folder: Path) -> GuestKernel | None:
-    """Return the newest whole pack among the folders in `folder`, or None."""
+    """Return the newest complete pack among the folders in `folder`, or None."""
     if (folder / "kernel.json").is_file():
         return load(folder)
     packs = sorted(folder.glob("*/kernel.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
@@ -101,10 +101,10 @@ def find(folder: Path) -> GuestKernel | None:
 
 
 def write_pack(folder: Path, *, release: str, image: bytes, modules: Mapping[str, bytes], busybox: bytes) -> None:
-    """Write a kernel pack into the empty `folder`; `kernel.json` comes last, so that half a pack is none.
+    """Write a kernel pack into the empty `folder`. `kernel.json` comes last, so an incomplete pack does not count.
 
     Args:
-        modules: the modules to load, by name, in order, uncompressed.
+        modules: the modules to load, by name, in loading order, uncompressed.
     """
     initramfs = make_initramfs(modules, busybox)
     contents = {"vmlinuz": image, "initramfs.cpio": initramfs}

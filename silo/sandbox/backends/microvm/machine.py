@@ -1,7 +1,7 @@
 """What differs between host architectures and accelerators, as data: machine types, devices, kernels, packages.
 
-Only x86_64 with TCG has been run where silo is developed; the other rows are what QEMU's and Debian's documentation
-says, and count for nothing until `silo doctor` has booted a guest with them.
+Only x86_64 with TCG has been run where silo is developed. The other rows follow the documentation of QEMU and Debian,
+and are unproven until `silo doctor` has booted a guest with them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Accelerator:
         name: as in `-accel NAME`.
         options: appended to it.
         cpu: the CPU model; a template works only with the one that it was made with.
-        device: a file that must be there and open for reading and writing, or empty.
+        device: a file that silo must be able to open for reading and writing, or empty.
         system: `platform.system()` of the hosts that have it, or empty for all.
     """
 
@@ -31,18 +31,18 @@ class Accelerator:
 
 @dataclass(frozen=True)
 class Machine:
-    """How a guest's machine looks for one architecture.
+    """A guest's machine for one architecture.
 
     Attributes:
         binary: QEMU's program.
         options: of `-machine`, without the memory backend.
-        firmware: the file that QEMU is told to start the machine with (`-bios`), or empty where `-kernel` needs none.
-            It is always named: what QEMU takes by itself differs from one distribution to the next (`bios-microvm.bin`
-            is a link to qboot in Debian 12 and a SeaBIOS in Debian 13, which boots no kernel without option ROMs).
+        firmware: the file with which QEMU starts the machine (`-bios`), or empty if `-kernel` needs none. It is always
+            named, because QEMU's default differs between distributions: `bios-microvm.bin` is a link to qboot in Debian
+            12, and a SeaBIOS in Debian 13, which boots no kernel without option ROMs.
         firmware_package: Debian's and Ubuntu's package with that file.
         console: the guest's serial console, as in `console=`.
         kernel_packages: Debian's and Ubuntu's packages with a kernel for virtual machines, in order of preference.
-        kernel_names: how the kernel's file is called inside such a package.
+        kernel_names: the name of the kernel's file in such a package.
         accelerators: in order of preference.
     """
 
@@ -57,7 +57,7 @@ class Machine:
     firmware_package: str = ""
 
 
-# A boot translates more than 64 MiB of code, and would throw it away and translate again.
+# A boot translates more than 64 MiB of code; with a smaller cache it would discard code and translate it again.
 _TCG = Accelerator("tcg", "tb-size=256", "max", is_hardware=False)
 
 # The legacy timer (pit) must stay on under TCG, and ACPI too: Debian's cloud kernel has no
@@ -94,15 +94,15 @@ MACHINES: dict[str, Machine] = {
 }
 
 KERNEL_MODULES = ("virtio_ring", "virtio", "virtio_mmio", "virtio_blk", "virtio_console")
-"""What a guest needs, in the order of loading; a module that the kernel has built in is left out."""
+"""The modules that a guest needs, in loading order; one that is built into the kernel is left out."""
 
 KERNEL_ARGUMENTS = (
     "quiet loglevel=3 panic=-1 reboot=t random.trust_cpu=on mitigations=off ipv6.disable=1 audit=0 psi=0 tsc=reliable "
     "cgroup_disable=memory init_on_alloc=0 lsm=capability"
 )
-"""What is switched off.
+"""The kernel arguments that switch features off.
 
-`mitigations=off`, `init_on_alloc=0`, `lsm=capability`: they protect a guest's kernel from the guest's programs, which
-silo does not rely on; the host's own are the host's. The others leave out accounting and watchdogs that a guest of
-seconds has no use for, and whose code each emulated clone would have to translate.
+`mitigations=off`, `init_on_alloc=0` and `lsm=capability` drop protections of the guest's kernel from the guest's
+programs. silo does not rely on these, and the host's own stay on. The others drop accounting and watchdogs, which a
+guest that lives for seconds doesn't need, and whose code each emulated clone would have to translate.
 """

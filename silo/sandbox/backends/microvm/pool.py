@@ -1,8 +1,8 @@
-"""Rehearsed clones that wait: each has gone through its work once, without a secret, and serves exactly one real call.
+"""Rehearsed clones that wait: each has rehearsed a call once, without a secret, and serves exactly one real call.
 
-A clone's first call is slow under emulation because QEMU translates code that it has not met; a rehearsal pays that
-before anybody waits. Only a resident process (the MCP server, a `Runtime` that stays open) keeps any; how many is
-`sandbox.warm` of the configuration.
+Under emulation, a clone's first call is slow because QEMU translates new code; a rehearsal does that before anybody
+waits. Only a resident process (the MCP server, a `Runtime` that stays open) keeps clones; `sandbox.warm` in the
+configuration says how many.
 """
 
 from __future__ import annotations
@@ -23,22 +23,21 @@ from silo.sandbox.base import GuestSpec, Program
 
 _REHEARSAL_S = 30.0
 _IDLE_S = 900.0
-"""How long a clone may wait. Each holds 50 to 100 MiB, for a skill that nobody has called for a quarter of an hour."""
+"""How long a clone may wait: a quarter of an hour, because each holds 50 to 100 MiB."""
 
 _QUIET_S = 0.15
-"""How long no call may have run before a clone is started.
+"""How long the process must be idle before a clone is started.
 
-Calls that follow each other faster than that gain nothing from one: it would be late for the next, and take the
-processor from it meanwhile.
+If calls follow each other faster, a clone does not help: it would be late for the next call, and slow it down.
 """
 
 _SKILLS = 4
-"""For how many skills clones are kept, the most recently called ones."""
+"""For how many skills clones are kept: the most recently called ones."""
 
 
 @dataclass
 class Waiting:
-    """A clone that waits; its owner sets `released` when it is done, and waits for `gone`."""
+    """A waiting clone; its user sets `released` when the call is over, and waits for `gone`."""
 
     clone: MicrovmGuest
     released: anyio.Event = field(default_factory=anyio.Event)
@@ -46,7 +45,7 @@ class Waiting:
 
 
 class WarmPool:
-    """Clones that wait, by the digest of their template."""
+    """Waiting clones, by the digest of their template."""
 
     def __init__(self, templates: Templates, group: anyio.abc.TaskGroup, per_skill: int) -> None:
         self._templates = templates
@@ -60,7 +59,7 @@ class WarmPool:
 
     @contextlib.contextmanager
     def call(self) -> Iterator[None]:
-        """Surround a call of any skill, so that no clone is started meanwhile."""
+        """Mark the time of a call of any skill, so that no clone is started meanwhile."""
         self._running += 1
         try:
             yield
@@ -70,7 +69,7 @@ class WarmPool:
             self._tell()
 
     def take(self, template: Template) -> Waiting | None:
-        """Hand out a clone of the template that is ready and alive; None if there is none."""
+        """Return a clone of the template that is ready and alive, or None."""
         waiting = self._ready.get(template.digest)
         while waiting:
             found = waiting.popleft()
@@ -80,7 +79,7 @@ class WarmPool:
         return None
 
     def refill(self, spec: GuestSpec, program: Program, template: Template) -> None:
-        """Start this template's missing clones in the background; let go of those of the skill that was used longest ago."""
+        """Start this template's missing clones in the background; drop those of the least recently used skill."""
         ready = self._ready.setdefault(template.digest, deque())
         self._ready.move_to_end(template.digest)
         while len(self._ready) > _SKILLS:
@@ -98,7 +97,7 @@ class WarmPool:
             await self._changed.wait()
 
     async def _keep_one(self, spec: GuestSpec, program: Program, template: Template) -> None:
-        """Start a clone, rehearse it, offer it, and end it when it has served or waited too long."""
+        """Start a clone, rehearse it, offer it, and end it after its call or if it waited too long."""
         is_starting = True
         waiting: Waiting | None = None
         try:
@@ -117,10 +116,10 @@ class WarmPool:
                     await waiting.released.wait()
                 if idle.cancelled_caught and waiting in ready:
                     ready.remove(waiting)
-                elif idle.cancelled_caught:  # taken at the last moment: its call decides
+                elif idle.cancelled_caught:  # taken at the last moment: its call ends it
                     await waiting.released.wait()
         except SiloError:
-            # Nobody waits for this clone; the next call starts its own and meets the same trouble in the open.
+            # Nobody waits for this clone. The next call starts its own clone, and reports the same error.
             return
         finally:
             if is_starting:
@@ -129,7 +128,7 @@ class WarmPool:
                 waiting.gone.set()
 
     async def _quiet(self) -> None:
-        """Wait until no call has run for a moment."""
+        """Wait until no call has run for `_QUIET_S`."""
         while True:
             rest = self._last_end + _QUIET_S - time.monotonic()
             if self._running:

@@ -1,4 +1,4 @@
-"""Finding out whether a guest boots on this machine, by booting one. `backend` decides which accelerators are tried."""
+"""Finds out whether a guest boots on this machine, by booting one. `backend` decides which accelerators to try."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _CONSOLE_CHARS = 400
 """How much of a failed guest's console an error quotes; the last lines of a boot fit."""
 
 _CLOCK_NOISE = 0.05
-"""The guest's clock and the host's are compared over two seconds on a busy machine; below that it proves nothing."""
+"""The clocks of guest and host are compared over two seconds on a busy machine; a smaller difference proves nothing."""
 
 _PROBE_S = {True: 8.0, False: 120.0}
 """How long a probe's guest may take to boot, with hardware virtualisation and without.
 
-Without, 1.5 s were measured on an idle machine and more than 40 s on one with ten other tasks. A guest that hangs there
-is rare, and a failure would be remembered until the machine boots again.
+Without it, a boot took 1.5 s on an idle machine and more than 40 s on one with ten other tasks. The limit is generous
+because hangs are rare, and silo would remember a failure until the machine boots again.
 """
 
 
 def unusable_device(accelerator: Accelerator) -> str:
-    """Why the accelerator's device can't be opened, or an empty string."""
+    """Return why the accelerator's device can't be opened, or an empty string."""
     if not accelerator.device:
         return ""
     try:
@@ -58,7 +58,7 @@ class ProbedBoot:
     tsc_khz: int | None
 
     def text(self) -> str:
-        """Return it as one line, for the memory of probes."""
+        """Return one line for the memory of probes."""
         return f"{self.tsc_khz or 0}:{self.failure}"
 
     @classmethod
@@ -69,9 +69,9 @@ class ProbedBoot:
 
 
 async def try_to_boot(qemu: Qemu, kernel: GuestKernel) -> ProbedBoot:
-    """Boot the guest kernel until its first process speaks, and compare its clock with the host's.
+    """Boot the guest kernel until its first process prints a line, and compare its clock with the host's.
 
-    Opening `/dev/kvm`, even creating a VM, proves nothing: on nested hosts both work and a guest still does not run.
+    Opening `/dev/kvm`, or even creating a VM, is no proof: on nested hosts both can work and a guest still not run.
     """
     budget = _PROBE_S[qemu.accelerator.is_hardware]
     memory = os.memfd_create("probe", os.MFD_CLOEXEC)
@@ -117,7 +117,7 @@ async def try_to_boot(qemu: Qemu, kernel: GuestKernel) -> ProbedBoot:
 
 
 def _said(sockets: Sockets) -> str:
-    """What a probe's guest put on its console, on one line: its kernel's panic, else the last lines."""
+    """Return the console of a probe's guest as one line: its kernel's panic, else the last lines."""
     lines = [line.strip() for line in sockets.console_text().splitlines() if line.strip()]
     panic = next((number for number, line in enumerate(lines) if "Kernel panic" in line), None)
     # After a panic comes a stack trace, which would hide the reason.
@@ -127,7 +127,7 @@ def _said(sockets: Sockets) -> str:
 
 
 def _corrected(khz: int | None, guest_s: float, host_s: float) -> int | None:
-    """Correct the guessed rate by how much slower or faster the guest's clock runs; small differences are noise."""
+    """Correct the guessed rate by the measured speed of the guest's clock; small differences are noise."""
     if khz is None or guest_s <= 0 or abs(guest_s / host_s - 1) < _CLOCK_NOISE:
         return khz
     return round(khz * guest_s / host_s)

@@ -1,8 +1,7 @@
 """QEMU: its command lines and its confinement. `template` decides when a guest is saved and restored.
 
-QEMU parses what a guest does, so it is itself confined: bubblewrap gives it its own user, mount, network, pid and ipc
-namespaces with nothing but its own files in them, `-sandbox on` a seccomp filter, and a shell's `ulimit` its resource
-limits.
+QEMU processes a guest's input, so it is confined too: bubblewrap gives it its own user, mount, network, pid and ipc
+namespaces with only its own files in them, `-sandbox on` adds a seccomp filter, and a shell's `ulimit` resource limits.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from silo.sandbox.backends.microvm.machine import KERNEL_ARGUMENTS, Accelerator,
 _QEMU_MIB = 2048
 """Address space that QEMU may use beyond the guest's memory.
 
-Code, translated code, and glibc's arenas (64 MiB each, reserved).
+It is for code, translated code, and glibc's arenas (64 MiB each, reserved).
 """
 
 _FIRMWARE_FOLDERS = ("/usr/share/qemu", "/usr/share/qboot", "/opt/homebrew/share/qemu")
@@ -47,12 +46,10 @@ class Qemu:
     """A QEMU of this host that can be started.
 
     Attributes:
-        firmware: what `Machine.firmware` names, found on this host; None for a machine that needs none.
+        firmware: this host's file for `Machine.firmware`; None for a machine that needs none.
         version: e.g. `7.2.22`.
-        can_map_read_only: it can map guest memory out of a file that it opens read-only (`rom=off`, QEMU 8.2 and
-            later).
-        tsc_khz: the rate of the guest's time stamp counter, where the guest can't find it out by itself (see
-            `tsc_guess`).
+        can_map_read_only: it can map guest memory from a file that it opens read-only (`rom=off`, QEMU 8.2 and later).
+        tsc_khz: the rate of the guest's time stamp counter, if the guest can't measure it (see `tsc_guess`).
     """
 
     binary: Path
@@ -66,17 +63,17 @@ class Qemu:
 
     @property
     def kernel_arguments(self) -> str:
-        """What every guest's kernel is told."""
+        """The kernel arguments of every guest."""
         rate = f" tsc_early_khz={self.tsc_khz}" if self.tsc_khz else ""
         return f"{KERNEL_ARGUMENTS} console={self.machine.console}{rate}"
 
 
 def tsc_guess(accelerator: Accelerator) -> int | None:
-    """Guess the rate of the time stamp counter in kHz, for an emulated x86 guest; None where it is not needed.
+    """Guess the rate of the time stamp counter in kHz, for an emulated x86 guest; None if it isn't needed.
 
-    Such a guest measures its counter against an emulated timer, which fails on a busy host, and it then hangs at boot
-    (seen in two of six boots under load). Told the rate, it does not measure. On a host with changing clock rates the
-    guess can be far off; the probe measures by how much (`silo.sandbox.backends.microvm.backend`).
+    Without the rate, such a guest measures its counter against an emulated timer. On a busy host that fails, and the
+    guest hangs at boot (seen in two of six boots under load). On a host with changing clock rates the guess can be far
+    off; the probe measures by how much (`silo.sandbox.backends.microvm.probe`).
     """
     if accelerator.is_hardware or platform.machine() != "x86_64":
         return None
@@ -114,7 +111,7 @@ def can_map_read_only(version: str) -> bool:
 
 @dataclass(frozen=True)
 class Memory:
-    """Where a guest's memory comes from: `path` as QEMU sees it, shared for a guest that boots, private for a clone."""
+    """The file of a guest's memory: `path` as QEMU sees it; shared for a guest that boots, private for a clone."""
 
     path: str
     mib: int
@@ -124,7 +121,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Boot:
-    """What a guest boots; a restored one needs none of it, and without it each clone touches 14 MiB less."""
+    """What a guest boots. A restored guest doesn't need it, and without it each clone touches 14 MiB less."""
 
     kernel: str
     initramfs: str
@@ -149,8 +146,8 @@ def arguments(
     Args:
         disks: path by serial number, in the order of the devices; opened read-only.
         ports: sockets by the name of the guest's port.
-        monitor: the socket that QMP is spoken on.
-        console: a socket for the serial console, or None to drop what the guest's kernel says.
+        monitor: the socket for QMP.
+        console: a socket for the serial console, or None to drop the output of the guest's kernel.
         boot: what to boot, or None for a guest that waits for `migrate-incoming`.
         rtc: the guest's clock at its start, as in `-rtc base=`.
     """
@@ -196,9 +193,9 @@ def confine(
     """Wrap QEMU's command line into bubblewrap and resource limits.
 
     Args:
-        memory_mib: the guest's memory, which the limit of QEMU's address space follows.
-        binds: files that it may read, by the path that it sees.
-        writable: files that it may write, likewise.
+        memory_mib: the guest's memory; the limit of QEMU's address space depends on it.
+        binds: files that QEMU may read, by the path that it sees.
+        writable: files that QEMU may write, likewise.
     """
     device = qemu.accelerator.device
     wrap = [str(qemu.bwrap), "--unshare-all", "--as-pid-1", "--die-with-parent", "--new-session", "--clearenv"]
@@ -212,7 +209,7 @@ def confine(
     if not qemu.binary.is_relative_to("/usr"):
         wrap += ["--ro-bind", str(qemu.binary.parent.parent), str(qemu.binary.parent.parent)]
     wrap += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
-    # QEMU's data files are links into /etc on some distributions; its own folder there is all it gets.
+    # QEMU's data files are links into /etc on some distributions; it gets only its own folder there.
     wrap += ["--ro-bind-try", "/etc/alternatives", "/etc/alternatives", "--proc", "/proc", "--dev", "/dev"]
     if device:
         wrap += ["--dev-bind", device, device]
@@ -222,17 +219,17 @@ def confine(
         wrap += ["--ro-bind", str(path), inside]
     for inside, path in writable.items():
         wrap += ["--bind", str(path), inside]
-    # As in the namespace backend: what is root outside could write to /proc/sys.
+    # As in the namespace backend: a process that is root outside could write to /proc/sys.
     wrap += ["--remount-ro", "/proc", "--remount-ro", "/"]
-    # No core dumps; few descriptors; and it writes no file but a snapshot's state (65 kB) and what it has to say.
+    # No core dumps, few descriptors, and small files: it writes only a snapshot's state (65 kB) and messages.
     limits = "ulimit -c 0; ulimit -n 256; ulimit -f 4096; "
     limits += f"ulimit -v {(memory_mib + _QEMU_MIB) * 1024}; "
-    # Bubblewrap ties its child to itself only at the end of its own setting up. If silo was killed before that, nothing
-    # would ever end this guest, so the shell asks on stdin whether silo lives (`GuestProcess.tie`), and starts QEMU
-    # only on an answer.
-    # That the other end is still open proves nothing: silo's first thread, with which bubblewrap dies, may be gone for
-    # milliseconds before the last one closes the descriptors (a past bug). All this holds because the shell is the very
-    # process that was tied (`--as-pid-1`): bubblewrap's own process 1 would tie itself while its child runs already.
+    # Bubblewrap ties its child's life to its own only at the end of its setup. If silo was killed before that, nothing
+    # would ever end this guest. So the shell asks on stdin whether silo lives (`GuestProcess.tie`), and starts QEMU
+    # only after an answer.
+    # An open other end would be no proof: silo's first thread, with which bubblewrap dies, may be gone for milliseconds
+    # before the last thread closes the descriptors (a past bug). This works because the shell is the process that was
+    # tied (`--as-pid-1`): bubblewrap's own process 1 would tie itself while its child runs already.
     return [*wrap, "--", "/bin/sh", "-c", f'echo >&0 && read -r _ || exit 1; {limits}exec "$@"', "sh", *argv]
 
 

@@ -1,4 +1,4 @@
-"""QEMU's monitor protocol (QMP): commands, answers and events over a socket. What they are for, `template` knows."""
+"""QEMU's monitor protocol (QMP): commands, answers and events over a socket. `template` uses it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Monitor:
         self._number = 0
 
     async def execute(self, command: str, *, descriptor: int | None = None, **given: Json) -> Json:
-        """Run one command and return what it returned.
+        """Run one command and return its answer.
 
         Args:
-            descriptor: passed along with it (for `getfd`).
+            descriptor: sent along with the command (for `getfd`).
 
         Raises:
             SandboxBroken: QEMU refused it, or is gone.

@@ -1,4 +1,4 @@
-"""The socket pairs between silo and one QEMU: the guest's streams, the monitor, the console while something boots."""
+"""The socket pairs between silo and one QEMU: the guest's streams, the monitor, and the console during a boot."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Sockets:
 
     @property
     def guest_ports(self) -> Mapping[str, int]:
-        """QEMU's ends of the streams, by the name of the guest's port (`silo.guest.init` looks for them)."""
+        """QEMU's ends of the streams, by the name of the guest's port, by which `silo.guest.init` finds them."""
         return {f"silo.{name}": theirs.fileno() for name, (_, theirs) in self._named()}
 
     @property
     def host_ports(self) -> Mapping[str, int]:
-        """Our ends of the streams, by their names."""
+        """silo's ends of the streams, by their names."""
         return {name: ours.fileno() for name, (ours, _) in self._named()}
 
     @property
@@ -63,7 +63,7 @@ class Sockets:
 
     @property
     def monitor(self) -> socket.socket:
-        """Our end of the monitor."""
+        """silo's end of the monitor."""
         return self._pairs[len(self._names)][0]
 
     def for_guest(self) -> list[int]:
@@ -71,7 +71,7 @@ class Sockets:
         return [theirs.fileno() for _, theirs in self._pairs]
 
     def close_guest_ends(self) -> None:
-        """Close QEMU's ends here, once it has them."""
+        """Close QEMU's ends in this process, once QEMU has them."""
         for _, theirs in self._pairs:
             theirs.close()
 
@@ -89,7 +89,7 @@ class Sockets:
                 return None
 
     def console_text(self) -> str:
-        """The end of what firmware and kernel of the guest have said on its console, without control characters."""
+        """The last output of the guest's firmware and kernel on its console, without control characters."""
         if self._has_console:
             with contextlib.suppress(BlockingIOError, ConnectionResetError):
                 self._hear(self._pairs[-1][0].recv(_CONSOLE_BYTES))

@@ -1,9 +1,9 @@
-"""Templates: a guest whose program has started up, stopped and saved, and the clones that are started from it.
+"""Templates, i.e. saved guests whose program has started up, and the clones that are started from them.
 
 A template is a folder with `memory` (the guest's memory, a sparse file), `state` (its devices) and `template.json`. It
-is written under a temporary name and renamed when a clone of it has answered, so that one that is there works. Guests
-that are booted and not cloned start here as well. `silo.sandbox.backends.microvm.backend` decides which of them is
-handed out.
+is written under a temporary name, and renamed after a clone of it has answered, so every template that exists works.
+Guests that are booted and not cloned start here as well. `silo.sandbox.backends.microvm.backend` decides which kind of
+guest a call gets.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from silo.sandbox.process import GuestProcess
 from silo.sizes import MIB
 
 _FORMAT = "silo-template-v2"
-"""Part of every digest; counts up when the same inputs would give another snapshot."""
+"""Part of every digest; incremented if the same inputs give another snapshot."""
 
 _CLOCK_BEHIND_S = 26 * 3600
-"""How far in the past a template's clock stands. A clone's then jumps by more than any OpenSSL waits before it reseeds
-(an hour), also if it is made at once; see `silo.guest.init`."""
+"""How far in the past a template's clock is. So a clone's clock, even of a clone that is made at once, jumps by more
+than the hour after which OpenSSL reseeds at the latest; see `silo.guest.init`."""
 
 _REHEARSAL_S = 30.0
 _KEPT_MEMORIES = 16
-"""Sealed copies of templates' memory that one process keeps (60 to 100 MiB each), for QEMU before 8.2."""
+"""How many sealed copies of templates' memory one process keeps (60 to 100 MiB each), for QEMU before 8.2."""
 
 _SERIALS = {"/": "base", "/skill": "layer", "/runtime": "runtime"}
-"""The serial numbers of the disks, by where the guest mounts them (see `silo.sandbox.backends.microvm.kernel`)."""
+"""The serial numbers of the disks, by their mount points in the guest (see `silo.sandbox.backends.microvm.kernel`)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Template:
     """A template that works.
 
     Attributes:
-        ready: what its program kept, and the seconds of boot, start-up, save and the first clone, when it was made.
+        ready: what its program kept, and the seconds that boot, start-up, save and the first clone took.
     """
 
     digest: str
@@ -77,7 +77,7 @@ class Templates:
         self._building: dict[str, anyio.Lock] = {}
 
     def digest(self, spec: GuestSpec) -> str:
-        """What a template depends on: the spec, and all that a snapshot would not survive a change of."""
+        """Hash what a template depends on: the spec, and everything whose change would make the snapshot unusable."""
         qemu = self._qemu
         parts = [_FORMAT, spec.digest, self._kernel.digest, qemu.version, qemu.machine.options, KERNEL_ARGUMENTS]
         parts += [qemu.accelerator.name, qemu.accelerator.cpu, qemu.firmware.digest if qemu.firmware else ""]
@@ -85,7 +85,7 @@ class Templates:
         return sha256("\0".join(parts).encode()).hexdigest()
 
     def find(self, spec: GuestSpec) -> Template | None:
-        """Return the spec's template if there is one that is whole."""
+        """Return the spec's template if it exists and is undamaged."""
         digest = self.digest(spec)
         folder = self._folder / digest[:32]
         try:
@@ -98,7 +98,7 @@ class Templates:
         return Template(digest, folder, Ready(facts["kept"], facts["timing"]))
 
     async def get(self, spec: GuestSpec, program: Program, *, deadline: float, on_step: OnStep) -> Template:
-        """Return the spec's template, making it if there is none. Two at once: one makes it, the other waits.
+        """Return the spec's template; make it if there is none. If two tasks try at once, one makes it, one waits.
 
         Raises: as `silo.sandbox.base.Preparing.prepare`.
         """
@@ -154,8 +154,8 @@ class Templates:
                     ready = await program.start_up(guest, deadline=deadline)
                 except SkillFailed as error:
                     if isinstance(error, SandboxLost) and _is_full(folder):
-                        # The memory's file is sparse; QEMU maps it, so it gets no error for a page that finds no room:
-                        # it dies.
+                        # The memory's file is sparse and QEMU maps it. So QEMU gets no error for a page that does not
+                        # fit on the disk; it dies.
                         raise SandboxBroken(
                             f"the disk with {folder.parent} is full (No space left on device): "
                             f"the memory of a guest of '{spec.name}' takes up to {spec.limits.memory_mib} MiB there",
@@ -174,7 +174,7 @@ class Templates:
 
     @contextlib.asynccontextmanager
     async def boot(self, spec: GuestSpec) -> AsyncIterator[MicrovmGuest]:
-        """Boot a guest that is not saved; its memory is in no file.
+        """Boot a guest that isn't saved; its memory isn't in a file.
 
         Raises:
             SandboxBroken: QEMU did not start.
@@ -233,7 +233,7 @@ class Templates:
 
     @contextlib.asynccontextmanager
     async def clone(self, spec: GuestSpec, program: Program, template: Template) -> AsyncIterator[MicrovmGuest]:
-        """Start a guest from a template; when this returns, it is being restored and has been woken: work may be sent.
+        """Start a guest from a template. When this returns, it is being restored and has been woken; it takes work.
 
         Raises:
             SandboxBroken: QEMU did not start.
@@ -284,11 +284,11 @@ class Templates:
     async def _private_memory(
         self, spec: GuestSpec, template: Template
     ) -> tuple[Memory, tuple[int, ...], dict[str, Path]]:
-        """How a clone gets the template's memory without being able to change it.
+        """Give a clone the template's memory so that it can't change it.
 
-        QEMU before 8.2 opens the file read-write even for a private mapping. It gets a sealed copy in memory, which can
-        be opened so but not written (`man 2 memfd_create`, F_SEAL_WRITE); newer ones map the file itself, bound
-        read-only.
+        QEMU before 8.2 opens the file read-write even for a private mapping. It gets a sealed copy in memory, which it
+        can open read-write but not write to (`man 2 memfd_create`, F_SEAL_WRITE). Newer versions map the file itself,
+        which is bound read-only.
         """
         mib = spec.limits.memory_mib
         if self._qemu.can_map_read_only:
@@ -313,11 +313,11 @@ class Templates:
             os.close(descriptor)
 
     def prune(self, keep: Iterable[GuestSpec]) -> list[Path]:
-        """Delete the templates of specs that are not in `keep`, and what killed processes left; return which templates.
+        """Delete the templates of specs that aren't in `keep`, and leftovers of killed processes; return the templates.
 
-        One that is being made is left alone. Only while no install is under way
-        (`silo.catalog.store.SkillStore.no_install_in_progress`): the template that it has just made belongs to a skill of which no list
-        can know yet.
+        A template that is being made is left alone. Call this only while no install is under way
+        (`silo.catalog.store.SkillStore.no_install_in_progress`): the template that an install has just made belongs to
+        a skill that isn't on any list yet.
         """
         wanted = {self.digest(spec)[:32] for spec in keep}
         unwanted = [name for name in self._cache.names() if name not in wanted]
@@ -326,7 +326,7 @@ class Templates:
         return gone
 
     def close(self) -> None:
-        """Give the memory back that was kept for clones."""
+        """Free the memory that was kept for clones."""
         while self._memories:
             _, descriptor = self._memories.popitem()
             os.close(descriptor)
@@ -347,8 +347,8 @@ _IGNORE_SHARED = [{"capability": "x-ignore-shared", "state": True}]
 async def _save(monitor: Monitor, state_fd: int) -> None:
     """Write the state of the guest's devices; its memory is in the file already.
 
-    The migration itself stops the guest. It must not be stopped before, or the saved state says `paused` and each clone
-    would wait for a `cont` that costs a round trip.
+    The migration itself stops the guest. If it was stopped before, the saved state would say `paused`, and each clone
+    would need a `cont`, which costs a round trip.
     """
     await monitor.execute("qmp_capabilities")
     await monitor.execute("migrate-set-capabilities", capabilities=_IGNORE_SHARED)
@@ -360,7 +360,7 @@ async def _save(monitor: Monitor, state_fd: int) -> None:
             break
         if status in ("failed", "cancelled"):
             raise SandboxBroken("QEMU could not save the guest", hint="is the disk full? try again; then `silo doctor`")
-        await anyio.sleep(0.01)  # QEMU has no event for it unless the capability `events` is on, which older ones lack
+        await anyio.sleep(0.01)  # QEMU sends an event for it only with the capability `events`, which old versions lack
     await monitor.execute("quit")
 
 
@@ -376,7 +376,7 @@ def _put_in_place(building: Path, target: Path) -> None:
 
 
 def _settle(memory: Path, state: Path) -> None:
-    """Put a template's files safely on the disk."""
+    """Flush a template's files to the disk."""
     for path in (memory, state):
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -387,7 +387,7 @@ def _settle(memory: Path, state: Path) -> None:
 
 
 def sealed_copy(path: Path) -> int:
-    """Copy a sparse file into a memfd, data only, and seal it against every change; return its descriptor."""
+    """Copy the data of a sparse file into a memfd, and seal it against every change; return its descriptor."""
     copy = os.memfd_create("template", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -414,13 +414,13 @@ def sealed_copy(path: Path) -> int:
 
 
 def _is_full(folder: Path) -> bool:
-    """Whether not even a page of a guest's memory finds room there."""
+    """Whether the disk lacks room for even one page of a guest's memory."""
     status = os.statvfs(folder)
     return status.f_bavail * status.f_frsize < 64 * 1024
 
 
 def _with_console(error: SkillFailed, console: str, last_words: str) -> SkillFailed:
-    """Add what the guest's kernel and QEMU said to an error that would otherwise only say 'lost' or 'late'."""
+    """Add the output of the guest's kernel and of QEMU to an error that only says 'lost' or 'late'."""
     said = console.strip() or last_words
     if isinstance(error, SandboxLost | SandboxTimeout) and said:
         error.stderr = f"{error.stderr}\n{said[-2000:]}".strip()
@@ -428,7 +428,10 @@ def _with_console(error: SkillFailed, console: str, last_words: str) -> SkillFai
 
 
 def _cpu_of_host(*, with_flags: bool) -> str:
-    """What a snapshot depends on: the CPU model, for its counter's rate; with hardware virtualisation its flags too."""
+    """Return the facts about the CPU on which a snapshot depends: its model, for the counter's rate, and its flags.
+
+    The flags matter only with hardware virtualisation.
+    """
     wanted = ("model name", "flags", "Features") if with_flags else ("model name",)
     try:
         text = Path("/proc/cpuinfo").read_text()

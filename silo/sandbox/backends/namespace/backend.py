@@ -1,8 +1,8 @@
-"""The namespace backend: the host's kernel, seen through bubblewrap. Weaker than a microVM, and quick on any Linux.
+"""The namespace backend: bubblewrap on the host's kernel. Weaker than a microVM, and fast on any Linux.
 
-User, mount, pid, network, ipc, uts and cgroup namespaces of its own; no capability, no new privileges, a seccomp
-filter; the images read-only and nothing else of the host; a control group where one can be had, resource limits always.
-It keeps no template: each call imports the skill anew.
+A guest has its own user, mount, pid, network, ipc, uts and cgroup namespaces; no capability, no new privileges, a
+seccomp filter; read-only images and nothing else of the host; resource limits, and a control group if one can be made.
+There are no templates: each call imports the skill again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from silo.guest.init import main_namespace
 main_namespace({streams}, processes={processes}, data_bytes={data}, file_bytes={file})
 """
 
-# Joins the control group before bubblewrap starts, so that nothing of the guest ever runs outside of it.
+# Joins the control group before bubblewrap starts, so that no part of the guest ever runs outside it.
 _JOIN = (
     'n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ > "$1" || exit 71; shift; n=$((n-1)); done; ulimit -c 0; exec "$@"'
 )
@@ -54,7 +54,7 @@ class NamespaceBackend:
 
     @property
     def name(self) -> str:
-        """As the configuration names it."""
+        """The name in the configuration."""
         return NAME
 
     @property
@@ -69,7 +69,7 @@ class NamespaceBackend:
         """Nothing waits here."""
 
     async def probe(self, *, refresh: bool = False) -> Probe:
-        """Start a process in all the namespaces, under the filter."""
+        """Start a process in all namespaces, under the filter."""
         if self._probe is None or refresh:
             self._probe = await anyio.to_thread.run_sync(_find_out)
         return self._probe
@@ -115,7 +115,7 @@ class NamespaceBackend:
                 if descriptor >= 0:
                     os.close(descriptor)
             if group is not None:
-                # In a thread: the kernel may take its time to notice that the group is empty.
+                # In a thread: the kernel may need a while to notice that the group is empty.
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(group.remove)
 
@@ -185,9 +185,8 @@ def _command(bwrap: Path, spec: GuestSpec, name: str, rules: int, ends: list[int
         argv += ["--ro-bind", str(image.tree), path]
     argv += ["--proc", "/proc", "--dev", "/dev", "--size", scratch, "--tmpfs", "/dev/shm"]
     argv += ["--size", scratch, "--tmpfs", "/tmp", "--remount-ro", "/dev", "--remount-ro", "/"]
-    # Where silo runs as root, the guest's user is root to the host's kernel, which lets it write to /proc/sys
-    # (`core_pattern` is a way out); bubblewrap covers that folder only where it believes it to be writable, and it asks
-    # about the folder itself.
+    # If silo runs as root, the guest's user is root for the host's kernel and can write to /proc/sys (`core_pattern` is
+    # a way out). Bubblewrap covers that folder only if it finds the folder itself writable.
     argv += ["--remount-ro", "/proc"]
     start = _START.format(
         streams=", ".join(map(str, ends)),
@@ -199,7 +198,7 @@ def _command(bwrap: Path, spec: GuestSpec, name: str, rules: int, ends: list[int
 
 
 def _sealed(data: bytes) -> int:
-    """Put `data` into an anonymous file that nobody can change, and return its descriptor, at its start."""
+    """Put `data` into a sealed anonymous file, and return its descriptor, at its start."""
     descriptor = os.memfd_create("seccomp", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.write(descriptor, data)
     os.lseek(descriptor, 0, os.SEEK_SET)

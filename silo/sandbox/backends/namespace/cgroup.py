@@ -1,7 +1,7 @@
-"""A control group for one guest of the namespace backend: bounds that hold for all its processes together.
+"""A control group for one guest of the namespace backend: bounds for all its processes together.
 
-Works with cgroup v2 where a folder is delegated to the user or silo is root, and with v1 as root. Elsewhere there is
-none, and the guest has resource limits only, which count for each process by itself; `silo doctor` says so.
+Works with cgroup v2 if a folder is delegated to the user or silo is root, and with v1 as root. Otherwise the guest has
+only resource limits, which count for each process separately; `silo doctor` says so.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class ControlGroup:
 
     @property
     def entries(self) -> tuple[Path, ...]:
-        """The files that a process writes its id to in order to join."""
+        """The files to which a process writes its id in order to join."""
         return tuple(folder / "cgroup.procs" for folder in self.folders)
 
     def oom_kills(self) -> int:
-        """How many of its processes the kernel killed for want of memory."""
+        """How many of its processes the kernel killed because they ran out of memory."""
         for folder in self.folders:
             for name in ("memory.events", "memory.oom_control"):
                 with contextlib.suppress(OSError):
@@ -42,7 +42,7 @@ class ControlGroup:
         return 0
 
     def remove(self) -> None:
-        """Delete the group; its processes are gone, but the kernel may need a moment to notice."""
+        """Delete the group once its processes are gone. The kernel may need a moment to notice that."""
         end = time.monotonic() + _REMOVE_S
         for folder in self.folders:
             while True:
@@ -79,7 +79,7 @@ def make(under: tuple[Path, ...], name: str, limits: Limits) -> ControlGroup:
     """Make a group with a guest's limits.
 
     Raises:
-        OSError: it can't be made after all.
+        OSError: the kernel refused.
     """
     group = ControlGroup(tuple(folder / name for folder in under))
     memory_bytes = limits.memory_mib * MIB
@@ -92,7 +92,7 @@ def make(under: tuple[Path, ...], name: str, limits: Limits) -> ControlGroup:
                 if (folder / setting).exists():
                     (folder / setting).write_text(str(value))
     except OSError:
-        group.remove()  # never a guest with half of its limits, and nothing left of the attempt
+        group.remove()  # a guest must not run with half of its limits
         raise
     return group
 

@@ -1,9 +1,9 @@
 """The system-call filter of the namespace backend, as a classic BPF program (`man 2 seccomp`). Pure.
 
-Everything is allowed but what is listed: what reaches the host's kernel beyond processes, files and loopback sockets,
-what a namespace does not contain (the kernel keyring, vsock), and what has let programs out of sandboxes before. A call
-with a number newer than the table gets ENOSYS, so that a new kernel brings no new way out. Numbers are from Linux's
-`unistd_64.h` and `asm-generic/unistd.h`.
+Everything is allowed except the listed calls. These reach the host's kernel beyond processes, files and loopback
+sockets, reach what namespaces do not isolate (the kernel keyring, vsock), or have let programs out of sandboxes before.
+A call with a number newer than the table gets ENOSYS, so that a new kernel opens no new way out. Numbers are from
+Linux's `unistd_64.h` and `asm-generic/unistd.h`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TERMINAL_INJECTION = (0x5412, 0x541C)
 
 @dataclass(frozen=True)
 class _Numbers:
-    """One architecture: AUDIT_ARCH value and the numbers of what is filtered; None where it has no such call."""
+    """One architecture: its AUDIT_ARCH value, and its column in the tables of numbers (None: it has no such call)."""
 
     audit: int
     column: int
@@ -50,26 +50,26 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "iopl": (172, None), "kexec_file_load": (320, 294), "kexec_load": (246, 104), "lookup_dcookie": (212, 18),
     "modify_ldt": (154, None), "nfsservctl": (180, 42), "personality": (135, 92), "quotactl": (179, 60),
     "quotactl_fd": (443, 443), "reboot": (169, 142), "setdomainname": (171, 162), "sethostname": (170, 161),
-    "settimeofday": (164, 170), "swapoff": (168, 225), "swapon": (167, 224), "_sysctl": (156, None), "sysfs": (139, None),
-    "syslog": (103, 116), "uselib": (134, None), "ustat": (136, None), "vhangup": (153, 58),
+    "settimeofday": (164, 170), "swapoff": (168, 225), "swapon": (167, 224), "_sysctl": (156, None),
+    "sysfs": (139, None), "syslog": (103, 116), "uselib": (134, None), "ustat": (136, None), "vhangup": (153, 58),
     # Keys of the host's user, which no namespace hides.
     "add_key": (248, 217), "keyctl": (250, 219), "request_key": (249, 218),
-    # Other processes, and memory that can't be looked at.
+    # Other processes, and memory that can't be inspected.
     "kcmp": (312, 272), "memfd_secret": (447, 447), "perf_event_open": (298, 241), "pidfd_getfd": (438, 438),
-    "process_madvise": (440, 440), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "ptrace": (101, 117),
-    "userfaultfd": (323, 282), "bpf": (321, 280), "get_mempolicy": (239, 236), "mbind": (237, 235),
-    "migrate_pages": (256, 238), "move_pages": (279, 239), "set_mempolicy": (238, 237),
+    "process_madvise": (440, 440), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271),
+    "ptrace": (101, 117), "userfaultfd": (323, 282), "bpf": (321, 280), "get_mempolicy": (239, 236),
+    "mbind": (237, 235), "migrate_pages": (256, 238), "move_pages": (279, 239), "set_mempolicy": (238, 237),
     "set_mempolicy_home_node": (450, 450),
     # Mounts and namespaces.
-    "chroot": (161, 51), "fanotify_init": (300, 262), "fsconfig": (431, 431), "fsmount": (432, 432), "fsopen": (430, 430),
-    "fspick": (433, 433), "mount": (165, 40), "mount_setattr": (442, 442), "move_mount": (429, 429),
-    "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265), "open_tree": (428, 428), "pivot_root": (155, 41),
-    "setns": (308, 268), "umount2": (166, 39), "unshare": (272, 97),
+    "chroot": (161, 51), "fanotify_init": (300, 262), "fsconfig": (431, 431), "fsmount": (432, 432),
+    "fsopen": (430, 430), "fspick": (433, 433), "mount": (165, 40), "mount_setattr": (442, 442),
+    "move_mount": (429, 429), "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265),
+    "open_tree": (428, 428), "pivot_root": (155, 41), "setns": (308, 268), "umount2": (166, 39), "unshare": (272, 97),
 }  # fmt: skip
 
 _ABSENT: dict[str, tuple[int, int]] = {
-    # Programs try something older when these are not there, so they get ENOSYS. The flags of clone3 lie in memory,
-    # where a filter can't look (CVE-2021-41133).
+    # If these are missing (ENOSYS), programs try an older call. The flags of clone3 are in memory, where a filter can't
+    # look (CVE-2021-41133).
     "clone3": (435, 435), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
 }  # fmt: skip
 

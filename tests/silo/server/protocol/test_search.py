@@ -120,7 +120,7 @@ async def test_weak_answer_is_told_as_one(engine, mode):
     assert "Nothing fits clearly." in text_of(found)
 
 
-# --- what the rules hide ------------------------------------------------------------------------------------------------
+# --- what the rules hide ----------------------------------------------------------------------------------------------
 
 
 async def test_denied_tool_is_nowhere_to_be_seen_and_a_call_of_it_hears_why(engine, mode, fakes):

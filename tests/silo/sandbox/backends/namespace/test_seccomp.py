@@ -16,10 +16,12 @@ ALLOW, KILL = 0x7FFF0000, 0x80000000
 EPERM, ENOSYS, EAFNOSUPPORT = (0x50000 | code for code in (errno.EPERM, errno.ENOSYS, errno.EAFNOSUPPORT))
 
 NUMBERS = {
-    "x86_64": {"clone": 56, "clone3": 435, "unshare": 272, "socket": 41, "ioctl": 16, "keyctl": 250, "io_uring_setup": 425, "mount": 165,
-               "ptrace": 101, "bpf": 321, "setns": 308, "read": 0, "execve": 59, "openat": 257, "process_vm_readv": 310},
-    "aarch64": {"clone": 220, "clone3": 435, "unshare": 97, "socket": 198, "ioctl": 29, "keyctl": 219, "io_uring_setup": 425, "mount": 40,
-                "ptrace": 117, "bpf": 280, "setns": 268, "read": 63, "execve": 221, "openat": 56, "process_vm_readv": 270},
+    "x86_64": {"clone": 56, "clone3": 435, "unshare": 272, "socket": 41, "ioctl": 16, "keyctl": 250,
+               "io_uring_setup": 425, "mount": 165, "ptrace": 101, "bpf": 321, "setns": 308, "read": 0, "execve": 59,
+               "openat": 257, "process_vm_readv": 310},
+    "aarch64": {"clone": 220, "clone3": 435, "unshare": 97, "socket": 198, "ioctl": 29, "keyctl": 219,
+                "io_uring_setup": 425, "mount": 40, "ptrace": 117, "bpf": 280, "setns": 268, "read": 63, "execve": 221,
+                "openat": 56, "process_vm_readv": 270},
 }  # fmt: skip
 
 
