@@ -244,7 +244,7 @@ class SandboxUnavailable(SiloError):
 
 
 class SandboxBroken(SiloError):
-    """The sandbox could not be built or started, though the probe said that it would work."""
+    """The sandbox could not be built or started though its probe said that it works, or a guest died in a call."""
 
     code = "sandbox-broken"
     exit_status = 5
@@ -357,7 +357,7 @@ class CanaryTripped(SkillFailed):
 
 
 class SandboxLost(SkillFailed):
-    """The guest died or broke the wire protocol in the middle of a call."""
+    """The guest died while it imported a skill. In the middle of a call, this becomes `SandboxBroken`."""
 
     code = "sandbox-lost"
 

@@ -26,7 +26,7 @@ from silo_vault import Vault
 from silo.compose.vault import VaultSetup
 from silo.config.schema import Config
 from silo.errors import UsageError
-from silo.model import Caller, Isolation, Skill
+from silo.model import Caller, Skill
 from silo.runners.units import ImageStore
 from silo.runtime import A_PROGRAM, Runtime
 from silo.sandbox.base import Backend
@@ -142,6 +142,7 @@ class SyncRuntime:
     find = _waiting_for(Runtime.find)
     forget = _waiting_for(Runtime.forget)
     call = _waiting_for(Runtime.call)
+    explain = _waiting_for(Runtime.explain)
     uninstall = _waiting_for(Runtime.uninstall)
     probe = _waiting_for(Runtime.probe)
 
@@ -153,7 +154,7 @@ class SyncRuntime:
         name: str | None = None,
         allow_builds: bool = False,
         on_step: Callable[[str], None] = lambda step: None,
-        backend: Isolation | None = None,
+        backend: str | None = None,
     ) -> Skill:
         """As `Runtime.install`; `agree` is called in a worker thread, so it may wait for a person."""
 

@@ -24,7 +24,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document in
 
 BackendName = Annotated[
     Literal["microvm", "namespace"] | None,
-    typer.Option("--backend", help="The isolation to use this time. `namespace` shares this machine's kernel."),
+    typer.Option("--backend", help="The backend to use this time. `namespace` shares this machine's kernel."),
 ]
 
 

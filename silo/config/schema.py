@@ -41,10 +41,11 @@ class SandboxSection(Section):
     """`[sandbox]`: how strongly calls are isolated."""
 
     backend: Literal["auto", "microvm", "gvisor", "namespace"] = "auto"
-    """Which backend runs calls. `auto` takes the strongest that works here and is not below `min_isolation`."""
+    """The name of the backend that runs calls. `auto` takes the strongest that works here and whose isolation isn't
+    below `min_isolation`."""
 
     min_isolation: Isolation = Isolation.MICROVM
-    """The weakest boundary that `auto` may choose. `namespace` lets skills share this machine's kernel."""
+    """The weakest isolation that `auto` may choose. `namespace` lets skills share this machine's kernel."""
 
     warm: Annotated[int, Field(ge=0, le=8)] = 1
     """How many guests a resident process keeps ready for each recently used skill. Each takes its skill's memory."""

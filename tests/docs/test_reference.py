@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import tomllib
 
@@ -12,8 +13,8 @@ from silo.catalog.header_schema import SecretTable, SiloTable, ToolTable
 from silo.cli.documents import result_document
 from silo.config.schema import Config
 from silo.model import Isolation, Logs, Result
-from silo.server.protocol import results
-from silo.server.protocol import tools
+from silo.runtime import Runtime
+from silo.server.protocol import results, tools
 from silo.wire.messages import Booted, Described, Exited, Failed, Finished, Progress, Rehearse, Rehearsed, Resume, Run
 
 
@@ -97,3 +98,15 @@ def test_every_promise_names_a_test_that_exists(pages, repository):
     assert named
     missing = sorted({name for name in named if not (repository / name).is_file()})
     assert missing == []
+
+
+def test_the_page_on_python_has_every_method_with_its_parameters(pages):
+    cells = re.findall(r"^\| (`[^|]+`) \|", pages["docs/how-to/use-from-python.md"], re.MULTILINE)
+    told = {name: given for cell in cells for name, given in re.findall(r"`(\w+)(\([^)]*\))?`", cell)}
+    for name, member in vars(Runtime).items():
+        if name.startswith("_") or name == "outlooks":  # deprecated
+            continue
+        assert name in told
+        given = re.findall(r"(\w+)(?:=|, |\))", told[name])
+        parameters = inspect.signature(member).parameters if callable(member) else ()
+        assert [one for one in parameters if one != "self" and one not in given] == [], name

@@ -50,7 +50,8 @@ _AIMS: Mapping[str, float] = {
 _MEMORY_SCRIPT = """\
 import sys
 from pathlib import Path
-crypto.unseal(bytes(32), bytes(12), crypto.seal(bytes(32), bytes(12), b"", b""), b"")  # loads what loads at first use
+from silo_vault import EnvironmentKey, Vault, crypto
+crypto.unseal(bytes(32), bytes(12), crypto.seal(bytes(32), bytes(12), b"", b""), b"")  # loads what is loaded lazily
 crypto.derive(bytes(32), vault_id=b"v", purpose="p")
 path, name, key = sys.stdin.read().split("\\n")
 if name:

@@ -184,9 +184,7 @@ def revoke(
     """
     session: Session = ctx.obj
     if (question is None) is not every:
-        raise UsageError(
-            "one question is to be named, or --all", hint=command("silo approvals list", "{} shows their ids")
-        )
+        raise UsageError("name one question, or give --all", hint=command("silo approvals list", "{} shows their ids"))
     with _opened(session) as decisions:
         if question is None:
             standing = [entry for entry in decisions.all() if entry.posted.state == "approved"]
@@ -196,15 +194,15 @@ def revoke(
             standing = [decisions.find(question)]
             if standing[0].posted.state == "waiting":
                 raise UsageError(
-                    f"question {standing[0].posted.id} was not answered yet",
-                    hint=command(f"silo approvals deny {standing[0].posted.id}", "{} says no to it"),
+                    f"question {standing[0].posted.id} has not been answered yet",
+                    hint=command(f"silo approvals deny {standing[0].posted.id}", "{} denies it"),
                 )
         for entry in standing:
             if decisions.revoke(entry.posted.id):
                 _record(session, entry, "revoked")
             elif not every:
                 raise UsageError(
-                    f"there is nothing to take back of question {entry.posted.id}: it does not count any more",
+                    f"there is nothing to revoke: the answer to question {entry.posted.id} does not count any more",
                     hint=command("silo approvals list", "{} shows what does"),
                 )
 
@@ -305,7 +303,7 @@ def _not_waiting(decisions: Decisions, posted: PostedQuestion) -> SiloError:
 def _no_longer(posted: PostedQuestion) -> SiloError:
     from silo.errors import UsageError
 
-    hints = {"approved": f"`silo approvals revoke {posted.id}` takes a yes back, as long as it counts"}
+    hints = {"approved": f"`silo approvals revoke {posted.id}` revokes the approval, as long as it counts"}
     return UsageError(
         f"question {posted.id} does not wait any more: {_ENDS.get(posted.state, 'its time is over')}",
         hint=hints.get(posted.state, "to be asked again, call the tool again; `silo approvals list` shows what waits"),

@@ -52,7 +52,8 @@ def explain(
         silo policy explain jwt.sign --caller cli --json
 
     Nothing runs, nobody is asked, and the vault stays closed. Lists each rule that names the tool. If a rule does not
-    apply, says why.
+    apply, says why. Where a person would be asked, shows what they would see. If the tool does not take the arguments,
+    says so.
     """
     from silo.cli.arguments import split_words
     from silo.cli.commands.run import read_arguments

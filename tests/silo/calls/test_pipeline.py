@@ -494,4 +494,4 @@ async def test_no_slot_is_held_while_a_person_is_asked(bench):
     assert held[0] == ("Run demo.echo", 0)
     assert held[1] == ("Type in KEY for demo", 0)
     assert slots.held == 0
-    assert len(it.backend.requests) == 1
+    assert len(it.runner.requests) == 1

@@ -217,7 +217,7 @@ async def test_a_uv_that_hangs_is_killed_with_its_children(tmp_path: Path):
     held = os.open(
         pipe, os.O_RDONLY | os.O_NONBLOCK
     )  # before anything writes, so that neither side waits for the other to open it
-    with pytest.raises(DependencyUnavailable, match="not done within 1 s"):
+    with pytest.raises(DependencyUnavailable, match="did not finish within 1 s"):
         await Uv({"PATH": os.environ["PATH"]}, binary=str(fake)).run([], timeout_s=1)
     os.set_blocking(held, True)
     with anyio.fail_after(PATIENCE_S):

@@ -13,6 +13,7 @@ PATIENCE_S = 300.0
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from silo.sandbox.build_cache import BuildCache
 
 cache = BuildCache(Path(sys.argv[1]))
 with cache.locked(sys.argv[2]):

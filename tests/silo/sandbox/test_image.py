@@ -21,6 +21,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import anyio
+from silo.sandbox.base import Image
+from silo.sandbox.image import Images
 
 images = Images(Path(sys.argv[1]))
 base = Image("b" * 64, Path(sys.argv[2]))

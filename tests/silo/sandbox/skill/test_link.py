@@ -64,4 +64,5 @@ async def test_each_failure_that_a_guest_reports_is_the_error_of_the_table(ends,
             GuestRequest("echo", {}), deadline=time.monotonic() + PATIENCE_S, on_progress=lambda progress: None
         )
     error = caught.value
-    assert (type(error), error.hint, error.stderr, error.traceback) == (kind, hint, "printed", "Traceback")
+    assert str(error.remedy) == str(hint)
+    assert (type(error), error.stderr, error.traceback) == (kind, "printed", "Traceback")
