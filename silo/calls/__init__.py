@@ -1,1 +1,1 @@
-"""The path of a call: `pipeline` shows it, `check` and `results` are its ends, `explain` says where one would lead."""
+"""The path of a call: `pipeline` shows it, `check` and `results` are its ends, `explain` predicts its outcome."""

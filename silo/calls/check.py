@@ -1,6 +1,6 @@
-"""Check the arguments of a call and read the files among them: the outcome is decided on, shown and run. Blocks.
+"""Check the arguments of a call and read the files among them. Policy, person and guest all get the result. Blocks.
 
-The schema is checked by `silo.schema.arguments`, files are read by `silo.schema.files`.
+`silo.schema.arguments` checks against the schema, `silo.schema.files` finds the files, `silo.calls.files` reads them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class Checked:
     """A call whose arguments fit its tool.
 
     Attributes:
-        call: with the tool's id, and with files among its arguments: what policy decides on, and what a person sees.
-        request: what the guest gets, secrets aside.
+        call: the call with the tool's id and the files among its arguments. Policy decides on it, and a person sees it.
+        request: what the guest gets, except secrets.
     """
 
     call: Call
@@ -34,8 +34,8 @@ def check(call: Call, skill: Skill, tool: Tool, checkers: Checkers, rules: Input
     """Return the call with its arguments checked and its files read.
 
     Raises:
-        ArgumentsInvalid: they are not JSON, or not what the tool's schema takes.
-        FileRefused: a file among them is none that a call may have.
+        ArgumentsInvalid: they are not JSON, or don't fit the tool's schema.
+        FileRefused: a call may not have one of the files.
     """
     check_json(call.arguments, tool.id)
     arguments, places = find_files(tool, call.arguments)
@@ -47,10 +47,10 @@ def check(call: Call, skill: Skill, tool: Tool, checkers: Checkers, rules: Input
 
 
 def fill(call: Call, tool: Tool, rules: InputRules) -> Call:
-    """Return the call with its files read, whatever the schema says of its arguments; it can be explained, and not run.
+    """Return the call with its files read, but not checked against the schema. It can be explained, but not run.
 
     Raises:
-        ArgumentsInvalid, FileRefused: they are not JSON, or a file among them is none that a call may have.
+        ArgumentsInvalid, FileRefused: the arguments are not JSON, or a call may not have one of the files.
     """
     check_json(call.arguments, tool.id)
     arguments, places = find_files(tool, call.arguments)

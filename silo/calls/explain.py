@@ -1,4 +1,4 @@
-"""What would become of a call, by the first steps of the pipeline. Nothing runs, and nothing is recorded."""
+"""Predicts what would happen to a call, with the first steps of the pipeline. Nothing runs, and nothing is recorded."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from silo.schema.canonical import HashedArguments
 
 @dataclass(frozen=True)
 class CallExplanation:
-    """What the rules make of a call, and what would happen then.
+    """The verdict of the rules on a call, and what would happen then.
 
     Attributes:
-        decision: the verdict on the arguments as far as they were given.
-        findings: what each rule that names the tool had to do with it.
-        refused: why the call would end before a rule is asked: its arguments are not what the tool's schema takes.
-        question: what a person would be asked; None if nobody would be.
+        decision: the verdict on the given arguments.
+        findings: for each rule that names the tool, whether and why it applies.
+        refused: the error that would end the call before the rules: its arguments don't fit the tool's schema.
+        question: what a person would be asked; None if nobody would be asked.
     """
 
     tool: Tool
@@ -35,13 +35,13 @@ class CallExplanation:
 
 
 async def explain_call(pipeline: CallPipeline, call: Call) -> CallExplanation:
-    """Take a call through the steps that touch nothing, and say what they come to.
+    """Take a call through the steps without side effects, and return their outcome.
 
-    Arguments may be left out, all or some: rules are asked about what is given.
+    Some or all arguments may be left out: the rules are applied to the given ones.
 
     Raises:
-        SkillUnknown, SkillChanged, ToolUnknown: as a call of it would.
-        ArgumentsInvalid, FileRefused: the arguments are not JSON, or a file among them is none that a call may have.
+        SkillUnknown, SkillChanged, ToolUnknown: as a call would.
+        ArgumentsInvalid, FileRefused: the arguments are not JSON, or a call may not have one of the files.
     """
     skill, tool = await pipeline.resolve(call)
     refused = None
@@ -49,7 +49,7 @@ async def explain_call(pipeline: CallPipeline, call: Call) -> CallExplanation:
         given = (await pipeline.check(call, skill, tool)).call
     except ArgumentsInvalid as error:
         given = await to_thread.run_sync(fill, call, tool, pipeline.rules)
-        # Without any, the question is about the tool; and where the tool is forbidden, nobody looks at arguments.
+        # Without arguments, the question is about the tool; if the tool is forbidden, arguments are not looked at.
         if call.arguments and pipeline.forbidden(call, skill, tool) is None:
             refused = error
     found = await pipeline.decide(given, skill, tool)

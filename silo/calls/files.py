@@ -1,9 +1,8 @@
-"""Turn what a caller gave in place of files into bytes. Nothing else reads files for a call.
+"""Read the files that a caller gives as text or as links. No other module reads files for a call.
 
 An agent chooses these values and may be talked into choosing `file:///home/me/.ssh/id_ed25519`. So a path is opened
-only below a folder that the user allowed, component by component on descriptors of the folders, without following a
-single link; only regular files are read, and no more of them than allowed. `silo.schema.files` finds where a tool takes
-files.
+only below a folder that the user allowed, component by component on descriptors of the folders, and no link is
+followed. Only regular files are read, up to the allowed size. `silo.schema.files` finds where a tool takes files.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ class InputRules:
 
     Attributes:
         folders: absolute paths of folders from which `file://` links are read.
-        max_bytes: of all files of one call together.
-        forbidden: folders from which nothing is read even if they lie in an allowed one: silo's own state.
+        max_bytes: the limit for all files of one call together.
+        forbidden: folders that are never read, even inside an allowed one: silo's own state.
     """
 
     folders: tuple[Path, ...] = ()
@@ -41,11 +40,11 @@ class InputRules:
 
 
 def load_files(files: tuple[FileArgument, ...], rules: InputRules) -> tuple[File, ...]:
-    """Turn what was given into files with safe names; blocking, so run it in a worker thread.
+    """Return the given values as files with safe names. Blocks, so run it in a worker thread.
 
     Raises:
         ArgumentsInvalid: text that is neither base64 nor a `data:` or `file://` URI.
-        FileRefused: not in an allowed folder, a link on the way, not a regular file, or too large.
+        FileRefused: a file is not in an allowed folder, behind a link, not a regular file, or too large.
     """
     left = rules.max_bytes
     loaded = []
@@ -97,7 +96,7 @@ def _from_uri(uri: str, where: str, rules: InputRules, left: int) -> File:
 
 
 def _from_data_uri(uri: str, where: str, rules: InputRules) -> File:
-    """Decode a `data:` URI (RFC 2397); without a media type it is text."""
+    """Decode a `data:` URI (RFC 2397); the default media type is text."""
     head, comma, body = uri[len("data:") :].partition(",")
     if not comma:
         raise ArgumentsInvalid(f"{where}: a data: URI has a comma before its data", hint="data:text/csv;base64,QSxC")
@@ -110,13 +109,13 @@ def _from_data_uri(uri: str, where: str, rules: InputRules) -> File:
 
 
 def _path_of(uri: str, where: str) -> PurePosixPath:
-    """Return the absolute path that a `file:` URI names (RFC 8089), refusing every spelling that could mean another."""
+    """Return the absolute path in a `file:` URI (RFC 8089); refuse every spelling that could mean another path."""
     not_one = FileRefused(
         f"{where}: not a link to a file of this machine: {uri[:200]!r}", hint="write file:///absolute/path"
     )
     try:
         parts = urlsplit(uri)
-    except ValueError:  # a bracket that opens no address
+    except ValueError:  # a bracket without an address
         raise not_one from None
     path = os.fsdecode(unquote_to_bytes(parts.path))
     if parts.netloc not in {"", "localhost"} or not path.startswith("/") or parts.query or parts.fragment:
@@ -129,8 +128,7 @@ def _path_of(uri: str, where: str) -> PurePosixPath:
 def _read_below(path: PurePosixPath, where: str, rules: InputRules, left: int) -> bytes:
     """Read a file that lies in an allowed folder, following no link below that folder."""
     for folder in rules.folders:
-        # The folder itself may be spelt through links (`/tmp` on some systems). It is the user's own setting, so it is
-        # resolved.
+        # The path of the folder itself may have links (`/tmp` on some systems). The user set it, so it is resolved.
         for spelling in dict.fromkeys((PurePosixPath(folder), PurePosixPath(os.path.realpath(folder)))):
             if path != spelling and path.is_relative_to(spelling):
                 parts = path.relative_to(spelling).parts
@@ -158,7 +156,7 @@ def _read_parts(
             opened.append(os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=opened[-1]))
         if any(_identity(os.fstat(descriptor)) in forbidden for descriptor in opened):
             raise FileRefused(f"{where}: {str(path)!r} belongs to silo itself", hint=_COPY_IT)
-        # A mere reference first: opening a device or a FIFO for reading can already do something, or block without end.
+        # O_PATH first: opening a device or a FIFO for reading can have side effects, or block forever.
         opened.append(os.open(parts[-1], os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=opened[-1]))
         facts = os.fstat(opened[-1])
         if stat.S_ISLNK(facts.st_mode):
@@ -195,7 +193,7 @@ def _identity(facts: os.stat_result) -> tuple[int, int]:
 
 
 def _read_all(descriptor: int, limit: int, too_large: Callable[[], FileRefused]) -> bytes:
-    """Read to the end; a file that grows meanwhile is not read beyond the limit."""
+    """Read to the end, but not beyond the limit if the file grows meanwhile."""
     pieces = []
     size = 0
     while piece := os.read(descriptor, MIB):
@@ -214,9 +212,9 @@ def _too_large(where: str, rules: InputRules) -> FileRefused:
 
 
 def _with_safe_labels(file: File, index: int) -> File:
-    """Give a file a name and media type that the wire carries.
+    """Give a file a name and media type that are valid on the wire.
 
-    Both are labels, so a bad one is replaced, not refused.
+    Both are labels, so an invalid one is replaced, not refused.
     """
     name = file.name if is_safe_name(file.name) else f"input-{index}"
     media_type = file.media_type.partition(";")[0].strip()

@@ -1,8 +1,8 @@
-"""The path of a call from the agent to its result; the only place that knows the order of the steps.
+"""The path of a call from the agent to its result. Only this module knows the order of the steps.
 
-The order carries meaning: arguments are checked before anybody is asked, a person agrees before a secret is unlocked,
-the record is written before a guest starts, and what comes back is redacted before anybody sees it. What a step does is
-in a module of its own. `silo.calls.explain` takes the first steps to say what would become of a call.
+The order matters: arguments are checked before anybody is asked, a person agrees before a secret is unlocked, the
+record is written before a guest starts, and the reply is redacted before anybody sees it. Each step's work is in its
+own module. `silo.calls.explain` takes the first steps to predict what would happen to a call.
 """
 
 from __future__ import annotations
@@ -38,18 +38,17 @@ from silo.wire.messages import Progress
 OnProgress = Callable[[ProgressReport], None]
 
 MAX_ROUNDS = 100
-"""How often a call goes back to the person: once for missing secrets, and once for each identical call that was faster
-with a yes that both had seen. A person answers each time, so only a crowd of identical calls comes near the bound."""
+"""How often a call asks the person again: once for missing secrets, and once for each identical call that used up the
+same yes first. A person answers each time, so only many identical calls at once come near the limit."""
 
 
 @dataclass(frozen=True)
 class CallPipeline:
-    """Everything that a call passes, in one place; built by `silo.runtime`.
+    """Takes calls through all steps; `silo.compose.parts` builds it.
 
     Attributes:
         runner: decides where a call runs, and runs it there.
-        slots: entered while a call holds secrets and a guest, so that only so many do at once. A call that waits for a
-            person takes no slot.
+        slots: limits how many calls hold secrets and a guest at once. A call that waits for a person takes no slot.
     """
 
     skills: Skills
@@ -67,7 +66,7 @@ class CallPipeline:
         """Take one call to its result.
 
         Raises:
-            SiloError: one subclass for each way in which a call can fail; no text of it holds a secret.
+            SiloError: one subclass for each way a call can fail; no text of it holds a secret.
         """
         watch = _Watch(self.clock, on_progress)
         async with trail(self.audit, call, clock=self.clock) as record:
@@ -75,7 +74,7 @@ class CallPipeline:
             record.found(skill, tool)
             if (no := self.forbidden(call, skill, tool)) is not None:
                 record.decided(no)
-                raise denied(tool, no)  # before arguments are looked at: what they should be is not for this caller
+                raise denied(tool, no)  # first, because the error about arguments would describe the tool
             checked = await self.check(call, skill, tool)  # ArgumentsInvalid, FileRefused
             decision = (await self.decide(checked.call, skill, tool)).decision
             record.decided(decision)
@@ -92,9 +91,9 @@ class CallPipeline:
                 try:
                     async with self.slots, self.secrets.lease(skill.namespace, tool.secrets, supplied) as lease:
                         watch.lap("unlock")
-                        # Last, when all else is there: a yes is not lost because a secret is still missing.
+                        # Last, when everything else is ready: a missing secret must not cost the yes.
                         if not await self.approvals.use(grant):
-                            continue  # another call was faster with it, so a person is asked anew
+                            continue  # another call used it up first, so a person is asked again
                         self.approvals.forget(proposal)
                         with redacting(Redactor(lease.values, lease.canaries)) as redactor:
                             reply = await self._run(checked, place, lease, redactor, watch)
@@ -112,7 +111,7 @@ class CallPipeline:
         """Return the tool that a call names, in either spelling, and its skill.
 
         Raises:
-            SkillUnknown, ToolUnknown: there is none; the remedy has the nearest names that the caller may know of.
+            SkillUnknown, ToolUnknown: nothing has that name; the remedy has the nearest names that the caller may know.
             SkillChanged: the files of the skill are not what was agreed to.
         """
         return await to_thread.run_sync(self.skills.resolve, call.tool, call.caller)
@@ -130,22 +129,22 @@ class CallPipeline:
         return await to_thread.run_sync(check, call, skill, tool, self.checkers, self.rules)
 
     async def decide(self, call: Call, skill: Skill, tool: Tool) -> Explanation:
-        """Return what policy says of a call with files among its arguments, and which rules had a part in it."""
-        # In a thread: rules look at every part of arguments that an agent chose, up to 1 MiB of them.
+        """Return the policy's decision on a call with its files, and what each rule that names the tool says."""
+        # In a thread: rules look at every part of the arguments, which an agent chose and which may have 1 MiB.
         return await to_thread.run_sync(explain, tool, skill.header, call.arguments, call.caller, self.policy)
 
     async def place(self, call: Call, skill: Skill) -> Placement:
         """Decide where the call runs.
 
         Raises:
-            SandboxUnavailable: none that is strong enough works here.
+            SandboxUnavailable: no backend that is strong enough works here.
         """
         return await self.runner.place(floor=skill.header.min_isolation, named=call.backend)
 
     async def _run(
         self, checked: Checked, place: Placement, lease: Lease, redactor: Redactor, watch: _Watch
     ) -> GuestReply:
-        """Run the call in a fresh guest, which is gone when this returns; the reply may still hold secrets."""
+        """Run the call in a fresh guest, which has ended when this returns. The reply may still hold secrets."""
 
         def relay(progress: Progress) -> None:
             message = None if progress.message is None else redactor.text(progress.message)
@@ -163,17 +162,17 @@ class CallPipeline:
         )
 
     def _redact(self, checked: Checked, reply: GuestReply, isolation: Isolation, redactor: Redactor) -> Result:
-        """Return what the guest answered as a result that keeps the tool's promise and holds no secret. Blocks."""
+        """Return the guest's reply as a result that fits the tool's output schema and holds no secret. Blocks."""
         skill, tool = checked.skill, checked.tool
         checker = self.checkers.of(skill, tool)[1]
         if checker is not None and not reply.outcome.is_error:
-            # What a tool returns as text alone is a value too, and the one to name if another was promised.
+            # A text without data is a value too: the error shows it if the tool promised another type.
             returned = reply.outcome.data if reply.outcome.has_data else reply.outcome.text or None
             try:
                 check_result(tool, checker, returned)
             except ResultInvalid as error:
-                # The message quotes the result and is cut, and half a secret can't be found afterwards: so it is
-                # worded once more.
+                # The message quotes the result and cuts it, and redaction can't find half a secret afterwards. So the
+                # message is made again from the redacted result.
                 check_result(tool, checker, redactor.data(returned))
                 raise ResultInvalid(f"the result of {tool.id} is not what it promises", hint=error.remedy) from None
         return to_result(reply, redactor, isolation=isolation, timing={})
@@ -181,13 +180,13 @@ class CallPipeline:
 
 @contextmanager
 def redacting(redactor: Redactor) -> Iterator[Redactor]:
-    """Let no error out of the block that quotes what the redactor looks for."""
+    """Redact the errors that leave the block."""
     try:
         yield redactor
     except SiloError as error:
         if not redactor:
             raise
-        # `from None`: the original, and what caused it, may quote what the guest sent.
+        # `from None`: the original error and its cause may quote what the guest sent.
         try:
             cleaned = redactor.error(error)
         except CanaryTripped as tripped:
@@ -196,8 +195,8 @@ def redacting(redactor: Redactor) -> Iterator[Redactor]:
 
 
 def _as_hashed(recorded: HashedArguments, checked: Checked) -> HashedArguments:
-    """Return the arguments as they are compared with others: as the record has them, unless files were read since."""
-    # Compared, so that a person agrees to what runs, whatever a program does meanwhile to the arguments that it passed.
+    """Return the arguments in the form that is compared: those of the record, unless files were read since."""
+    # Comparing ensures that a person agrees to what runs, even if the program changes the arguments meanwhile.
     return recorded if recorded.json == checked.call.arguments else HashedArguments(checked.call.arguments)
 
 
@@ -210,7 +209,7 @@ def _refuse_decoys(request: GuestRequest, redactor: Redactor) -> None:
 
 
 class _Watch:
-    """What the caller learns of a call: its progress while it goes on, and then the seconds by phase."""
+    """Tells the caller about a call: its progress while it runs, and then the seconds by phase."""
 
     def __init__(self, clock: Callable[[], float], progress: OnProgress) -> None:
         self.progress = progress
@@ -219,7 +218,7 @@ class _Watch:
         self._laps: dict[str, float] = {}
 
     def tell(self, message: str) -> None:
-        """Say in a sentence what goes on."""
+        """Report in a sentence what is being done."""
         self.progress(ProgressReport(0.0, None, message))
 
     def lap(self, phase: str) -> None:

@@ -1,4 +1,4 @@
-"""Turn what came back from a guest into a `Result` with no secret left in it. Pure.
+"""Turn a guest's reply into a `Result` without secrets. Pure.
 
 `silo.schema.arguments` checks which results are valid, `silo.wire` what a guest may send at all. A call that failed has
 no reply: `silo.sandbox.skill` raises its error.
@@ -38,7 +38,7 @@ def to_result(reply: GuestReply, redactor: Redactor, *, isolation: Isolation, ti
 
 
 def to_logs(reply: GuestReply, redactor: Redactor) -> Logs:
-    """Return what the skill printed, redacted before it is decoded: a secret need not be text for its bytes to show."""
+    """Return what the skill printed, redacted before decoding, because a secret's bytes may not be valid text."""
     return Logs(
         stdout=_printed(reply.stdout, redactor),
         stderr=_printed(reply.stderr, redactor),

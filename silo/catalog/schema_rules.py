@@ -1,7 +1,7 @@
 """Which JSON Schemas a skill may give for its tools: valid, bounded, self-contained, and cheap enough to check against.
 
-A schema comes out of a guest, so it is hostile. `silo.schema.checker` checks arguments against it, with a deadline of
-its own.
+A schema comes out of a guest, so it may be hostile. `silo.schema.checker` checks arguments against it, with its own
+deadline.
 """
 
 from __future__ import annotations

@@ -214,9 +214,8 @@ class SkillStore:
         """Yield whether no install is in progress; if so, none starts before the context ends.
 
         For deleting data that belongs to no installed skill: the data of an install in progress is in no record yet,
-            and
-        must not be deleted. Callers wait for each other, so that the last one sees the remains of all. They do not wait
-        for an install, which calls this itself when it ends.
+        and must not be deleted. Callers wait for each other, so that the last one sees the remains of all. They do not
+        wait for an install, which calls this itself when it ends.
         """
         async with self._locked(_ALONE):
             with self._try_lock(_INSTALLS) as none_in_progress:
