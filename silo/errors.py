@@ -44,7 +44,7 @@ class SiloError(Exception):
 
 
 class UsageError(SiloError):
-    """The command line, or an argument of the Python API, makes no sense."""
+    """The command line, or an argument of the Python API, is invalid."""
 
     code = "usage"
     exit_status = 2

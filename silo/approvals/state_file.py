@@ -103,7 +103,7 @@ class StateFile:
         if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
             quoted = shlex.quote(str(self.path))
             raise StateUnusable(
-                f"{self.path}, which holds what was agreed to, is not a file of yours alone",
+                f"{self.path}, the file of approvals, is not a private file of yours",
                 hint="find out who touched it; then move it away, and silo makes a new one: "
                 f"mv {quoted} {quoted}.foreign",
             )
@@ -164,33 +164,30 @@ class StateFile:
         if version != SCHEMA_VERSION:
             quoted = shlex.quote(str(self.path))
             raise StateUnusable(
-                f"{self.path}, which holds what was agreed to, was written by a newer silo (version {version} of the "
-                "file)",
+                f"{self.path}, the file of approvals, was written by a newer silo (version {version} of the file)",
                 hint=f"use that silo, or move the file away: mv {quoted} {quoted}.newer",
             )
 
     def _unusable(self, error: sqlite3.Error) -> StateUnusable:
-        code = (
-            getattr(error, "sqlite_errorcode", None) or 0
-        ) & 0xFF  # the primary code; an extended code has more bits
+        extended = getattr(error, "sqlite_errorcode", None) or 0
+        code = extended & 0xFF  # the primary code
         quoted = shlex.quote(str(self.path))
         if code in _BUSY:
             return StateUnusable(
-                f"another process holds {self.path} for more than {self._patience_s:g} s",
+                f"another process has locked {self.path} for more than {self._patience_s:g} s",
                 hint=f"see who: fuser -v {quoted}",
             )
         if code in _DISK:
             return self._refused(str(error))
         self.close()
         return StateUnusable(
-            f"{self.path}, which holds what was agreed to, is damaged: {error}",
-            hint="move it away, and silo makes a new one; what was agreed to is asked again: "
-            f"mv {quoted} {quoted}.damaged",
+            f"{self.path}, the file of approvals, is damaged: {error}",
+            hint=f"move it away, and silo makes a new one and asks for approvals again: mv {quoted} {quoted}.damaged",
         )
 
     def _refused(self, why: str) -> StateUnusable:
         return StateUnusable(
-            f"can't use {self.path}, which holds what was agreed to: {why}",
+            f"can't use {self.path}, the file of approvals: {why}",
             hint="nothing is approved without it; check space and mode: "
             f"df {shlex.quote(str(self.path.parent))} && ls -la {shlex.quote(str(self.path.parent))}",
         )

@@ -161,7 +161,7 @@ class Decisions:
             The question, the secret part of its link, and whether it is new.
 
         Raises:
-            ValueError: it is too long, is not JSON, or stands for no time.
+            ValueError: the question is too long or isn't JSON, or `stands_s` isn't positive and finite.
         """
         shown, digest = question_text(question), question.digest()
         if len(shown) > MAX_QUESTION_BYTES:
@@ -181,7 +181,7 @@ class Decisions:
                         db,
                         row.posted.id,
                         "withdrawn",
-                        "it was asked anew: what would happen is no longer what it showed",
+                        "a new question replaced it, because it no longer showed what would happen",
                     )
             posted = PostedQuestion(secrets.token_hex(8), question, digest, asked_at=now, expires_at=now + stands_s)
             token = secrets.token_urlsafe(24)
@@ -420,7 +420,7 @@ class Decisions:
         with self._lock:
             if self._is_closed:
                 raise StateUnusable(
-                    "this silo is stopping, and asks nobody any more", hint=CallAgain("once it has started anew")
+                    "silo is stopping and asks no more questions", hint=CallAgain("once it has started again")
                 )
             if not change:
                 with self._file.transaction(change=False) as db:
@@ -483,7 +483,10 @@ def _require_fitting(answer: Answer, question: Question) -> None:
 
 
 def _until(row: Row, answer: Answer, now: float) -> float:
-    """Return until when a decision counts. A denial or a secret counts as long as the question would have waited."""
+    """Return until when a decision counts.
+
+    A denial or a secret counts as long as the question would have waited; an approval for as long, but from now on.
+    """
     posted = row.posted
     if not answer.approved or row.wanted:
         return posted.expires_at

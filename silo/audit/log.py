@@ -124,7 +124,7 @@ class AuditLog:
         facts = os.fstat(log)
         if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
             raise AuditBroken(
-                f"the audit log {self.path} is not a file of yours alone",
+                f"the audit log {self.path} is not a private file of yours",
                 hint=f"chown {os.geteuid()} {shlex.quote(str(self.path))} && chmod 600 {shlex.quote(str(self.path))}",
             )
 

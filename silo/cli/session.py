@@ -192,7 +192,7 @@ class Session:
 
 def interrupted() -> Interrupted:
     """Return the error for Ctrl-C."""
-    return Interrupted("interrupted", hint="what had been started is down; run the command again to start over")
+    return Interrupted("interrupted", hint="everything that the command started has ended; run it again to start over")
 
 
 def run_until_signal(work: Callable[[], Awaitable[T]]) -> T:

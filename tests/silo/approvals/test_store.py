@@ -637,7 +637,7 @@ def test_a_file_that_is_not_mine_alone_is_refused(store, tmp_path, how):
         store.new_code,
         store.sealing_key,
     ):
-        with pytest.raises(StateUnusable, match="not a file of yours alone"):
+        with pytest.raises(StateUnusable, match="not a private file of yours"):
             attempt()
     assert not (tmp_path / "nowhere").exists()
 
@@ -698,7 +698,7 @@ def test_a_file_that_another_process_holds_for_too_long_is_an_error(store, tmp_p
     file = StateFile(tmp_path, patience_s=0.05)
     holder = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StateUnusable, match="another process holds"), file.transaction(change=True):
+    with pytest.raises(StateUnusable, match="another process has locked"), file.transaction(change=True):
         pytest.fail("two at once")
     with file.transaction(change=False) as db:
         assert db.execute("SELECT count(*) FROM questions").fetchone()[0] == 1

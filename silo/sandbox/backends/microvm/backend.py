@@ -124,9 +124,8 @@ class MicrovmBackend:
         if missing or kernel is None or binary is None or bwrap is None:
             return self._works_not(tuple(missing), hint="run `silo setup`"), None
         version = await anyio.to_thread.run_sync(ask_version, binary)
-        firmware = (
-            await anyio.to_thread.run_sync(find_firmware, binary, host.firmware) if host.firmware else None
-        )  # it was found by the check above
+        # A missing firmware is among `missing` above, so it is found here.
+        firmware = await anyio.to_thread.run_sync(find_firmware, binary, host.firmware) if host.firmware else None
         notes: list[str] = []
         for accelerator in host.accelerators:
             if accelerator.system not in ("", platform.system()):
