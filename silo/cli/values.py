@@ -9,10 +9,13 @@ import os
 import sys
 from getpass import getpass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from silo.cli.files import read_bytes
-from silo.cli.session import Session
 from silo.errors import UsageError
+
+if TYPE_CHECKING:
+    from silo.cli.session import Session  # which imports this module
 
 MAX_BYTES = 1024 * 1024
 """The most that is read from any source. The vault refuses what is too long for a secret."""

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from silo_interaction import Answer, PostedQuestion
 
     from silo.approvals.store import Decisions, ListedQuestion
-    from silo.cli.session import Session
-    from silo.errors import SiloError
+
+# `silo --help` loads this module, so slow modules are imported where they are used:
+# `silo_interaction` (asyncio), `silo.approvals.store` and `silo.approvals.pairing` (sqlite3).
 
 QuestionId = Annotated[str, typer.Argument(metavar="ID", help="The question's id; its first digits are enough.")]
 
@@ -301,8 +302,6 @@ def _not_waiting(decisions: Decisions, posted: PostedQuestion) -> SiloError:
 
 
 def _no_longer(posted: PostedQuestion) -> SiloError:
-    from silo.errors import UsageError
-
     hints = {"approved": f"`silo approvals revoke {posted.id}` revokes the approval, as long as it counts"}
     return UsageError(
         f"question {posted.id} does not wait any more: {_ENDS.get(posted.state, 'its time is over')}",

@@ -12,7 +12,7 @@ from silo.cli.render import emit, emit_json, say
 from silo.cli.session import Session
 
 # `silo --help` loads this module, so slow modules are imported where they are used:
-# the demo and `silo.runtime` (pydantic, the MCP client).
+# `silo.cli.demonstration` (mcp, pydantic) and `silo.compose.settings` (pydantic).
 
 
 def register(app: typer.Typer) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from silo.catalog.uv import Uv
 from silo.cli.documents import probe_document, vault_document
 from silo.cli.options import MACHINE, AsJson, add_command
 from silo.cli.probes import COLUMNS, chosen, rows
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from silo.runtime import Runtime
 
 # `silo --help` loads this module, so slow modules are imported where they are used:
-# `silo.runtime` and `silo.catalog.uv` (pydantic, anyio, uv).
+# `silo.compose.settings` (pydantic).
 
 
 def register(app: typer.Typer) -> None:
@@ -110,8 +111,6 @@ def _vault(session: Session) -> dict[str, Any]:
 
 
 async def _uv(session: Session) -> dict[str, str | None]:
-    from silo.catalog.uv import Uv
-
     try:
         answer = await Uv(session.environ).run(["--version"], timeout_s=20.0, settings=False)
     except (DependencyUnavailable, FileNotFoundError) as error:

@@ -18,6 +18,7 @@ from silo.cli.session import Session
 from silo.errors import UsageError
 from silo.model import ProgressReport, Result, Skill
 from silo.names import split_id
+from silo.sizes import MIB
 
 if TYPE_CHECKING:
     from silo_interaction import Answer, Channel, Question
@@ -111,8 +112,6 @@ def _note(session: Session, tool: str) -> str:
 
 def read_arguments(session: Session, tool: str, words: list[str], document: str | None) -> dict[str, Any]:
     """Return the arguments of the call. Files are read here, on the main thread, so that Ctrl-C can end a read."""
-    from silo.sizes import MIB
-
     given: dict[str, Any] = {}
     if document is not None:
         reads_stdin = document in {"-", "@-"}

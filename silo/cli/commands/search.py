@@ -10,13 +10,12 @@ import typer
 
 from silo.cli.documents import first_line, tool_document
 from silo.cli.options import CALLS, AsJson, add_command
-from silo.cli.render import emit_json, emit_table, say
+from silo.cli.render import Steps, emit_json, emit_table, say
 from silo.cli.session import Session
 from silo.errors import UsageError
 from silo.model import Caller
 
 if TYPE_CHECKING:
-    from silo.cli.session import Session
     from silo.policy.visible import ExpectedVerdict
     from silo.router.index import Match
 
@@ -53,8 +52,6 @@ def search(
     WHY lists the words that matched, and the text of the tool in which they matched. APPROVAL says whether the tool
     asks a person first: always (`asks`), or for some arguments (`depends`).
     """
-    from silo.cli.render import Steps
-
     session: Session = ctx.obj
     words = " ".join(query or ())
     if forget:
@@ -88,7 +85,6 @@ def search(
 
 
 def _document(match: Match, verdict: ExpectedVerdict) -> dict[str, object]:
-
     return {
         **tool_document(match.tool),
         "score": match.score,
@@ -100,7 +96,6 @@ def _document(match: Match, verdict: ExpectedVerdict) -> dict[str, object]:
 
 
 def _row(match: Match, verdict: ExpectedVerdict) -> tuple[str, str, str, str]:
-
     why = "; ".join(match.why) or "near in meaning"
     short = why if len(why) <= WHY_CHARS else f"{why[: WHY_CHARS - 1]}…"
     return match.tool.id, "" if verdict == "runs" else verdict, short, first_line(match.tool.description)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from silo.cli.options import MACHINE, add_command
+from silo.cli.probes import COLUMNS, chosen, rows
+from silo.cli.render import Steps, emit_table, say
+from silo.cli.session import Session
 from silo.errors import ApprovalRequired, CallDenied
 from silo.remedies import command
+from silo.setup import packages
+from silo.setup.packages import SetupPlan
 
-if TYPE_CHECKING:
-    from silo.cli.session import Session
-    from silo.setup.packages import SetupPlan
+# `silo --help` loads this module, so slow modules are imported where they are used:
+# `silo.compose.settings` (pydantic).
 
 
 def register(app: typer.Typer) -> None:
@@ -36,10 +40,7 @@ def setup(
     apt installs QEMU, bubblewrap and e2fsprogs as root. A kernel for the guests is only unpacked into silo's own
     folder. Says what it will do, and asks. Exits with 5 if no sandbox works afterwards.
     """
-    from silo.cli.probes import COLUMNS, chosen, rows
-    from silo.cli.render import Steps, emit_table, say
     from silo.compose.settings import kernel_folder
-    from silo.setup import packages
 
     session: Session = ctx.obj
     config = session.load_config().config

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from silo_vault import VaultStatus
 
-from silo.cli.render import say
+from silo.cli.render import Steps, say
 from silo.cli.session import Session
 from silo.cli.values import read_value
 from silo.errors import UsageError
@@ -44,9 +44,6 @@ def rekey(
     One of the present keys must open the vault. A recovery passphrase is typed twice; keep it away from this machine. A
     process that uses `SILO_MASTER_KEY` takes a new key at its next start.
     """
-    from silo.cli.render import Steps, say
-    from silo.errors import UsageError
-
     session: Session = ctx.obj
     kinds = [*(add or []), *([replace] if replace else [])]
     gone = list(remove or [])

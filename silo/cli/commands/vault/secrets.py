@@ -10,7 +10,7 @@ from silo_vault.secret import check_name, check_namespace
 
 from silo.cli.documents import vault_document
 from silo.cli.options import AsJson
-from silo.cli.render import emit, emit_json, say
+from silo.cli.render import Steps, emit, emit_json, say
 from silo.cli.session import Session
 from silo.cli.values import read_value
 from silo.errors import UsageError
@@ -42,9 +42,6 @@ def add(
 
     Removes one line break at the end of standard input or of a file.
     """
-    from silo.cli.render import Steps, say
-    from silo.cli.values import read_value
-
     session: Session = ctx.obj
     if ctx.args:
         raise UsageError(
@@ -139,8 +136,6 @@ def add_canary(ctx: typer.Context, name: Name, from_env: FromEnv = None, from_fi
     Give it a name that a thief would like. If a decoy appears in what a call is given or sends back, the call ends;
     `silo audit show` has the alert.
     """
-    from silo.cli.render import Steps
-
     session: Session = ctx.obj
     with Steps() as steps, session.vault(steps) as vault:
         if from_env is None and from_file is None:

@@ -13,7 +13,7 @@ import typer
 from silo_vault import Secret
 
 from silo.cli.options import AsJson
-from silo.cli.render import emit, emit_bytes, emit_json, say
+from silo.cli.render import Steps, emit, emit_bytes, emit_json, say
 from silo.cli.session import Session
 from silo.cli.values import read_variable, type_once, type_twice
 from silo.errors import UsageError
@@ -54,9 +54,6 @@ def import_secrets(
     Secrets that are already in the vault keep their values, unless you add --replace. The file stays; delete it
     yourself.
     """
-    from silo.cli.render import Steps
-    from silo.errors import UsageError
-
     session: Session = ctx.obj
     with Steps() as steps, session.vault(steps) as vault:
         kind = kind or _guess(source)
@@ -120,10 +117,6 @@ def export_secrets(
     reads the file, and so does `age --decrypt`.
     """
     from silo_vault.transfer import seal_to_passphrase, seal_to_recipients, to_plain_text
-
-    from silo.cli.render import Steps
-    from silo.cli.values import read_variable
-    from silo.errors import UsageError
 
     session: Session = ctx.obj
     if plain_text:
