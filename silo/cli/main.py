@@ -1,7 +1,7 @@
 """`silo`: from a process's arguments to its exit status. Each command is a file of `silo.cli.commands`.
 
 The user waits for imports too, so slow modules are imported where they are used: `typer` and `silo.cli.app` (the
-parser and the commands) and `silo.cli.serve` (the server). `silo_vault`, `silo.cli.render` and `silo.cli.session` are
+parser and the commands) and `silo.cli.serve` (the server). `silo_vault`, `silo.cli.render` and `silo.cli.context` are
 imported where Ctrl-C is handled, after `main` has opened the closed streams.
 """
 
@@ -17,7 +17,7 @@ from silo.errors import SiloError, SkillFailed, UsageError
 from silo.remedies import Commands, command
 
 if TYPE_CHECKING:
-    from silo.cli.session import Session
+    from silo.cli.context import CommandContext
 
 BUG = 70
 SIGPIPE = 141
@@ -43,28 +43,28 @@ def main() -> int:
             environ[MASTER_KEY_VARIABLE] = key
         debug = environ.pop("SILO_DEBUG", "") not in {"", "0"}
 
+        from silo.cli.context import CommandContext
         from silo.cli.render import watch_stdout
-        from silo.cli.session import Session
 
         watch_stdout()
-        return run(sys.argv[1:], Session(environ), debug=debug)
+        return run(sys.argv[1:], CommandContext(environ), debug=debug)
     except KeyboardInterrupt:  # while loading: nothing was started yet
         return 130
 
 
-def run(arguments: Sequence[str], session: Session, *, debug: bool = False) -> int:
+def run(arguments: Sequence[str], context: CommandContext, *, debug: bool = False) -> int:
     """Run one command line and return its exit status; errors are printed, not raised.
 
     Args:
         arguments: without the name of the program.
-        session: the environment of the command.
+        context: what the command works with.
         debug: show the traceback of a bug.
     """
+    from silo.cli.context import EndedBySignal, interrupted
     from silo.cli.render import StdoutClosed, abandon_stdout, say_error, say_failure, stdout_failure
-    from silo.cli.session import EndedBySignal, interrupted
 
     try:
-        return _dispatch(arguments, session)
+        return _dispatch(arguments, context)
     except StdoutClosed:
         abandon_stdout()
         return SIGPIPE
@@ -85,12 +85,12 @@ def run(arguments: Sequence[str], session: Session, *, debug: bool = False) -> i
     return failure.exit_status
 
 
-def _dispatch(arguments: Sequence[str], session: Session) -> int:
+def _dispatch(arguments: Sequence[str], context: CommandContext) -> int:
     if list(arguments) == ["mcp", "serve"]:
         # Every MCP client starts this command. It needs no parser, and loading one would delay the first answer.
         from silo.cli.serve import serve
 
-        return serve(session)
+        return serve(context)
     import typer
 
     from silo.cli.app import COMMANDS, build_app
@@ -99,7 +99,7 @@ def _dispatch(arguments: Sequence[str], session: Session) -> int:
     first = arguments[0] if arguments else ""
     app = build_app((first,) if first in COMMANDS else COMMANDS)
     try:
-        status = app(list(arguments), prog_name="silo", obj=session, standalone_mode=False)
+        status = app(list(arguments), prog_name="silo", obj=context, standalone_mode=False)
     except typer.TyperException as error:
         raise UsageError(_sentence(error.format_message()), hint=_show_help(error)) from error
     except typer.Abort:

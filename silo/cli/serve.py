@@ -6,7 +6,7 @@ are used: `silo.config.schema` (pydantic), and what `silo.server.transports.stdi
 
 from __future__ import annotations
 
-from silo.cli.session import Session
+from silo.cli.context import CommandContext
 from silo.errors import UsageError
 from silo.model import Caller
 from silo.server.engine import ServerOptions
@@ -15,11 +15,13 @@ from silo.server.transports.stdio import serve as serve_stdio
 from silo.version import __version__
 
 
-def serve(session: Session, *, transport: str = "stdio", expose: str | None = None, headless: bool = False) -> int:
+def serve(
+    context: CommandContext, *, transport: str = "stdio", expose: str | None = None, headless: bool = False
+) -> int:
     """Serve one MCP client over stdin and stdout until it leaves; return the exit status.
 
     Args:
-        session: the surroundings.
+        context: has the environment, and opens the runtime.
         transport: only `stdio` in this version.
         expose: overrides `server.expose` of the configuration.
         headless: ask nobody, whatever the configuration says.
@@ -37,7 +39,7 @@ def serve(session: Session, *, transport: str = "stdio", expose: str | None = No
         from silo.config.schema import ServerSection
 
         # Opened before stdout is claimed, so that a broken configuration is reported like any other error.
-        runtime = session.open_runtime(
+        runtime = context.open_runtime(
             caller=Caller("mcp"), overrides={"approval.headless": True} if headless else None
         )
     section = runtime.config.server

@@ -10,9 +10,9 @@ import typer
 
 from silo.cli.arguments import split_words
 from silo.cli.commands.run import read_arguments
+from silo.cli.context import CommandContext
 from silo.cli.options import CALLS, AsJson, add_command, add_group
 from silo.cli.render import emit, emit_json, emit_table, say
-from silo.cli.session import Session
 from silo.model import Caller, Tool
 from silo.policy.rules import CALLERS, Rule
 from silo.schema.walk import properties
@@ -64,11 +64,11 @@ def explain(
     """
     from silo.compose.settings import rules_of
 
-    session: Session = ctx.obj
-    name, rest = split_words(words, lambda: [tool.id for skill in session.skills() for tool in skill.tools])
-    loaded = session.load_config()
-    given = read_arguments(session, name, rest, args)
-    found = session.run(lambda runtime: runtime.explain(name, given, caller=Caller(caller)))
+    context: CommandContext = ctx.obj
+    name, rest = split_words(words, lambda: [tool.id for skill in context.skills() for tool in skill.tools])
+    loaded = context.load_config()
+    given = read_arguments(context, name, rest, args)
+    found = context.run(lambda runtime: runtime.explain(name, given, caller=Caller(caller)))
     places = dict(zip((rule.name for rule in rules_of(loaded.config.policy)), loaded.rule_places(), strict=True))
     notes = [note for finding in found.findings for note in _notes(finding.rule, found.tool)]
     if found.refused is not None:
@@ -101,9 +101,9 @@ def list_rules(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     The order does not matter: deny wins over ask, and ask wins over allow.
     """
-    session: Session = ctx.obj
-    loaded = session.load_config()
-    documents = _rule_documents(loaded, [tool for skill in session.skills() for tool in skill.tools])
+    context: CommandContext = ctx.obj
+    loaded = context.load_config()
+    documents = _rule_documents(loaded, [tool for skill in context.skills() for tool in skill.tools])
     if as_json:
         emit_json({"rules": documents})
     elif not documents:

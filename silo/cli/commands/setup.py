@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from silo.cli.context import CommandContext
 from silo.cli.options import MACHINE, add_command
 from silo.cli.probes import COLUMNS, chosen, rows
 from silo.cli.render import Steps, emit_table, say
-from silo.cli.session import Session
 from silo.errors import ApprovalRequired, CallDenied
 from silo.remedies import command
 from silo.setup import packages
@@ -42,9 +42,9 @@ def setup(
     """
     from silo.compose.settings import kernel_folder
 
-    session: Session = ctx.obj
-    config = session.load_config().config
-    folder = kernel_folder(session.home(), config)
+    context: CommandContext = ctx.obj
+    config = context.load_config().config
+    folder = kernel_folder(context.home(), config)
     todo = packages.plan(folder, repair=repair)
     if todo.is_empty:
         say("nothing is missing; trying whether it works")
@@ -55,9 +55,9 @@ def setup(
         packages.run(todo, folder, steps.step)
         if repair:
             steps.step("forgetting the templates")
-            packages.delete_templates(session.home() / "templates")
+            packages.delete_templates(context.home() / "templates")
         steps.step("starting a guest to see whether it works")
-        probes = session.run(lambda runtime: runtime.probe(refresh=True))
+        probes = context.run(lambda runtime: runtime.probe(refresh=True))
     emit_table(COLUMNS, rows(probes))
     _, refusal = chosen(probes, config)
     if refusal is not None:

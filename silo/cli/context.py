@@ -52,8 +52,8 @@ class EndedBySignal(BaseException):
 
 
 @dataclass(frozen=True)
-class Session:
-    """The surroundings of one command.
+class CommandContext:
+    """What one command works with: its environment, and with it the home folder, the runtime and the vault.
 
     Attributes:
         environ: the environment. It has the vault's key, which was removed from the process's own environment.
