@@ -1,7 +1,9 @@
 """Read the PEP 723 header of a skill from its text. Pure: the script is never imported, compiled or run.
 
-`silo.catalog.header_schema` has the schema; `silo.catalog.lock` checks whether the lock fits the header. pydantic and
-the schema are imported by functions: `silo list` reads no header and must not pay for them.
+`silo.catalog.header_schema` has the schema; `silo.catalog.lock` checks whether the lock fits the header.
+
+`silo list` loads this module and reads no header, so slow modules are imported where they are used: `pydantic` and
+`silo.catalog.header_schema` (pydantic).
 """
 
 from __future__ import annotations

@@ -13,6 +13,9 @@ from typing import Any, Final
 from silo.catalog.hidden_characters import has_hidden, show_hidden
 from silo.schema.walk import Schema, applied_in_place, resolve, subschemas
 
+# `silo uninstall` loads this module and checks no schema, so slow modules are imported where they are used:
+# `jsonschema`.
+
 MAX_SCHEMA_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 32
 MAX_PATTERN_CHARS: Final = 512

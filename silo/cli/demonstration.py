@@ -24,7 +24,7 @@ from typing import Any
 
 import anyio
 
-from silo.cli.session import run_until_signal
+from silo.cli.context import run_until_signal
 from silo.errors import SandboxBroken, SiloError
 from silo.remedies import command
 from silo.server.trial import Agent, ToolAnswer, connect

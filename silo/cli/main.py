@@ -1,19 +1,23 @@
 """`silo`: from a process's arguments to its exit status. Each command is a file of `silo.cli.commands`.
 
-The user waits for imports too: a command's file imports only what its options need, and the rest when it runs.
+The user waits for imports too, so slow modules are imported where they are used: `typer` and `silo.cli.app` (the
+parser and the commands) and `silo.cli.serve` (the server). `silo_vault`, `silo.cli.render` and `silo.cli.context` are
+imported where Ctrl-C is handled, after `main` has opened the closed streams.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from silo.errors import SiloError, SkillFailed, UsageError
+from silo.remedies import Commands, command
+
 if TYPE_CHECKING:
-    from silo.cli.session import Session
-    from silo.errors import SiloError
-    from silo.remedies import Commands
+    from silo.cli.context import CommandContext
 
 BUG = 70
 SIGPIPE = 141
@@ -39,29 +43,28 @@ def main() -> int:
             environ[MASTER_KEY_VARIABLE] = key
         debug = environ.pop("SILO_DEBUG", "") not in {"", "0"}
 
+        from silo.cli.context import CommandContext
         from silo.cli.render import watch_stdout
-        from silo.cli.session import Session
 
         watch_stdout()
-        return run(sys.argv[1:], Session(environ), debug=debug)
+        return run(sys.argv[1:], CommandContext(environ), debug=debug)
     except KeyboardInterrupt:  # while loading: nothing was started yet
         return 130
 
 
-def run(arguments: Sequence[str], session: Session, *, debug: bool = False) -> int:
+def run(arguments: Sequence[str], context: CommandContext, *, debug: bool = False) -> int:
     """Run one command line and return its exit status; errors are printed, not raised.
 
     Args:
         arguments: without the name of the program.
-        session: the environment of the command.
+        context: what the command works with.
         debug: show the traceback of a bug.
     """
+    from silo.cli.context import EndedBySignal, interrupted
     from silo.cli.render import StdoutClosed, abandon_stdout, say_error, say_failure, stdout_failure
-    from silo.cli.session import EndedBySignal, interrupted
-    from silo.errors import SiloError, SkillFailed
 
     try:
-        return _dispatch(arguments, session)
+        return _dispatch(arguments, context)
     except StdoutClosed:
         abandon_stdout()
         return SIGPIPE
@@ -82,22 +85,21 @@ def run(arguments: Sequence[str], session: Session, *, debug: bool = False) -> i
     return failure.exit_status
 
 
-def _dispatch(arguments: Sequence[str], session: Session) -> int:
+def _dispatch(arguments: Sequence[str], context: CommandContext) -> int:
     if list(arguments) == ["mcp", "serve"]:
         # Every MCP client starts this command. It needs no parser, and loading one would delay the first answer.
         from silo.cli.serve import serve
 
-        return serve(session)
+        return serve(context)
     import typer
 
     from silo.cli.app import COMMANDS, build_app
-    from silo.errors import UsageError
 
     # Only the module of the named command is loaded. Without one, all are: for help, completion and suggestions.
     first = arguments[0] if arguments else ""
     app = build_app((first,) if first in COMMANDS else COMMANDS)
     try:
-        status = app(list(arguments), prog_name="silo", obj=session, standalone_mode=False)
+        status = app(list(arguments), prog_name="silo", obj=context, standalone_mode=False)
     except typer.TyperException as error:
         raise UsageError(_sentence(error.format_message()), hint=_show_help(error)) from error
     except typer.Abort:
@@ -112,8 +114,6 @@ def _sentence(text: str) -> str:
 
 
 def _show_help(error: Exception) -> Commands:
-    from silo.remedies import command
-
     context = getattr(error, "ctx", None)  # only the parser's own errors have one
     path = getattr(context, "command_path", "silo")
     return command(f"{path} --help", "{} shows how it is used")
@@ -121,8 +121,6 @@ def _show_help(error: Exception) -> Commands:
 
 def _only_expected(error: BaseException) -> SiloError | None:
     """Return the silo error that a group of one holds: a task group wraps what its tasks raise."""
-    from silo.errors import SiloError
-
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error if isinstance(error, SiloError) else None
@@ -130,8 +128,6 @@ def _only_expected(error: BaseException) -> SiloError | None:
 
 def _report_bug(error: Exception, *, debug: bool) -> int:
     """Say that silo has a bug. The exception's text is not shown, because it may quote anything."""
-    import traceback
-
     from silo.cli.render import say_error
 
     if debug:

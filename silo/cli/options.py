@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from silo.cli.session import interrupted
+from silo.cli.context import interrupted
 
 SKILLS = "Skills"
 CALLS = "Calls"

@@ -1,7 +1,7 @@
 """Print data to stdout and messages to stderr, so that untrusted text can't control the terminal.
 
-Functions here import two packages themselves, because each takes longer to load than a warm call: `rich`, which draws
-tables and spinners, and `silo_interaction`, which loads asyncio. `tests/cli/test_startup_imports.py` checks this.
+Every command loads this module, so slow modules are imported where they are used: `rich`, which draws tables and
+spinners, and `silo_interaction`, which loads asyncio. Each takes longer to load than a warm call.
 """
 
 from __future__ import annotations

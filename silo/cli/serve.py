@@ -1,11 +1,12 @@
 """`silo mcp serve`: from the environment to a running server. `silo.server` speaks MCP.
 
-A client waits while this loads, so typer is not imported, and pydantic and `mcp` are imported by `fast_imports`.
+A client waits while this loads, so typer is not imported. `silo --help` loads it too, so slow modules are imported where
+they are used: within `fast_imports`, `silo.config.schema` (pydantic) and `silo.server.transports.stdio`.
 """
 
 from __future__ import annotations
 
-from silo.cli.session import Session
+from silo.cli.context import CommandContext
 from silo.errors import UsageError
 from silo.model import Caller
 from silo.server.engine import ServerOptions
@@ -13,11 +14,13 @@ from silo.server.transports.startup import fast_imports
 from silo.version import __version__
 
 
-def serve(session: Session, *, transport: str = "stdio", expose: str | None = None, headless: bool = False) -> int:
+def serve(
+    context: CommandContext, *, transport: str = "stdio", expose: str | None = None, headless: bool = False
+) -> int:
     """Serve one MCP client over stdin and stdout until it leaves; return the exit status.
 
     Args:
-        session: the surroundings.
+        context: has the environment, and opens the runtime.
         transport: only `stdio` in this version.
         expose: overrides `server.expose` of the configuration.
         headless: ask nobody, whatever the configuration says.
@@ -36,7 +39,7 @@ def serve(session: Session, *, transport: str = "stdio", expose: str | None = No
         from silo.server.transports.stdio import serve as serve_stdio
 
         # Opened before stdout is claimed, so that a broken configuration is reported like any other error.
-        runtime = session.open_runtime(
+        runtime = context.open_runtime(
             caller=Caller("mcp"), overrides={"approval.headless": True} if headless else None
         )
     section = runtime.config.server

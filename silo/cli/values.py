@@ -9,22 +9,25 @@ import os
 import sys
 from getpass import getpass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from silo.cli.files import read_bytes
-from silo.cli.session import Session
 from silo.errors import UsageError
+
+if TYPE_CHECKING:
+    from silo.cli.context import CommandContext  # which imports this module
 
 MAX_BYTES = 1024 * 1024
 """The most that is read from any source. The vault refuses what is too long for a secret."""
 
 
-def read_value(session: Session, what: str, *, from_env: str | None, from_file: Path | None) -> str | bytes:
+def read_value(context: CommandContext, what: str, *, from_env: str | None, from_file: Path | None) -> str | bytes:
     """Return a value from the given variable or file, else typed twice on a terminal, else from standard input.
 
     One line break at the end of standard input or of a file is removed.
 
     Args:
-        session: has the environment.
+        context: has the environment.
         what: what to ask for, e.g. `value of GITHUB_TOKEN`.
         from_env: the name of a variable.
         from_file: the path of a file.
@@ -36,7 +39,7 @@ def read_value(session: Session, what: str, *, from_env: str | None, from_file: 
     if from_env is not None and from_file is not None:
         raise UsageError("--from-env and --from-file are two values", hint="give one of them")
     if from_env is not None:
-        return read_variable(session, from_env)
+        return read_variable(context, from_env)
     if from_file is not None:
         return _without_last_break(read_bytes(os.fspath(from_file), max_bytes=MAX_BYTES))
     if sys.stdin.isatty():
@@ -44,13 +47,13 @@ def read_value(session: Session, what: str, *, from_env: str | None, from_file: 
     return _without_last_break(read_bytes("-", max_bytes=MAX_BYTES))
 
 
-def read_variable(session: Session, name: str) -> str:
+def read_variable(context: CommandContext, name: str) -> str:
     """Return the value of a variable.
 
     Raises:
         UsageError: it is not set.
     """
-    found = session.environ.get(name)
+    found = context.environ.get(name)
     if found is None:
         raise UsageError(f"the variable {name} is not set", hint=f"export {name}, or name another one")
     return found

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
     from silo.install.installer import Installer
 
+# Every command that opens a runtime loads this module, so slow modules are imported where they are used:
+# `silo.install.installer`, `silo.catalog.builtin` and `silo.catalog.uv` (packaging and uv, 0.03 s).
+
 MASTER_KEY = "SILO_MASTER_KEY"
 
 
@@ -133,7 +136,6 @@ def build_parts(
     )
 
     def installer() -> Installer:
-        # Loads uv and packaging, 0.03 s of start-up that only installing needs.
         from silo.catalog.builtin import builtin_folder
         from silo.catalog.uv import Uv
         from silo.install.installer import Installer

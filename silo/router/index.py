@@ -1,7 +1,7 @@
 """Find the tools that answer a request: the interface of the router. `silo.router.ranker` ranks.
 
-Pure, except for the cache file that a caller may name. The first search imports numpy, which takes a tenth of a second:
-commands that do not search must not pay for it.
+Pure, except for the cache file that a caller may name. Commands that search for nothing load this module, so slow
+modules are imported where they are used: `silo.router.ranker` (numpy, a tenth of a second).
 """
 
 from __future__ import annotations

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
     from jsonschema.protocols import Validator
 
+# `silo --help` and `silo mcp serve` load this module, so slow modules are imported where they are used:
+# `jsonschema`, `referencing` (which `jsonschema` loads) and `pydantic_core`.
+
 CHECK_SECONDS = 2.0
 """A check of the largest honest value (8 MiB of rows) takes about a second; a hostile one would never end."""
 

@@ -2,6 +2,8 @@
 
 `silo.model` re-exports `File`, so that host and skill use the same class. `silo.calls.files` decides which paths of
 the host a call may read; `silo.wire` carries files between host and guest.
+
+Every skill loads this module, so slow modules are imported where they are used: `tempfile` (5 ms).
 """
 
 from __future__ import annotations
@@ -121,7 +123,7 @@ class File:
             OSError: the file can't be written; `FileExistsError` if `folder` has a file of that name.
         """
         if folder is None:
-            import tempfile  # costs 5 ms at import; most skills never need it
+            import tempfile
 
             folder = tempfile.mkdtemp(prefix="silo-file-")
         # Only the last part is used: an agent gives the name, and must not choose the folder.

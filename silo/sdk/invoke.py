@@ -2,6 +2,9 @@
 
 This module has the order of a call's steps inside a guest. `silo.guest` reads the document and sends the result;
 `silo.sdk.author` runs a tool for its author through the same `run_tool`.
+
+Every guest loads this module, so slow modules are imported where they are used: `asyncio` (30 ms, which a skill without
+async tools never pays).
 """
 
 from __future__ import annotations
@@ -128,7 +131,7 @@ def _finish(returned: object) -> object:
     """Wait for a coroutine's result, also if a decorator hides that the tool is a coroutine function."""
     if not inspect.isawaitable(returned):
         return returned
-    import asyncio  # costs 30 ms at import, which a skill without async tools never pays
+    import asyncio
 
     return asyncio.run(_await(returned))
 

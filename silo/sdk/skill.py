@@ -1,8 +1,10 @@
 """`Skill`: where a script registers its tools, its manual and its warmup.
 
 The decorator checks names and signatures, so that the traceback points at the line to change. `silo.sdk.signature`
-reads the annotations once the whole script is imported; `silo.sdk.invoke` runs the tools. Imports inside functions keep
-`import silo` fast: a script only pays for reading signatures and for author mode when it uses them.
+reads the annotations once the whole script is imported; `silo.sdk.invoke` runs the tools.
+
+`import silo` loads this module, so slow modules are imported where they are used: `silo.sdk.signature` and
+`silo.sdk.author`.
 """
 
 from __future__ import annotations

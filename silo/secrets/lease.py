@@ -10,9 +10,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
+import silo_vault
 from anyio import to_thread
+from silo_vault import VaultError
 
 from silo.errors import (
     FileRefused,
@@ -28,9 +29,6 @@ from silo.errors import (
 )
 from silo.remedies import Commands, Remedy, Setting
 from silo.secrets.sources import Sources
-
-if TYPE_CHECKING:
-    from silo_vault import VaultError
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,8 +87,6 @@ class Secrets:
     def _read(
         self, skill: str, names: tuple[str, ...], supplied: Mapping[str, str]
     ) -> tuple[dict[str, str], dict[str, str]]:
-        from silo_vault import VaultError
-
         values: dict[str, str] = {}
         missing: list[str] = []
         try:
@@ -138,9 +134,7 @@ def from_vault_error(error: VaultError, *, headless: bool = False) -> SiloError:
 
 
 def vault_errors() -> Mapping[type[Exception], type[SiloError]]:
-    """Return silo's error for each of the vault's. A function, so that importing this file loads no cryptography."""
-    import silo_vault
-
+    """Return silo's error for each of the vault's."""
     return {
         silo_vault.VaultLocked: VaultLocked,
         silo_vault.KeyUnavailable: VaultLocked,

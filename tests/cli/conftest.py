@@ -74,8 +74,8 @@ def installed(fake_silo: ModuleType, tmp_path_factory: pytest.TempPathFactory) -
     (source / "skill.py").write_text(fake_silo.SCRIPT)
     home = folder / "home"
     environ = {name: os.environ[name] for name in PASSED if name in os.environ}
-    session = fake_silo.open_session({**environ, "SILO_HOME": str(home), "COLUMNS": "100"})
-    assert run(["install", str(source), "--yes"], session) == 0
+    context = fake_silo.open_context({**environ, "SILO_HOME": str(home), "COLUMNS": "100"})
+    assert run(["install", str(source), "--yes"], context) == 0
     return home
 
 
@@ -109,7 +109,7 @@ class Silo:
             text.buffer.seek(0)
             before, sys.stdin = sys.stdin, text
             try:
-                status = run(arguments, self._fake_silo.open_session(self.environ, works=self.works), debug=debug)
+                status = run(arguments, self._fake_silo.open_context(self.environ, works=self.works), debug=debug)
             finally:
                 sys.stdin = before
         out, err = self._capsys.readouterr()

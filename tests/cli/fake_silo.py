@@ -12,8 +12,8 @@ from pathlib import Path
 
 import anyio
 
+from silo.cli.context import CommandContext
 from silo.cli.main import run
-from silo.cli.session import Session
 from silo.errors import SkillRaised
 from silo.model import File
 from silo.sandbox.skill.base import Captured, GuestReply, GuestRequest, OnProgress
@@ -125,11 +125,11 @@ async def act(request: GuestRequest, on_progress: OnProgress) -> GuestReply:
     return GuestReply(Finished(text=f"{request.tool} ran"), facts=facts)
 
 
-def open_session(environ: Mapping[str, str], *, works: bool = True) -> Session:
-    """Return a session over the fake backend, with its images under `SILO_HOME`."""
+def open_context(environ: Mapping[str, str], *, works: bool = True) -> CommandContext:
+    """Return a context over the fake backend, with its images under `SILO_HOME`."""
     backend = FakeBackend(act, described=DESCRIBED, works=works)
-    return Session(environ, backends=[backend], images=FakeImages(Path(environ["SILO_HOME"]) / "images"))
+    return CommandContext(environ, backends=[backend], images=FakeImages(Path(environ["SILO_HOME"]) / "images"))
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:], open_session(dict(os.environ))))
+    sys.exit(run(sys.argv[1:], open_context(dict(os.environ))))

@@ -60,7 +60,7 @@ def test_command_loads_nothing_slow_that_it_does_not_need(tmp_path, arguments, a
     assert not found
 
 
-def test_main_module_loads_no_parser_and_no_other_module_of_silo(tmp_path):
+def test_main_module_loads_no_parser_and_no_other_module_of_the_command_line(tmp_path):
     """`silo mcp serve` starts here, and a client waits for it."""
     _, loaded = _loaded(tmp_path, [])
     assert "typer" not in loaded

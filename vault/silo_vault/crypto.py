@@ -1,6 +1,6 @@
 """The cryptographic operations of the vault, each with fixed parameters. `silo_vault.format` defines what is sealed.
 
-`cryptography` is imported inside the functions because it takes 40 ms to load, and most runs of silo open no vault.
+Most runs of silo open no vault, so slow modules are imported where they are used: `cryptography` (40 ms).
 """
 
 from __future__ import annotations

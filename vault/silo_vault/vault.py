@@ -2,6 +2,9 @@
 
 It composes the other modules: `storage` reads and writes the bytes, `format` parses them, `unlock` opens the data key,
 `crypto` opens the values, `rollback` detects an older file, and `wraps` changes which keys open the vault.
+
+Every command loads this module, so slow modules are imported where they are used: `silo_vault.transfer`, which loads
+the readers of all other formats (20 ms, which only `restore` needs).
 """
 
 from __future__ import annotations
@@ -561,7 +564,6 @@ class Vault:
 
 
 def _read_elsewhere(path: Path) -> bytes:
-    # Imported here because it loads the readers of all other formats: 20 ms, which only `restore` needs.
     from silo_vault.transfer.source import read_source
 
     return read_source(path)

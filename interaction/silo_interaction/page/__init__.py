@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from silo_interaction.page.feed import BoardFeed
     from silo_interaction.page.server import Port, ServerThread
 
+# Most runs of a program never show the page, so slow modules are imported where they are used:
+# `silo_interaction.page` (FastAPI, uvicorn and Jinja2, a third of a second or more by `python -X importtime`).
+
 __all__ = ["Page"]
 
 
@@ -104,8 +107,6 @@ class Page:
                 self._port = None
 
     def _serve(self) -> None:
-        # Local, because these modules import FastAPI, uvicorn and Jinja2, which takes a third of a second or more
-        # (`python -X importtime`), and most runs of a program never show the page.
         from silo_interaction.page.app import build_app
         from silo_interaction.page.feed import BoardFeed
         from silo_interaction.page.render import Renderer

@@ -28,7 +28,7 @@ from silo_interaction.page import Page
 from silo.approvals.store import Decisions
 from silo.cli.benchmarks.call import bench_script
 from silo.cli.benchmarks.machine import describe_machine
-from silo.cli.session import run_until_signal
+from silo.cli.context import run_until_signal
 from silo.errors import ApprovalPending, SandboxBroken
 from silo.model import Caller
 from silo.runtime import Runtime

@@ -24,7 +24,7 @@ import uv
 
 from silo.catalog.builtin import builtin_folder
 from silo.cli.benchmarks.machine import describe_machine
-from silo.cli.session import run_until_signal
+from silo.cli.context import run_until_signal
 from silo.errors import SandboxBroken
 from silo.model import Caller
 from silo.runtime import Runtime

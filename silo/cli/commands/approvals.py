@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from silo.cli.context import CommandContext, interrupted, run_until_signal
 from silo.cli.documents import question_document
 from silo.cli.options import CALLS, AsJson, add_command, add_group
 from silo.cli.render import UNTERMINATED_WIDTH, emit, emit_json, emit_table, say
-from silo.cli.session import Session, interrupted, run_until_signal
 from silo.errors import ApprovalRequired, ApprovalTimeout, CallDenied, SiloError, UsageError
 from silo.remedies import command
 
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from silo_interaction import Answer, PostedQuestion
 
     from silo.approvals.store import Decisions, ListedQuestion
-    from silo.cli.session import Session
-    from silo.errors import SiloError
+
+# `silo --help` loads this module, so slow modules are imported where they are used:
+# `silo_interaction` (asyncio), `silo.approvals.store` and `silo.approvals.pairing` (sqlite3).
 
 QuestionId = Annotated[str, typer.Argument(metavar="ID", help="The question's id; its first digits are enough.")]
 
@@ -109,8 +110,8 @@ def approve(
     """
     from silo_interaction.terminal import duration
 
-    session: Session = ctx.obj
-    with _opened(session) as decisions:
+    context: CommandContext = ctx.obj
+    with _opened(context) as decisions:
         entry = decisions.find(question)
         posted = entry.posted
         _require_waiting(posted)
@@ -138,7 +139,7 @@ def approve(
             raise interrupted()
         if for_grace and answer.approved:
             answer = replace(answer, grace=True, reason=f"{answer.reason} for {duration(posted.question.grace_s)}")
-        _decide(session, decisions, entry, answer)
+        _decide(context, decisions, entry, answer)
     if not answer.approved:
         raise CallDenied(
             f"you denied question {posted.id}",
@@ -157,18 +158,18 @@ def deny(
     """
     from silo_interaction import Answer
 
-    session: Session = ctx.obj
-    with _opened(session) as decisions:
+    context: CommandContext = ctx.obj
+    with _opened(context) as decisions:
         entry = decisions.find(question)
         _require_waiting(entry.posted)
         if entry.posted.question.wanted is not None and not entry.here:
             # Only the process that asks can take an answer; but any process can withdraw the question.
             if not decisions.revoke(entry.posted.id):
                 raise _not_waiting(decisions, entry.posted)
-            _record(session, entry, "denied", reason=reason)
+            _record(context, entry, "denied", reason=reason)
             return
         said = "declined with `silo approvals`"
-        _decide(session, decisions, entry, Answer(approved=False, reason=f"{said}: {reason}" if reason else said))
+        _decide(context, decisions, entry, Answer(approved=False, reason=f"{said}: {reason}" if reason else said))
 
 
 def revoke(
@@ -182,10 +183,10 @@ def revoke(
 
     silo approvals revoke 3f2a
     """
-    session: Session = ctx.obj
+    context: CommandContext = ctx.obj
     if (question is None) is not every:
         raise UsageError("name one question, or give --all", hint=command("silo approvals list", "{} shows their ids"))
-    with _opened(session) as decisions:
+    with _opened(context) as decisions:
         if question is None:
             standing = [entry for entry in decisions.all() if entry.posted.state == "approved"]
             if not standing:
@@ -199,7 +200,7 @@ def revoke(
                 )
         for entry in standing:
             if decisions.revoke(entry.posted.id):
-                _record(session, entry, "revoked")
+                _record(context, entry, "revoked")
             elif not every:
                 raise UsageError(
                     f"there is nothing to revoke: the answer to question {entry.posted.id} does not count any more",
@@ -219,16 +220,16 @@ def pair(ctx: typer.Context) -> None:
 
     from silo.approvals.pairing import VALID_S
 
-    session: Session = ctx.obj
+    context: CommandContext = ctx.obj
     try:
         require_person((1, "standard output"))
     except NobodyToAsk as error:
         raise ApprovalRequired(
             f"a pairing code is shown to a person at a terminal only: {_cause(error)}", hint=error.hint
         ) from error
-    with _opened(session) as decisions:
+    with _opened(context) as decisions:
         code, pages = decisions.new_code(), decisions.pages()
-    session.record("approval", verdict="code", question=None, tool=None)
+    context.record("approval", verdict="code", question=None, tool=None)
     emit(code)
     where = f"at {' or '.join(pages)} and nowhere else" if pages else "on the approval page; none is served now"
     say(f"type it in {where}; it is good for one browser, for {VALID_S / 60:g} minutes")
@@ -240,10 +241,10 @@ _LEAST_COLUMNS = 40
 
 
 @contextmanager
-def _opened(session: Session) -> Iterator[Decisions]:
+def _opened(context: CommandContext) -> Iterator[Decisions]:
     from silo.approvals.store import Decisions
 
-    with closing(Decisions(session.home())) as decisions:
+    with closing(Decisions(context.home())) as decisions:
         yield decisions
 
 
@@ -274,7 +275,7 @@ def _require_waiting(posted: PostedQuestion) -> None:
         raise _no_longer(posted)
 
 
-def _decide(session: Session, decisions: Decisions, entry: ListedQuestion, answer: Answer) -> None:
+def _decide(context: CommandContext, decisions: Decisions, entry: ListedQuestion, answer: Answer) -> None:
     """Store an answer, and record it in the audit log.
 
     Raises:
@@ -289,11 +290,11 @@ def _decide(session: Session, decisions: Decisions, entry: ListedQuestion, answe
             f"question {posted.id} is not what was shown here any more, and nothing was decided",
             hint=f"look at it again: `silo approvals show {posted.id}`",
         )
-    _record(session, entry, "approved" if answer.approved else "denied", grace=answer.grace, reason=answer.reason)
+    _record(context, entry, "approved" if answer.approved else "denied", grace=answer.grace, reason=answer.reason)
 
 
-def _record(session: Session, entry: ListedQuestion, verdict: str, **facts: object) -> None:
-    session.record("approval", verdict=verdict, question=entry.posted.id, tool=entry.subject, **facts)
+def _record(context: CommandContext, entry: ListedQuestion, verdict: str, **facts: object) -> None:
+    context.record("approval", verdict=verdict, question=entry.posted.id, tool=entry.subject, **facts)
 
 
 def _not_waiting(decisions: Decisions, posted: PostedQuestion) -> SiloError:
@@ -301,8 +302,6 @@ def _not_waiting(decisions: Decisions, posted: PostedQuestion) -> SiloError:
 
 
 def _no_longer(posted: PostedQuestion) -> SiloError:
-    from silo.errors import UsageError
-
     hints = {"approved": f"`silo approvals revoke {posted.id}` revokes the approval, as long as it counts"}
     return UsageError(
         f"question {posted.id} does not wait any more: {_ENDS.get(posted.state, 'its time is over')}",

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from silo.audit import log
+from silo.audit.log import AuditRecord
 from silo.audit.summary import summarize
+from silo.cli.context import CommandContext
 from silo.cli.options import CALLS, AsJson, add_command, add_group
-
-if TYPE_CHECKING:
-    from silo.audit.log import AuditRecord
-    from silo.cli.session import Session
+from silo.cli.render import Steps, emit, emit_json, emit_table, say
 
 
 def register(app: typer.Typer) -> None:
@@ -41,13 +41,10 @@ def show(
 
     Does not check the chain of hashes; `silo audit verify` does.
     """
-    from silo.audit.log import read
-    from silo.cli.render import Steps, emit_json, emit_table, say
-
-    session: Session = ctx.obj
+    context: CommandContext = ctx.obj
     with Steps() as steps:
         steps.step("reading the audit log")
-        records = deque(read(session.home()), maxlen=last)
+        records = deque(log.read(context.home()), maxlen=last)
     if as_json:
         emit_json({"records": [record.to_json() for record in records]})
     elif not records:
@@ -69,13 +66,10 @@ def summary(
     A task is one session of one client. Many questions in one task tire people. If a question always gets the same
     answer, a rule in silo.toml can give it.
     """
-    from silo.audit.log import read
-    from silo.cli.render import Steps, emit_json, emit_table, say
-
-    session: Session = ctx.obj
+    context: CommandContext = ctx.obj
     with Steps() as steps:
         steps.step("reading the audit log")
-        tasks = summarize(read(session.home()))[-last:]
+        tasks = summarize(log.read(context.home()))[-last:]
     if as_json:
         emit_json({"tasks": [task.to_json() for task in tasks]})
     elif not tasks:
@@ -103,13 +97,10 @@ def verify(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     silo audit verify
     """
-    from silo.audit.log import verify
-    from silo.cli.render import Steps, emit, emit_json
-
-    session: Session = ctx.obj
+    context: CommandContext = ctx.obj
     with Steps() as steps:
         steps.step("checking the audit log")
-        found = verify(session.home())
+        found = log.verify(context.home())
     if as_json:
         recoveries = [record.to_json() for record in found.recoveries]
         emit_json({"records": found.records, "head": found.head, "recoveries": recoveries})

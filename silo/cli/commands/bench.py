@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from silo_vault import VaultError
 
+from silo.cli.context import CommandContext
 from silo.cli.options import MACHINE, AsJson, add_command, add_group
 from silo.cli.render import Steps, emit, emit_json
-from silo.cli.session import Session
+from silo.secrets.lease import from_vault_error
 
 # `silo --help` loads this module, so slow modules are imported where they are used:
-# the benchmarks, and `silo.runtime` and `silo.secrets.lease` (pydantic, anyio).
-
+# `silo.cli.benchmarks` (pydantic, mcp, numpy, cryptography) and `silo.compose.settings` (pydantic).
 
 _LOADING = "loading the benchmark"
 
@@ -40,17 +41,14 @@ def call(
 
     Works in a temporary state folder. The machine should be idle otherwise. Look at the ratios, not at the seconds.
     """
-    from silo.cli.benchmarks.call import CallBenchmark, table
-    from silo.compose.settings import kernel_folder
-
-    session: Session = ctx.obj
+    context: CommandContext = ctx.obj
     with Steps() as steps:
         steps.step(_LOADING)
         from silo.cli.benchmarks.call import CallBenchmark, table
         from silo.compose.settings import kernel_folder
 
-        kernel = kernel_folder(session.home(), session.load_config().config)
-        document = CallBenchmark(session.environ, kernel, runs=runs, on_step=steps.step).run()
+        kernel = kernel_folder(context.home(), context.load_config().config)
+        document = CallBenchmark(context.environ, kernel, runs=runs, on_step=steps.step).run()
     if as_json:
         emit_json(document)
     else:
@@ -71,15 +69,9 @@ def vault(
 
     Works in a temporary folder, with its own vaults. The time of Argon2id and of the disk is shown separately.
     """
-    from silo.cli.benchmarks.vault import VaultBenchmark, table
-    from silo.secrets.lease import from_vault_error
-
     with Steps() as steps:
         steps.step(_LOADING)
-        from silo_vault import VaultError
-
         from silo.cli.benchmarks.vault import VaultBenchmark, table
-        from silo.secrets.lease import from_vault_error
 
         try:
             document = VaultBenchmark(runs=runs, secrets=secrets, on_step=steps.step).run()
@@ -103,17 +95,14 @@ def approvals(
 
     Works in a temporary state folder and asks nobody. The time of the page does not include the browser's time.
     """
-    from silo.cli.benchmarks.approvals import ApprovalsBenchmark, table
-    from silo.compose.settings import kernel_folder
-
-    session: Session = ctx.obj
+    context: CommandContext = ctx.obj
     with Steps() as steps:
         steps.step(_LOADING)
         from silo.cli.benchmarks.approvals import ApprovalsBenchmark, table
         from silo.compose.settings import kernel_folder
 
-        kernel = kernel_folder(session.home(), session.load_config().config)
-        document = ApprovalsBenchmark(session.environ, kernel, runs=runs, on_step=steps.step).run()
+        kernel = kernel_folder(context.home(), context.load_config().config)
+        document = ApprovalsBenchmark(context.environ, kernel, runs=runs, on_step=steps.step).run()
     if as_json:
         emit_json(document)
     else:
@@ -138,8 +127,6 @@ def routing(
     `scripts/routing/fetch.py` downloads the sets and names their licences. Baselines are measured too if they are
     installed.
     """
-    from silo.cli.benchmarks.routing import RoutingBenchmark, table
-
     with Steps() as steps:
         steps.step(_LOADING)
         from silo.cli.benchmarks.routing import RoutingBenchmark, table

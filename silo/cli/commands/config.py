@@ -6,9 +6,9 @@ import json
 
 import typer
 
+from silo.cli.context import CommandContext
 from silo.cli.options import MACHINE, AsJson, add_command, add_group
 from silo.cli.render import emit_json, emit_table
-from silo.cli.session import Session
 
 
 def register(app: typer.Typer) -> None:
@@ -28,8 +28,8 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     A value comes from a variable, a line of `silo.toml`, or the default.
     """
-    session: Session = ctx.obj
-    rows = session.load_config().rows()
+    context: CommandContext = ctx.obj
+    rows = context.load_config().rows()
     if as_json:
         emit_json({"settings": {key: {"value": value, "origin": origin} for key, value, origin in rows}})
     else:

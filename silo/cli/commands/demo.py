@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
+from silo.cli.context import CommandContext
 from silo.cli.options import MACHINE, AsJson, add_command
 from silo.cli.render import emit, emit_json, say
-from silo.cli.session import Session
 
 # `silo --help` loads this module, so slow modules are imported where they are used:
-# the demo and `silo.runtime` (pydantic, the MCP client).
+# `silo.cli.demonstration` (mcp, pydantic) and `silo.compose.settings` (pydantic).
 
 
 def register(app: typer.Typer) -> None:
@@ -35,10 +35,10 @@ def demo(
     from silo.cli.demonstration import Demo
     from silo.compose.settings import kernel_folder
 
-    session: Session = ctx.obj
-    loaded = session.load_config()
-    kernel = kernel_folder(session.home(), loaded.config)
-    report = Demo(session.environ, kernel, keep=keep, say=say if as_json else emit).run()
+    context: CommandContext = ctx.obj
+    loaded = context.load_config()
+    kernel = kernel_folder(context.home(), loaded.config)
+    report = Demo(context.environ, kernel, keep=keep, say=say if as_json else emit).run()
     if as_json:
         document = asdict(report)
         secret = {"looks": report.secret.looks, "processes": len(report.secret.processes), "files": report.secret.files}

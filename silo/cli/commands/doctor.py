@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from silo.catalog.uv import Uv
+from silo.cli.context import CommandContext
 from silo.cli.documents import probe_document, vault_document
 from silo.cli.options import MACHINE, AsJson, add_command
 from silo.cli.probes import COLUMNS, chosen, rows
 from silo.cli.render import Steps, emit, emit_json, emit_table
-from silo.cli.session import Session
 from silo.errors import DependencyUnavailable, SandboxBroken, VaultLocked
 from silo.sandbox.backends.microvm.kernel import find as find_kernel
 from silo.sandbox.base import Probe
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from silo.runtime import Runtime
 
 # `silo --help` loads this module, so slow modules are imported where they are used:
-# `silo.runtime` and `silo.catalog.uv` (pydantic, anyio, uv).
+# `silo.compose.settings` (pydantic).
 
 
 def register(app: typer.Typer) -> None:
@@ -46,16 +47,16 @@ def doctor(
 
     Exits with 5 if no sandbox is as strong as the configuration requires.
     """
-    session: Session = ctx.obj
-    loaded = session.load_config()
+    context: CommandContext = ctx.obj
+    loaded = context.load_config()
     with Steps() as steps:
 
         async def work(runtime: Runtime) -> tuple[tuple[Probe, ...], dict[str, str | None]]:
             steps.step("trying the sandboxes")
-            return await runtime.probe(refresh=refresh), await _uv(session)
+            return await runtime.probe(refresh=refresh), await _uv(context)
 
-        probes, uv = session.run(work)
-    document = _document(session, loaded, probes, uv)
+        probes, uv = context.run(work)
+    document = _document(context, loaded, probes, uv)
     best, refusal = chosen(probes, loaded.config)
     document["chosen"] = None if best is None else best.name
     if as_json:
@@ -67,10 +68,12 @@ def doctor(
         raise refusal
 
 
-def _document(session: Session, loaded: Loaded, probes: tuple[Probe, ...], uv: dict[str, str | None]) -> dict[str, Any]:
+def _document(
+    context: CommandContext, loaded: Loaded, probes: tuple[Probe, ...], uv: dict[str, str | None]
+) -> dict[str, Any]:
     from silo.compose.settings import kernel_folder
 
-    home = session.home()
+    home = context.home()
     config_file = home / "silo.toml"
     return {
         "silo": __version__,
@@ -85,7 +88,7 @@ def _document(session: Session, loaded: Loaded, probes: tuple[Probe, ...], uv: d
         "kernel": _kernel(kernel_folder(home, loaded.config)),
         "python": {"version": platform.python_version(), "executable": sys.executable},
         "uv": uv,
-        "vault": _vault(session),
+        "vault": _vault(context),
     }
 
 
@@ -99,21 +102,19 @@ def _kernel(folder: Path) -> dict[str, str | None]:
     return {"release": found.release, "digest": found.digest, "problem": None}
 
 
-def _vault(session: Session) -> dict[str, Any]:
+def _vault(context: CommandContext) -> dict[str, Any]:
     """Return the facts about the vault. One that can't be read is a finding, and the other findings are still shown."""
-    has_master_key = "SILO_MASTER_KEY" in session.environ
+    has_master_key = "SILO_MASTER_KEY" in context.environ
     try:
-        with session.vault() as vault:
+        with context.vault() as vault:
             return {**vault_document(vault.status(), has_master_key=has_master_key), "problem": None}
     except VaultLocked as error:
         return {"exists": True, "keys": [], "master_key": has_master_key, "problem": error.message}
 
 
-async def _uv(session: Session) -> dict[str, str | None]:
-    from silo.catalog.uv import Uv
-
+async def _uv(context: CommandContext) -> dict[str, str | None]:
     try:
-        answer = await Uv(session.environ).run(["--version"], timeout_s=20.0, settings=False)
+        answer = await Uv(context.environ).run(["--version"], timeout_s=20.0, settings=False)
     except (DependencyUnavailable, FileNotFoundError) as error:
         return {"version": None, "problem": str(error)}
     return {"version": answer.stdout.strip().removeprefix("uv "), "problem": None}

@@ -7,10 +7,10 @@ from typing import Annotated
 import anyio
 import typer
 
+from silo.cli.context import CommandContext
 from silo.cli.documents import first_line, header_facts, skill_document
 from silo.cli.options import SKILLS, AsJson, add_command
 from silo.cli.render import emit, emit_json
-from silo.cli.session import Session
 from silo.model import Skill
 from silo.schema.arguments import signature
 
@@ -32,8 +32,8 @@ def inspect(
 
     Checks that its files are those that you agreed to. Runs none of its code.
     """
-    session: Session = ctx.obj
-    skill = anyio.run(session.open_runtime().skill, namespace)
+    context: CommandContext = ctx.obj
+    skill = anyio.run(context.open_runtime().skill, namespace)
     if as_json:
         emit_json(skill_document(skill))
     else:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from silo.cli.context import CommandContext
 from silo.cli.documents import changes, header_facts
 from silo.cli.options import SKILLS, BackendName, add_command
 from silo.cli.render import Steps, say
-from silo.cli.session import Session
 from silo.errors import ApprovalRequired, ApprovalTimeout, CallDenied, Interrupted
 from silo.model import Skill
 
@@ -55,7 +55,7 @@ def install(
     its tools. Neither its code nor its dependencies' code runs outside the sandbox. If anything fails, nothing is
     installed.
     """
-    session: Session = ctx.obj
+    context: CommandContext = ctx.obj
     with Steps() as steps:
 
         async def work(runtime: Runtime) -> Skill:
@@ -68,7 +68,7 @@ def install(
                 source, agree=agree, name=name, allow_builds=allow_builds, on_step=steps.step, backend=backend
             )
 
-        skill = session.run(work)
+        skill = context.run(work)
     say(f"installed {skill.namespace}: {', '.join(tool.id for tool in skill.tools) or 'it has no tools'}")
     if skill.header.secrets:
         say(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import anyio
 import typer
 
+from silo.cli.context import CommandContext
 from silo.cli.documents import first_line, skill_document
 from silo.cli.options import SKILLS, AsJson, add_command
 from silo.cli.render import emit_json, emit_table, say
-from silo.cli.session import Session
 
 # `silo --help` loads this module, so slow modules are imported where they are used:
 # `silo.catalog.builtin` (packaging, uv).
@@ -30,8 +30,8 @@ def list_skills(ctx: typer.Context, as_json: AsJson = False) -> None:
     """
     from silo.catalog.builtin import has_changed
 
-    session: Session = ctx.obj
-    runtime = session.open_runtime()
+    context: CommandContext = ctx.obj
+    runtime = context.open_runtime()
     skills, damaged = anyio.run(runtime.skills), anyio.run(runtime.damaged)
     for one in damaged:
         # Only the record had the source, and the record is damaged.

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from silo.cli.context import CommandContext
 from silo.cli.options import SECRETS_AND_AGENTS, Headless, add_command, add_group
 from silo.cli.render import emit, say
 from silo.cli.serve import serve as serve_client
-from silo.cli.session import Session
 from silo.server.clients import client_entry
 
 
@@ -41,8 +41,8 @@ def serve(
 
     A client starts this command; `silo mcp config CLIENT` prints the entry for its configuration.
     """
-    session: Session = ctx.obj
-    return serve_client(session, transport=transport, expose=expose, headless=headless)
+    context: CommandContext = ctx.obj
+    return serve_client(context, transport=transport, expose=expose, headless=headless)
 
 
 def config(
@@ -57,10 +57,10 @@ def config(
     CLIENT is one of claude-desktop, claude-code, cursor and vscode. The entry goes to standard output. Standard error
     says where to put it.
     """
-    session: Session = ctx.obj
+    context: CommandContext = ctx.obj
     platform: Literal["linux", "darwin"] = "darwin" if sys.platform == "darwin" else "linux"
-    home = session.home() if session.environ.get("SILO_HOME") else None
-    entry = client_entry(client, command=_own_path(session), home=home, platform=platform)
+    home = context.home() if context.environ.get("SILO_HOME") else None
+    entry = client_entry(client, command=_own_path(context), home=home, platform=platform)
     emit(entry.text)
     say(f"{entry.title}: put this into {entry.file}; if there is one already, add what is under '{entry.servers_key}'.")
     if entry.command is not None:
@@ -68,9 +68,9 @@ def config(
     say(entry.after)
 
 
-def _own_path(session: Session) -> Path:
+def _own_path(context: CommandContext) -> Path:
     """Return the absolute path of the `silo` command that runs now, or of the one beside this interpreter."""
     started = Path(sys.argv[0])
-    if started.name == "silo" and (found := shutil.which(sys.argv[0], path=session.environ.get("PATH"))):
+    if started.name == "silo" and (found := shutil.which(sys.argv[0], path=context.environ.get("PATH"))):
         return Path(found).absolute()
     return Path(sys.executable).absolute().with_name("silo")

@@ -8,16 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from silo.cli.arguments import split_words
+from silo.cli.commands.run import read_arguments
+from silo.cli.context import CommandContext
 from silo.cli.options import CALLS, AsJson, add_command, add_group
+from silo.cli.render import emit, emit_json, emit_table, say
+from silo.model import Caller, Tool
+from silo.policy.rules import CALLERS, Rule
+from silo.schema.walk import properties
 
 if TYPE_CHECKING:
     from silo_interaction import Question
 
     from silo.calls.explain import CallExplanation
-    from silo.cli.session import Session
     from silo.config.load import Loaded
-    from silo.model import Tool
-    from silo.policy.rules import Rule
+
+# `silo --help` loads this module, so slow modules are imported where they are used:
+# `silo.compose.settings` (pydantic).
 
 
 def register(app: typer.Typer) -> None:
@@ -55,17 +62,13 @@ def explain(
     apply, says why. Where a person would be asked, shows what they would see. If the tool does not take the arguments,
     says so.
     """
-    from silo.cli.arguments import split_words
-    from silo.cli.commands.run import read_arguments
-    from silo.cli.render import emit, emit_json, emit_table, say
     from silo.compose.settings import rules_of
-    from silo.model import Caller
 
-    session: Session = ctx.obj
-    name, rest = split_words(words, lambda: [tool.id for skill in session.skills() for tool in skill.tools])
-    loaded = session.load_config()
-    given = read_arguments(session, name, rest, args)
-    found = session.run(lambda runtime: runtime.explain(name, given, caller=Caller(caller)))
+    context: CommandContext = ctx.obj
+    name, rest = split_words(words, lambda: [tool.id for skill in context.skills() for tool in skill.tools])
+    loaded = context.load_config()
+    given = read_arguments(context, name, rest, args)
+    found = context.run(lambda runtime: runtime.explain(name, given, caller=Caller(caller)))
     places = dict(zip((rule.name for rule in rules_of(loaded.config.policy)), loaded.rule_places(), strict=True))
     notes = [note for finding in found.findings for note in _notes(finding.rule, found.tool)]
     if found.refused is not None:
@@ -98,11 +101,9 @@ def list_rules(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     The order does not matter: deny wins over ask, and ask wins over allow.
     """
-    from silo.cli.render import emit_json, emit_table, say
-
-    session: Session = ctx.obj
-    loaded = session.load_config()
-    documents = _rule_documents(loaded, [tool for skill in session.skills() for tool in skill.tools])
+    context: CommandContext = ctx.obj
+    loaded = context.load_config()
+    documents = _rule_documents(loaded, [tool for skill in context.skills() for tool in skill.tools])
     if as_json:
         emit_json({"rules": documents})
     elif not documents:
@@ -116,8 +117,6 @@ def list_rules(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 def _notes(rule: Rule, tool: Tool) -> list[str]:
     """List the arguments that a rule names but the tool does not take: a misspelt one restricts nothing."""
-    from silo.schema.walk import properties
-
     if tool.input_schema.get("additionalProperties") is not False:
         return []
     return [
@@ -185,8 +184,6 @@ def _rule_documents(loaded: Loaded, tools: Sequence[Tool]) -> list[dict[str, Any
 
 def _rule_row(document: Mapping[str, Any]) -> tuple[str, str, str, str]:
     """Return a rule for the table; default values are left out."""
-    from silo.policy.rules import CALLERS
-
     about = " or ".join(document["tool"])
     if document["arguments"]:
         about += " with " + ", ".join(f"{path}={' or '.join(globs)}" for path, globs in document["arguments"].items())

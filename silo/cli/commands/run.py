@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from silo.cli.arguments import parse_document, parse_words, split_words
+from silo.cli.context import CommandContext
 from silo.cli.documents import result_document
 from silo.cli.files import load_files, prepare_folder, read_text, write_files
 from silo.cli.options import CALLS, AsJson, BackendName, Headless, add_command
 from silo.cli.render import Steps, emit, emit_json, emit_json_value, say, say_error, say_logs, say_timing
-from silo.cli.session import Session
 from silo.errors import UsageError
 from silo.model import ProgressReport, Result, Skill
 from silo.names import split_id
+from silo.sizes import MIB
 
 if TYPE_CHECKING:
     from silo_interaction import Answer, Channel, Question
@@ -62,10 +63,10 @@ def run(
 
     Exits with 1 if the tool failed, 3 if it was refused, 4 if a secret is missing, 124 if it took too long.
     """
-    session: Session = ctx.obj
-    tool, rest = split_words(words, lambda: [tool.id for skill in session.skills() for tool in skill.tools])
+    context: CommandContext = ctx.obj
+    tool, rest = split_words(words, lambda: [tool.id for skill in context.skills() for tool in skill.tools])
     folder = None if output is None else prepare_folder(output)
-    arguments = read_arguments(session, tool, rest, args)
+    arguments = read_arguments(context, tool, rest, args)
     with Steps() as steps:
 
         def report(progress: ProgressReport) -> None:
@@ -75,13 +76,13 @@ def run(
             steps.step(f"running {tool}")
             return await runtime.call(tool, arguments, backend=backend, on_progress=report)
 
-        result = session.run(
+        result = context.run(
             work,
             channel=_channel(steps),
             show_code=_show_code,
             overrides={"approval.headless": True} if headless else None,
         )
-    note = _note(session, tool)
+    note = _note(context, tool)
     if note:
         say(note)
     written = [] if folder is None else write_files(result.files, folder)
@@ -97,22 +98,20 @@ def run(
     return 0
 
 
-def _note(session: Session, tool: str) -> str:
+def _note(context: CommandContext, tool: str) -> str:
     """Return a note for an author who has edited the script since it was installed; empty if it is unchanged."""
     from silo.catalog.builtin import has_changed
 
     parts = split_id(tool)
-    skill = next((skill for skill in session.skills() if parts and skill.namespace == parts[0]), None)
+    skill = next((skill for skill in context.skills() if parts and skill.namespace == parts[0]), None)
     if skill is None or not has_changed(skill):
         return ""
     source = skill.source.removeprefix("builtin:")
     return f"silo: note: {source} has changed; this ran what was installed, `silo install {source}` takes the change"
 
 
-def read_arguments(session: Session, tool: str, words: list[str], document: str | None) -> dict[str, Any]:
+def read_arguments(context: CommandContext, tool: str, words: list[str], document: str | None) -> dict[str, Any]:
     """Return the arguments of the call. Files are read here, on the main thread, so that Ctrl-C can end a read."""
-    from silo.sizes import MIB
-
     given: dict[str, Any] = {}
     if document is not None:
         reads_stdin = document in {"-", "@-"}
@@ -121,8 +120,8 @@ def read_arguments(session: Session, tool: str, words: list[str], document: str 
         path = "-" if reads_stdin else document[1:] if document.startswith("@") else None
         given = parse_document(document if path is None else read_text(path))
     if words:
-        given |= parse_words(words, _schema(session.skills(), tool))
-    return dict(load_files(given, max_bytes=session.load_config().config.files.max_mib * MIB)) if given else {}
+        given |= parse_words(words, _schema(context.skills(), tool))
+    return dict(load_files(given, max_bytes=context.load_config().config.files.max_mib * MIB)) if given else {}
 
 
 def _schema(skills: tuple[Skill, ...], name: str) -> Mapping[str, Any]:

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import anyio
 import typer
 
+from silo.cli.context import CommandContext
 from silo.cli.documents import first_line, tool_document
 from silo.cli.options import CALLS, AsJson, add_command
-from silo.cli.render import emit_json, emit_table, say
-from silo.cli.session import Session
+from silo.cli.render import Steps, emit_json, emit_table, say
 from silo.errors import UsageError
 from silo.model import Caller
 
 if TYPE_CHECKING:
-    from silo.cli.session import Session
     from silo.policy.visible import ExpectedVerdict
     from silo.router.index import Match
 
@@ -53,19 +52,17 @@ def search(
     WHY lists the words that matched, and the text of the tool in which they matched. APPROVAL says whether the tool
     asks a person first: always (`asks`), or for some arguments (`depends`).
     """
-    from silo.cli.render import Steps
-
-    session: Session = ctx.obj
+    context: CommandContext = ctx.obj
     words = " ".join(query or ())
     if forget:
         if query:
             raise UsageError("--forget searches nothing", hint="leave the query out, or --forget")
-        known = anyio.run(session.open_runtime().forget)
+        known = anyio.run(context.open_runtime().forget)
         say("forgotten: what agents searched for and called" if known else "there was nothing to forget")
         return
     if not words.strip():
         raise UsageError("there is no query", hint="say what the tool should do: silo search sign a token")
-    runtime = session.open_runtime(caller=None if caller == "cli" else Caller(caller))
+    runtime = context.open_runtime(caller=None if caller == "cli" else Caller(caller))
 
     async def find() -> tuple[tuple[Match, ...], Mapping[str, ExpectedVerdict]]:
         visible = await runtime.visible()
@@ -88,7 +85,6 @@ def search(
 
 
 def _document(match: Match, verdict: ExpectedVerdict) -> dict[str, object]:
-
     return {
         **tool_document(match.tool),
         "score": match.score,
@@ -100,7 +96,6 @@ def _document(match: Match, verdict: ExpectedVerdict) -> dict[str, object]:
 
 
 def _row(match: Match, verdict: ExpectedVerdict) -> tuple[str, str, str, str]:
-
     why = "; ".join(match.why) or "near in meaning"
     short = why if len(why) <= WHY_CHARS else f"{why[: WHY_CHARS - 1]}…"
     return match.tool.id, "" if verdict == "runs" else verdict, short, first_line(match.tool.description)

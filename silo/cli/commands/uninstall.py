@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from silo.cli.context import CommandContext
 from silo.cli.options import SKILLS, add_command
-from silo.cli.session import Session
 
 
 def register(app: typer.Typer) -> None:
@@ -22,5 +22,5 @@ def uninstall(
 
     silo uninstall jwt
     """
-    session: Session = ctx.obj
-    session.run(lambda runtime: runtime.uninstall(namespace))
+    context: CommandContext = ctx.obj
+    context.run(lambda runtime: runtime.uninstall(namespace))

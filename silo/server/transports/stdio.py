@@ -1,7 +1,8 @@
 """The server as a process: it claims stdin and stdout, and runs until the client leaves or a signal arrives.
 
-Functions here import `mcp` and pydantic themselves: both are slow to load, are loaded only after stdout is claimed, and
-as quickly as `silo.server.transports.startup` can. `tests/cli/test_startup_imports.py` checks what a start loads.
+Stdout is claimed first, so slow modules are imported where they are used: `mcp`, `pydantic` and `silo.server.protocol`.
+`serve` loads them as quickly as `silo.server.transports.startup` can. `tests/cli/test_startup_imports.py` checks what a
+start loads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Sends a request until there is a usable answer. `transport` makes one attempt; `tokens` provides the token."""
+"""Sends a request until there is a usable answer. `transport` makes one attempt; `tokens` provides the token.
+
+Most runs of silo send nothing, so slow modules are imported where they are used: `silo_vault.hashicorp.transport`
+(`hvac` and `requests`, 300 ms).
+"""
 
 from __future__ import annotations
 
@@ -130,7 +134,6 @@ class Attempts:
     def _open(self) -> Transport:
         with self._lock:
             if self._transport is None:
-                # Imported here because it loads `hvac` and `requests`: 300 ms, which most runs don't need.
                 from silo_vault.hashicorp.transport import Transport
 
                 self._transport = Transport(self._settings)

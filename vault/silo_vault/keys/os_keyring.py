@@ -1,7 +1,8 @@
 """Keys in the keyring of the operating system: Secret Service, KWallet, Keychain, Credential Locker.
 
-There is one entry for each key of each vault. `keyring` is imported inside the functions because it takes 200 ms to
-load.
+There is one entry for each key of each vault.
+
+Most runs of silo need no keyring, so slow modules are imported where they are used: `keyring` (200 ms).
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from silo_vault import VaultStatus
 
-from silo.cli.render import say
-from silo.cli.session import Session
+from silo.cli.context import CommandContext
+from silo.cli.render import Steps, say
 from silo.cli.values import read_value
 from silo.errors import UsageError
 
@@ -44,10 +44,7 @@ def rekey(
     One of the present keys must open the vault. A recovery passphrase is typed twice; keep it away from this machine. A
     process that uses `SILO_MASTER_KEY` takes a new key at its next start.
     """
-    from silo.cli.render import Steps, say
-    from silo.errors import UsageError
-
-    session: Session = ctx.obj
+    context: CommandContext = ctx.obj
     kinds = [*(add or []), *([replace] if replace else [])]
     gone = list(remove or [])
     if not kinds and not gone:
@@ -57,17 +54,17 @@ def rekey(
 
     def ask(kind: str) -> str:
         with steps.paused():
-            value = read_value(session, _TYPED[kind], from_env=from_env, from_file=from_file)
+            value = read_value(context, _TYPED[kind], from_env=from_env, from_file=from_file)
         return value if isinstance(value, str) else _text(value)
 
-    with Steps() as steps, session.vault_setup(steps) as setup:
+    with Steps() as steps, context.vault_setup(steps) as setup:
         before = setup.vault.status()
         if replace is not None:
             gone += [slot.key_id for slot in before.keys if slot.kind == replace]
         providers = [setup.new_key(kind, partial(ask, kind)) for kind in kinds]
         setup.vault.rekey(add=providers, remove=gone)
         after = setup.vault.status()
-        session.record("vault", action="rekey", added=_ids(after, before), removed=_ids(before, after))
+        context.record("vault", action="rekey", added=_ids(after, before), removed=_ids(before, after))
     for slot in after.keys:
         say(f"opens with {slot.kind}, key {slot.key_id}")
 
@@ -86,12 +83,12 @@ def rotate(
     Every key that opens the vault must be available; a passphrase is asked for. Drop a lost key by its id. If somebody
     has read a secret, change it where it was issued.
     """
-    session: Session = ctx.obj
-    with session.vault_setup() as setup:
+    context: CommandContext = ctx.obj
+    with context.vault_setup() as setup:
         before = setup.vault.status()
         setup.vault.rotate(drop=drop or [])
         after = setup.vault.status()
-        session.record("vault", action="rotate", added=_ids(after, before), removed=_ids(before, after))
+        context.record("vault", action="rotate", added=_ids(after, before), removed=_ids(before, after))
 
 
 def lock(ctx: typer.Context) -> None:
@@ -101,10 +98,10 @@ def lock(ctx: typer.Context) -> None:
 
     Restart what was started with SILO_MASTER_KEY. The keyring, HashiCorp Vault and a person are asked again.
     """
-    session: Session = ctx.obj
-    with session.vault_setup() as setup:
+    context: CommandContext = ctx.obj
+    with context.vault_setup() as setup:
         setup.vault.lock()
-        session.record("vault", action="lock")
+        context.record("vault", action="lock")
 
 
 def restore(
@@ -124,14 +121,14 @@ def restore(
     The replaced file becomes the backup; if it does not open, it is kept under another name. Secrets that were added
     since then are missing. The audit log records the restore.
     """
-    session: Session = ctx.obj
+    context: CommandContext = ctx.obj
     if accept_rollback and source is not None:
         raise UsageError("--accept-rollback is about the file in place", hint="leave out FILE, or leave out the option")
-    with session.vault_setup() as setup:
+    with context.vault_setup() as setup:
         vault = setup.vault
         path = vault.path if accept_rollback else vault.backup if source is None else source.expanduser().absolute()
         aside = vault.restore(path)
-        session.record(
+        context.record(
             "vault",
             action="restore",
             source=str(path),

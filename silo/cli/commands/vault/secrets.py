@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from silo_vault.secret import check_name, check_namespace
 
+from silo.cli.context import CommandContext
 from silo.cli.documents import vault_document
 from silo.cli.options import AsJson
-from silo.cli.render import emit, emit_json, say
-from silo.cli.session import Session
+from silo.cli.render import Steps, emit, emit_json, say
 from silo.cli.values import read_value
 from silo.errors import UsageError
 
@@ -42,10 +42,7 @@ def add(
 
     Removes one line break at the end of standard input or of a file.
     """
-    from silo.cli.render import Steps, say
-    from silo.cli.values import read_value
-
-    session: Session = ctx.obj
+    context: CommandContext = ctx.obj
     if ctx.args:
         raise UsageError(
             "a secret can't be given as an argument, "
@@ -54,7 +51,7 @@ def add(
         )
     if from_env is not None and from_file is not None:
         raise UsageError("--from-env and --from-file are two values", hint="give one of them")
-    with Steps() as steps, session.vault(steps) as vault:
+    with Steps() as steps, context.vault(steps) as vault:
         check_name(name)
         check_namespace(skill)
         if not replace and name in vault.names(namespace=skill):
@@ -63,7 +60,7 @@ def add(
                 hint=f"`silo vault add {name}{f' --skill {skill}' if skill else ''} --replace` replaces it",
             )
         with steps.paused():
-            value = read_value(session, f"value of {_place(skill, name)}", from_env=from_env, from_file=from_file)
+            value = read_value(context, f"value of {_place(skill, name)}", from_env=from_env, from_file=from_file)
         vault.put(name, value, namespace=skill)
         size = len(value.encode() if isinstance(value, str) else value)
     if size < SHORT_BYTES:
@@ -80,8 +77,8 @@ def list_names(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     A secret of one skill is listed as skill/NAME.
     """
-    session: Session = ctx.obj
-    with session.vault() as vault:
+    context: CommandContext = ctx.obj
+    with context.vault() as vault:
         entries = [entry for entry in vault.entries() if not entry.is_canary]
     if as_json:
         emit_json({"secrets": [{"name": entry.name, "skill": entry.namespace or None} for entry in entries]})
@@ -100,8 +97,8 @@ def remove(
 
     silo vault remove GITHUB_TOKEN
     """
-    session: Session = ctx.obj
-    with session.vault() as vault:
+    context: CommandContext = ctx.obj
+    with context.vault() as vault:
         vault.remove(name, namespace=skill)
 
 
@@ -110,10 +107,10 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     silo vault status
     """
-    session: Session = ctx.obj
-    with session.vault() as vault:
+    context: CommandContext = ctx.obj
+    with context.vault() as vault:
         found = vault.status()
-    document = vault_document(found, has_master_key="SILO_MASTER_KEY" in session.environ)
+    document = vault_document(found, has_master_key="SILO_MASTER_KEY" in context.environ)
     if as_json:
         emit_json(document)
         return
@@ -139,15 +136,13 @@ def add_canary(ctx: typer.Context, name: Name, from_env: FromEnv = None, from_fi
     Give it a name that a thief would like. If a decoy appears in what a call is given or sends back, the call ends;
     `silo audit show` has the alert.
     """
-    from silo.cli.render import Steps
-
-    session: Session = ctx.obj
-    with Steps() as steps, session.vault(steps) as vault:
+    context: CommandContext = ctx.obj
+    with Steps() as steps, context.vault(steps) as vault:
         if from_env is None and from_file is None:
             vault.add_canary(name)
             return
         with steps.paused():
-            value = read_value(session, f"value of {name}", from_env=from_env, from_file=from_file)
+            value = read_value(context, f"value of {name}", from_env=from_env, from_file=from_file)
         vault.add_canary(name, value)
 
 
@@ -156,8 +151,8 @@ def list_canaries(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     silo vault canary list
     """
-    session: Session = ctx.obj
-    with session.vault() as vault:
+    context: CommandContext = ctx.obj
+    with context.vault() as vault:
         names = [entry.name for entry in vault.entries() if entry.is_canary]
     if as_json:
         emit_json({"canaries": names})
@@ -174,8 +169,8 @@ def remove_canary(
 
     silo vault canary remove PROD_ADMIN_KEY
     """
-    session: Session = ctx.obj
-    with session.vault() as vault:
+    context: CommandContext = ctx.obj
+    with context.vault() as vault:
         vault.remove_canary(name)
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from silo_vault import Secret
 
+from silo.cli.context import CommandContext
 from silo.cli.options import AsJson
-from silo.cli.render import emit, emit_bytes, emit_json, say
-from silo.cli.session import Session
+from silo.cli.render import Steps, emit, emit_bytes, emit_json, say
 from silo.cli.values import read_variable, type_once, type_twice
 from silo.errors import UsageError
 from silo.remedies import command
@@ -54,16 +54,13 @@ def import_secrets(
     Secrets that are already in the vault keep their values, unless you add --replace. The file stays; delete it
     yourself.
     """
-    from silo.cli.render import Steps
-    from silo.errors import UsageError
-
-    session: Session = ctx.obj
-    with Steps() as steps, session.vault(steps) as vault:
+    context: CommandContext = ctx.obj
+    with Steps() as steps, context.vault(steps) as vault:
         kind = kind or _guess(source)
         with steps.paused():  # a passphrase may be asked for, by gpg too
             if kind == "pass":
                 say(f"silo: reading {source} with gpg ...")
-            found = _read(session, source, kind, passphrase_from_env, identity or [])
+            found = _read(context, source, kind, passphrase_from_env, identity or [])
         values = {(skill or entry.namespace, entry.name): entry.value for entry in found.entries}
         if len(values) < len(found.entries):
             raise UsageError(
@@ -75,7 +72,7 @@ def import_secrets(
         kept = sorted(set(values) - set(added))
         if not dry_run:
             vault.put_all(added)
-            session.record("vault", action="import", source=kind, secrets=len(added))
+            context.record("vault", action="import", source=kind, secrets=len(added))
     if as_json:
         emit_json(
             {
@@ -121,11 +118,7 @@ def export_secrets(
     """
     from silo_vault.transfer import seal_to_passphrase, seal_to_recipients, to_plain_text
 
-    from silo.cli.render import Steps
-    from silo.cli.values import read_variable
-    from silo.errors import UsageError
-
-    session: Session = ctx.obj
+    context: CommandContext = ctx.obj
     if plain_text:
         if recipients or passphrase_from_env or os.fspath(target) != "-":
             raise UsageError(
@@ -145,16 +138,16 @@ def export_secrets(
             "it is encrypted to recipients or to a passphrase, not to both",
             hint="leave out --to or --passphrase-from-env",
         )
-    with Steps() as steps, session.vault(steps) as vault:
+    with Steps() as steps, context.vault(steps) as vault:
         document = _to_export(vault.get_all(), vault.status().vault_id)
         if plain_text:
-            session.record("vault", action="export", sealed_to="nobody", secrets=len(document.entries))
+            context.record("vault", action="export", sealed_to="nobody", secrets=len(document.entries))
             emit(to_plain_text(document))
             return
         if recipients:
             sealed = seal_to_recipients(document, recipients)
         elif passphrase_from_env is not None:
-            sealed = seal_to_passphrase(document, read_variable(session, passphrase_from_env))
+            sealed = seal_to_passphrase(document, read_variable(context, passphrase_from_env))
         elif sys.stdin.isatty():
             with steps.paused():
                 passphrase = type_twice("passphrase for the export")
@@ -162,7 +155,7 @@ def export_secrets(
             sealed = seal_to_passphrase(document, passphrase)
         else:
             raise UsageError("there is nobody to type a passphrase", hint="use --passphrase-from-env or --to RECIPIENT")
-        session.record(
+        context.record(
             "vault",
             action="export",
             sealed_to="recipients" if recipients else "passphrase",
@@ -187,7 +180,7 @@ def _guess(source: Path) -> Source:
 
 
 def _read(
-    session: Session, source: Path, kind: Source, passphrase_from_env: str | None, identities: list[Path]
+    context: CommandContext, source: Path, kind: Source, passphrase_from_env: str | None, identities: list[Path]
 ) -> Found:
     from silo_vault.transfer import (
         Found,
@@ -208,18 +201,18 @@ def _read(
             return read_password_store(source)
         case "predecessor":
             file, salt = find_predecessor(source if source.is_dir() else source.parent)
-            return read_predecessor(file, salt, _passphrase(session, "master key of that vault", passphrase_from_env))
+            return read_predecessor(file, salt, _passphrase(context, "master key of that vault", passphrase_from_env))
     data = read_source(source)
     passphrase = None
     if needs_passphrase(data):
-        passphrase = _passphrase(session, "passphrase of the export", passphrase_from_env)
+        passphrase = _passphrase(context, "passphrase of the export", passphrase_from_env)
     export = open_sealed(data, passphrase=passphrase, identities=[to_text(read_source(path)) for path in identities])
     return Found(export.entries, ())
 
 
-def _passphrase(session: Session, what: str, from_env: str | None) -> str:
+def _passphrase(context: CommandContext, what: str, from_env: str | None) -> str:
     if from_env is not None:
-        return read_variable(session, from_env)
+        return read_variable(context, from_env)
     if (typed := type_once(what)) is None:
         raise UsageError(
             f"the {what} is needed, and nobody is there to type it", hint="give it with --passphrase-from-env VARIABLE"

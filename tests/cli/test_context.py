@@ -7,7 +7,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from silo.cli.session import EndedBySignal, run_until_signal
+from silo.cli.context import EndedBySignal, run_until_signal
 from silo.errors import Interrupted
 
 PATIENCE_S = 300.0

@@ -3,8 +3,8 @@
 Only this module of the command line starts an event loop. `silo mcp serve` has its own, in
 `silo.server.transports.stdio`.
 
-`silo --version` loads this file, so slow modules are imported where they are used. Measured on a slow machine, in CPU
-time: `silo.runtime` 0.36 s, `silo.config.load` (pydantic) 0.21 s, `asyncio` 0.03 s, `silo.secrets.lease` 0.01 s.
+`silo --version` loads this module, so slow modules are imported where they are used: `silo.runtime` (0.36 s of CPU
+time on a slow machine), `silo.config.load` (pydantic, 0.21 s) and `asyncio` (0.03 s).
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ import anyio
 from silo_vault import Vault, VaultError
 
 from silo.cli.render import Steps
+from silo.cli.values import type_once
 from silo.config.home import default_home, prepare_home
 from silo.errors import Interrupted
 from silo.model import Caller
+from silo.secrets.lease import from_vault_error
 
 if TYPE_CHECKING:
     from silo_interaction import Channel
@@ -50,8 +52,8 @@ class EndedBySignal(BaseException):
 
 
 @dataclass(frozen=True)
-class Session:
-    """The surroundings of one command.
+class CommandContext:
+    """What one command works with: its environment, and with it the home folder, the runtime and the vault.
 
     Attributes:
         environ: the environment. It has the vault's key, which was removed from the process's own environment.
@@ -142,8 +144,6 @@ class Session:
             steps: says that the vault is being opened. That may take seconds: a server is slow, a passphrase is
                 stretched. A command that prompts passes its own steps, and pauses them during the prompt.
         """
-        from silo.cli.values import type_once  # imports this module
-        from silo.secrets.lease import from_vault_error
 
         def ask() -> str | None:
             with shown.paused():
