@@ -1,7 +1,7 @@
 """`silo mcp serve`: from the environment to a running server. `silo.server` speaks MCP.
 
-A client waits while this loads, so typer is not imported. Within `fast_imports`, slow modules are imported where they
-are used: `silo.config.schema` (pydantic), and what `silo.server.transports.stdio` and the runtime import.
+A client waits while this loads, so typer is not imported. `silo --help` loads it too, so slow modules are imported
+where they are used: within `fast_imports`, `silo.config.schema` (pydantic) and `silo.server.transports.stdio`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from silo.errors import UsageError
 from silo.model import Caller
 from silo.server.engine import ServerOptions
 from silo.server.transports.startup import fast_imports
-from silo.server.transports.stdio import serve as serve_stdio
 from silo.version import __version__
 
 
@@ -37,6 +36,7 @@ def serve(
         )
     with fast_imports():
         from silo.config.schema import ServerSection
+        from silo.server.transports.stdio import serve as serve_stdio
 
         # Opened before stdout is claimed, so that a broken configuration is reported like any other error.
         runtime = context.open_runtime(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,11 +13,12 @@ from silo.cli.probes import COLUMNS, chosen, rows
 from silo.cli.render import Steps, emit_table, say
 from silo.errors import ApprovalRequired, CallDenied
 from silo.remedies import command
-from silo.setup import packages
-from silo.setup.packages import SetupPlan
+
+if TYPE_CHECKING:
+    from silo.setup.packages import SetupPlan
 
 # `silo --help` loads this module, so slow modules are imported where they are used:
-# `silo.compose.settings` (pydantic).
+# `silo.compose.settings` (pydantic) and `silo.setup` (0.01 s, more than any other module of a command).
 
 
 def register(app: typer.Typer) -> None:
@@ -41,6 +42,7 @@ def setup(
     folder. Says what it will do, and asks. Exits with 5 if no sandbox works afterwards.
     """
     from silo.compose.settings import kernel_folder
+    from silo.setup import packages
 
     context: CommandContext = ctx.obj
     config = context.load_config().config
