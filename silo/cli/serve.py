@@ -1,7 +1,7 @@
 """`silo mcp serve`: from the environment to a running server. `silo.server` speaks MCP.
 
-A client waits while this loads, so typer is not imported. `silo --help` loads it too, so slow modules are imported where
-they are used: within `fast_imports`, `silo.config.schema` (pydantic) and `silo.server.transports.stdio`.
+A client waits while this loads, so typer is not imported. `silo --help` loads it too, so slow modules are imported
+where they are used: within `fast_imports`, `silo.config.schema` (pydantic) and `silo.server.transports.stdio`.
 """
 
 from __future__ import annotations
