@@ -150,7 +150,9 @@
 
   const onBoard = async (ids) => {
     const isFirst = waiting === null;
-    const came = isFirst ? 0 : ids.filter((id) => !waiting.includes(id)).length;
+    // A question may come between the server's rendering of the page and its first event; that one is news as well.
+    const rendered = Number(document.getElementById("waiting-count").textContent);
+    const came = isFirst ? Math.max(0, ids.length - rendered) : ids.filter((id) => !waiting.includes(id)).length;
     const isSame = !isFirst && waiting.length === ids.length && came === 0;
     waiting = ids;
     showCount(ids);

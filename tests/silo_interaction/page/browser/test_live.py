@@ -82,6 +82,23 @@ def test_an_open_question_counts_what_else_waits(ready, board):
     expect(tab.get_by_role("status").first).to_have_text("One more question waits.")
 
 
+def test_a_question_that_comes_before_the_first_event_is_announced_too(ready, board):
+    """On a busy machine the page may have been rendered long before its stream opens (a past bug)."""
+    posted = board.post(CLOSE)
+    tab = ready.see(posted)
+    held, is_open = [], []
+    tab.route("**/events", lambda route: route.continue_() if is_open else held.append(route))
+    with tab.expect_request("**/events"):
+        tab.reload()
+    expect(tab.locator("#waiting-link")).to_have_text("1 waiting")
+    board.post(DELETE)
+    is_open.append(True)
+    for route in held:  # the page may have opened its stream a second time meanwhile
+        route.continue_()
+    expect(tab.locator("#waiting-link")).to_have_text("2 waiting")
+    expect(tab.get_by_role("status").first).to_have_text("One more question waits.")
+
+
 def test_every_tab_is_told_through_one_stream(ready, board, page):
     first, *tabs = [ready.tab(ready.home) for _ in range(8)]  # a browser opens six connections to a server
     board.post(CLOSE)
