@@ -30,7 +30,7 @@ from silo.remedies import CallAgain
 from silo.runners.base import Placement, Runner
 from silo.sandbox.skill.base import GuestReply, GuestRequest
 from silo.schema.arguments import Checkers, check_result
-from silo.schema.canonical import HashedArguments
+from silo.schema.canonical import HashedArguments, canonical
 from silo.secrets.lease import Lease, Secrets
 from silo.secrets.redaction import Redactor
 from silo.wire.messages import Progress
@@ -196,8 +196,10 @@ def redacting(redactor: Redactor) -> Iterator[Redactor]:
 
 def _as_hashed(recorded: HashedArguments, checked: Checked) -> HashedArguments:
     """Return the arguments in the form that is compared: those of the record, unless files were read since."""
-    # Comparing ensures that a person agrees to what runs, even if the program changes the arguments meanwhile.
-    return recorded if recorded.json == checked.call.arguments else HashedArguments(checked.call.arguments)
+    # Comparing ensures that a person agrees to what runs, even if the program changes the arguments meanwhile. The
+    # spellings are compared, because 1 and True are equal in Python.
+    now = HashedArguments(checked.call.arguments)
+    return recorded if canonical(recorded.json) == canonical(now.json) else now
 
 
 def _refuse_decoys(request: GuestRequest, redactor: Redactor) -> None:

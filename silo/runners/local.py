@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 
-from silo.errors import UsageError
+from silo.errors import SandboxBroken, UsageError
 from silo.model import Isolation, Skill
 from silo.runners.base import Placement
 from silo.runners.choose import BackendChoice, pick
@@ -72,6 +72,13 @@ class LocalRunner:
         started = time.monotonic()
         unit = await self._units.of(skill)
         async with open_guest(self._backends[placement.backend], unit, on_step=on_step) as guest:
+            if guest.isolation is not placement.isolation:
+                # A person agreed to that isolation, and the result will claim it: nothing is sent to another guest.
+                raise SandboxBroken(
+                    f"the backend '{placement.backend}' started a guest with the isolation '{guest.isolation}' instead "
+                    f"of '{placement.isolation}'",
+                    hint="report this to the author of the backend; `--backend` names another one",
+                )
             opened = time.monotonic()
             reply = await guest.run(request, deadline=opened + timeout_s, on_progress=on_progress)
             answered = time.monotonic()

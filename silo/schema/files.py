@@ -44,7 +44,7 @@ def find_files(tool: Tool, arguments: Mapping[str, Any]) -> tuple[dict[str, Any]
 def put_back(value: Json, files: tuple[File, ...]) -> Json:
     """Return arguments with each file in its place again, so that a person sees what is passed."""
     if isinstance(value, dict):
-        if value.keys() == {"$file"} and isinstance(index := value["$file"], int) and index < len(files):
+        if value.keys() == {"$file"} and type(index := value["$file"]) is int and 0 <= index < len(files):
             return files[index]
         return {key: put_back(item, files) for key, item in value.items()}
     if isinstance(value, list):

@@ -273,6 +273,7 @@ class FakeGuest:
     def __init__(self, spec: GuestSpec, isolation: Isolation) -> None:
         self._pairs = {stream.name: socket.socketpair() for stream in spec.streams}
         self._task: asyncio.Task[None] | None = None
+        self._work: Coroutine[Any, Any, None] | None = None
         self.spec = spec
         self.name = f"fake-{spec.name}"
         self.isolation = isolation
@@ -292,6 +293,7 @@ class FakeGuest:
                 self.raised = error
                 self._hang_up()
 
+        self._work = work
         self._task = asyncio.create_task(run())
 
     def wire(self, stream: str) -> Wire:
@@ -308,6 +310,8 @@ class FakeGuest:
             with anyio.CancelScope(shield=True):
                 self._task.cancel()
                 await asyncio.wait([self._task])
+                if self._work is not None:
+                    self._work.close()  # for a guest that was ended before it had run at all
         self._hang_up()
         return Ended("it was a fake", is_out_of_memory=False, hint="tell it to live")
 

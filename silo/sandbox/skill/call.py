@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from silo.errors import SandboxBroken, SandboxLost, SkillCrashed, SkillFailed, SkillOutOfMemory
+from silo.model import Isolation
 from silo.sandbox.base import Backend, Guest, OnStep, Preparing
 from silo.sandbox.skill.base import GuestReply, GuestRequest, OnProgress, Unit
 from silo.sandbox.skill.describe import SkillProgram, to_link
@@ -21,6 +22,11 @@ class SkillGuest:
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
+
+    @property
+    def isolation(self) -> Isolation:
+        """The boundary that this guest really has."""
+        return self._guest.isolation
 
     async def run(self, request: GuestRequest, *, deadline: float, on_progress: OnProgress) -> GuestReply:
         """Run the skill once; when the surrounding `open_guest` ends, no process of the guest is alive.

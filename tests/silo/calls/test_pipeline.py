@@ -10,8 +10,9 @@ from silo_vault import VaultLocked as TheirVaultLocked
 
 from silo.approvals.consent import Grant
 from silo.audit.log import read
+from silo.calls.check import Checked
 from silo.calls.files import InputRules
-from silo.calls.pipeline import MAX_ROUNDS
+from silo.calls.pipeline import MAX_ROUNDS, _as_hashed
 from silo.errors import (
     ApprovalRequired,
     ApprovalTimeout,
@@ -32,8 +33,9 @@ from silo.errors import (
 )
 from silo.model import Call, Caller, File, Isolation, ProgressReport
 from silo.remedies import CallAgain
-from silo.sandbox.skill.base import Captured, GuestReply
+from silo.sandbox.skill.base import Captured, GuestReply, GuestRequest
 from silo.sandbox.skill.failures import FAILURES
+from silo.schema.canonical import HashedArguments
 from silo.testing import PATIENCE_S
 from silo.testing.fakes import FakeRunner, make_skill, make_tool
 from silo.wire.messages import Finished, Progress
@@ -495,3 +497,13 @@ async def test_no_slot_is_held_while_a_person_is_asked(bench):
     assert held[1] == ("Type in KEY for demo", 0)
     assert slots.held == 0
     assert len(it.runner.requests) == 1
+
+
+def test_a_value_that_is_only_equal_to_the_recorded_one_is_hashed_anew():
+    """1 == True: a program that changes one into the other meanwhile gets no yes that was given for the other."""
+    skill = make_skill()
+    for before, after in (({"n": 1}, {"n": True}), ({"n": 0.0}, {"n": -0.0}), ({"n": [1]}, {"n": [1.0]})):
+        call = Call("c", "demo.echo", after, Caller("library"))
+        checked = Checked(call, skill, make_tool("echo"), GuestRequest("echo", after))
+        assert _as_hashed(HashedArguments(before), checked).sha256 == HashedArguments(after).sha256
+        assert HashedArguments(before).sha256 != HashedArguments(after).sha256

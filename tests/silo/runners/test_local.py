@@ -1,5 +1,7 @@
 """The runner of this machine, with fake backends: a call runs where it was placed, and reports its phases."""
 
+from contextlib import asynccontextmanager
+
 import pytest
 
 from silo.errors import SandboxBroken, SkillRaised, UsageError
@@ -44,6 +46,23 @@ async def test_a_call_runs_on_the_backend_that_was_named_and_no_other_of_the_sam
     assert [probe.name for probe in await runner.probe()] == ["one", "two"]
     with pytest.raises(UsageError, match="same name"):
         runner_of(one, FakeBackend(name="one"))
+
+
+async def test_a_guest_of_another_isolation_than_was_agreed_to_gets_nothing(runner_of):
+    """The person who was asked saw the isolation of the placement, and the result claims it."""
+
+    class Cheat(FakeBackend):
+        @asynccontextmanager
+        async def start(self, spec):
+            async with super().start(spec) as guest:
+                guest.isolation = Isolation.NAMESPACE
+                yield guest
+
+    backend = Cheat()
+    runner = runner_of(backend)
+    with pytest.raises(SandboxBroken, match="'namespace' instead of 'microvm'"):
+        await run(runner, await runner.place(floor=None, named=None))
+    assert backend.requests == []
 
 
 async def test_a_reply_tells_its_phases_in_order_and_what_the_guest_says_of_itself(runner_of):

@@ -73,6 +73,12 @@ values = st.recursive(
 )
 
 
+@pytest.mark.parametrize("index", [-1, 1, True, 0.0, "0", None])
+def test_what_only_looks_like_a_file_is_none(index):
+    files = (File(b"x", "text/plain", "x"),)
+    assert put_back({"free": {"$file": index}}, files) == {"free": {"$file": index}}
+
+
 @given(st.lists(st.builds(File, st.binary(max_size=3)), max_size=4), st.text(max_size=5))
 def test_what_was_taken_out_can_be_put_back(many, plain):
     arguments = {"many": many, "plain": plain, "deep": {"next": {"inner": File(b"deep")}}}

@@ -96,6 +96,8 @@ def find_firmware(binary: Path, name: str) -> Firmware | None:
     """Look for a firmware file in the folders where this QEMU keeps its data (`man 1 qemu`, `-L help`)."""
     out = subprocess.run([binary, "-L", "help"], capture_output=True, text=True, check=False, env={}).stdout
     for folder in [*out.splitlines(), *_FIRMWARE_FOLDERS]:
+        if not Path(folder).is_absolute():  # never a file of the current folder
+            continue
         try:
             path = (Path(folder) / name).resolve(strict=True)
             return Firmware(path, sha256(path.read_bytes()).hexdigest())

@@ -142,6 +142,15 @@ def test_firmware_that_is_nowhere_is_none(fake_qemu):
     assert find_firmware(fake_qemu, "silo-test.rom") is None
 
 
+def test_firmware_is_never_taken_from_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "silo-test.rom").write_bytes(b"planted")
+    program = tmp_path / "qemu"
+    program.write_text("#!/bin/sh\nprintf '\\n.\\nhere\\n'\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    assert find_firmware(program, "silo-test.rom") is None
+
+
 def test_the_firmware_of_each_machine_is_on_this_host():
     for row in MACHINES.values():
         binary = find_program(row.binary)
