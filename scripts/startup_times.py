@@ -60,6 +60,10 @@ def main() -> None:
         print(json.dumps(measure(Path(home), given.runs, given.against), indent=2, sort_keys=True))
 
 
+ELSEWHERE = "/"
+"""`python -m` imports from the current folder first, so in a checkout each variant would measure that checkout."""
+
+
 def measure(home: Path, runs: int, against: Path | None) -> dict[str, Any]:
     """Return the document; the state folder in `home` is empty, so no time depends on what is installed."""
     environ = {**os.environ, "SILO_HOME": str(home / "state"), "SILO_MASTER_KEY": "ab" * 32}
@@ -100,7 +104,7 @@ def of_checkout(label: str, environ: dict[str, str]) -> dict[str, Callable[[], f
 def timed(arguments: list[str], environ: dict[str, str]) -> float:
     """Return how long a Python process takes from start to end."""
     started = time.perf_counter()
-    subprocess.run([sys.executable, *arguments], env=environ, capture_output=True, check=False)
+    subprocess.run([sys.executable, *arguments], env=environ, cwd=ELSEWHERE, capture_output=True, check=False)
     return time.perf_counter() - started
 
 
@@ -109,7 +113,7 @@ def first_list(environ: dict[str, str]) -> float:
     started = time.perf_counter()
     command = [sys.executable, "-m", "silo", "mcp", "serve"]
     with subprocess.Popen(
-        command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command, env=environ, cwd=ELSEWHERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as server:
         assert server.stdin is not None
         assert server.stdout is not None
