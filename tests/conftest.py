@@ -150,7 +150,7 @@ def make_unit(images: Images, interpreter: Interpreter) -> MakeUnit:
             else:
                 shutil.copyfile(package, target)
             whole.update(str(package).encode())
-        layer = await images.layer(whole.hexdigest(), staged, base)
+        layer = await images.layer(whole.hexdigest(), staged, base, lambda step: None)
         shutil.rmtree(staged, ignore_errors=True)
         return Unit(name, base, layer, await images.runtime(interpreter.version), limits or Limits())
 

@@ -18,28 +18,14 @@ import anyio
 import anyio.to_thread
 
 from silo.catalog.lock import Requirements
-from silo.catalog.process import run_to_end
-from silo.catalog.uv import Uv, failure
+from silo.catalog.uv import Uv, failure, too_large
 from silo.errors import DependencyUnavailable
 from silo.model import Interpreter
 
-MOUNTED_AT: Final = "/skill/env"
-"""The path of the folder in a guest (`silo.sandbox.skill.base.Unit.layer`). Compiled code has it in its file names."""
-
 INSTALL_TIMEOUT_S: Final = 1800.0
-COMPILE_TIMEOUT_S: Final = 300.0
-_COMPILE_MEMORY_BYTES = 2 * 1024**3
-# Generated modules of large packages need some hundred MiB to compile; a malicious one could need any amount.
 
-_COMPILE = """
-import compileall, resource, sys
-resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), int(sys.argv[1])))
-folder, seen_as = sys.argv[2:]
-compileall.compile_dir(
-    folder, maxlevels=64, stripdir=folder, prependdir=seen_as, force=True, quiet=2, workers=2,
-    invalidation_mode=compileall.py_compile.PycInvalidationMode.UNCHECKED_HASH,
-)
-"""
+MAX_FILES: Final = 250_000
+"""Files and folders of an environment; the largest scientific ones have some ten thousand."""
 
 _STARTS_BY_ITSELF = ("*.pth", "sitecustomize.py", "usercustomize.py", "sitecustomize", "usercustomize")
 
@@ -52,13 +38,11 @@ class Environment:
         folder: import packages and their metadata, for `sys.path`.
         removed: names of the removed files, which would run by themselves when a python starts.
         size_bytes: size of all files.
-        is_compiled: whether every module that can be compiled was; if not, the guest compiles the rest, more slowly.
     """
 
     folder: Path
     removed: tuple[str, ...]
     size_bytes: int
-    is_compiled: bool
 
 
 async def build_environment(
@@ -83,7 +67,8 @@ async def build_environment(
         on_step: called at the start of each longer step.
 
     Raises:
-        DependencyUnavailable: a package can't be downloaded, has another hash, or has no wheel for this machine.
+        DependencyUnavailable: a package can't be downloaded, has another hash, or has no wheel for this machine; or the
+            packages are too large.
         FileExistsError: the folder exists.
     """
     if requirements.unbuilt and not allow_builds:
@@ -97,16 +82,19 @@ async def build_environment(
             on_step(f"installing {len(requirements.packages)} packages")
             await _install(folder, requirements, interpreter, uv, name, allow_builds)
         removed = await anyio.to_thread.run_sync(_take_out, folder)
-        is_compiled = True
-        if requirements.packages:
-            on_step("compiling the packages")
-            is_compiled = await _compile(folder, interpreter)
-        size_bytes = await anyio.to_thread.run_sync(_size, folder)
+        size_bytes, count = await anyio.to_thread.run_sync(_measure, folder)
+        if size_bytes > uv.max_unpacked_bytes:
+            raise too_large(uv.max_unpacked_bytes, doing=f"can't install the dependencies of '{name}'")
+        if count > MAX_FILES:
+            raise DependencyUnavailable(
+                f"the packages of '{name}' have {count:,} files, and at most {MAX_FILES:,} are possible",
+                hint="look at what 'dependencies' in the header brings along; a package may be hostile",
+            )
     except BaseException:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(shutil.rmtree, folder)
         raise
-    return Environment(folder, removed, size_bytes, is_compiled)
+    return Environment(folder, removed, size_bytes)
 
 
 async def _install(
@@ -136,29 +124,10 @@ def _take_out(folder: Path) -> tuple[str, ...]:
     return tuple(path.name for path in removed)
 
 
-async def _compile(folder: Path, interpreter: Interpreter) -> bool:
-    """Compile every module; Python's compiler parses and never executes. A module that can't be compiled is left as is.
-
-    Hashes are unchecked, because a guest's copy never changes, and because file times differ from build to build.
-    """
-    command = [
-        str(interpreter.executable),
-        "-I",
-        "-S",
-        "-c",
-        _COMPILE,
-        str(_COMPILE_MEMORY_BYTES),
-        str(folder),
-        MOUNTED_AT,
-    ]
-    with anyio.move_on_after(COMPILE_TIMEOUT_S):
-        return (await run_to_end(command, environ={"PATH": os.defpath})).status == 0
-    return False
-
-
-def _size(folder: Path) -> int:
-    return sum(
-        (Path(parent) / name).lstat().st_size
-        for parent, _, names in os.walk(folder, followlinks=False)
-        for name in names
-    )
+def _measure(folder: Path) -> tuple[int, int]:
+    """Return the size of all files, and how many files and folders there are."""
+    size = count = 0
+    for parent, folders, names in os.walk(folder, followlinks=False):
+        size += sum((Path(parent) / name).lstat().st_size for name in names)
+        count += len(folders) + len(names)
+    return size, count

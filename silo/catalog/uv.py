@@ -6,14 +6,19 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import anyio
+import anyio.to_thread
 import uv as uv_package
 
-from silo.catalog.process import ProcessResult, run_to_end
+from silo.catalog.process import ProcessResult, TooMuchWritten, run_to_end
 from silo.errors import DependencyUnavailable
+from silo.sizes import MIB
 
 _PASSED = frozenset(
     {
@@ -34,6 +39,10 @@ _PASSED_PREFIXES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX", "UV_HTTP_"
 # not see silo's own variables (SILO_MASTER_KEY).
 
 
+_WRITES: Final = 3
+"""How often uv may write the packages: the downloads, which are smaller, then its cache, and the copy for the skill."""
+
+
 @dataclass(frozen=True)
 class Uv:
     """The uv that came with silo, with the user's own settings of package indexes, proxies and certificates.
@@ -41,10 +50,12 @@ class Uv:
     Attributes:
         environ: the environment of silo's process; uv gets a part of it.
         binary: uv's executable; by default that of the `uv` package.
+        max_unpacked_bytes: how large the packages of one skill may be when unpacked (`install.max_mib`).
     """
 
     environ: Mapping[str, str]
     binary: str = ""
+    max_unpacked_bytes: int = 2048 * MIB
 
     async def run(
         self, arguments: Sequence[str], *, stdin: bytes = b"", timeout_s: float, settings: bool = True
@@ -58,7 +69,8 @@ class Uv:
             settings: whether uv sees the user's settings; without them, it is offline as well.
 
         Raises:
-            DependencyUnavailable: uv can't be started, or took too long. The caller handles failures of uv itself.
+            DependencyUnavailable: uv can't be started, took too long, or wrote too much: what it was unpacking in its
+                cache is deleted. The caller handles failures of uv itself.
         """
         environ = {
             name: value
@@ -72,7 +84,14 @@ class Uv:
         command = [self.binary or uv_package.find_uv_bin(), *flags, *arguments]
         try:
             with anyio.fail_after(timeout_s):
-                return await run_to_end(command, environ=environ, stdin=stdin)
+                return await run_to_end(
+                    command, environ=environ, stdin=stdin, max_written_bytes=_WRITES * self.max_unpacked_bytes
+                )
+        except TooMuchWritten as error:
+            # A killed uv leaves what it was unpacking, and its next runs don't know of it.
+            for folder in {found for path in error.open_files if (found := _unpacking(path)) is not None}:
+                await anyio.to_thread.run_sync(shutil.rmtree, folder, True)
+            raise too_large(self.max_unpacked_bytes, doing="can't unpack the packages") from error
         except TimeoutError as error:
             raise DependencyUnavailable(
                 f"uv did not finish within {timeout_s:g} s",
@@ -82,6 +101,27 @@ class Uv:
             raise DependencyUnavailable(
                 f"uv can't be started: {error.strerror}", hint="reinstall silo; uv is one of its dependencies"
             ) from error
+
+
+def too_large(max_bytes: int, *, doing: str) -> DependencyUnavailable:
+    """Return the error for packages that are larger than they may be.
+
+    Args:
+        max_bytes: the limit.
+        doing: the start of the message.
+    """
+    return DependencyUnavailable(
+        f"{doing}: they have more than {max_bytes // MIB:,} MiB when unpacked",
+        hint="if you expect that, set install.max_mib in silo.toml to more; else a package may be hostile",
+    )
+
+
+def _unpacking(path: Path) -> Path | None:
+    """The folder in uv's cache in which an archive is being unpacked, if `path` lies in one (`.tmpXXXXXX`)."""
+    for folder in path.parents:
+        if re.fullmatch(r"\.tmp\w{6}", folder.name) and (folder.parent / "CACHEDIR.TAG").is_file():
+            return folder
+    return None
 
 
 def failure(done: ProcessResult, *, doing: str) -> DependencyUnavailable:

@@ -30,7 +30,7 @@ from silo.config.schema import Config
 from silo.discovery.indexes import Indexes
 from silo.discovery.learned import LearnedFile
 from silo.discovery.search import Finder
-from silo.model import Caller
+from silo.model import Caller, Interpreter
 from silo.providers.skills import Skills
 from silo.runners.local import LocalRunner
 from silo.runners.units import ImageStore, SkillUnits
@@ -38,6 +38,7 @@ from silo.sandbox.base import Backend
 from silo.sandbox.image import Images
 from silo.secrets.keeper import SecretKeeper
 from silo.secrets.lease import Secrets
+from silo.sizes import MIB
 
 if TYPE_CHECKING:
     from silo_interaction import Channel
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
     from silo.install.installer import Installer
 
 # Every command that opens a runtime loads this module, so slow modules are imported where they are used:
-# `silo.install.installer`, `silo.catalog.builtin` and `silo.catalog.uv` (packaging and uv, 0.03 s).
+# `silo.install.installer`, `silo.catalog.builtin`, `silo.catalog.interpreter` and `silo.catalog.uv` (packaging and uv,
+# 0.03 s).
 
 MASTER_KEY = "SILO_MASTER_KEY"
 
@@ -111,7 +113,13 @@ def build_parts(
     own_images = Images(home / "images")
     if backends is None:
         backends = build_backends(home, config, own_images, resident=caller.kind != "cli")
-    units = SkillUnits(own_images if images is None else images, limits_of(config))
+
+    async def inspect(executable: Path) -> Interpreter | None:
+        from silo.catalog.interpreter import inspect_interpreter
+
+        return await inspect_interpreter(executable, environ)
+
+    units = SkillUnits(own_images if images is None else images, limits_of(config), inspect)
     runner = LocalRunner(backends, choice_of(config), units)
 
     vault = VaultSetup(home, config, environ=environ, master_key=master_key, ask_passphrase=ask_passphrase)
@@ -146,7 +154,7 @@ def build_parts(
             prune_images=own_images.prune,
             units=units,
             runner=runner,
-            uv=Uv(environ),
+            uv=Uv(environ, max_unpacked_bytes=config.install.max_mib * MIB),
             audit=log,
             builtins=builtin_folder(),
             now=_now,

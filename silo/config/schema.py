@@ -55,6 +55,14 @@ class SandboxSection(Section):
     directory."""
 
 
+class InstallSection(Section):
+    """`[install]`: limits for installations."""
+
+    max_mib: Annotated[int, Field(ge=1, le=65536)] = 2048
+    """How large the packages of one skill may be when unpacked, in MiB. An archive of a few hundred KiB can unpack to
+    any size, so a package that you don't know could fill the disk."""
+
+
 class FilesSection(Section):
     """`[files]`: which files of this machine an agent may hand to a tool."""
 
@@ -342,6 +350,7 @@ class Config(Section):
     """All of silo's configuration, parsed and frozen."""
 
     sandbox: SandboxSection = SandboxSection()
+    install: InstallSection = InstallSection()
     files: FilesSection = FilesSection()
     server: ServerSection = ServerSection()
     router: RouterSection = RouterSection()

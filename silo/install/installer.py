@@ -75,8 +75,8 @@ class Installer:
     """Installs and removes skills; `silo.compose.parts` builds it.
 
     Attributes:
-        prune_images: deletes all layers except those of the given digests, and what killed processes left beside them,
-            as `silo.sandbox.image.Images.prune`.
+        prune_images: deletes all bases and layers except those of the given digests, and what killed processes left
+            beside them, as `silo.sandbox.image.Images.prune`.
     """
 
     store: SkillStore
@@ -219,7 +219,7 @@ class Installer:
             )
             base = await self.images.base(interpreter, on_step)
             on_step("building the image")
-            layer = await self.images.layer(plan.digest, staged, base)
+            layer = await self.images.layer(plan.digest, staged, base, on_step)
         finally:
             with CancelScope(shield=True):
                 await to_thread.run_sync(lambda: shutil.rmtree(staged, ignore_errors=True))
@@ -292,11 +292,12 @@ class Installer:
             await to_thread.run_sync(self.store.sweep)
             skills = await to_thread.run_sync(self.store.list)
             references = [ImageReference.parse(skill.image) for skill in skills]
-            await to_thread.run_sync(self.prune_images, [one.layer for one in references if one is not None])
+            images = [digest for one in references if one is not None for digest in (one.base, one.layer)]
+            await to_thread.run_sync(self.prune_images, images)
             keep: list[Unit] = []
             for skill in skills:
                 with suppress(SiloError):  # its image is gone, so what was made from it is of no use
-                    keep.append(await self.units.of(skill))
+                    keep.append(await self.units.built(skill))
             await self.runner.prune(backends, keep)
 
 

@@ -70,7 +70,7 @@ class LocalRunner:
     ) -> GuestReply:
         """As `Runner.run`."""
         started = time.monotonic()
-        unit = await self._units.of(skill)
+        unit = await self._units.of(skill, on_step)
         async with open_guest(self._backends[placement.backend], unit, on_step=on_step) as guest:
             if guest.isolation is not placement.isolation:
                 # A person agreed to that isolation, and the result will claim it: nothing is sent to another guest.

@@ -3,19 +3,26 @@
 Three images make a guest: the *base* (an interpreter of the host and what it needs), the *layer* of one skill (its
 script and its locked environment), and the *runtime* (the guest's side of this version of silo). Each is a folder
 `tree/`, with an ext4 file beside it once a microVM needed it. `silo.catalog` decides what goes into a skill's
-environment; nothing here runs its code.
+environment; nothing here runs its code, and what reads its files runs confined.
+
+Base and layer hold files of the host: its interpreter, its libraries, its certificates. `sources.json` beside the tree
+says which, so that `Images.is_current` notices an update of the host. `successor` beside a layer's tree names the
+images that took its place.
 """
 
 from __future__ import annotations
 
 import compileall
+import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from py_compile import PycInvalidationMode
@@ -26,34 +33,33 @@ from silo.errors import SandboxBroken
 from silo.model import Interpreter
 from silo.sandbox import elf
 from silo.sandbox.base import Image, OnStep
+from silo.sandbox.base_image import BaseSources
 from silo.sandbox.build_cache import BuildCache
-from silo.sizes import MIB
+from silo.sandbox.compile import compile_modules
+from silo.sandbox.ext4 import make_ext4
+from silo.sandbox.host_files import (
+    Stamps,
+    are_current,
+    read_stamps,
+    shared_objects,
+    stamp_parts,
+    stamps_of,
+    system_libraries,
+)
 
 _SILO = Path(__file__).resolve().parent.parent
 
-_FORMAT = "silo-image-v1"
+_FORMAT = "silo-image-v2"
 """Part of every digest; incremented if the same inputs give another tree."""
 
-GUEST_PREFIX = "opt/python"
-_STDLIB_WITHOUT = frozenset(
-    {"site-packages", "dist-packages", "test", "tests", "idlelib", "turtledemo", "tkinter", "ensurepip", "lib2to3"}
-)
-_DYNLOAD_WITHOUT = ("_tkinter", "_test", "_ctypes_test", "xxlimited", "_xxtestfuzz")
 _RUNTIME_PARTS = ("__init__.py", "version.py", "sdk", "wire", "guest")
-_CA_BUNDLES = (
-    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Alpine, Arch
-    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
-    "/etc/ssl/ca-bundle.pem",  # openSUSE
-    "/etc/ssl/cert.pem",  # macOS
-)
-_LDCONFIG_TAGS = {"x86_64": "x86-64", "aarch64": "AArch64"}
-
 _STAGING = ".staging-"
 _MAKING = ".disk.ext4."
-
-_DISK_SPARE = 1.15
-"""Room for ext4's own tables, beyond the sum of the file sizes; `mke2fs -d` fails if it is too little."""
-
+_SOURCES = "sources.json"
+_SUCCESSOR = "successor"
+_NOTING = ".successor."
+_RENEWING = "renewing"
+_PRUNED = ("base", "layer")
 
 Filler = Callable[[Path], None]
 
@@ -66,40 +72,117 @@ class Images:
         self._cache = BuildCache(folder)
         # The files of a running silo do not change; reading them for each call would cost milliseconds.
         self._runtimes: dict[str, Image] = {}
+        self._stamps: dict[str, Stamps] = {}
 
     async def base(self, interpreter: Interpreter, on_step: OnStep) -> Image:
-        """Return the base image for an interpreter, building it if this is the first time.
+        """Return the base image for an interpreter, building it if this is the first time, or the host was updated.
 
         Raises:
             SandboxBroken: the disk is full, or the interpreter's files can't be read.
         """
-        digest = _base_digest(interpreter)
+        try:
+            sources = await anyio.to_thread.run_sync(BaseSources.of, interpreter)
+        except OSError as error:
+            raise SandboxBroken(
+                f"cannot read the interpreter's files: {error}", hint=f"is {interpreter.executable} installed whole?"
+            ) from error
+        digest = _digest("base", *sources.parts)
         image = self.find("base", digest)
         if image is None:
             on_step(f"building the base image for Python {interpreter.version}")
             image = await anyio.to_thread.run_sync(
-                lambda: self._build("base", digest, lambda tree: _fill_base(tree, interpreter))
+                lambda: self._build("base", digest, sources.fill, sources=sources.to_json())
             )
         return image
 
-    async def layer(self, digest: str, staged: Path, base: Image) -> Image:
-        """Make the layer image of a skill from `staged`, which is moved.
+    async def layer(self, digest: str, staged: Path, base: Image, on_step: OnStep) -> Image:
+        """Make the layer image of a skill from `staged`, which is moved; its modules are compiled first.
 
         Args:
             digest: identifies the skill (script and lock), as in `Skill.digest`.
             staged: a folder on the same file system with `skill.py` and `env/`.
             base: the image below, whose libraries need no second copy.
+            on_step: called at the start of each longer step.
+
+        Raises:
+            SandboxBroken: the disk is full, or no sandbox can be set up for the compiler.
         """
-        full = _digest("layer", digest, base.digest)
-
-        def fill(tree: Path) -> None:
-            _take_over(staged, tree)
-            _add_libraries(tree, base)
-
-        found = self.find("layer", full)
+        plan = await anyio.to_thread.run_sync(_plan_layer, digest, staged / "env", base)
+        found = self.find("layer", plan.digest)
         if found is not None:
             return found
-        return await anyio.to_thread.run_sync(lambda: self._build("layer", full, fill))
+        await compile_modules(staged / "env", base, on_step)
+        return await anyio.to_thread.run_sync(self._build_layer, plan, lambda tree: _take_over(staged, tree))
+
+    async def renewed_layer(self, digest: str, layer: Image, base: Image) -> Image:
+        """Make the layer of a skill for another base, with the host's libraries as they are now.
+
+        The files of the skill are shared with the old layer by hard links; they never change.
+
+        Raises:
+            SandboxBroken: the disk is full.
+        """
+        plan = await anyio.to_thread.run_sync(_plan_layer, digest, layer.tree / "env", base)
+        found = self.find("layer", plan.digest)
+        if found is not None:
+            return found
+        return await anyio.to_thread.run_sync(self._build_layer, plan, lambda tree: _link_skill(layer.tree, tree))
+
+    def _build_layer(self, plan: _LayerPlan, take: Filler) -> Image:
+        def fill(tree: Path) -> None:
+            take(tree)
+            (tree / "lib").mkdir(exist_ok=True)
+            for name, path in plan.libraries.items():
+                shutil.copyfile(path, tree / "lib" / name)
+                (tree / "lib" / name).chmod(0o755)
+
+        return self._build("layer", plan.digest, fill, sources=json.dumps({"stamps": plan.stamps}))
+
+    def is_current(self, image: Image) -> bool:
+        """Whether the files of the host in a base or a layer are still those of the host. Takes some 0.1 ms."""
+        stamps = self._stamps.get(image.digest)
+        if stamps is None:
+            try:
+                stamps = read_stamps(json.loads(_sources(image).read_text()))
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                return False
+            self._stamps[image.digest] = stamps
+        return are_current(stamps)
+
+    def interpreter(self, base: Image) -> Path | None:
+        """The executable whose files a base has; None if that can't be read."""
+        try:
+            return BaseSources.from_json(_sources(base).read_text()).interpreter.executable
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def successor(self, layer: Image) -> str | None:
+        """The reference that `replace` noted for a layer, or None."""
+        try:
+            return _successor(layer).read_text()
+        except (OSError, ValueError):
+            return None
+
+    def replace(self, layer: Image, reference: str) -> None:
+        """Note which images took the place of a layer and its base. Blocks.
+
+        Raises:
+            SandboxBroken: the disk is full.
+        """
+        making = _successor(layer).with_name(f"{_NOTING}{os.getpid()}.{threading.get_ident()}")
+        try:
+            making.write_text(reference)
+            making.rename(_successor(layer))
+        except OSError as error:
+            raise _cannot_build(self._folder, error) from error
+        finally:
+            making.unlink(missing_ok=True)
+
+    @asynccontextmanager
+    async def renewing(self) -> AsyncIterator[None]:
+        """Hold the lock under which one process makes successors; `prune` leaves new images alone."""
+        async with self._cache.wait_locked(_RENEWING):
+            yield
 
     async def runtime(self, interpreter_version: str) -> Image:
         """Return the image with the guest's side of this silo, compiled for an interpreter version such as `3.11.7`."""
@@ -139,31 +222,51 @@ class Images:
             return image.disk
         with self._cache.locked(image.tree.parent.name):
             if not image.disk.is_file():
-                _make_ext4(image.tree, image.disk)
+                making = image.disk.with_name(f"{_MAKING}{os.getpid()}")
+                try:
+                    make_ext4(image.tree, making)
+                    making.rename(image.disk)
+                except OSError as error:
+                    raise _cannot_build(self._folder, error) from error
+                finally:
+                    making.unlink(missing_ok=True)
         return image.disk
 
     def prune(self, keep: Iterable[str]) -> list[Path]:
-        """Delete layers whose digests aren't in `keep`, and leftovers of killed processes; return the layers.
+        """Delete the bases and layers that no reference names, and leftovers of killed processes; return the first.
 
         Call this only while no install is under way (`silo.catalog.store.SkillStore.no_install_in_progress`): its layer
-        is in no record yet, and its staging folder would be taken for an abandoned one. Bases and runtimes stay: any
-        skill may need them, and there are few.
+        is in no record yet, and its staging folder would be taken for an abandoned one. Runtimes stay: there are few.
+
+        Args:
+            keep: digests of bases and layers. The successors of these layers are kept, too.
         """
         for staged in self._folder.glob(f"{_STAGING}*"):
             _delete(staged)
-        wanted = {f"layer-{digest[:32]}" for digest in keep}
-        names = self._cache.names()
-        unwanted = [name for name in names if name.startswith("layer-") and name not in wanted]
-        gone = [self._folder / name for name in unwanted if self._cache.discard(name)]
-        for name in names:
-            if disks := list((self._folder / name).glob(f"{_MAKING}*")):
+        gone: list[Path] = []
+        # While a successor is being made, its images are in no reference.
+        with self._cache.try_locked(_RENEWING) as is_held:
+            if is_held:
+                wanted = {f"{kind}-{digest[:32]}" for digest in self._with_successors(keep) for kind in _PRUNED}
+                unwanted = [name for name in self._cache.names() if name.startswith(_PRUNED) and name not in wanted]
+                gone = [self._folder / name for name in unwanted if self._cache.discard(name)]
+        for name in self._cache.names():
+            if left := [*(self._folder / name).glob(f"{_MAKING}*"), *(self._folder / name).glob(f"{_NOTING}*")]:
                 with self._cache.try_locked(name) as is_held:
-                    for disk in disks if is_held else ():
-                        disk.unlink(missing_ok=True)
+                    for path in left if is_held else ():
+                        path.unlink(missing_ok=True)
         self._cache.sweep()
         return gone
 
-    def _build(self, kind: str, digest: str, fill: Filler) -> Image:
+    def _with_successors(self, keep: Iterable[str]) -> set[str]:
+        wanted = set(keep)
+        for digest in tuple(wanted):
+            layer = self.find("layer", digest)
+            if layer is not None and (reference := self.successor(layer)) is not None:
+                wanted |= set(reference.split("/")[1:])
+        return wanted
+
+    def _build(self, kind: str, digest: str, fill: Filler, *, sources: str | None = None) -> Image:
         name = f"{kind}-{digest[:32]}"
         with self._cache.locked(name):
             found = self.find(kind, digest)
@@ -174,13 +277,12 @@ class Images:
                 tree = building / "tree"
                 tree.mkdir(mode=0o755)
                 fill(tree)
+                if sources is not None:
+                    (building / _SOURCES).write_text(sources)
                 building.chmod(0o755)
                 building.rename(self._folder / name)
             except OSError as error:
-                raise SandboxBroken(
-                    f"cannot build the image in {self._folder}: {_first_reason(error)}",
-                    hint="look at the free space and the permissions of that folder, then try again",
-                ) from error
+                raise _cannot_build(self._folder, error) from error
             finally:
                 _delete(building)
         return Image(digest, self._folder / name / "tree")
@@ -194,6 +296,13 @@ def _digest(*parts: str) -> str:
     return whole.hexdigest()
 
 
+def _cannot_build(folder: Path, error: OSError) -> SandboxBroken:
+    return SandboxBroken(
+        f"cannot build the image in {folder}: {_first_reason(error)}",
+        hint="look at the free space and the permissions of that folder, then try again",
+    )
+
+
 def _first_reason(error: OSError) -> str:
     """Say why in one line.
 
@@ -204,100 +313,16 @@ def _first_reason(error: OSError) -> str:
     return str(error)
 
 
+def _sources(image: Image) -> Path:
+    return image.tree.parent / _SOURCES
+
+
+def _successor(layer: Image) -> Path:
+    return layer.tree.parent / _SUCCESSOR
+
+
 def _delete(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-
-
-# --- the base ---------------------------------------------------------------------------------------------------------
-
-
-def _base_digest(interpreter: Interpreter) -> str:
-    """Fingerprint the host's interpreter: a change shows in its file and in its standard library's folder."""
-    stamps = []
-    for path in (interpreter.executable, interpreter.stdlib, interpreter.platstdlib / "lib-dynload"):
-        found = path.stat()
-        stamps.append(f"{path}:{found.st_size}:{found.st_mtime_ns}")
-    return _digest("base", interpreter.version, interpreter.abi, *stamps)
-
-
-def _fill_base(tree: Path, interpreter: Interpreter) -> None:
-    minor = ".".join(interpreter.version.split(".")[:2])
-    lib = tree / "usr/lib"
-    for folder in ("usr/bin", "usr/lib", "etc/ssl/certs", f"{GUEST_PREFIX}/bin", f"{GUEST_PREFIX}/lib"):
-        (tree / folder).mkdir(parents=True)
-    for mount in ("dev", "proc", "sys", "tmp", "skill", "runtime"):
-        (tree / mount).mkdir()
-    for name, target in (("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib"), ("usr/lib64", "lib")):
-        (tree / name).symlink_to(target)
-    (tree / "usr/lib" / f"{platform.machine()}-linux-gnu").symlink_to(".")
-    executable = tree / GUEST_PREFIX / "bin/python3"
-    shutil.copy2(interpreter.executable, executable)
-    executable.chmod(0o755)
-    (tree / "usr/bin/python3").symlink_to(f"/{GUEST_PREFIX}/bin/python3")
-    stdlib = tree / GUEST_PREFIX / "lib" / f"python{minor}"
-    _copy_tree(interpreter.stdlib, stdlib)
-    dynload = stdlib / "lib-dynload"
-    if not dynload.is_dir() and (interpreter.platstdlib / "lib-dynload").is_dir():
-        _copy_tree(interpreter.platstdlib / "lib-dynload", dynload)
-    binaries = [interpreter.executable, *_binaries(interpreter.platstdlib / "lib-dynload")]
-    for found in elf.closure(binaries, (), _system_libraries(), trust_search=True):
-        shutil.copyfile(found.path, lib / found.name)
-        (lib / found.name).chmod(0o755)
-    loader = elf.read(interpreter.executable)
-    if loader is not None and loader.interpreter is not None:
-        name = Path(loader.interpreter).name
-        shutil.copyfile(loader.interpreter, lib / name)
-        (lib / name).chmod(0o755)
-    _add_etc(tree)
-
-
-def _copy_tree(source: Path, target: Path) -> None:
-    """Copy a part of the standard library with its timestamps, because compiled files are checked against them."""
-
-    def ignore(folder: str, names: list[str]) -> set[str]:
-        dropped = {name for name in names if name in _STDLIB_WITHOUT or name.startswith("config-")}
-        dropped |= {name for name in names if name.endswith((".opt-1.pyc", ".opt-2.pyc", ".a"))}
-        if Path(folder).name == "lib-dynload":
-            dropped |= {name for name in names if name.startswith(_DYNLOAD_WITHOUT)}
-        return dropped
-
-    shutil.copytree(source, target, ignore=ignore, symlinks=False, ignore_dangling_symlinks=True)
-
-
-def _add_etc(tree: Path) -> None:
-    etc = tree / "etc"
-    (etc / "passwd").write_text("root:x:0:0:root:/:/usr/sbin/nologin\nskill:x:1000:1000:skill:/tmp:/usr/sbin/nologin\n")
-    (etc / "group").write_text("root:x:0:\nskill:x:1000:\n")
-    (etc / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
-    (etc / "nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files\n")
-    (etc / "resolv.conf").write_text("")
-    for bundle in map(Path, _CA_BUNDLES):
-        if bundle.is_file():
-            shutil.copyfile(bundle, etc / "ssl/certs/ca-certificates.crt")
-            (etc / "ssl/cert.pem").symlink_to("certs/ca-certificates.crt")
-            break
-    zones = Path("/usr/share/zoneinfo")
-    if zones.is_dir():
-        shutil.copytree(
-            zones,
-            tree / "usr/share/zoneinfo",
-            ignore=shutil.ignore_patterns("right", "posix", "localtime"),
-            symlinks=True,
-        )
-
-
-def _system_libraries() -> dict[str, Path]:
-    """Return the host's shared libraries by name, from the loader's cache; empty without glibc."""
-    command = shutil.which("ldconfig", path="/sbin:/usr/sbin:/usr/bin")
-    tag = _LDCONFIG_TAGS.get(platform.machine())
-    if command is None or tag is None:
-        return {}
-    listing = subprocess.run([command, "-p"], capture_output=True, text=True, check=False, env={})
-    return elf.parse_ldconfig(listing.stdout, tag)
-
-
-def _binaries(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*.so*") if p.is_file() and not p.is_symlink())
 
 
 # --- the layer of a skill ---------------------------------------------------------------------------------------------
@@ -308,15 +333,33 @@ def _take_over(staged: Path, tree: Path) -> None:
     staged.rename(tree)
 
 
-def _add_libraries(tree: Path, base: Image) -> None:
-    """Copy the system libraries that the skill's wheels need and the base does not have (e.g. `libstdc++`)."""
-    binaries = _binaries(tree / "env")
+def _link_skill(old: Path, tree: Path) -> None:
+    """Fill a layer with the files of another one, without its libraries."""
+    os.link(old / "skill.py", tree / "skill.py")
+    shutil.copytree(old / "env", tree / "env", symlinks=True, copy_function=os.link)
+
+
+@dataclass(frozen=True)
+class _LayerPlan:
+    """A layer that is to be built.
+
+    Attributes:
+        libraries: by name, the system libraries that the skill's wheels need and the base does not have (`libstdc++`).
+        stamps: of these libraries.
+    """
+
+    digest: str
+    libraries: Mapping[str, Path]
+    stamps: Stamps
+
+
+def _plan_layer(digest: str, env: Path, base: Image) -> _LayerPlan:
+    binaries = shared_objects(env)
     have = {path.name for path in binaries} | {entry.name for entry in (base.tree / "usr/lib").iterdir()}
-    lib = tree / "lib"
-    lib.mkdir(exist_ok=True)
-    for found in elf.closure(binaries, have, _system_libraries(), trust_search=False):
-        shutil.copyfile(found.path, lib / found.name)
-        (lib / found.name).chmod(0o755)
+    needed = elf.closure(binaries, have, system_libraries(), trust_search=False)
+    libraries = {one.name: one.path for one in needed}
+    stamps = stamps_of(libraries.values())
+    return _LayerPlan(_digest("layer", digest, base.digest, *stamp_parts(stamps)), libraries, stamps)
 
 
 # --- the runtime ------------------------------------------------------------------------------------------------------
@@ -350,35 +393,3 @@ def _fill_runtime(tree: Path, source: Path, minor: str) -> None:
             prependdir="/runtime",
             invalidation_mode=PycInvalidationMode.UNCHECKED_HASH,
         )
-
-
-# --- ext4 -------------------------------------------------------------------------------------------------------------
-
-
-def _make_ext4(tree: Path, disk: Path) -> None:
-    """Write `tree` as an ext4 file without a journal; `mke2fs -d` needs no privilege (`man 8 mke2fs`)."""
-    command = shutil.which("mke2fs", path="/sbin:/usr/sbin:/usr/bin:/opt/homebrew/opt/e2fsprogs/sbin")
-    if command is None:
-        raise SandboxBroken("mke2fs is missing", hint="install the package e2fsprogs, or run `silo setup`")
-    entries = list(tree.rglob("*"))
-    size = sum(-(-p.lstat().st_size // 4096) * 4096 for p in entries if not p.is_dir()) + len(entries) * 512
-    blocks = int(size * _DISK_SPARE / 4096) + 4 * MIB // 4096
-    making = disk.with_name(f"{_MAKING}{os.getpid()}")
-    options = ["-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-I", "256", "-N", str(len(entries) + 64)]
-    features = ["-O", "^has_journal,^resize_inode,^huge_file", "-E", "root_owner=0:0,lazy_itable_init=0"]
-    try:
-        done = subprocess.run(
-            [command, *options, *features, "-d", str(tree), str(making), str(blocks)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-        )
-        if done.returncode != 0:
-            raise SandboxBroken(
-                f"mke2fs failed: {done.stderr.strip()[-300:]}",
-                hint="look at the free space of the file system that holds SILO_HOME, then try again",
-            )
-        making.rename(disk)
-    finally:
-        making.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ import json
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -365,7 +365,7 @@ class FakeImages:
         """As `silo.sandbox.image.Images.base`."""
         return self._make("base", sha256(interpreter.version.encode()).hexdigest(), None)
 
-    async def layer(self, digest: str, staged: Path, base: Image) -> Image:
+    async def layer(self, digest: str, staged: Path, base: Image, on_step: OnStep) -> Image:
         """As `silo.sandbox.image.Images.layer`; takes `staged` over."""
         return self._make("layer", sha256(f"{digest}{base.digest}".encode()).hexdigest(), staged)
 
@@ -377,6 +377,29 @@ class FakeImages:
         """As `silo.sandbox.image.Images.find`."""
         image = Image(digest, self._folder / f"{kind}-{digest[:32]}" / "tree")
         return image if image.tree.is_dir() else None
+
+    async def renewed_layer(self, digest: str, layer: Image, base: Image) -> Image:
+        """As `silo.sandbox.image.Images.renewed_layer`; an empty folder."""
+        return self._make("layer", sha256(f"{digest}{base.digest}".encode()).hexdigest(), None)
+
+    def is_current(self, image: Image) -> bool:
+        """As `silo.sandbox.image.Images.is_current`, for a host that is never updated."""
+        return True
+
+    def interpreter(self, base: Image) -> Path | None:
+        """As `silo.sandbox.image.Images.interpreter`; nothing was copied from one."""
+        return None
+
+    def successor(self, layer: Image) -> str | None:
+        """As `silo.sandbox.image.Images.successor`; no image was replaced."""
+        return None
+
+    def replace(self, layer: Image, reference: str) -> None:
+        """As `silo.sandbox.image.Images.replace`; forgets it."""
+
+    def renewing(self) -> AbstractAsyncContextManager[None]:
+        """As `silo.sandbox.image.Images.renewing`, for one process."""
+        return nullcontext()
 
     def staging(self) -> Path:
         """As `silo.sandbox.image.Images.staging`."""

@@ -81,7 +81,7 @@ class LocalIndex:
             for path, text in contents.items()
         )
         wheel = self._folder(name) / f"{module}-{version}-py3-none-any.whl"
-        with zipfile.ZipFile(wheel, "w") as archive:
+        with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
             for path, text in contents.items():
                 archive.writestr(path, text)
             archive.writestr(f"{info}/RECORD", record + f"{info}/RECORD,,\n")

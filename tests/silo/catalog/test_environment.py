@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import marshal
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +7,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from silo.catalog.environment import MOUNTED_AT, build_environment
+from silo.catalog import environment as environments
+from silo.catalog.environment import build_environment
 from silo.catalog.lock import make_lock, read_requirements
 from silo.catalog.plan import plan_warnings
 from silo.catalog.uv import Uv
 from silo.errors import DependencyUnavailable
+from silo.sizes import MIB
 from silo.testing import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +38,7 @@ def build(index, interpreter, header_for, tmp_path: Path):
     return run
 
 
-async def test_packages_lie_in_a_plain_folder_compiled_and_without_programs(index, build, interpreter):
+async def test_packages_lie_in_a_plain_folder_without_programs_and_compiled_code(index, build):
     index.add_wheel(
         "leaf",
         files={
@@ -50,20 +51,9 @@ async def test_packages_lie_in_a_plain_folder_compiled_and_without_programs(inde
     steps: list[str] = []
     environment = await build("leaf", on_step=steps.append)
     assert sorted(path.name for path in environment.folder.iterdir()) == ["leaf", "leaf-1.0.dist-info"]
-    compiled = sorted(path.name for path in (environment.folder / "leaf" / "__pycache__").iterdir())
-    assert compiled == [f"__init__.{interpreter.abi.rsplit('-', 3)[0]}.pyc"]
-    assert environment.is_compiled
+    assert sorted(path.name for path in (environment.folder / "leaf").iterdir()) == ["__init__.py", "broken.py"]
     assert environment.size_bytes == sum(one.stat().st_size for one in environment.folder.rglob("*") if one.is_file())
-    assert steps == ["installing 1 packages", "compiling the packages"]
-
-
-async def test_compiled_code_names_the_path_that_the_guest_sees_and_carries_no_time(index, build):
-    index.add_wheel("leaf", files={"leaf.py": "x = 1\n"})
-    environment = await build("leaf")
-    (compiled,) = (environment.folder / "__pycache__").iterdir()
-    data = compiled.read_bytes()
-    assert int.from_bytes(data[4:8], "little") == 0b01  # PEP 552: hash-based, unchecked
-    assert marshal.loads(data[16:]).co_filename == f"{MOUNTED_AT}/leaf.py"
+    assert steps == ["installing 1 packages"]
 
 
 async def test_code_that_would_start_by_itself_neither_runs_nor_stays(index, build, tmp_path: Path):
@@ -81,11 +71,7 @@ async def test_code_that_would_start_by_itself_neither_runs_nor_stays(index, bui
     environment = await build("leaf")
     assert not trace.exists()
     assert environment.removed == ("sitecustomize.py", "usercustomize", "zz-leaf.pth")
-    assert sorted(path.name for path in environment.folder.iterdir()) == [
-        "__pycache__",
-        "leaf-1.0.dist-info",
-        "leaf.py",
-    ]
+    assert sorted(path.name for path in environment.folder.iterdir()) == ["leaf-1.0.dist-info", "leaf.py"]
 
 
 async def test_what_is_installed_does_not_change_with_uvs_cache(index, build):
@@ -223,3 +209,31 @@ async def test_a_uv_that_hangs_is_killed_with_its_children(tmp_path: Path):
     with anyio.fail_after(PATIENCE_S):
         async with await anyio.open_file(held, "rb") as file:
             assert await file.read() == b""
+
+
+async def test_a_small_archive_that_unpacks_to_much_is_stopped_and_leaves_nothing(index, build, tmp_path):
+    """The archive has some hundred KB; unpacked, it would have 640 MB."""
+    zeros = "\0" * (32 * MIB)
+    wheel = index.add_wheel("bomb", files={"bomb.py": "x = 1\n"} | {f"bomb{number}.bin": zeros for number in range(20)})
+    assert wheel.stat().st_size < MIB
+    cache = tmp_path / "cache"
+    uv = Uv({**index.environ, "UV_CACHE_DIR": str(cache)}, max_unpacked_bytes=8 * MIB)
+    with pytest.raises(DependencyUnavailable, match="more than 8 MiB when unpacked") as caught:
+        await build("bomb", uv=uv)
+    assert "install.max_mib" in caught.value.hint
+    assert not list(cache.glob(".tmp*"))
+    assert not (tmp_path / "env").exists()
+
+
+async def test_an_archive_that_unpacks_to_a_little_too_much_is_refused_afterwards(index, build):
+    index.add_wheel("large", files={"large.py": "x = 1\n", "large.bin": "\0" * MIB})
+    with pytest.raises(DependencyUnavailable, match="more than 1 MiB"):
+        await build("large", uv=replace(index.uv, max_unpacked_bytes=MIB))
+    assert (await build("large", uv=replace(index.uv, max_unpacked_bytes=2 * MIB))).size_bytes > MIB
+
+
+async def test_too_many_files_are_refused(index, build, monkeypatch):
+    monkeypatch.setattr(environments, "MAX_FILES", 20)
+    index.add_wheel("many", files={f"many/m{number}.py": "" for number in range(30)})
+    with pytest.raises(DependencyUnavailable, match="at most 20 are possible"):
+        await build("many")

@@ -67,6 +67,10 @@ def said(**changes):
     return {"namespace": "demo", "summary": "A demonstration.", "instructions": "How to.", "tools": [tool]} | changes
 
 
+async def no_interpreter(executable):
+    return None
+
+
 class Bench:
     def __init__(self, folder):
         self.home = folder / "home"
@@ -94,7 +98,7 @@ class Bench:
         return self.answer
 
     def installer(self):
-        units = SkillUnits(self.images, Limits())
+        units = SkillUnits(self.images, Limits(), no_interpreter)
         return Installer(
             store=self.store,
             images=self.images,
@@ -140,7 +144,7 @@ async def test_a_script_becomes_a_skill(bench):
     assert skill.instructions == "How to."
     assert skill.described_by is Isolation.MICROVM
     assert skill.installed_at == "2026-01-02T03:04:05Z"
-    unit = await bench.installer().units.of(skill)
+    unit = await bench.installer().units.built(skill)
     assert (unit.layer.tree / "skill.py").read_bytes() == skill.script.read_bytes()
     assert (unit.layer.tree / "env").is_dir()
     assert unit.limits.memory_mib == 128
@@ -217,7 +221,7 @@ async def test_a_failed_update_leaves_the_installed_version_as_it_was(bench):
         await bench.install()
     assert bench.store.get("demo") == before
     assert bench.leftovers() == files
-    await bench.installer().units.of(before)
+    await bench.installer().units.built(before)
 
 
 async def test_a_failed_repetition_keeps_the_image_that_is_in_use(bench):
@@ -225,7 +229,7 @@ async def test_a_failed_repetition_keeps_the_image_that_is_in_use(bench):
     bench.backend = FailingBackend(SkillImportError("no module", hint="h"))
     with pytest.raises(SkillImportError):
         await bench.install()
-    await bench.installer().units.of(before)
+    await bench.installer().units.built(before)
 
 
 async def test_a_cancelled_install_leaves_nothing_behind(bench):
@@ -254,7 +258,7 @@ async def test_a_new_version_takes_the_place_of_the_old_one(bench):
     assert bench.store.list() == (new,)
     assert not old.folder.exists()
     with pytest.raises(SiloError, match="image of the skill 'demo' is gone"):
-        await bench.installer().units.of(old)
+        await bench.installer().units.built(old)
 
 
 async def test_two_installs_at_once_both_end_well(bench):
@@ -262,7 +266,7 @@ async def test_two_installs_at_once_both_end_well(bench):
         for _ in range(2):
             tasks.start_soon(bench.install)
     skill = bench.store.get("demo")
-    await bench.installer().units.of(skill)
+    await bench.installer().units.built(skill)
     assert [outcome for _, outcome in bench.events()].count("ok") == 2
 
 
@@ -309,7 +313,7 @@ async def install_both(bench):
 async def test_an_install_that_fails_takes_nothing_from_another_of_the_same_script(bench):
     bench.backend = Meeting(second=None)
     assert {name: error.code for name, error in (await install_both(bench)).items()} == {"first": "skill-import-error"}
-    await bench.installer().units.of(bench.store.get("second"))
+    await bench.installer().units.built(bench.store.get("second"))
 
 
 async def test_of_two_installs_that_fail_at_once_each_says_why_and_nothing_stays(bench):
@@ -352,7 +356,7 @@ async def test_an_install_that_is_cancelled_takes_nothing_from_another_of_the_sa
             cancelled.cancel()
     assert cancelled.cancelled_caught
     assert [skill.namespace for skill in bench.store.list()] == ["second"]
-    await bench.installer().units.of(bench.store.get("second"))
+    await bench.installer().units.built(bench.store.get("second"))
 
 
 @pytest.mark.parametrize("way", ["prune", "uninstall", "install"])
@@ -377,7 +381,7 @@ async def test_nothing_is_pruned_while_an_install_is_under_way(bench, way):
     notes = []
     bench.backend = Meddling(described=said(), notes=bench.notes)
     skill = await bench.install()
-    await bench.installer().units.of(skill)
+    await bench.installer().units.built(skill)
     layers = {name.split("/")[1] for name in bench.leftovers() if name.startswith("images/layer-")}
     assert len(layers) == (1 if way == "uninstall" else 2)
     assert bench.notes[-1].startswith("prune all but")
@@ -403,7 +407,11 @@ from silo.testing.fakes import FakeBackend, FakeImages
 home, source, when = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 images = FakeImages(home / "images")
 now = lambda: datetime.now(UTC)
-units = SkillUnits(images, Limits())
+
+async def no_interpreter(executable):
+    return None
+
+units = SkillUnits(images, Limits(), no_interpreter)
 installer = Installer(
     store=SkillStore(home / "skills"), images=images, prune_images=Images(home / "images").prune,
     units=units, runner=LocalRunner([FakeBackend()], BackendChoice(None, Isolation.MICROVM), units),
@@ -436,7 +444,7 @@ async def test_what_a_killed_install_left_is_deleted_by_the_next_of_any_skill(be
     assert list((bench.home / "skills" / ".staging").iterdir())
     bench.write(extra="timeout_s = 5")
     skill = await bench.install()
-    await bench.installer().units.of(skill)
+    await bench.installer().units.built(skill)
     mine = ("images/base-", "images/runtime-", f"images/layer-{skill.image.rsplit('/', 1)[1][:32]}", "skills/demo")
     assert [name for name in bench.leftovers() if not name.startswith(mine)] == []
     assert list((bench.home / "skills" / ".staging").iterdir()) == []
@@ -448,7 +456,7 @@ async def test_a_skill_can_be_installed_under_another_name(bench):
     assert [tool.id for tool in twin.tools] == ["twin.echo"]
     assert [skill.namespace for skill in bench.store.list()] == ["demo", "twin"]
     await bench.installer().uninstall("demo", caller=Caller("cli"))
-    await bench.installer().units.of(twin)  # the two share an image
+    await bench.installer().units.built(twin)  # the two share an image
     for name in ("silo", "a__b", "Upper", "../x", ""):
         with pytest.raises(UsageError):
             await bench.install(name=name)

@@ -18,13 +18,17 @@ pytestmark = pytest.mark.anyio
 ANY = BackendChoice(None, Isolation.NAMESPACE)
 
 
+async def no_interpreter(executable):
+    return None
+
+
 @pytest.fixture
 def runner_of(tmp_path):
     class Units(SkillUnits):
-        async def of(self, skill):
+        async def of(self, skill, on_step):
             return fake_unit(skill.namespace, skill.digest)
 
-    units = Units(FakeImages(tmp_path), Limits())
+    units = Units(FakeImages(tmp_path), Limits(), no_interpreter)
     return lambda *backends, choice=ANY: LocalRunner(backends, choice, units)
 
 

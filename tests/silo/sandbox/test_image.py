@@ -1,5 +1,6 @@
 """Layers that are no longer needed, and leftovers of killed processes beside them."""
 
+import shutil
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +36,7 @@ async def main():
     staged = images.staging()
     (staged / "env").mkdir()
     sys.addaudithook(hook)
-    await images.layer("d" * 64, staged, base)
+    await images.layer("d" * 64, staged, base, print)
 
 anyio.run(main)
 """
@@ -59,7 +60,7 @@ def stage(images):
 
 
 async def make(images, base, digest):
-    return await images.layer(digest, stage(images), base)
+    return await images.layer(digest, stage(images), base, print)
 
 
 def kept(folder):
@@ -70,12 +71,12 @@ async def test_only_layers_that_are_not_kept_are_pruned(own, base, tmp_path):
     first, second, _ = [await make(own, base, digest) for digest in DIGESTS]
     for other in ("base-0", "runtime-0"):
         (tmp_path / "images" / other).mkdir()
-    gone = own.prune([first.digest, second.digest])
-    assert [path.name[:6] for path in gone] == ["layer-"]
+    gone = own.prune([first.digest, second.digest, "0" * 64])
+    assert sorted(path.name[:6] for path in gone) == ["base-0", "layer-"]
     assert own.find("layer", first.digest) == first
     assert own.find("layer", second.digest) == second
     names = [first.tree.parent.name, second.tree.parent.name]
-    assert kept(tmp_path / "images") == sorted([*names, *(f".lock-{name}" for name in names), "base-0", "runtime-0"])
+    assert kept(tmp_path / "images") == sorted([*names, *(f".lock-{name}" for name in names), "runtime-0"])
 
 
 async def test_what_a_killed_process_left_is_pruned(own, base, tmp_path):
@@ -91,22 +92,23 @@ async def test_what_a_killed_process_left_is_pruned(own, base, tmp_path):
     assert [sum(name.startswith(mark) for name in left) for mark in (".staging-", ".building-", ".lock-")] == [1, 1, 2]
     assert own.prune([kept_layer.digest]) == []
     assert kept(tmp_path / "images") == before
-    assert kept(kept_layer.tree.parent) == ["tree"]
+    assert kept(kept_layer.tree.parent) == ["sources.json", "tree"]
 
 
 async def test_a_layer_that_is_being_built_is_not_pruned(own, base, tmp_path):
     """The process that builds a layer holds its lock; the layer is in no record yet, and may be finished later."""
     is_building, go_on = threading.Event(), threading.Event()
 
-    class Slow(type(base.tree)):
-        def __truediv__(self, name):
+    class Slow(type(tmp_path)):
+        def rename(self, target):
             is_building.set()
             assert go_on.wait(PATIENCE_S)
-            return Path(self) / name
+            return Path(self).rename(target)
 
-    slow = Image(base.digest, Slow(base.tree))
+    staged = Slow(tmp_path / "staged")  # not where `prune` looks for abandoned ones
+    (staged / "env").mkdir(parents=True)
     with ThreadPoolExecutor(max_workers=1) as pool:
-        made = pool.submit(anyio.run, make, own, slow, DIGESTS[0])
+        made = pool.submit(anyio.run, own.layer, DIGESTS[0], staged, base, print)
         try:
             assert await anyio.to_thread.run_sync(is_building.wait, PATIENCE_S)
             assert own.prune([]) == []
@@ -131,3 +133,26 @@ async def test_two_who_prune_at_once_both_succeed(own, base, tmp_path):
     assert sum(counts) == 300
     own.prune([])
     assert kept(tmp_path / "images") == []
+
+
+async def test_a_disk_holds_names_that_a_stranger_chose_and_all_of_it_belongs_to_root(own, base, tmp_path):
+    """`mke2fs` runs confined: it sees the tree and the disk that it writes, and nothing else of this machine."""
+    names = ["-d", "a b", "quote'\"", "line\nbreak", "x" * 255, "ünï", "$(id)", ".hidden"]
+    staged = stage(own)
+    for name in names:
+        (staged / "env" / name).write_text(name)
+    (staged / "env" / "link").symlink_to("/etc/shadow")
+    layer = await own.layer(DIGESTS[0], staged, base, print)
+    disk = await anyio.to_thread.run_sync(own.disk, layer)
+    checked = await anyio.run_process([_admin("e2fsck"), "-fn", str(disk)], check=False)
+    assert checked.returncode == 0, checked.stdout
+    listed = await anyio.run_process([_admin("debugfs"), "-R", "ls -p /env", str(disk)])
+    rows = [line.split("/") for line in listed.stdout.decode().splitlines() if line.startswith("/")]
+    assert {(row[3], row[4]) for row in rows} == {("0", "0")}
+    assert len(rows) == len(names) + 3  # the link, `.` and `..`
+    link = await anyio.run_process([_admin("debugfs"), "-R", "stat /env/link", str(disk)])
+    assert b'Fast link dest: "/etc/shadow"' in link.stdout
+
+
+def _admin(name):
+    return shutil.which(name, path="/usr/sbin:/sbin:/usr/bin:/bin")
