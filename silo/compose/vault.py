@@ -105,10 +105,11 @@ class VaultSetup:
     def sources(self) -> Sources:
         """Return where secrets are looked up."""
         settings = self._config.secrets
+        keyring = KeyringSecrets()
         return Sources(
             file=lambda: self.vault,
             server=self._kv_secrets,
-            keyring=KeyringSecrets,
+            keyring=lambda: keyring,
             use_keyring=settings.keyring,
             server_path=settings.hashicorp_path,
             mapped={name: parse_reference(text) for name, text in settings.sources.items()},

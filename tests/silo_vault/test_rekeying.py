@@ -1,5 +1,7 @@
 """Which keys open a vault and how that changes: `rekey`, `rotate`, `lock`, and keys that are asked for again."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -20,6 +22,7 @@ from silo_vault.keys.base import unwrap_under, wrap_under
 
 KEY, NEW = "ab" * 32, "cd" * 32
 CHEAP = Argon2Cost(t=1, m_kib=64, p=1)
+PATIENCE_S = 300.0
 WORDS = "correct horse battery staple"
 
 
@@ -49,6 +52,7 @@ class Remote:
     def __init__(self) -> None:
         self.state: type[VaultLocked] | None = None
         self.asked = 0
+        self.hang = lambda: None
 
     def wrap(self, dek, *, vault_id, random):
         self._answer()
@@ -67,6 +71,7 @@ class Remote:
 
     def _answer(self) -> None:
         self.asked += 1
+        self.hang()
         if self.state is not None:
             raise self.state("the place says no", hint="wait")
 
@@ -341,3 +346,50 @@ def test_a_new_vault_is_not_locked_with_another_key_because_the_first_is_out_of_
     with pytest.raises(KeyUnreachable):
         Vault(path, [remote, EnvironmentKey(KEY)]).put("A", "1")
     assert not path.exists()
+
+
+def test_a_key_that_hangs_costs_one_wait_and_not_one_for_each_reader(path):
+    """Reads of many threads, then reads one after the other: each would wait for as long as the server hangs."""
+    now = [0.0]
+    vault, remote = far(path, now)
+    now[0] += 100
+    is_asked, go_on = threading.Event(), threading.Event()
+
+    def hang():
+        is_asked.set()
+        assert go_on.wait(PATIENCE_S)
+        now[0] += 30
+
+    remote.state, remote.hang, remote.asked = KeyUnreachable, hang, 0
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        first = pool.submit(vault.get, "A")
+        assert is_asked.wait(PATIENCE_S)
+        others = [pool.submit(vault.get, "A") for _ in range(7)]
+        # What needs no key does not wait, and the vault can be locked meanwhile.
+        assert vault.status().exists
+        vault.lock()
+        go_on.set()
+        assert all(isinstance(one.exception(PATIENCE_S), KeyUnreachable) for one in (first, *others))
+    asked = remote.asked
+    for _ in range(5):
+        with pytest.raises(KeyUnreachable):
+            vault.get("A")
+    assert remote.asked <= asked + 1
+    remote.state, remote.hang = None, lambda: None
+    now[0] += 31
+    assert vault.get("A").reveal() == "1"
+
+
+def test_while_a_key_that_hangs_is_bridged_only_one_reader_waits_for_it(path):
+    now = [0.0]
+    vault, remote = far(path, now, grace_s=3600.0)
+    now[0] += 100
+
+    def hang():
+        now[0] += 30
+
+    remote.state, remote.hang, remote.asked = KeyUnreachable, hang, 0
+    started = now[0]
+    for _ in range(5):
+        assert vault.get("A").reveal() == "1"
+    assert (remote.asked, now[0] - started) == (1, 30)

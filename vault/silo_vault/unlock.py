@@ -15,6 +15,7 @@ from silo_vault import crypto
 from silo_vault.errors import AccessRefused, KeyUnavailable, KeyUnreachable, VaultLocked
 from silo_vault.format import KNOWN_KINDS, AnyWrap, Header, TransitWrap, UnknownWrap, Wrap
 from silo_vault.keys.base import KeyProvider, RandomBytes
+from silo_vault.sharing import SharedQuestions
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,7 +66,8 @@ class Unlocker:
         self._backup = backup
         self._grace_s = grace_s
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # never held while a provider is asked
+        self._questions: SharedQuestions[object, tuple[bytes, KeyProvider]] = SharedQuestions(clock)
         self._keys: Keys | None = None
         self._good_until: float | None = None
         self._epoch = epoch
@@ -85,19 +87,21 @@ class Unlocker:
                 self._epoch = epoch
             if (known := self._known(header, grace_s=0.0)) is not None:
                 return known
-            try:
-                dek, provider = self._unwrap(header)
-            except KeyUnreachable:
-                if (known := self._known(header, grace_s=self._grace_s)) is not None:
+        try:
+            dek, provider = self._asked(header, epoch)
+        except VaultLocked as error:
+            with self._lock:
+                is_bridged = isinstance(error, KeyUnreachable)  # never a refusal
+                if is_bridged and (known := self._known(header, grace_s=self._grace_s)) is not None:
                     return known
                 self._keys = None
-                raise
-            except VaultLocked:
-                self._keys = None
-                raise
-            self._keys = Keys.derive(dek, header)
-            self._good_until = None if provider.recheck_s is None else self._clock() + provider.recheck_s
-            return self._keys
+            raise
+        keys = Keys.derive(dek, header)
+        with self._lock:
+            if epoch == self._epoch:  # else the vault was locked meanwhile: the keys are used once and not kept
+                self._keys = keys
+                self._good_until = None if provider.recheck_s is None else self._clock() + provider.recheck_s
+        return keys
 
     def data_key(self, header: Header) -> bytes:
         """Return the data key itself, which wrapping needs. It is always unwrapped again, and not kept.
@@ -105,8 +109,7 @@ class Unlocker:
         Raises:
             VaultLocked: as for `keys`.
         """
-        with self._lock:
-            return self._unwrap(header)[0]
+        return self._asked(header, self._epoch)[0]
 
     def forget(self) -> None:
         """Forget the keys in memory, and make the providers forget theirs."""
@@ -141,6 +144,10 @@ class Unlocker:
                 continue
         return None
 
+    def _asked(self, header: Header, epoch: object) -> tuple[bytes, KeyProvider]:
+        """Unwrap the data key, outside of the lock: a server or a keyring may take its time."""
+        return self._questions.ask((header.vault_id, header.wraps, epoch), lambda: self._unwrap(header))
+
     def _known(self, header: Header, *, grace_s: float) -> Keys | None:
         known = self._keys
         if known is None or (known.vault_id, known.wraps) != (header.vault_id, header.wraps):
@@ -150,6 +157,7 @@ class Unlocker:
     def _forget(self) -> None:
         self._keys = None
         self._good_until = None
+        self._questions.forget()
         for provider in self.providers:
             provider.forget()
 

@@ -3,6 +3,8 @@
 import json
 import os
 import secrets
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -245,26 +247,155 @@ def test_a_token_that_cannot_be_renewed_is_used_to_its_end_and_then_replaced(bao
     assert [request[2].get("X-Vault-Token") for request in fake.requests] == [None, "s.one", "s.one", None, "s.two"]
 
 
-def test_what_is_forbidden_stays_so_after_one_new_login_and_leaves_no_token_behind(bao, role, connect):
-    made = role()
+def test_what_is_forbidden_costs_no_login_however_often_it_is_asked_for(bao, role, connect):
+    """Else an agent that calls a tool again and again would use up the secret-id."""
+    made = role(secret_id_num_uses=2)
     server = connect(bao.address, **made.settings)
     read(server, made)
     other = bao.mount("kv", version="2")
-    for _ in range(3):
+    for _ in range(5):
         with pytest.raises(AccessRefused, match="refused access to") as caught:
             server.conversation().ask("GET", f"{other}/data/app")
         assert '"read"' in caught.value.hint
     assert len(made.alive) == 1
     assert read(server, made) == "the-value"
+    bao.end(made.alive[0])
+    assert read(server, made) == "the-value"  # the second use of the secret-id is still there
 
 
-def test_a_policy_that_a_role_gets_later_is_there_after_the_new_login(bao, role, connect):
+def test_what_is_forbidden_costs_one_login_if_nobody_may_look_at_the_token(bao, role, connect, clock):
+    """silo can't know then whether the token has ended; a login that did not help is not repeated for a while."""
+    made = role(token_no_default_policy=True)
+    server = connect(bao.address, **made.settings)
+    read(server, made)
+    other = bao.mount("kv", version="2")
+    issued = []
+    for _ in range(3):
+        with pytest.raises(AccessRefused, match="refused access to"):
+            server.conversation().ask("GET", f"{other}/data/app")
+        issued.append(set(made.alive))
+    assert issued[0] == issued[1] == issued[2]
+    assert len(issued[0]) == 2  # of the first login and of the one in vain, which may not revoke itself either
+    assert read(server, made) == "the-value"
+
+
+def test_a_policy_that_a_role_gets_later_is_there_after_forgetting(bao, role, connect):
     made = role(token_policies="default")
     server = connect(bao.address, **made.settings)
     with pytest.raises(AccessRefused):
         read(server, made)
     bao.write(made.path, {"token_policies": made.policy})
+    with pytest.raises(AccessRefused):
+        read(server, made)
+    server.forget()
     assert read(server, made) == "the-value"
+
+
+LOGIN = {"auth": {"client_token": "s.one", "lease_duration": 60, "renewable": True}}
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        pytest.param(lambda fake, path: fake.expect("POST", path, 503, {"errors": []}), id="503"),
+        pytest.param(lambda fake, path: fake.expect("POST", path, 500, {"errors": ["internal"]}), id="500"),
+        pytest.param(lambda fake, path: fake.expect("POST", path, 403, {"errors": ["permission denied"]}), id="403"),
+        pytest.param(lambda fake, path: fake.expect("POST", path, 200, {"auth": {}}), id="makes no sense"),
+        pytest.param(lambda fake, path: fake.expect_hang("POST", path), id="hangs"),
+    ],
+)
+def test_a_renewal_that_fails_costs_no_call_while_the_token_is_valid(fake, role, connect, clock, fail):
+    made = role()
+    server = connect(fake.address, **made.settings)
+    fake.expect("POST", f"auth/{made.place}/login", body=LOGIN)
+    fake.expect("GET", "x", body={})
+    server.conversation().ask("GET", "x")
+    clock.ahead_s += 45
+    fail(fake, "auth/token/renew-self")
+    fake.expect("GET", "x", body={}, times=2)
+    server.conversation().ask("GET", "x")
+    server.conversation().ask("GET", "x")  # not renewed again at once
+    assert [request[1] for request in fake.requests].count("/v1/auth/token/renew-self") == 1
+
+
+def test_a_renewal_that_could_not_be_sent_is_tried_again_before_the_token_ends(fake, role, connect, clock):
+    made = role()
+    server = connect(fake.address, **made.settings)
+    fake.expect("POST", f"auth/{made.place}/login", body=LOGIN)
+    fake.expect("GET", "x", body={})
+    fake.expect("POST", "auth/token/renew-self", 503, {"errors": []})
+    fake.expect("GET", "x", body={})
+    fake.expect("POST", "auth/token/renew-self", body=LOGIN)
+    fake.expect("GET", "x", body={}, times=2)
+    for wait_s in (0, 41, 16, 30):
+        clock.ahead_s += wait_s
+        server.conversation().ask("GET", "x")
+    assert [request[2].get("X-Vault-Token") for request in fake.requests] == [None] + ["s.one"] * 6
+
+
+_Timer = threading.Timer
+
+
+class Timers:
+    """Timers that a test runs by hand."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[float, threading.Timer]] = []
+
+    def __call__(self, wait_s, function, args=()):
+        timer = _Timer(wait_s, function, args)
+        timer.start = lambda: self.waiting.append((wait_s, timer))
+        return timer
+
+    def run(self) -> float:
+        """Run the next one that was not cancelled; return how long it would have waited."""
+        wait_s, timer = self.waiting.pop(0)
+        if not timer.finished.is_set():
+            timer.function(*timer.args)
+        return wait_s
+
+
+@pytest.fixture
+def timers(monkeypatch):
+    made = Timers()
+    monkeypatch.setattr("silo_vault.hashicorp.tokens.threading.Timer", made)
+    return made
+
+
+def test_a_given_token_that_nobody_uses_is_renewed_as_well(bao, role, connect, clock, timers):
+    made = role()
+    token = bao.write("auth/token/create", {"policies": [made.policy], "ttl": "60s"})["auth"]["client_token"]
+    server = connect(bao.address, token=token)
+    read(server, made)
+    assert len(timers.waiting) == 1
+    clock.ahead_s += 40
+    assert 30 <= timers.run() <= 40
+    assert bao.read("auth/token/lookup-self", token=token)["data"]["last_renewal"]
+    assert len(timers.waiting) == 1  # for the next time
+    server.forget()
+    timers.run()
+    assert timers.waiting == []
+
+
+def test_a_token_that_was_logged_in_for_is_not_renewed_while_nobody_uses_it(bao, role, connect, timers):
+    made = role()
+    read(connect(bao.address, **made.settings), made)
+    assert timers.waiting == []
+
+
+def test_the_timer_of_a_token_keeps_no_process_alive(bao, role, tmp_path):
+    """A real timer in a real process."""
+    made = role()
+    token = bao.write("auth/token/create", {"policies": [made.policy], "ttl": "600s"})["auth"]["client_token"]
+    program = (
+        "import sys\n"
+        "from silo_vault.hashicorp import HashicorpServer, KvSecrets, settings_from\n"
+        "server = HashicorpServer(settings_from({}, address=sys.argv[1], token=sys.argv[2]))\n"
+        "print(KvSecrets(server).read(sys.argv[3], 'token').reveal())\n"
+    )
+    command = [sys.executable, "-c", program, bao.address, token, f"{made.kv}/app"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    assert done.stdout == "the-value\n", done.stderr
 
 
 def test_a_secret_id_for_one_use_lasts_as_long_as_its_token(bao, role, connect):

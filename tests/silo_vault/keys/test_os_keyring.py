@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shlex import join, quote
 
 import pytest
-from silo_vault import KeyringKey, KeyUnavailable, VaultLocked
+from silo_vault import KeyringKey, KeyringSecrets, KeyUnavailable, VaultLocked
+from silo_vault.keys import os_keyring
 
 PATIENCE_S = 300.0
 
@@ -231,3 +234,47 @@ def test_whatever_a_keyring_raises_becomes_our_error():
     with pytest.raises(KeyUnavailable, match="failed: ZeroDivisionError") as caught:
         KeyringKey(store).unwrap(wrapped, vault_id=VAULT_ID)
     assert caught.value.__cause__ is store.failure
+
+
+class Slow(Store):
+    """A keyring whose prompt nobody answers, until `go_on` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.go_on = 0, threading.Event()
+
+    def get_password(self, service, username):
+        self.asked += 1
+        assert self.go_on.wait(PATIENCE_S)
+        return super().get_password(service, username)
+
+
+def test_a_keyring_that_does_not_answer_is_given_up_and_its_failure_is_shared(monkeypatch):
+    """Else one prompt that nobody sees would hold every call up, one after another."""
+    monkeypatch.setattr(os_keyring, "ANSWER_TIMEOUT_S", 0.5)
+    store = Slow()
+    times = iter([0.0])  # the first question begins; it takes 20 s, and then the time stands still
+    secrets = KeyringSecrets(store, clock=lambda: next(times, 20.0))
+    try:
+        with ThreadPoolExecutor(max_workers=6) as pool:
+            reads = [pool.submit(secrets.read, "TOKEN") for _ in range(6)]
+            errors = [read.exception(PATIENCE_S) for read in reads]
+        assert all(isinstance(error, KeyUnavailable) and "did not answer within" in error.message for error in errors)
+        assert store.asked == 1
+    finally:
+        store.go_on.set()
+
+
+def test_a_key_in_a_keyring_that_does_not_answer_is_unavailable(monkeypatch):
+    monkeypatch.setattr(os_keyring, "ANSWER_TIMEOUT_S", 0.05)
+    store = Slow()
+    store.go_on.set()
+    wrap = KeyringKey(store).wrap(b"d" * 32, vault_id=VAULT_ID, random=os.urandom)
+    store.go_on.clear()
+    try:
+        with pytest.raises(KeyUnavailable, match="did not answer") as caught:
+            KeyringKey(store).unwrap(wrap, vault_id=VAULT_ID)
+        assert "prompt" in caught.value.hint
+    finally:
+        store.go_on.set()
+    assert KeyringKey(store).unwrap(wrap, vault_id=VAULT_ID) == b"d" * 32

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from silo_vault.errors import KeyUnreachable
 from silo_vault.hashicorp.messages import NoServerAnswer, ServerAnswer, ServerRequest
 from silo_vault.hashicorp.settings import ServerSettings
+from silo_vault.sharing import Backoff
 
 if TYPE_CHECKING:
     from silo_vault.hashicorp.transport import Transport
@@ -53,6 +54,7 @@ class Attempts:
         self._jitter = jitter
         self._lock = threading.Lock()
         self._transport: Transport | None = None
+        self._backoff = Backoff(clock)
 
     def send(self, request: ServerRequest, *, deadline: float) -> ServerAnswer:
         """Return the answer in which the server grants or refuses the request. Temporary failures are not returned.
@@ -62,8 +64,25 @@ class Attempts:
             deadline: a reading of the clock.
 
         Raises:
-            KeyUnreachable: there was no such answer in time, or the server is sealed or a standby.
+            KeyUnreachable: there was no such answer in time, or the server is sealed or a standby; or that was so a
+                moment ago, and took long (`silo_vault.sharing.Backoff`).
         """
+        self._backoff.check()
+        started = self._clock()
+        try:
+            answer = self.send_apart(request, deadline=deadline)
+        except KeyUnreachable as error:
+            self._backoff.failed(error, took_s=self._clock() - started)
+            raise
+        self._backoff.clear()
+        return answer
+
+    def forget(self) -> None:
+        """Forget failures, so that the next request is sent."""
+        self._backoff.clear()
+
+    def send_apart(self, request: ServerRequest, *, deadline: float) -> ServerAnswer:
+        """As `send`, for a request whose failure must not keep others from being sent."""
         settings = self._settings
         transport = self._open()
         attempt = 0

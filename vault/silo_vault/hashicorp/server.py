@@ -72,6 +72,7 @@ class HashicorpServer:
     def forget(self) -> None:
         """Drop the token, the credentials and all answers in memory. Sends no request."""
         self._tokens.forget()
+        self._attempts.forget()
         self.drop_answers()
 
     def close(self) -> None:
@@ -120,7 +121,7 @@ class Conversation:
         request = ServerRequest(method, path, token.text, body)
         answer = self._use.send(request)
         if answer.status == 403 and not self._use.has_logged_in:
-            # The token may have expired early, or its policies may have changed. One more login shows which.
+            # The token may have expired early.
             self._use.has_logged_in = True
             answer = self._tokens.retry(self._use, request, refused=token) or answer
         return answer

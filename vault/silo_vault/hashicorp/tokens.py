@@ -1,10 +1,12 @@
 """The token of one server: logs in, renews the token, and replaces an expired one. `server` uses the token.
 
-Nothing runs in the background: a token is renewed or replaced when it is used.
+A token that we logged in for is renewed or replaced when it is used. One that we were given can't be replaced, so it is
+also renewed while nobody uses it, by a timer.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,6 +22,15 @@ from silo_vault.hashicorp.settings import ServerSettings
 
 CLOSE_TIMEOUT_S = 2.0
 """For revoking a token. It expires soon anyway, and closing should be quick."""
+
+RENEWAL_TIMEOUT_S = 3.0
+"""For renewing a token that is still valid: a call must not wait long for what it doesn't need."""
+
+RENEWAL_PAUSE_S = 15.0
+"""Until the next attempt, after the server could not be reached."""
+
+VAIN_LOGIN_S = 300.0
+"""How long no refused request causes a new login, after one that did not help."""
 
 _ROUNDING_S = 1.0
 """Servers give the remaining time in whole seconds, rounded down."""
@@ -79,6 +90,8 @@ class Tokens:
         self._state = threading.Lock()
         self._token: Token | None = None
         self._epoch = 0
+        self._timer: threading.Timer | None = None
+        self._no_login_before = -math.inf
 
     def current(self, use: Use) -> Token:
         """Return a token that should be valid: the present one, which may be renewed first, or a new one."""
@@ -89,7 +102,7 @@ class Tokens:
             if token is None or (token.expires_at is not None and now >= token.expires_at):
                 found = self._log_in(use)
             elif token.renew_at is not None and now >= token.renew_at:
-                found = self._renew(use, token)
+                found = self._renewed(token)
             else:
                 return token
             self._keep(found, epoch)
@@ -98,20 +111,24 @@ class Tokens:
     def retry(self, use: Use, request: ServerRequest, *, refused: Token) -> ServerAnswer | None:
         """Send the request with another token than the refused one. Return None if there is no other.
 
-        If a token from a new login is refused too, it is revoked. Repeated requests for something forbidden must not
-        fill the server with tokens.
+        There is no new login while the token is valid: else an agent that asks for something forbidden again and again
+        would use up a secret-id. If nobody may look at the token, one login shows whether a new token helps; it is
+        revoked if it does not, and refused requests then cause no login for five minutes.
         """
         with self._exclusive(use):
             with self._state:
                 token, epoch = self._token, self._epoch
             if token is not None and token is not refused:  # another thread was here first
                 return use.send(replace(request, token=token.text))
+            if self._settings.auth != "token" and not self._needs_login(use, refused):
+                return None
             found = self._log_in(use)
             if found.text == refused.text:
                 return None
             answer = use.send(replace(request, token=found.text))
             if answer.status == 403:
                 self._revoke(found)
+                self._no_login_before = self._clock() + VAIN_LOGIN_S
             else:
                 self._keep(found, epoch)
             return answer
@@ -121,12 +138,15 @@ class Tokens:
         with self._state:
             self._token = None
             self._epoch += 1
+            self._stop_timer()
+        self._no_login_before = -math.inf
         self._credentials.forget()
 
     def give_back(self) -> None:
         """Revoke the token if we logged in for it. Never raises. A token that we were given stays valid."""
         with self._state:
             token, self._token = self._token, None
+            self._stop_timer()
         if token is not None:
             self._revoke(token)
 
@@ -150,27 +170,57 @@ class Tokens:
 
     def _keep(self, token: Token, epoch: int) -> None:
         with self._state:
-            if epoch == self._epoch:  # else `forget` was called meanwhile: the token is used once and not kept
-                self._token = token
+            if epoch != self._epoch:  # `forget` was called meanwhile: the token is used once and not kept
+                return
+            self._token = token
+            self._stop_timer()
+            if token.renew_at is not None and not token.is_ours:
+                self._timer = threading.Timer(max(token.renew_at - self._clock(), 0.0), self._renew_idle, (token,))
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _renew_idle(self, token: Token) -> None:
+        """Renew a given token that nobody has renewed meanwhile. Runs in the thread of the timer, and never raises."""
+        with self._obtaining:
+            with self._state:
+                is_present, epoch = self._token is token, self._epoch
+            if is_present:
+                self._keep(self._renewed(token), epoch)
+
+    def _needs_login(self, use: Use, refused: Token) -> bool:
+        """Whether a refused token is no longer valid, or nobody can say and a login has not just been in vain."""
+        if use.send(ServerRequest("GET", "auth/token/lookup-self", refused.text)).status == 200:
+            return False
+        return self._clock() >= self._no_login_before
 
     def _revoke(self, token: Token) -> None:
         if token.is_ours:
             # If this fails, the token expires with its TTL.
             request = ServerRequest("POST", "auth/token/revoke-self", token.text, is_single_use=True)
             with suppress(VaultLocked):
-                self._attempts.send(request, deadline=self._clock() + CLOSE_TIMEOUT_S)
+                self._attempts.send_apart(request, deadline=self._clock() + CLOSE_TIMEOUT_S)
 
-    def _renew(self, use: Use, token: Token) -> Token:
-        answer = use.send(ServerRequest("POST", "auth/token/renew-self", token.text))
-        if answer.status != 200:  # it has expired early
-            return self._log_in(use)
-        return self._dated(
-            token.text,
-            ttl_s=answer.take(int, "auth", "lease_duration"),
-            is_renewable=answer.take(bool, "auth", "renewable"),
-            is_ours=token.is_ours,
-            first_ttl_s=token.first_ttl_s,
-        )
+    def _renewed(self, token: Token) -> Token:
+        """Return the token with its new times. If it can't be renewed, it is used as it is until it expires."""
+        request = ServerRequest("POST", "auth/token/renew-self", token.text, is_single_use=True)
+        try:
+            answer = self._attempts.send_apart(request, deadline=self._clock() + RENEWAL_TIMEOUT_S)
+            if answer.status != 200:  # refused: if the token is no longer valid, its next use shows
+                return replace(token, renew_at=None)
+            return self._dated(
+                token.text,
+                ttl_s=answer.take(int, "auth", "lease_duration"),
+                is_renewable=answer.take(bool, "auth", "renewable"),
+                is_ours=token.is_ours,
+                first_ttl_s=token.first_ttl_s,
+            )
+        except KeyUnreachable:
+            return replace(token, renew_at=self._clock() + RENEWAL_PAUSE_S)
 
     def _log_in(self, use: Use) -> Token:
         use.has_logged_in = True

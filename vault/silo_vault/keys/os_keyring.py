@@ -7,19 +7,29 @@ Most runs of silo need no keyring, so slow modules are imported where they are u
 
 from __future__ import annotations
 
+import queue
 import re
+import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn, Protocol, cast, final
+from typing import NoReturn, Protocol, TypeVar, cast, final
 
 from silo_vault.crypto import KEY_BYTES
 from silo_vault.errors import KeyUnavailable, VaultLocked
 from silo_vault.format import TransitWrap, Wrap
 from silo_vault.keys.base import RandomBytes, unwrap_under, wrap_under
 from silo_vault.secret import Secret, check_value
+from silo_vault.sharing import SharedQuestions
+
+T = TypeVar("T")
 
 SERVICE = "silo"
 SECRETS_SERVICE = "silo-secrets"
 """Secrets have a service of their own, so that cleaning them up can't delete a key."""
+
+ANSWER_TIMEOUT_S = 60.0
+"""A keyring that is locked may ask a person for its password, who needs some time to type it."""
 
 _KEY = re.compile(f"[0-9a-f]{{{2 * KEY_BYTES}}}")
 
@@ -80,7 +90,7 @@ class KeyringKey:
         assert isinstance(wrap, Wrap)
         store, entry = self._open(), _entry(vault_id, wrap)
         try:
-            text = store.get_password(SERVICE, entry)
+            text = _in_time(lambda: store.get_password(SERVICE, entry))
         except Exception as error:
             _explain(error)
         if text is None:
@@ -111,11 +121,20 @@ class KeyringKey:
 
 @final
 class KeyringSecrets:
-    """Reads secrets that people put into the OS keyring with its own programs (`secret-tool`, `keyring set`)."""
+    """Reads secrets that people put into the OS keyring with its own programs (`secret-tool`, `keyring set`).
 
-    def __init__(self, store: PasswordStore | None = None) -> None:
-        """Use this store, or by default the operating system's, which is looked up when a secret is needed."""
+    Safe to use from several threads. Those that read the same entry at once share the answer.
+    """
+
+    def __init__(self, store: PasswordStore | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Use this store, or by default the operating system's, which is looked up when a secret is needed.
+
+        Args:
+            store: has the entries.
+            clock: the monotonic clock, in seconds.
+        """
         self._store = store
+        self._questions: SharedQuestions[tuple[str | None, str], str | None] = SharedQuestions(clock)
 
     def read(self, username: str, *, service: str | None = None) -> Secret | None:
         """Return an entry, or None if it doesn't exist.
@@ -128,15 +147,17 @@ class KeyringSecrets:
             KeyUnavailable: the keyring is locked, or there is none.
             SecretInvalid: the entry can't be a secret.
         """
-        if self._store is None:
-            self._store = _system_store()
-        try:
-            value = self._store.get_password(service or SECRETS_SERVICE, username)
-        except Exception as error:
-            _explain(error)
+        value = self._questions.ask((service, username), lambda: self._read(service or SECRETS_SERVICE, username))
         if value is None:
             return None
         return Secret(username, check_value(username, value).decode())
+
+    def _read(self, service: str, username: str) -> str | None:
+        store = self._store = self._store or _system_store()
+        try:
+            return _in_time(lambda: store.get_password(service, username))
+        except Exception as error:
+            _explain(error)
 
 
 def _entry(vault_id: bytes, wrap: Wrap | TransitWrap) -> str:
@@ -168,8 +189,37 @@ def _system_store() -> PasswordStore:
     )
 
 
+def _in_time(read: Callable[[], T]) -> T:
+    """Return what `read` returns. It can't be interrupted, so it runs in its own thread, which is left behind if late.
+
+    Raises:
+        KeyUnavailable: it took longer than `ANSWER_TIMEOUT_S`.
+    """
+    results: queue.SimpleQueue[tuple[T, None] | tuple[None, Exception]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            results.put((read(), None))
+        except Exception as error:
+            results.put((None, error))
+
+    threading.Thread(target=run, name="silo-vault-keyring", daemon=True).start()
+    try:
+        found, problem = results.get(timeout=ANSWER_TIMEOUT_S)
+    except queue.Empty:
+        raise KeyUnavailable(
+            f"the OS keyring did not answer within {ANSWER_TIMEOUT_S:.0f} s",
+            hint="it may show a prompt that asks for its password; unlock it, then try again",
+        ) from None
+    if problem is not None:
+        raise problem
+    return cast("T", found)
+
+
 def _explain(error: Exception) -> NoReturn:
     """Raise our error for one of a keyring. Its backends are plug-ins, and raise whatever their libraries raise."""
+    if isinstance(error, KeyUnavailable):
+        raise error
     from keyring.errors import KeyringLocked, NoKeyringError
 
     if isinstance(error, NoKeyringError):
