@@ -42,8 +42,8 @@ def file_digest(file: File) -> str:
 def comparable(value: Json, digest: Callable[[File], str] = file_digest, *, depth: int = 0) -> Json:
     """Return arguments as JSON, with a file by the hash of its content; different arguments never become the same.
 
-    A file is `{"$file": <SHA-256>}`. An object that looks like that is wrapped: `{"$object": {"$file": ...}}`. So is one
-    that looks wrapped.
+    A file is `{"$file": <SHA-256>}`. An object that looks like that is wrapped: `{"$object": {"$file": ...}}`. One that
+    looks wrapped is wrapped too.
 
     Raises:
         ValueError: they nest too deep.
