@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 
 from silo_interaction import Question, WantedSecret
 
@@ -105,7 +106,7 @@ def call_question(
         who=who(call.caller),
         facts=facts,
         danger="It shares this machine's kernel while it runs." if isolation is Isolation.NAMESPACE else "",
-        arguments=tuple((name, shown(value, arguments.json[name])) for name, value in call.arguments.items()),
+        arguments=tuple((name, shown(value, arguments.digest_of)) for name, value in call.arguments.items()),
         changes=changes(before, now),
         grace_s=tool.time_to_live_s,
         group=tool.id,
@@ -137,20 +138,22 @@ def who(caller: Caller) -> str:
     return f"{caller.client or 'an unnamed client'} through {_WAYS_IN[caller.kind]}"
 
 
-def shown(value: Json, compared: Json) -> Json:
+def shown(value: Json, digest_of: Callable[[File], str]) -> Json:
     """Return an argument as JSON values for display, with a sentence for each file.
 
+    A text that reads like such a sentence begins with `text: `, so that it can't pass for a file.
+
     Args:
-        compared: the same argument in `HashedArguments.json`, which has the hashes of files.
+        digest_of: returns the hash of a file's content.
     """
     if isinstance(value, File):
-        digest = compared["$file"][:_SHOWN_CHARS]
+        digest = digest_of(value)[:_SHOWN_CHARS]
         return f"file {value.name or 'without a name'}, {value.media_type}, {value.size} bytes, SHA-256 {digest}…"
     if isinstance(value, Mapping):
-        return {key: shown(item, compared[key]) for key, item in value.items()}
+        return {key: shown(item, digest_of) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [shown(item, other) for item, other in zip(value, compared, strict=True)]
-    return value
+        return [shown(item, digest_of) for item in value]
+    return f"text: {value}" if isinstance(value, str) and _LIKE_A_FILE.match(value) else value
 
 
 def one_line(names: Sequence[str]) -> str:
@@ -158,6 +161,8 @@ def one_line(names: Sequence[str]) -> str:
     quoted = [repr(name) for name in names]
     return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
 
+
+_LIKE_A_FILE = re.compile(r"(text: )*[\W_]*file\b.*SHA-256", re.DOTALL | re.IGNORECASE)
 
 _ISOLATION = {
     Isolation.MICROVM: "microVM: a fresh virtual machine with its own kernel",

@@ -25,20 +25,15 @@ MAX_CHARS = 200
 
 
 class Trail:
-    """Collects the facts of a call while it runs.
-
-    Attributes:
-        arguments: the call's arguments as they came in, with their hash.
-    """
+    """Collects the facts of a call while it runs."""
 
     def __init__(self, log: AuditLog, call: Call) -> None:
-        self.arguments = HashedArguments(call.arguments)
         self._log = log
         self._body: dict[str, Any] = {
             "call": call.id,
             "caller": caller_record(call.caller),
             "tool": call.tool[:MAX_CHARS],
-            "arguments": _arguments(self.arguments),
+            "arguments": _arguments(HashedArguments(call.arguments)),
         }
         self._has_begun = False
         self._questions = 0
@@ -47,6 +42,10 @@ class Trail:
     def found(self, skill: Skill, tool: Tool) -> None:
         """Note the tool, and the version of its skill."""
         self._body |= {"tool": tool.id, "skill_digest": skill.digest, "secrets": list(tool.secrets)}
+
+    def checked(self, arguments: HashedArguments) -> None:
+        """Note the arguments as the tool gets them, in place of those that came in. Blocks: it hashes their files."""
+        self._body["arguments"] = _arguments(arguments)
 
     def decided(self, decision: Decision) -> None:
         """Note a decision: the policy's, then the person's."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from silo.calls.files import InputRules, load_files
 from silo.model import Call, Skill, Tool
 from silo.sandbox.skill.base import GuestRequest
 from silo.schema.arguments import Checkers, check_arguments, check_json
-from silo.schema.files import find_files, put_back
+from silo.schema.files import FileArgument, find_files, put_in
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Checked:
 
     Attributes:
         call: the call with the tool's id and the files among its arguments. Policy decides on it, and a person sees it.
-        request: what the guest gets, except secrets.
+        request: what the guest gets, except secrets; its arguments are those of `call`.
     """
 
     call: Call
@@ -40,10 +41,8 @@ def check(call: Call, skill: Skill, tool: Tool, checkers: Checkers, rules: Input
     check_json(call.arguments, tool.id)
     arguments, places = find_files(tool, call.arguments)
     check_arguments(tool, checkers.of(skill, tool)[0], arguments)
-    files = load_files(places, rules)
-    whole: dict[str, Any] = put_back(arguments, files) if files else arguments
-    checked = replace(call, tool=tool.id, arguments=whole)
-    return Checked(checked, skill, tool, GuestRequest(tool.name, arguments, files=files))
+    whole = _with_files(arguments, places, rules)
+    return Checked(replace(call, tool=tool.id, arguments=whole), skill, tool, GuestRequest(tool.name, whole))
 
 
 def fill(call: Call, tool: Tool, rules: InputRules) -> Call:
@@ -54,5 +53,9 @@ def fill(call: Call, tool: Tool, rules: InputRules) -> Call:
     """
     check_json(call.arguments, tool.id)
     arguments, places = find_files(tool, call.arguments)
-    whole: dict[str, Any] = put_back(arguments, load_files(places, rules))
-    return replace(call, tool=tool.id, arguments=whole)
+    return replace(call, tool=tool.id, arguments=_with_files(arguments, places, rules))
+
+
+def _with_files(arguments: dict[str, Any], places: Sequence[FileArgument], rules: InputRules) -> dict[str, Any]:
+    whole: dict[str, Any] = put_in(arguments, dict(zip(places, load_files(places, rules), strict=True)))
+    return whole

@@ -11,7 +11,7 @@ import base64
 import binascii
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -39,7 +39,7 @@ class InputRules:
     forbidden: tuple[Path, ...] = ()
 
 
-def load_files(files: tuple[FileArgument, ...], rules: InputRules) -> tuple[File, ...]:
+def load_files(files: Sequence[FileArgument], rules: InputRules) -> tuple[File, ...]:
     """Return the given values as files with safe names. Blocks, so run it in a worker thread.
 
     Raises:

@@ -30,7 +30,7 @@ from silo.remedies import CallAgain
 from silo.runners.base import Placement, Runner
 from silo.sandbox.skill.base import GuestReply, GuestRequest
 from silo.schema.arguments import Checkers, check_result
-from silo.schema.canonical import HashedArguments, canonical
+from silo.schema.canonical import HashedArguments
 from silo.secrets.lease import Lease, Secrets
 from silo.secrets.redaction import Redactor
 from silo.wire.messages import Progress
@@ -76,11 +76,13 @@ class CallPipeline:
                 record.decided(no)
                 raise denied(tool, no)  # first, because the error about arguments would describe the tool
             checked = await self.check(call, skill, tool)  # ArgumentsInvalid, FileRefused
+            # From here on there is one value: it is recorded, decided on, shown, approved and sent.
+            arguments = HashedArguments(checked.call.arguments)
+            await to_thread.run_sync(record.checked, arguments)
             decision = (await self.decide(checked.call, skill, tool)).decision
             record.decided(decision)
             place = await self.place(call, skill)  # SandboxUnavailable
             watch.lap("check")
-            arguments = _as_hashed(record.arguments, checked)
             proposal = Proposal(checked.call, arguments, skill, tool, place.isolation, watch.tell, record.asked)
             supplied: dict[str, str] = {}
             for _ in range(MAX_ROUNDS):
@@ -194,19 +196,12 @@ def redacting(redactor: Redactor) -> Iterator[Redactor]:
         raise cleaned from None
 
 
-def _as_hashed(recorded: HashedArguments, checked: Checked) -> HashedArguments:
-    """Return the arguments in the form that is compared: those of the record, unless files were read since."""
-    # Comparing ensures that a person agrees to what runs, even if the program changes the arguments meanwhile. The
-    # spellings are compared, because 1 and True are equal in Python.
-    now = HashedArguments(checked.call.arguments)
-    return recorded if canonical(recorded.json) == canonical(now.json) else now
-
-
 def _refuse_decoys(request: GuestRequest, redactor: Redactor) -> None:
     """Let no decoy into a guest: a caller that passes one on got it from the vault."""
     if redactor.has_canaries:
-        redactor.data(request.arguments)
-        for file in request.files:
+        document, files = request.document()
+        redactor.data(document["arguments"])
+        for file in files:
             redactor.file(file)
 
 

@@ -1,7 +1,8 @@
 """Compare the arguments of a call with the patterns of a rule. The rules themselves are in `silo.policy.rules`.
 
 Both directions fail closed. A rule that denies or asks must not be evaded, so it matches if one piece of a value
-matches in any equivalent Unicode form. A rule that allows must be sure, so every piece has to match exactly.
+matches in any way in which it may be read (`silo.policy.texts`). A rule that allows must be sure, so every piece has to
+match in each way, and a piece that may be read in unknown ways doesn't.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from fnmatch import translate
 from functools import cached_property
 
 from silo.model import File
+from silo.policy.texts import Unclear, readings, split_url, sure_readings
 from silo.wire.messages import Json
 
 
@@ -28,6 +30,25 @@ class Glob:
         """Whether the pattern matches the whole text."""
         return self._matcher.match(text) is not None
 
+    def covers(self, text: str) -> bool:
+        """Whether the pattern matches the whole text, and a URL part by part: scheme, authority, and the rest.
+
+        So a `*` in the host of a pattern stands for no `/`, and a pattern without `://` covers no URL, except `*`.
+        """
+        url = split_url(text)
+        if url is None or set(self.text) <= {"*"}:
+            return self.matches(text)
+        scheme, authority, rest = self._url
+        return scheme.matches(url.scheme) and authority.matches(url.authority) and rest.matches(url.rest)
+
+    @cached_property
+    def _url(self) -> tuple[Glob, Glob, Glob]:
+        scheme, _, rest = self.text.partition("://")
+        # A `/` in a set, as in `[a/]`, ends the authority too; the pattern then covers no URL.
+        authority, slash, path = rest.partition("/")
+        # `https://host*` goes on after the host.
+        return Glob(scheme), Glob(authority), Glob(slash + path if slash or not authority.endswith("*") else "*")
+
     @cached_property
     def _matcher(self) -> re.Pattern[str]:
         # `fnmatch` writes expressions that never backtrack over a `*` (Python 3.11), so a long text from an agent takes
@@ -38,8 +59,7 @@ class Glob:
 def any_mismatch(arguments: Mapping[str, Json], path: str, globs: Sequence[Glob]) -> str | None:
     """Return why no part of an argument matches any pattern, or None if one does; for rules that deny or ask.
 
-    Lists and objects are searched, names included. A file counts by its name. Text is tried unchanged, in NFC and in
-    NFKC.
+    Lists and objects are searched, names included. A file counts by its name. Text is tried in all its readings.
     """
     found = [value for value in _reach(arguments, path) if value is not _MISSING]
     if not found:
@@ -54,17 +74,17 @@ def any_mismatch(arguments: Mapping[str, Json], path: str, globs: Sequence[Glob]
 def whole_mismatch(arguments: Mapping[str, Json], path: str, globs: Sequence[Glob]) -> str | None:
     """Return why some part of an argument matches no pattern, or None if all parts match; for rules that allow.
 
-    A list must have items, and all of them must match; objects and files never match. Text must be in NFC, without
-    control and format characters, and must match in NFKC as well.
+    A list must have items, and all of them must match; objects and files never match. Text must be plain, as
+    `silo.policy.texts.sure_readings` has it, and match in all its readings.
     """
     found = list(_reach(arguments, path))
     if not found or any(value is _MISSING for value in found):
         return f"{path} is not given" if len(found) <= 1 else f"{path} is not given everywhere"
     for value in found:
         for piece in _pieces(value):
-            if isinstance(piece, _Unclear):
+            if isinstance(piece, Unclear):
                 return f"{path} {piece.why}"
-            if not all(any(glob.matches(text) for glob in globs) for text in piece):
+            if not all(any(glob.covers(text) for glob in globs) for text in piece):
                 return f"{path} is {_show(found)}, not {_show_globs(globs)}"
     return None
 
@@ -102,14 +122,14 @@ def _ends(path: str) -> Iterator[int]:
 
 
 def _all_texts(value: Json) -> Iterator[str | None]:
-    """Yield every text in a value, in every Unicode form; None for one that can't be compared."""
+    """Yield every text in a value, in all its readings; None for one that can't be compared."""
     if isinstance(value, str):
-        yield from _spellings(value)
+        yield from readings(value)
     elif isinstance(value, File):
-        yield from _spellings(value.name)
+        yield from readings(value.name)
     elif isinstance(value, Mapping):
         for name, item in value.items():
-            yield from _spellings(str(name))
+            yield from readings(str(name))
             yield from _all_texts(item)
         if not value:
             yield "{}"
@@ -126,53 +146,25 @@ def _all_texts(value: Json) -> Iterator[str | None]:
         yield None
 
 
-def _spellings(text: str) -> tuple[str | None, ...]:
-    if text.isascii():
-        return (text,)
-    if not _is_quick_to_normalize(text):
-        return (text, None)
-    return tuple({text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFKC", text)})
-
-
 # --- for rules that allow ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Unclear:
-    """A piece of a value that no rule can allow."""
-
-    why: str
-
-
-def _pieces(value: Json) -> Iterator[tuple[str, ...] | _Unclear]:
+def _pieces(value: Json) -> Iterator[tuple[str, ...] | Unclear]:
     """Yield, for each piece of a value, the texts that must all match."""
     if isinstance(value, str):
-        yield _clear_text(value)
+        yield sure_readings(value)
     elif isinstance(value, list | tuple):
         if not value:
-            yield _Unclear("is an empty list")
+            yield Unclear("is an empty list")
         for item in value:
             yield from _pieces(item)
     elif value is None or isinstance(value, bool | int | float):
         yield (scalar_text(value),)
     else:
-        yield _Unclear(f"is {'a file' if isinstance(value, File) else 'an object'}, which no rule allows by a pattern")
+        yield Unclear(f"is {'a file' if isinstance(value, File) else 'an object'}, which no rule allows by a pattern")
 
 
-def _clear_text(text: str) -> tuple[str, ...] | _Unclear:
-    if any(unicodedata.category(character) in _UNSEEN for character in set(text)):
-        return _Unclear("holds control or format characters (a line end is one)")
-    if text.isascii():
-        return (text,)
-    if not _is_quick_to_normalize(text) or not unicodedata.is_normalized("NFC", text):
-        return _Unclear("is not in Unicode's form NFC")
-    return (text, unicodedata.normalize("NFKC", text))
-
-
-_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-
-
-# --- numbers and Unicode ----------------------------------------------------------------------------------------------
+# --- numbers, and what is shown ---------------------------------------------------------------------------------------
 
 
 def scalar_text(value: str | bool | float | None) -> str:
@@ -180,19 +172,6 @@ def scalar_text(value: str | bool | float | None) -> str:
     if isinstance(value, str):
         return value
     return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
-
-
-def _is_quick_to_normalize(text: str) -> bool:
-    """Whether at most 30 marks follow each other, as in text of any language (UAX #15 §13, Stream-Safe Text Format).
-
-    Normalising sorts the marks of one run by insertion: half a megabyte of them would take minutes.
-    """
-    # Decomposed, because three Tibetan vowels (e.g. U+0F73) are not marks themselves, but decompose into marks.
-    marks = [one for one in set(text) if all(map(unicodedata.combining, unicodedata.normalize("NFKD", one)))]
-    return not marks or re.search(f"[{''.join(marks)}]{{{_MAX_MARKS + 1}}}", text) is None
-
-
-_MAX_MARKS = 30
 
 
 def _show(found: Sequence[Json]) -> str:

@@ -16,8 +16,8 @@ from typing import Any
 from silo.errors import ArgumentsInvalid, ResultInvalid, SkillMetadataInvalid
 from silo.model import File, Skill, Tool
 from silo.names import suggestion
-from silo.schema.checker import CheckTooLong, SchemaChecker, SchemaUnusable, describe_path
-from silo.schema.walk import Schema, is_file, properties, required, resolve
+from silo.schema.checker import CheckTooLong, SchemaChecker, SchemaUnusable
+from silo.schema.walk import Schema, describe_path, is_file, properties, required, resolve
 from silo.sizes import MIB
 from silo.wire.messages import Json
 
@@ -140,7 +140,7 @@ class Checkers:
 
 
 def check_arguments(tool: Tool, checker: SchemaChecker, arguments: Mapping[str, Any]) -> None:
-    """Check arguments, in which files are `{"$file": index}` already, against the tool's schema.
+    """Check arguments, in which files are `FileArgument`s, against the tool's schema.
 
     Raises:
         ArgumentsInvalid: which argument is wrong, why, and what the tool takes.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -34,8 +34,16 @@ def sha256_hex(value: Json) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
-def comparable(value: Json, *, depth: int = 0) -> Json:
-    """Return arguments as JSON, with a file by the hash of its content.
+def file_digest(file: File) -> str:
+    """Return the SHA-256 of a file's content, in hex."""
+    return hashlib.sha256(file.data).hexdigest()
+
+
+def comparable(value: Json, digest: Callable[[File], str] = file_digest, *, depth: int = 0) -> Json:
+    """Return arguments as JSON, with a file by the hash of its content; different arguments never become the same.
+
+    A file is `{"$file": <SHA-256>}`. An object that looks like that is wrapped: `{"$object": {"$file": ...}}`. One that
+    looks wrapped is wrapped too.
 
     Raises:
         ValueError: they nest too deep.
@@ -43,15 +51,17 @@ def comparable(value: Json, *, depth: int = 0) -> Json:
     if depth > _MAX_DEPTH:
         raise ValueError("too deep")
     if isinstance(value, File):
-        return {"$file": hashlib.sha256(value.data).hexdigest()}
+        return {"$file": digest(value)}
     if isinstance(value, Mapping):
-        return {key: comparable(item, depth=depth + 1) for key, item in value.items()}
+        plain = {key: comparable(item, digest, depth=depth + 1) for key, item in value.items()}
+        return {"$object": plain} if plain.keys() in _MARKS else plain
     if isinstance(value, list | tuple):
-        return [comparable(item, depth=depth + 1) for item in value]
+        return [comparable(item, digest, depth=depth + 1) for item in value]
     return value
 
 
 _MAX_DEPTH = 64
+_MARKS = ({"$file"}, {"$object"})
 
 
 @dataclass(frozen=True)
@@ -65,9 +75,18 @@ class HashedArguments:
 
     @cached_property
     def json(self) -> dict[str, Json]:
-        """The arguments as JSON, each file as `{"$file": <SHA-256 of its content>}`."""
-        found: dict[str, Json] = comparable(self.arguments)
-        return found
+        """The arguments as JSON, each file as `{"$file": <SHA-256 of its content>}`, as `comparable` has it."""
+        return {name: comparable(value, self.digest_of, depth=1) for name, value in self.arguments.items()}
+
+    def digest_of(self, file: File) -> str:
+        """Return the hash of a file among the arguments; it is computed once."""
+        if id(file) not in self._digests:
+            self._digests[id(file)] = file_digest(file)
+        return self._digests[id(file)]
+
+    @cached_property
+    def _digests(self) -> dict[int, str]:
+        return {}
 
     @cached_property
     def sha256(self) -> str:

@@ -15,12 +15,13 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from silo.schema.files import FileArgument
 from silo.schema.walk import Schema, SchemaTooDeep, is_file, rewrite
-from silo.wire.messages import Json
+from silo.wire.messages import FILE_MARK, Json
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
@@ -36,13 +37,8 @@ MAX_PATTERN_CHARS = 1000
 MAX_PATTERN_WORK = 50_000_000
 """Bound on estimated automaton states times length of the text; about 50 ms of the regex engine on a slow machine."""
 
-FILE_SCHEMA: Mapping[str, Any] = {
-    "type": "object",
-    "properties": {"$file": {"type": "integer", "minimum": 0}},
-    "required": ["$file"],
-    "additionalProperties": False,
-}
-"""Replaces the schema of a file, because its value is `{"$file": index}` when it is checked."""
+_FILE_SCHEMA: Mapping[str, Any] = {FILE_MARK: True}
+"""Replaces the schema of a file, because the value there is a `FileArgument` when it is checked, and never JSON."""
 
 
 class SchemaUnusable(ValueError):
@@ -109,9 +105,9 @@ class SchemaChecker:
         return None if error is None else _flaw(error)
 
     def _prepare(self, schema: Schema) -> Schema:
-        """Return a schema with its patterns compiled, `FILE_SCHEMA` for a file's; refuse what can't be checked."""
+        """Return a schema with its patterns compiled, `_FILE_SCHEMA` for a file's; refuse what can't be checked."""
         if is_file(schema):
-            return FILE_SCHEMA
+            return _FILE_SCHEMA
         if refused := sorted(_REFUSED_KEYWORDS & schema.keys()):
             raise SchemaUnusable(f"silo does not check the keyword {refused[0]!r}")
         reference = schema.get("$ref")
@@ -122,7 +118,8 @@ class SchemaChecker:
         if isinstance(patterns := schema.get("patternProperties"), Mapping):
             for name in patterns:
                 self._compile(str(name))
-        return schema
+        # `jsonschema` takes another validator, one without the keywords below, where a `$ref` leads to a `$schema`.
+        return {keyword: value for keyword, value in schema.items() if keyword != "$schema"}
 
     def _compile(self, pattern: str) -> _Pattern:
         if pattern not in self._patterns:
@@ -146,6 +143,7 @@ class SchemaChecker:
         keywords["patternProperties"] = self._check_pattern_properties
         keywords["additionalProperties"] = self._check_additional
         keywords["uniqueItems"] = _check_unique
+        keywords[FILE_MARK] = _check_file
         timed = {name: self._timed(check) for name, check in keywords.items()}
         checker: type[Validator] = extend(Draft202012Validator, timed)  # type: ignore[no-untyped-call]
         # An empty registry fetches nothing; the default one opens what `$ref` names.
@@ -251,11 +249,19 @@ def _check_unique(validator: Validator, wanted: Json, instance: Json, schema: Js
     if wanted and isinstance(instance, list):
         seen = set()
         for item in instance:
-            text = json.dumps(_plain_numbers(item), sort_keys=True)
+            text = json.dumps(_plain_numbers(item), sort_keys=True, default=id)  # two files are never the same
             if text in seen:
                 yield ValidationError(f"{item!r} is in the list twice")
                 return
             seen.add(text)
+
+
+def _check_file(validator: Validator, mark: Json, instance: Json, schema: Json) -> Iterator[ValidationError]:
+    """Accept what `silo.schema.files` found to be a file. No JSON value is one, whatever it looks like."""
+    from jsonschema.exceptions import ValidationError
+
+    if mark is True and not isinstance(instance, FileArgument):
+        yield ValidationError(f"{instance!r} is not a file")
 
 
 def _plain_numbers(value: Json) -> Json:
@@ -289,8 +295,3 @@ def _cut(text: str, limit: int = 300) -> str:
         return text
     # The end says what was expected ("... is not of type 'integer'"), so the value at the front is cut.
     return f"{text[: limit // 2]}…{text[-limit // 2 :]}"
-
-
-def describe_path(root: str, path: Sequence[str | int]) -> str:
-    """Return `root.items[2].price`."""
-    return root + "".join(f"[{part}]" if isinstance(part, int) else f".{_cut(part, 80)}" for part in path)

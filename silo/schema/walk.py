@@ -57,6 +57,15 @@ def takes(schema: Schema, kind: str) -> bool:
     return types == kind or (isinstance(types, list) and kind in types)
 
 
+def describe_path(root: str, path: Sequence[str | int]) -> str:
+    """Return `root.items[2].price`; a long name is cut in its middle."""
+    return root + "".join(f"[{part}]" if isinstance(part, int) else f".{_cut(part)}" for part in path)
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= 80 else f"{name[:40]}…{name[-40:]}"
+
+
 # --- references and combinations --------------------------------------------------------------------------------------
 
 

@@ -58,7 +58,7 @@ def _main(skill: Skill, argv: Sequence[str]) -> int:
     )
     fields = {field.name: field for field in tool.signature.parameters}
     arguments = {name: _value(fields[name], text) for name, text in given.items()}
-    outcome = run_tool(tool, arguments, _StdinSecrets(tool), (), _show_progress)
+    outcome = run_tool(tool, arguments, _StdinSecrets(tool), _show_progress)
     _show(outcome)
     return FAILED if outcome.is_error else DONE
 

@@ -7,7 +7,7 @@ express (is this text a date?), and everything in author mode, which has no host
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from silo.sdk.files import File
 from silo.sdk.shapes import (
@@ -42,24 +42,20 @@ class CoercionError(Exception):
         self.where = where
 
 
-def coerce_arguments(signature: Signature, arguments: Mapping[str, Any], files: Sequence[File] = ()) -> dict[str, Any]:
+def coerce_arguments(signature: Signature, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keyword arguments for a tool; a parameter that was not given keeps its default.
 
     Args:
         signature: the tool's.
-        arguments: JSON values by parameter; a file is `{"$file": index}`.
-        files: the files, in the order of those indices.
+        arguments: JSON values by parameter, with a `File` in the place of each file.
 
     Raises:
         CoercionError: an argument is missing, unknown, or of the wrong type.
     """
-    return _Coercion(files).entries(signature.parameters, arguments, _ROOT)
+    return _COERCION.entries(signature.parameters, arguments, _ROOT)
 
 
 class _Coercion:
-    def __init__(self, files: Sequence[File]) -> None:
-        self._files = files
-
     def entries(self, fields: Sequence[Field], values: Mapping[str, Any], where: str) -> dict[str, Any]:
         known = {entry.name for entry in fields}
         for name in values:
@@ -82,7 +78,7 @@ class _Coercion:
             case Parsed():
                 return _parsed(shape, value, where)
             case FileInput(as_bytes=as_bytes):
-                file = self._file(value, where)
+                file = _expect(File, value, where)
                 return file.data if as_bytes else file
             case Choice(options=options):
                 return _choice(options, value, where)
@@ -150,13 +146,8 @@ class _Coercion:
             raise deepest
         raise CoercionError(where, "fits no option: " + "; ".join(str(e).removeprefix(where).strip() for e in errors))
 
-    def _file(self, value: object, where: str) -> File:
-        if isinstance(value, File):
-            return value
-        index = value.get("$file") if isinstance(value, dict) and len(value) == 1 else None
-        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(self._files):
-            raise CoercionError(where, f"must be a file, not {_kind(value)}")
-        return self._files[index]
+
+_COERCION: Final = _Coercion()
 
 
 def _scalar(kind: type, value: object, where: str) -> object:
@@ -231,4 +222,5 @@ _KINDS: dict[type, str] = {
     type(None): "null",
     list: "an array",
     dict: "an object",
+    File: "a file",
 }

@@ -45,14 +45,14 @@ def invoke(skill: Skill, tool: str, stdin: BinaryIO, files: Sequence[File], emit
     Args:
         skill: the imported skill.
         tool: the name of the tool, without the skill's.
-        stdin: holds the JSON object `{"arguments": {...}, "secrets": {...}}`; read to its end.
-        files: the files to which `{"$file": index}` in the arguments refers.
+        stdin: holds the JSON object `{"arguments": {...}, "secrets": {...}, "files": [...]}`; read to its end.
+        files: the files that belong at the places in the document's `files`, in their order.
         emit: receives progress, from any thread of the tool, until this function returns.
 
     Raises:
         InvokeFailed: the call has no result; see its `code`.
     """
-    document = _read(stdin)
+    document = _read(stdin, files)
     try:
         definition = skill.tools[tool]
     except KeyError:
@@ -60,21 +60,20 @@ def invoke(skill: Skill, tool: str, stdin: BinaryIO, files: Sequence[File], emit
         raise InvokeFailed(
             "tool-unknown", f"the skill {skill.namespace!r} has no tool {tool!r}; it has {known}"
         ) from None
-    return run_tool(definition, document.arguments, document.secrets, files, emit)
+    return run_tool(definition, document.arguments, document.secrets, emit)
 
 
 def run_tool(
     tool: ToolDefinition,
     arguments: Mapping[str, Any],
     secrets: Mapping[str, str],
-    files: Sequence[File],
     emit: Emit | None,
 ) -> Outcome:
-    """Run a tool with JSON arguments, like `invoke`, for a caller that has no document."""
+    """Run a tool with JSON arguments and `File`s among them, like `invoke`, for a caller that has no document."""
 
     def run() -> Outcome:
         try:
-            given = coerce_arguments(tool.signature, arguments, files)
+            given = coerce_arguments(tool.signature, arguments)
         except CoercionError as error:
             raise InvokeFailed("arguments-invalid", str(error)) from None
         with open_call(secrets=secrets, emit=emit):
@@ -110,16 +109,23 @@ def rehearse(skill: Skill) -> None:
     warm(skill)
 
 
-def _read(stdin: BinaryIO) -> _Document:
+def _read(stdin: BinaryIO, files: Sequence[File]) -> _Document:
     """Read the document. The host wrote it and has checked the agent's part, so it is parsed leniently."""
     try:
         body = json.loads(stdin.read())
         arguments, secrets = body["arguments"], body.get("secrets", {})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        for (*way, last), file in zip(body.get("files", ()), files, strict=True):
+            holder = arguments
+            for step in way:
+                holder = holder[step]
+            holder[last] = file
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         arguments = secrets = None
     if not isinstance(arguments, dict) or not isinstance(secrets, dict):
         # The exception's text is left out, because it would quote the document.
-        raise InvokeFailed("arguments-invalid", 'STDIN must hold {"arguments": {...}, "secrets": {...}} as JSON')
+        raise InvokeFailed(
+            "arguments-invalid", 'STDIN must hold {"arguments": {...}, "secrets": {...}, "files": [...]} as JSON'
+        )
     return _Document(arguments, secrets)
 
 

@@ -386,7 +386,7 @@ class SandboxConformance:
     async def test_files_go_in_and_come_out_byte_by_byte(self, backend: Backend, unit: Unit, size: int) -> None:
         data = random.Random(size).randbytes(size)  # noqa: S311 - a reproducible pattern
         file = File(data, "image/x-test", "data.bin")
-        reply = await call(backend, unit, "reverse", files=(file,), data={"$file": 0})
+        reply = await call(backend, unit, "reverse", data=file)
         (back,) = reply.files
         assert hashlib.sha256(back.data).digest() == hashlib.sha256(data[::-1]).digest()
         assert (back.media_type, back.name) == ("image/x-test", "reversed-data.bin")
@@ -569,12 +569,11 @@ async def call(
     *,
     deadline_s: float = CALL_S,
     secrets: dict[str, str] | None = None,
-    files: tuple[File, ...] = (),
-    **arguments: Any,  # noqa: ANN401 - JSON values
+    **arguments: Any,  # noqa: ANN401 - JSON values and files
 ) -> GuestReply:
     """Run one call in a fresh guest; the deadline counts from when the guest is open."""
     async with open_guest(backend, unit, on_step=_ignore) as sandbox:
-        request = GuestRequest(tool, arguments, secrets or {}, files)
+        request = GuestRequest(tool, arguments, secrets or {})
         return await sandbox.run(request, deadline=time.monotonic() + deadline_s, on_progress=_ignore)
 
 

@@ -21,7 +21,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from hashlib import sha256
+from operator import getitem
 from pathlib import Path
 from typing import Any, Self
 
@@ -246,7 +248,9 @@ class FakeBackend:
         assert isinstance(head, Run)
         document = json.loads(await _blob(channel, head.document_size))
         files = [File(await _blob(channel, one.size), one.media_type, one.name) for one in head.files]
-        request = GuestRequest(head.tool, document["arguments"], document["secrets"], tuple(files))
+        for (*way, last), file in zip(document["files"], files, strict=True):
+            reduce(getitem, way, document["arguments"])[last] = file
+        request = GuestRequest(head.tool, document["arguments"], document["secrets"])
         self._notes.append(f"run {request.tool}")
         self.requests.append(request)
         reply = await self._behaviour(request, lambda progress: guest.write("call", encode_message(progress)))

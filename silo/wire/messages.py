@@ -106,7 +106,8 @@ class Rehearsed:
 class Run:
     """Host → guest: the one call. Blobs follow: the document of `document_size` bytes, then the files in order.
 
-    The document is the JSON object `{"arguments": {...}, "secrets": {...}}`, which the skill finds on its STDIN.
+    The document is the JSON object `{"arguments": {...}, "secrets": {...}, "files": [...]}`, which the skill finds on
+    its STDIN. Each entry of `files` is the way to the place of a file among the arguments.
 
     Attributes:
         marker: written to stdout and stderr after the last byte of the skill, so that the host knows where its output
@@ -184,7 +185,7 @@ Json = Any
 """A JSON value in Python's types; the parser of a message checks which."""
 
 FILE_MARK: Final = "x-silo-file"
-"""Marks the schema of a file, so that the host can replace the agent's value by `{"$file": index}`."""
+"""Marks the schema of a file, so that the host can put the file in the place of the agent's value."""
 
 Message = Resume | Booted | Exited | Described | Rehearse | Rehearsed | Run | Progress | Finished | Failed
 

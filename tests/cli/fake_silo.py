@@ -93,7 +93,8 @@ async def act(request: GuestRequest, on_progress: OnProgress) -> GuestReply:
     printed = Captured(b"first\nsecond\n", 13)
     match request.tool:
         case "echo":
-            data = {**request.arguments, "files": [[f.name, f.media_type, f.data.decode()] for f in request.files]}
+            document, files = request.document()
+            data = {**document["arguments"], "files": [[f.name, f.media_type, f.data.decode()] for f in files]}
             return GuestReply(Finished(text="", data=data, has_data=True), facts=facts)
         case "keyed":
             return GuestReply(Finished(text=f"the key is {request.secrets['DEMO_KEY']}"), facts=facts)

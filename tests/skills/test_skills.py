@@ -9,6 +9,7 @@ import pytest
 
 from silo import File
 from silo.catalog.header import read_header, refuse_not_yet
+from silo.sandbox.skill.base import GuestRequest
 from silo.sdk.describe import describe
 from silo.sdk.invoke import invoke, rehearse
 from silo.sdk.skill import find_skill
@@ -62,14 +63,14 @@ def test_a_rehearsal_runs_the_warmup(load_script, folder):
     rehearse(find_skill(load_script(f"{folder}/skill.py")))
 
 
-def call(load_script, folder: str, tool: str, arguments: dict, *, files=(), secrets=None):
-    document = json.dumps({"arguments": arguments, "secrets": secrets or {}}).encode()
+def call(load_script, folder: str, tool: str, arguments: dict, *, secrets=None):
+    document, files = GuestRequest(tool, arguments, secrets or {}).document()
     skill = find_skill(load_script(f"{folder}/skill.py"))
-    return invoke(skill, tool, io.BytesIO(document), files=files, emit=lambda *report: None)
+    return invoke(skill, tool, io.BytesIO(json.dumps(document).encode()), files, emit=lambda *report: None)
 
 
 def test_a_call_of_each_skill_answers_by_the_path_of_a_guest(load_script):
-    """The skill's process is driven as in a guest: one JSON document on STDIN, files by their index."""
+    """The skill's process is driven as in a guest: one JSON document on STDIN, files beside it."""
     signed = call(load_script, "skills/jwt", "sign", {"claims": {"sub": "42"}}, secrets={"JWT_KEY": "k" * 32})
     assert signed.data["token"].count(".") == 2
     weak = call(load_script, "skills/jwt", "sign", {"claims": {}}, secrets={"JWT_KEY": "k"})
@@ -78,15 +79,15 @@ def test_a_call_of_each_skill_answers_by_the_path_of_a_guest(load_script):
     assert weak.data == {"reason": "weak-key"}
 
     sales = File(b"n\n1\n2\n", "text/csv", "sales.csv")
-    arguments = {"data": {"$file": 0}, "sql": "SELECT sum(n) AS n FROM data"}
-    assert call(load_script, "skills/table", "query", arguments, files=[sales]).data["rows"] == [{"n": 3}]
-    converted = call(load_script, "skills/table", "convert", {"data": {"$file": 0}, "to": "jsonl"}, files=[sales])
+    arguments = {"data": sales, "sql": "SELECT sum(n) AS n FROM data"}
+    assert call(load_script, "skills/table", "query", arguments).data["rows"] == [{"n": 3}]
+    converted = call(load_script, "skills/table", "convert", {"data": sales, "to": "jsonl"})
     assert converted.files == (File(b'{"n":1}\n{"n":2}\n', "application/jsonl", "sales.jsonl"),)
 
-    refused = call(load_script, "skills/pdf", "text", {"document": {"$file": 0}}, files=[File(b"junk")])
+    refused = call(load_script, "skills/pdf", "text", {"document": File(b"junk")})
     assert refused.is_error
     assert "not a PDF" in refused.text
 
-    refused = call(load_script, "skills/image", "resize", {"image": {"$file": 0}, "width": 9}, files=[File(b"junk")])
+    refused = call(load_script, "skills/image", "resize", {"image": File(b"junk"), "width": 9})
     assert refused.is_error
     assert "not a picture" in refused.text

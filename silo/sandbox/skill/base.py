@@ -12,7 +12,7 @@ from typing import Any
 
 from silo.model import File, Isolation
 from silo.sandbox.base import GuestSpec, Image, Limits, Stream
-from silo.wire.messages import Finished, Progress
+from silo.wire.messages import Finished, Json, Progress
 
 STREAMS = (
     Stream("control", is_two_way=True),
@@ -50,12 +50,34 @@ class Unit:
 
 @dataclass(frozen=True)
 class GuestRequest:
-    """What one guest executes once. Arguments are JSON; a file among them is `{"$file": index}` into `files`."""
+    """What one guest executes once.
+
+    Attributes:
+        arguments: JSON values, with a `File` in the place of each file: what was decided on, and what a person saw.
+    """
 
     tool: str
     arguments: Mapping[str, Any]
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    files: tuple[File, ...] = ()
+
+    def document(self) -> tuple[dict[str, Any], tuple[File, ...]]:
+        """Return the document that the guest reads, as JSON values, and the files in the order of its `files`."""
+        places: list[list[str | int]] = []
+        files: list[File] = []
+
+        def emptied(value: Json, path: list[str | int]) -> Json:
+            if isinstance(value, File):
+                places.append(path)
+                files.append(value)
+                return None
+            if isinstance(value, Mapping):
+                return {key: emptied(item, [*path, key]) for key, item in value.items()}
+            if isinstance(value, list | tuple):
+                return [emptied(item, [*path, index]) for index, item in enumerate(value)]
+            return value
+
+        arguments = emptied(self.arguments, [])
+        return {"arguments": arguments, "secrets": dict(self.secrets), "files": places}, tuple(files)
 
 
 @dataclass(frozen=True)

@@ -212,21 +212,18 @@ class GuestLink:
         marker = secrets.token_hex(16)
         for sink in (self._out, self._err):
             sink.marker = marker.encode()
-        document = json.dumps(
-            {"arguments": request.arguments, "secrets": dict(request.secrets)}, allow_nan=False
-        ).encode()
+        parts, given = request.document()
+        document = json.dumps(parts, allow_nan=False).encode()
         head = Run(
             request.tool,
             len(document),
             marker,
-            tuple(
-                FileHead(file.name or f"file-{i}", file.media_type, file.size) for i, file in enumerate(request.files)
-            ),
+            tuple(FileHead(file.name or f"file-{i}", file.media_type, file.size) for i, file in enumerate(given)),
         )
 
         async def exchange() -> tuple[Finished | Failed, tuple[File, ...]]:
             await self._call.send(encode_message(head), *encode_blob(document))
-            for file in request.files:
+            for file in given:
                 await self._call.send(*encode_blob(file.data))
             while True:
                 message = await self._call.message()

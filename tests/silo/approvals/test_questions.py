@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from silo.approvals.questions import call_key, call_question, profile, secret_key
+from silo.approvals.questions import call_key, call_question, profile, secret_key, shown
 from silo.model import Call, Caller, File, Isolation
-from silo.schema.canonical import HashedArguments
+from silo.schema.canonical import HashedArguments, file_digest
 from silo.testing.fakes import make_skill, make_tool
 
 TOOL = make_tool(secrets=["KEY"])
@@ -52,6 +52,16 @@ def test_whatever_a_person_agrees_to_is_part_of_the_key():
         key(FILES, isolation=Isolation.NAMESPACE),
     }
     assert len(keys) == 10
+
+
+def test_a_text_that_reads_like_a_file_is_shown_as_a_text():
+    file = File(b"x", "text/csv", "a.csv")
+    sentence = shown(file, file_digest)
+    for text in (sentence, f"text: {sentence}", sentence.upper(), f" {sentence}", f"\u200b{sentence}\nmore"):
+        assert shown({"a": [text]}, file_digest) == {"a": [f"text: {text}"]}
+        assert shown(text, file_digest) != sentence
+    for text in ("file", "a file of mine", "file a.csv", "text: hello", "SHA-256"):
+        assert shown(text, file_digest) == text
 
 
 def test_a_question_shows_a_file_by_its_name_size_and_hash():

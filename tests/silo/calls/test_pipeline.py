@@ -9,10 +9,10 @@ from silo_interaction import Answer, NoAnswer, NobodyToAsk
 from silo_vault import VaultLocked as TheirVaultLocked
 
 from silo.approvals.consent import Grant
+from silo.approvals.questions import call_key
 from silo.audit.log import read
-from silo.calls.check import Checked
 from silo.calls.files import InputRules
-from silo.calls.pipeline import MAX_ROUNDS, _as_hashed
+from silo.calls.pipeline import MAX_ROUNDS
 from silo.errors import (
     ApprovalRequired,
     ApprovalTimeout,
@@ -33,9 +33,9 @@ from silo.errors import (
 )
 from silo.model import Call, Caller, File, Isolation, ProgressReport
 from silo.remedies import CallAgain
-from silo.sandbox.skill.base import Captured, GuestReply, GuestRequest
+from silo.sandbox.skill.base import Captured, GuestReply
 from silo.sandbox.skill.failures import FAILURES
-from silo.schema.canonical import HashedArguments
+from silo.schema.canonical import HashedArguments, file_digest
 from silo.testing import PATIENCE_S
 from silo.testing.fakes import FakeRunner, make_skill, make_tool
 from silo.wire.messages import Finished, Progress
@@ -43,6 +43,7 @@ from silo.wire.messages import Finished, Progress
 pytestmark = pytest.mark.anyio
 
 SECRET = "s3cr3t-Value/42"
+MICROVM = Isolation.MICROVM
 TEXT = {"text": {"type": "string"}}
 GUARDED = make_skill(make_tool(properties=TEXT, required=["text"], require_approval=True, secrets=["KEY"]))
 PLAIN = make_skill(make_tool(properties=TEXT, required=["text"]))
@@ -340,8 +341,7 @@ async def test_files_reach_the_guest_as_bytes_and_the_person_by_name(bench, tmp_
     it = bench(make_skill(tool), answers=[Answer(True, "yes")], rules=InputRules((folder,)))
     await it.call("demo.echo", {"data": {"uri": f"file://{folder}/a.csv"}})
     (request,) = it.runner.requests
-    assert request.arguments == {"data": {"$file": 0}}
-    assert request.files == (File(b"x,y\n", "text/csv", "a.csv"),)
+    assert request.arguments == {"data": File(b"x,y\n", "text/csv", "a.csv")}
     ((name, shown),) = it.channel.asked[0].arguments
     assert (name, shown.partition(", SHA-256")[0]) == ("data", "file a.csv, text/csv, 4 bytes")
 
@@ -499,11 +499,73 @@ async def test_no_slot_is_held_while_a_person_is_asked(bench):
     assert len(it.runner.requests) == 1
 
 
-def test_a_value_that_is_only_equal_to_the_recorded_one_is_hashed_anew():
-    """1 == True: a program that changes one into the other meanwhile gets no yes that was given for the other."""
-    skill = make_skill()
-    for before, after in (({"n": 1}, {"n": True}), ({"n": 0.0}, {"n": -0.0}), ({"n": [1]}, {"n": [1.0]})):
-        call = Call("c", "demo.echo", after, Caller("library"))
-        checked = Checked(call, skill, make_tool("echo"), GuestRequest("echo", after))
-        assert _as_hashed(HashedArguments(before), checked).sha256 == HashedArguments(after).sha256
-        assert HashedArguments(before).sha256 != HashedArguments(after).sha256
+# --- one value --------------------------------------------------------------------------------------------------------
+
+A_FILE = {"x-silo-file": True}
+EITHER = {"anyOf": [A_FILE, {"type": "object"}]}
+ANY = make_skill(make_tool(properties={"data": A_FILE, "note": {}, "either": EITHER}, require_approval=True))
+FILE = File(b"x,y\n", "text/csv", "a.csv")
+
+
+@pytest.mark.parametrize(
+    "note", [{"$file": 0}, {"$file": -9}, {"$file": file_digest(FILE)}, {"$object": {"$file": 0}}, [{"$file": 0}]]
+)
+async def test_an_object_that_looks_like_a_file_is_shown_recorded_and_sent_as_what_it_is(bench, note):
+    """Past fault: beside a real file, `{"$file": 0}` was shown as that file, and the tool got the object."""
+    it = bench(ANY, answers=[Answer(True, "yes")])
+    await it.call("demo.echo", {"data": FILE, "note": note})
+    (request,) = it.runner.requests
+    assert request.arguments == {"data": FILE, "note": note}
+    assert request.document()[0]["arguments"] == {"data": None, "note": note}
+    assert request.document()[0]["files"] == [["data"]]
+    shown = dict(it.channel.asked[0].arguments)
+    assert shown["note"] == note
+    assert shown["data"].startswith("file a.csv")
+    recorded = [record.body["arguments"]["sha256"] for record in read(it.folder)]
+    assert recorded == [HashedArguments(request.arguments).sha256] * 2
+
+
+async def test_a_yes_for_a_file_counts_for_no_object_that_looks_like_one(bench):
+    """The other way round as well: their names and types are the same, and so would have been the key."""
+    token = {"$file": file_digest(FILE)}
+    it = bench(ANY, answers=[Answer(True, "yes")], behaviour=raising(SkillRaised("x", hint="h")))
+    for arguments in ({"data": FILE, "either": token}, {"either": FILE, "note": token}, {"note": token}):
+        it.answers = [Answer(False, "no")]
+        with pytest.raises(CallDenied, match="a person refused"):
+            await it.call("demo.echo", arguments)
+    assert it.runner.requests == []
+    keys = {
+        call_key(Call("c", "demo.echo", arguments, Caller("mcp")), HashedArguments(arguments), ANY, *ANY.tools, MICROVM)
+        for arguments in ({"a": FILE, "b": token}, {"a": token, "b": FILE}, {"a": FILE, "b": FILE})
+    }
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize("value", [{"$file": 0}, {"$file": -9}, {"$file": True}, {"$file": "x"}, {"uri": 5}, {}, [], 1])
+async def test_what_is_no_file_where_the_tool_takes_one_is_an_error_about_that_argument(bench, value):
+    it = bench(ANY, answers=[Answer(True, "yes")])
+    with pytest.raises(ArgumentsInvalid, match=r"arguments\.data"):
+        await it.call("demo.echo", {"data": value, "either": FILE})
+    assert it.notes == []
+
+
+async def test_what_a_program_changes_meanwhile_is_neither_shown_nor_sent(bench):
+    arguments = {"note": {"list": [1]}}
+
+    class Changing:
+        async def ask(self, question, *, timeout_s):
+            arguments["note"]["list"].append("more")
+            arguments["data"] = FILE
+            assert question.arguments == (("note", {"list": [1]}),)
+            return Answer(True, "yes")
+
+    it = bench(ANY)
+    it.channel = Changing()
+    await it.pipeline().run(Call("c", "demo.echo", arguments, Caller("library")))
+    assert it.runner.requests[0].arguments == {"note": {"list": [1]}}
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, True), (1, 1.0), (0.0, -0.0), ("1", 1), (None, "null"), ([], {})])
+async def test_values_that_python_or_a_reader_may_take_for_each_other_have_different_keys(one, other):
+    first, second = (HashedArguments({"note": [value]}).sha256 for value in (one, other))
+    assert first != second

@@ -19,6 +19,7 @@ from silo.schema.arguments import (
     to_checker,
     to_result_checker,
 )
+from silo.schema.files import FileArgument
 from silo.testing.fakes import make_skill, make_tool
 
 TOOL = make_tool(
@@ -35,7 +36,7 @@ TOOL = make_tool(
     required=["data", "sql"],
 )
 TOOL.input_schema["$defs"] = {"Range": {"type": "object", "properties": {"low": {"type": "number"}}}}
-GOOD = {"data": {"$file": 0}, "sql": "select 1"}
+GOOD = {"data": FileArgument("arguments.data", ""), "sql": "select 1"}
 
 
 def refused(arguments):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from silo.model import File
-from silo.schema.canonical import HashedArguments, canonical, comparable, sha256_hex
+from silo.schema.canonical import HashedArguments, canonical, comparable, file_digest, sha256_hex
 from silo.schema.files import find_files
 from silo.testing.fakes import make_tool
 
@@ -41,6 +41,29 @@ def test_arguments_without_files_are_compared_as_they_are_run(given_):
     assert not places
     assert comparable(given_) == replaced
     assert HashedArguments(given_).sha256 == HashedArguments(replaced).sha256
+
+
+marks = st.sampled_from(["$file", "$object", "a"])
+lookalikes = st.recursive(
+    st.one_of(st.builds(File, st.sampled_from([b"x", b"y"])), st.sampled_from([file_digest(File(b"x")), 0, 1, True])),
+    lambda inside: st.one_of(st.lists(inside, max_size=2), st.dictionaries(marks, inside, max_size=2)),
+    max_leaves=6,
+)
+
+
+def spelled(value):
+    """The value with each class spelt out, so that only equal values have equal spellings."""
+    if isinstance(value, dict):
+        return {"object": {key: spelled(item) for key, item in value.items()}}
+    if isinstance(value, list):
+        return {"list": [spelled(item) for item in value]}
+    return {type(value).__name__: str(value.data if isinstance(value, File) else value)}
+
+
+@given(lookalikes, lookalikes)
+def test_only_the_same_arguments_compare_as_the_same(one, other):
+    """Past fault: a file and an object that holds its hash had one hash."""
+    assert (canonical(comparable(one)) == canonical(comparable(other))) == (spelled(one) == spelled(other))
 
 
 @given(arguments, st.binary(max_size=5), st.binary(max_size=5))

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from silo.schema.checker import CHECK_SECONDS, CheckTooLong, SchemaChecker, SchemaUnusable, describe_path
+from silo.schema.checker import CHECK_SECONDS, CheckTooLong, SchemaChecker, SchemaUnusable
+from silo.schema.files import FileArgument
+from silo.schema.walk import describe_path
 
 JSON = st.recursive(
     st.none()
@@ -170,11 +172,20 @@ def test_a_million_errors_are_one_flaw():
     assert time.thread_time() - started < 60  # describing each of them would take minutes
 
 
-def test_a_file_is_its_token_and_nothing_else():
-    checker = SchemaChecker({"properties": {"data": {"anyOf": [{"type": "string"}], "x-silo-file": True}}})
-    assert checker.flaw({"data": {"$file": 0}}) is None
-    for other in ("text", {"$file": -1}, {"$file": "0"}, {"uri": "file:///x"}, {"$file": 0, "more": 1}):
+FILE = {"anyOf": [{"type": "string"}], "x-silo-file": True}
+
+
+@pytest.mark.parametrize("root", [{}, {"$schema": "https://json-schema.org/draft/2020-12/schema"}])
+def test_a_file_is_what_was_found_to_be_one_and_no_json_value(root):
+    """With `$schema`, what `$ref: "#"` leads to was checked by another validator, which takes anything for a file."""
+    checker = SchemaChecker({**root, "properties": {"data": FILE, "inner": {"$ref": "#"}}})
+    assert checker.flaw({"data": FileArgument("arguments.data", "")}) is None
+    for other in ("text", {"$file": 0}, {"$file": -1}, {"uri": "file:///x"}, None, [], 1, True):
         assert checker.flaw({"data": other}) is not None
+        assert checker.flaw({"inner": {"inner": {"data": other}}}).message.endswith("is not a file")
+    assert SchemaChecker({"type": "string"}).flaw(FileArgument("a", "text")) is not None
+    both = [FileArgument("a", "x"), FileArgument("b", "x")]
+    assert SchemaChecker({"uniqueItems": True, "items": FILE}).flaw(both) is None
 
 
 def test_names_that_look_like_keywords_are_only_names():

@@ -28,10 +28,11 @@ def call(
     arguments: object = None,
     *,
     secrets: dict[str, str] | None = None,
+    places: Sequence[Sequence[str | int]] = (),
     files: Sequence[File] = (),
     reports: list[Report] | None = None,
 ) -> Outcome:
-    document = json.dumps({"arguments": arguments or {}, "secrets": secrets or {}}).encode()
+    document = json.dumps({"arguments": arguments or {}, "secrets": secrets or {}, "files": places}).encode()
     seen = [] if reports is None else reports
     return invoke(skill, tool, io.BytesIO(document), files, lambda *report: seen.append(report))
 
@@ -83,11 +84,21 @@ def test_a_tool_may_run_a_loop_of_its_own():
 
 
 def test_arguments_arrive_as_the_annotations_say():
-    def work(where: Path, document: File) -> str:
-        return f"{where.name} {document.text()}"
+    def work(where: Path, document: File, more: list[File], plain: Any) -> str:
+        return f"{where.name} {document.text()} {more[1].text()} {plain}"
 
-    outcome = call(one(work), "work", {"where": "a/b", "document": {"$file": 0}}, files=[File(b"text")])
-    assert outcome.text == "b text"
+    arguments = {"where": "a/b", "document": None, "more": [None, None], "plain": {"$file": 0}}
+    files = [File(b"text"), File(b"one"), File(b"two")]
+    outcome = call(one(work), "work", arguments, places=[["document"], ["more", 0], ["more", 1]], files=files)
+    assert outcome.text == "b text two {'$file': 0}"
+
+
+@pytest.mark.parametrize("places", [[], [["document"], ["document"]], [["x", "y"]], [[]], [["document", 0]], [0], {}])
+def test_files_without_a_place_are_a_document_that_can_not_be_read(places: Any):
+    def work(document: File | None = None) -> str:
+        return "ran"
+
+    assert failure(one(work), "work", {"document": None}, places=places, files=[File(b"x")]).code == "arguments-invalid"
 
 
 def test_secrets_are_there_during_the_call_and_only_then():
