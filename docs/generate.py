@@ -1,4 +1,4 @@
-"""Write the reference pages that are made from code: `configuration.md`, `silo.schema.json` and `cli.md`.
+"""Write what is made from code: `configuration.md`, `silo.schema.json`, `cli.md`, and a table of `wire.md`.
 
     python docs/generate.py           # write them
     python docs/generate.py --check   # exit status 1 if one is not current (the tests do this)
@@ -25,6 +25,8 @@ from typer.core import TyperGroup
 from silo.cli.app import build_app
 from silo.config.load import OTHER_VARIABLES, VARIABLES
 from silo.config.schema import Config
+from silo.sizes import KIB, MIB
+from silo.wire.messages import MESSAGES, OneOf, Rule
 
 REFERENCE: Final = Path(__file__).parent / "reference"
 
@@ -215,9 +217,35 @@ def commands() -> Iterator[typer.Context]:
     yield from _leaves(root())
 
 
+def wire() -> str:
+    """Return `wire.md`: the page as it is, with the table of messages made from the one that checks them."""
+    before, begin, rest = _read(REFERENCE / "wire.md").partition(_TABLE_BEGINS)
+    _, end, after = rest.partition(_TABLE_ENDS)
+    lines = ["| type | from | longest | field | must be |", "|---|---|---|---|---|"]
+    for kind, form in MESSAGES.items():
+        first = f"| `{kind.TYPE}` | {form.sender} | {_size(form.longest)} "
+        for name, rule in form.rules.items() or [("", None)]:
+            lines.append(f"{first}| {f'`{name}`' if name else ''} | {_cell(_rule(rule))} |")
+            first = "| | | "
+    return f"{before}{begin}\n\n" + "\n".join(lines) + f"\n\n{end}{after}"
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = MappingProxyType(
-    {"configuration.md": configuration, "silo.schema.json": config_schema, "cli.md": command_line}
+    {"configuration.md": configuration, "silo.schema.json": config_schema, "cli.md": command_line, "wire.md": wire}
 )
+
+_TABLE_BEGINS = "<!-- The table of messages: written by docs/generate.py -->"
+_TABLE_ENDS = "<!-- The end of the table of messages -->"
+
+
+def _rule(rule: Rule | None) -> str:
+    if isinstance(rule, OneOf):
+        return "one of " + ", ".join(f"`{value}`" for value in sorted(rule.values))
+    return "" if rule is None else str(rule)
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes // MIB} MiB" if size_bytes >= MIB else f"{size_bytes // KIB} KiB"
 
 
 def _leaves(context: typer.Context) -> Iterator[typer.Context]:

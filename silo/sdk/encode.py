@@ -25,13 +25,14 @@ from silo.sdk.files import File, guess_extension
 from silo.sdk.results import AgentResponse
 from silo.wire.frames import MAX_JSON_BYTES
 from silo.wire.messages import MAX_FILES, MAX_TEXT_CHARS, Json, is_media_type, is_safe_name
+from silo.wire.strict_json import MAX_VALUES as MAX_WIRE_VALUES
 
 MAX_DEPTH: Final = 32
 """How deep a result may nest. The wire allows 64; no model reads half of that."""
 
-MAX_VALUES: Final = MAX_JSON_BYTES // 8
-"""Values in a result. Each takes two bytes or more, in the data and again in the text; a larger result belongs in a
-`File`. The limit also stops a small object that unfolds without end before it has filled the guest's memory."""
+MAX_VALUES: Final = MAX_WIRE_VALUES - 1024
+"""Values in a result; the rest is for the message around it. A larger result belongs in a `File`. The limit also stops
+a small object that unfolds without end before it has filled the guest's memory."""
 
 MAX_INTEGER_BITS: Final = 4096
 """Python refuses to print integers of more than 4,300 digits (14,000 bits); longer ones are better returned as text."""

@@ -42,7 +42,7 @@ from silo.sandbox.base import Ended, GuestSpec, Image, OnStep, Probe
 from silo.sandbox.skill.base import GuestReply, GuestRequest, OnProgress, Unit
 from silo.sandbox.skill.link import Wire
 from silo.wire.frames import encode_blob
-from silo.wire.messages import Booted, Described, FileHead, Finished, Run, encode_message
+from silo.wire.messages import Booted, Described, FileHead, Finished, Run, Sender, encode_message
 
 Behaviour = Callable[[GuestRequest, OnProgress], Awaitable[GuestReply]]
 """What a fake guest does with a call; it may raise what a `Runner` may raise."""
@@ -302,7 +302,7 @@ class FakeGuest:
 
     def wire(self, stream: str) -> Wire:
         """Return the guest's end of a two-way stream."""
-        return Wire(self._pairs[stream][1].fileno())
+        return Wire(self._pairs[stream][1].fileno(), Sender.HOST)
 
     def write(self, stream: str, data: bytes) -> None:
         """Write to the guest's end of a stream, at most what a socket takes at once."""

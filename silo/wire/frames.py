@@ -49,36 +49,51 @@ def encode_blob(data: bytes) -> Iterator[bytes]:
 
 
 class FrameDecoder:
-    """Cuts a stream into frames; feed it the data as it arrives, in pieces of any size.
+    """Cuts a stream into frames; push the data as it arrives, in pieces of any size, and pull the frames one by one.
 
     Not reusable after a `WireError`.
+
+    Args:
+        max_json_bytes: the longest JSON payload on this stream.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_json_bytes: int = MAX_JSON_BYTES) -> None:
         self._buffer = bytearray()
+        self._longest = {JSON: max_json_bytes, BLOB: BLOB_BYTES}
 
-    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Take the next bytes and yield `(kind, payload)` for each frame that is now whole.
+    def push(self, data: bytes) -> None:
+        """Take the next bytes. Pull what is whole first: nothing bounds how much may be pushed without."""
+        self._buffer += data
+
+    def pull(self) -> tuple[int, bytes] | None:
+        """Return `(kind, payload)` of the next frame, or None if it is not yet whole.
 
         Raises:
             WireError: wrong version, unknown kind, or a payload longer than its kind may be. Raised as soon as the
                 header has arrived, before the payload is buffered.
         """
-        self._buffer += data
-        while len(self._buffer) >= HEADER_BYTES:
-            version, kind, reserved, length = _HEADER.unpack_from(self._buffer)
-            if version != WIRE_VERSION or reserved:
-                raise WireError(
-                    f"not a frame of wire version {WIRE_VERSION}: {bytes(self._buffer[:HEADER_BYTES]).hex()}"
-                )
-            if length > _limit(kind):
-                raise WireError(f"a frame of kind {kind} announces {length} bytes, allowed are {_limit(kind)}")
-            end = HEADER_BYTES + length
-            if len(self._buffer) < end:
-                return
-            payload = bytes(self._buffer[HEADER_BYTES:end])
-            del self._buffer[:end]
-            yield kind, payload
+        if len(self._buffer) < HEADER_BYTES:
+            return None
+        version, kind, reserved, length = _HEADER.unpack_from(self._buffer)
+        if version != WIRE_VERSION or reserved:
+            raise WireError(f"not a frame of wire version {WIRE_VERSION}")
+        if kind not in self._longest:
+            raise WireError(f"unknown kind of frame: {kind}")
+        if length > self._longest[kind]:
+            raise WireError(f"a frame of kind {kind} announces {length} bytes, allowed are {self._longest[kind]}")
+        end = HEADER_BYTES + length
+        if len(self._buffer) < end:
+            return None
+        with memoryview(self._buffer) as view:
+            payload = bytes(view[HEADER_BYTES:end])
+        del self._buffer[:end]
+        return kind, payload
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """Push the next bytes, and pull each frame that is now whole; raises as `pull`."""
+        self.push(data)
+        while (frame := self.pull()) is not None:
+            yield frame
 
     @property
     def is_between_frames(self) -> bool:

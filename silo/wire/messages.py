@@ -1,4 +1,7 @@
-"""The messages between host and guest, as dataclasses; parsed strictly, because a guest is hostile.
+"""The messages between host and guest, as dataclasses, and the one table of what each may contain.
+
+`MESSAGES` has the type, range and size of every field, in both directions. The parser checks messages by it, the tests
+are generated from it, and so is the table of `docs/reference/wire.md`. `silo.wire.strict_json` parses the JSON.
 
 Two channels carry frames (`silo.wire.frames`): *control*, between the host and the guest's first process, and *call*,
 between the host and the process that runs the skill. `docs/reference/wire.md` has their order. This module does no I/O.
@@ -12,18 +15,32 @@ of times, then `Finished` followed by the blobs of its files, or `Failed`.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Final
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, Protocol
 
-from silo.wire.frames import JSON, WireError, encode
+from silo.wire.frames import JSON, MAX_JSON_BYTES, WireError, encode
+from silo.wire.strict_json import WINDOW_BYTES, Steps, finish, steps_to_fields
+from silo.wire.strict_json import Json as Json
 
 MAX_FILES = 32
 """The most files of a call, and of a result."""
 
 MAX_NAME_CHARS = 255
 MAX_TEXT_CHARS = 4 * 1024 * 1024
-MAX_DEPTH = 64
-"""How deep the JSON of a message may nest; Python's own parser allows about a thousand levels."""
+MAX_PROGRESS_CHARS = 1000
+MAX_FAILURE_CHARS = 4000
+MAX_TRACEBACK_CHARS = 16_000
+
+MAX_CONTROL_BYTES = 4 * 1024
+"""The longest payload on the control channel."""
+
+MAX_DESCRIPTION_BYTES = 2 * 1024 * 1024
+"""The longest description of a skill: its manual, and up to 128 tools with their schemas."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +172,7 @@ class Failed:
 
     Attributes:
         code: one of `FAILURE_CODES`.
-        message: one line.
+        message: one line, for the caller.
         traceback: Python's, or empty.
     """
 
@@ -181,24 +198,328 @@ FAILURE_CODES = frozenset(
 )
 """The codes that a guest may report; each is also a code of `silo.errors`."""
 
-Json = Any
-"""A JSON value in Python's types; the parser of a message checks which."""
-
 FILE_MARK: Final = "x-silo-file"
 """Marks the schema of a file, so that the host can put the file in the place of the agent's value."""
 
 Message = Resume | Booted | Exited | Described | Rehearse | Rehearsed | Run | Progress | Finished | Failed
 
+
+# --- what a field may contain -----------------------------------------------------------------------------------------
+
+
+class Rule(Protocol):
+    """Says which values a field may have."""
+
+    def allows(self, value: Json) -> bool:
+        """Whether a field may have the value, which the parser made: JSON in Python's types."""
+        ...
+
+    def __str__(self) -> str:
+        """The rule in words, after "must be"."""
+        ...
+
+
+@dataclass(frozen=True)
+class Text:
+    """A string.
+
+    Attributes:
+        most: how many characters it may have.
+        least: how many it must have.
+        is_printable: whether it may hold no control characters and no line breaks.
+        pattern: a regular expression for all of it, and the same in words.
+    """
+
+    most: int
+    least: int = 0
+    is_printable: bool = False
+    pattern: tuple[str, str] | None = None
+
+    def allows(self, value: Json) -> bool:
+        """As `Rule.allows`."""
+        return (
+            type(value) is str
+            and self.least <= len(value) <= self.most
+            and not (self.is_printable and not value.isprintable())
+            and not (self.pattern and not re.fullmatch(self.pattern[0], value))
+        )
+
+    def __str__(self) -> str:
+        """As `Rule.__str__`."""
+        size = f"{self.least:,} to {self.most:,}" if self.least else f"at most {self.most:,}"
+        size = f"{self.most:,}" if self.least == self.most else size
+        kind = self.pattern[1] if self.pattern else "printable characters" if self.is_printable else "characters"
+        return f"a string of {size} {kind}"
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of some strings."""
+
+    values: frozenset[str]
+
+    def allows(self, value: Json) -> bool:
+        """As `Rule.allows`."""
+        return type(value) is str and value in self.values
+
+    def __str__(self) -> str:
+        """As `Rule.__str__`."""
+        return "one of " + ", ".join(sorted(self.values))
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An integer in a range; 1.0 and true are none."""
+
+    least: int
+    most: int
+
+    def allows(self, value: Json) -> bool:
+        """As `Rule.allows`."""
+        return type(value) is int and self.least <= value <= self.most
+
+    def __str__(self) -> str:
+        """As `Rule.__str__`."""
+        return f"an integer from {self.least:,} to {self.most:,}"
+
+
+@dataclass(frozen=True)
+class Number:
+    """An integer or a fraction in a range, by default that of a float; JSON's integers have no bounds."""
+
+    least: float = -sys.float_info.max
+    most: float = sys.float_info.max
+
+    def allows(self, value: Json) -> bool:
+        """As `Rule.allows`."""
+        return type(value) in (int, float) and self.least <= value <= self.most
+
+    def __str__(self) -> str:
+        """As `Rule.__str__`."""
+        if self == Number():
+            return "a number in the range of a float"
+        return f"a number from {self.least:,.0f} to {self.most:,.0f}"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """True or false."""
+
+    def allows(self, value: Json) -> bool:
+        """As `Rule.allows`."""
+        return type(value) is bool
+
+    def __str__(self) -> str:
+        """As `Rule.__str__`."""
+        return "true or false"
+
+
+@dataclass(frozen=True)
+class AnyObject:
+    """A JSON object; the parser bounds its depth and its number of values."""
+
+    def allows(self, value: Json) -> bool:
+        """As `Rule.allows`."""
+        return type(value) is dict
+
+    def __str__(self) -> str:
+        """As `Rule.__str__`."""
+        return "an object"
+
+
+@dataclass(frozen=True)
+class AnyValue:
+    """Any JSON value; the parser bounds its depth and its number of values."""
+
+    def allows(self, value: Json) -> bool:
+        """As `Rule.allows`."""
+        return True
+
+    def __str__(self) -> str:
+        """As `Rule.__str__`."""
+        return "any value"
+
+
+@dataclass(frozen=True)
+class Maybe:
+    """Null, or what another rule allows."""
+
+    rule: Rule
+
+    def allows(self, value: Json) -> bool:
+        """As `Rule.allows`."""
+        return value is None or self.rule.allows(value)
+
+    def __str__(self) -> str:
+        """As `Rule.__str__`."""
+        return f"{self.rule}, or null"
+
+
+class _FileName:
+    def allows(self, value: Json) -> bool:
+        return type(value) is str and is_safe_name(value)
+
+    def __str__(self) -> str:
+        return f"a bare, visible file name of at most {MAX_NAME_CHARS} bytes"
+
+
+class _MediaType:
+    def allows(self, value: Json) -> bool:
+        return type(value) is str and is_media_type(value)
+
+    def __str__(self) -> str:
+        return "a media type without parameters (RFC 6838)"
+
+
+_FILE: Final[Mapping[str, Rule]] = MappingProxyType(
+    {"name": _FileName(), "media_type": _MediaType(), "size": Whole(0, 2**53 - 1)}
+)
+
+
+@dataclass(frozen=True)
+class Files:
+    """The heads of files: a list of objects, each with a name, a media type and a size."""
+
+    most: int
+
+    def allows(self, value: Json) -> bool:
+        """As `Rule.allows`."""
+        return (
+            type(value) is list
+            and len(value) <= self.most
+            and all(
+                type(head) is dict
+                and head.keys() == _FILE.keys()
+                and all(rule.allows(head[name]) for name, rule in _FILE.items())
+                for head in value
+            )
+        )
+
+    def __str__(self) -> str:
+        """As `Rule.__str__`."""
+        parts = ", ".join(f"{name} ({rule})" for name, rule in _FILE.items())
+        return f"a list of at most {self.most} files, each an object with {parts}"
+
+
+class Sender(StrEnum):
+    """Who sends a message."""
+
+    HOST = "host"
+    INIT = "init"
+    RUNNER = "runner"
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a message may contain.
+
+    Attributes:
+        sender: who may send it. On the host, each channel has one sender: the other end.
+        longest: how many bytes its payload may have.
+        rules: the rule of each field. A field with a default may be left out.
+    """
+
+    sender: Sender
+    longest: int
+    rules: Mapping[str, Rule]
+
+
+_HEX = "[0-9a-f]*"
+_SECONDS = Number(0, 1e9)
+_DOCUMENT_BYTES = Whole(0, 2**30)
+"""Arguments have at most 1 MiB, and secrets can be longer; a guest has less memory than this."""
+
+_SMALL_BYTES = 8 * 1024
+"""For texts of at most 1,000 characters, each of which may be an escape of six bytes."""
+
+MESSAGES: Final[Mapping[type[Any], Form]] = MappingProxyType(
+    {
+        Booted: Form(
+            Sender.INIT,
+            MAX_CONTROL_BYTES,
+            {"kernel": Text(128, is_printable=True), "python": Text(32, is_printable=True)},
+        ),
+        Exited: Form(Sender.INIT, MAX_CONTROL_BYTES, {"status": Whole(-255, 255), "oom_kills": Whole(0, 2**31 - 1)}),
+        Resume: Form(
+            Sender.HOST,
+            MAX_CONTROL_BYTES,
+            {
+                "entropy": Text(128, 128, pattern=(_HEX, "hex digits")),
+                "realtime_ns": Whole(0, 2**63 - 1),
+                "hostname": Text(64, 1, is_printable=True),
+            },
+        ),
+        Described: Form(
+            Sender.RUNNER, MAX_DESCRIPTION_BYTES, {"skill": AnyObject(), "import_s": _SECONDS, "warmup_s": _SECONDS}
+        ),
+        Rehearse: Form(Sender.HOST, _SMALL_BYTES, {"document_size": _DOCUMENT_BYTES}),
+        Rehearsed: Form(Sender.RUNNER, _SMALL_BYTES, {}),
+        Run: Form(
+            Sender.HOST,
+            64 * 1024,
+            {
+                "tool": Text(255, 1, is_printable=True),
+                "document_size": _DOCUMENT_BYTES,
+                "marker": Text(64, 1, pattern=(_HEX, "hex digits")),
+                "files": Files(MAX_FILES),
+            },
+        ),
+        Progress: Form(
+            Sender.RUNNER,
+            _SMALL_BYTES,
+            {"progress": Number(), "total": Maybe(Number()), "message": Maybe(Text(MAX_PROGRESS_CHARS))},
+        ),
+        Finished: Form(
+            Sender.RUNNER,
+            MAX_JSON_BYTES,
+            {
+                "text": Text(MAX_TEXT_CHARS),
+                "data": AnyValue(),
+                "has_data": Flag(),
+                "files": Files(MAX_FILES),
+                "is_error": Flag(),
+            },
+        ),
+        Failed: Form(
+            Sender.RUNNER,
+            128 * 1024,
+            {
+                "code": OneOf(FAILURE_CODES),
+                "message": Text(MAX_FAILURE_CHARS),
+                "traceback": Text(MAX_TRACEBACK_CHARS),
+            },
+        ),
+    }
+)
+"""Every message of the wire, and what it may contain."""
+
+_TYPES: Final[Mapping[str, type[Any]]] = MappingProxyType({kind.TYPE: kind for kind in MESSAGES})
+
+_REQUIRED: Final[Mapping[type[Any], frozenset[str]]] = MappingProxyType(
+    {kind: frozenset(f.name for f in fields(kind) if f.default is MISSING) for kind in MESSAGES}
+)
+
+
+# --- encoding and decoding --------------------------------------------------------------------------------------------
+
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
 
-_TYPES: dict[str, type[Any]] = {
-    kind.TYPE: kind
-    for kind in (Resume, Booted, Exited, Described, Rehearse, Rehearsed, Run, Progress, Finished, Failed)
-}
+
+@dataclass(frozen=True)
+class Received:
+    """A message of the other end, checked.
+
+    Attributes:
+        message: the message.
+        sizes: bytes of each field: of a string in UTF-8, of everything else as it was in JSON.
+    """
+
+    message: Message
+    sizes: Mapping[str, int]
 
 
 def encode_message(message: Message) -> bytes:
-    """Return the frame for `message`.
+    """Return the frame for `message`. Checks no rule but that of its length: the receiver checks them all.
 
     Raises:
         WireError: it is too long, or has a value that isn't JSON (NaN, a lone surrogate).
@@ -211,6 +532,9 @@ def encode_message(message: Message) -> bytes:
         payload = _encode(body).encode()
     except (ValueError, TypeError) as error:
         raise WireError(f"a {message.TYPE} message cannot be encoded: {error}") from error
+    longest = MESSAGES[type(message)].longest
+    if len(payload) > longest:
+        raise WireError(_too_long(message.TYPE, longest, len(payload)))
     return encode(JSON, payload)
 
 
@@ -228,127 +552,87 @@ def decode_trusted(payload: bytes) -> Message:
 
 
 def decode_message(payload: bytes) -> Message:
-    """Parse the payload of a JSON frame.
+    """Parse a short message at once; raises as `steps_to_message`."""
+    return finish(steps_to_message(payload)).message
+
+
+def steps_to_message(payload: bytes, sender: Sender | None = None) -> Steps[Received]:
+    """Parse the payload of a JSON frame, in steps of bounded work (see `silo.wire.strict_json`).
+
+    Args:
+        payload: the payload.
+        sender: who is at the other end, if only its messages are expected.
 
     Raises:
-        WireError: the payload is not UTF-8, is not strict JSON (RFC 8259: duplicate keys, NaN and lone surrogates are
-            refused), nests deeper than `MAX_DEPTH`, has an unknown type, an unknown or missing field, or a value out of
-            bounds.
+        WireError: the payload is not strict JSON, has more values or nests deeper than `silo.wire.strict_json` allows,
+            or is not a message that `MESSAGES` describes and this sender may send.
     """
-    body = parse_json(payload)
-    if not isinstance(body, dict):
-        raise WireError("a message must be a JSON object")
+    body, sizes = yield from steps_to_fields(payload)
     name = body.pop("type", None)
-    kind = _TYPES.get(name) if isinstance(name, str) else None
+    kind = _TYPES.get(name) if type(name) is str else None
     if kind is None:
-        raise WireError("a message of unknown type")
-    known = {f.name for f in fields(kind)}
-    if unknown := sorted(set(body) - known):
-        raise WireError(f"a {kind.TYPE} message has the unknown field {unknown[0][:80]!r}")
+        raise WireError(f"the field 'type' must be one of {', '.join(sorted(_TYPES))}")
+    form = MESSAGES[kind]
+    if sender is not None and form.sender is not sender:
+        raise WireError(f"a {kind.TYPE} message comes from the {form.sender}, not from the {sender}")
+    if len(payload) > form.longest:
+        raise WireError(_too_long(kind.TYPE, form.longest, len(payload)))
+    _check(kind.TYPE, body, form.rules, _REQUIRED[kind])
+    for key, value in body.items():
+        if type(value) is str:
+            sizes[key] = yield from _steps_to_size(value)
     if "files" in body:
-        body["files"] = _file_heads(body["files"])
-    try:
-        message: Message = kind(**body)
-    except TypeError as error:
-        raise WireError(f"a {kind.TYPE} message lacks a field: {error}") from error
-    _check(message)
-    return message
+        body["files"] = tuple(FileHead(**head) for head in body["files"])
+    return Received(kind(**body), sizes)
 
 
-def parse_json(payload: bytes) -> Json:
-    """Parse hostile JSON into Python values; refuses the same JSON as `decode_message`."""
-    try:
-        text = payload.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise WireError("not UTF-8") from error
-    if _depth(text) > MAX_DEPTH:
-        raise WireError(f"nested deeper than {MAX_DEPTH}")
-    try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite)
-    except WireError:
-        raise
-    except ValueError as error:
-        raise WireError(f"not JSON: {error}") from error
-    if "\\u" in text:
-        _refuse_surrogates(value)
-    return value
+def _steps_to_size(text: str) -> Steps[int]:
+    """Return how many bytes a text has in UTF-8."""
+    if text.isascii():
+        return len(text)
+    size = 0
+    for start in range(0, len(text), WINDOW_BYTES):
+        size += len(text[start : start + WINDOW_BYTES].encode())
+        if start:
+            yield
+    return size
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise WireError("an object has the same key twice")
-    return value
+def check(message: Message) -> None:
+    """Check a message that is about to be sent.
+
+    Raises:
+        WireError: it is not what `MESSAGES` describes.
+    """
+    body = dict(vars(message))
+    if "files" in body:
+        body["files"] = [vars(head) for head in body["files"]]
+    _check(message.TYPE, body, MESSAGES[type(message)].rules, frozenset(body))
 
 
-def _refuse_constant(name: str) -> Json:
-    raise WireError(f"{name} is not JSON")
+def _check(name: str, body: Mapping[str, Json], rules: Mapping[str, Rule], required: frozenset[str]) -> None:
+    if not body.keys() <= rules.keys():
+        raise WireError(f"a {name} message has an unknown field")
+    if missing := sorted(required - body.keys()):
+        raise WireError(f"a {name} message lacks the field '{missing[0]}'")
+    for key, value in body.items():
+        if not rules[key].allows(value):
+            raise WireError(f"the field '{key}' of '{name}' must be {rules[key]}, not {_shown(value)}")
 
 
-def _finite(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise WireError(f"the number {text[:40]} is too large")
-    return value
+def _shown(value: Json) -> str:
+    """Say what a value is, without its content, which may hold a secret."""
+    if value is None or type(value) is bool:
+        return json.dumps(value)
+    if type(value) in (int, float):
+        return f"a number with {len(str(value))} characters" if abs(value) >= 2**63 else str(value)
+    if type(value) is str:
+        return f"a string of {len(value):,} characters"
+    return f"a list of {len(value):,}" if type(value) is list else "an object"
 
 
-def _refuse_surrogates(value: Json) -> None:
-    r"""Refuse lone surrogates, which JSON can have as escapes (`"\ud800"`) and UTF-8 can't."""
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, str):
-            try:
-                item.encode()
-            except UnicodeEncodeError as error:
-                raise WireError("a string has a lone surrogate") from error
-        elif isinstance(item, dict):
-            stack.extend(item.keys())
-            stack.extend(item.values())
-        elif isinstance(item, list):
-            stack.extend(item)
-
-
-def _depth(text: str) -> int:
-    """Return how deep brackets nest outside of strings; for text that isn't JSON, an upper bound."""
-    if text.count("[") + text.count("{") <= MAX_DEPTH:
-        return 0
-    depth = deepest = 0
-    in_string = escaped = False
-    for character in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                in_string = False
-        elif character == '"':
-            in_string = True
-        elif character in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in "]}":
-            depth -= 1
-    return deepest
-
-
-def _file_heads(value: Json) -> tuple[FileHead, ...]:
-    if not isinstance(value, list) or len(value) > MAX_FILES:
-        raise WireError(f"files must be a list of at most {MAX_FILES}")
-    heads = []
-    for item in value:
-        if not isinstance(item, dict) or set(item) != {"name", "media_type", "size"}:
-            raise WireError("a file has a name, a media_type and a size")
-        name, media_type, size = item["name"], item["media_type"], item["size"]
-        if not isinstance(name, str) or not isinstance(media_type, str):
-            raise WireError("a file's name and media type are strings")
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-            raise WireError("a file's size is a number of bytes")
-        if not is_safe_name(name) or not is_media_type(media_type):
-            raise WireError(f"not a file name and media type: {name[:80]!r}, {media_type[:80]!r}")
-        heads.append(FileHead(name, media_type, size))
-    return tuple(heads)
+def _too_long(name: str, longest: int, length: int) -> str:
+    return f"a {name} message may have {longest:,} bytes, not {length:,}"
 
 
 def is_safe_name(name: str) -> bool:
@@ -371,39 +655,3 @@ def is_media_type(value: str) -> bool:
     kind, slash, subtype = value.partition("/")
     allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$&-^_.+")
     return bool(slash) and all(0 < len(part) <= 127 and set(part) <= allowed for part in (kind, subtype))
-
-
-def _check(message: Message) -> None:
-    """Check the types and bounds of the fields that JSON leaves open."""
-    for f in fields(message):
-        value = getattr(message, f.name)
-        if f.name in _STRINGS and not (isinstance(value, str) and len(value) <= MAX_TEXT_CHARS):
-            raise WireError(f"{message.TYPE}.{f.name} must be a string of at most {MAX_TEXT_CHARS} characters")
-        if f.name in _INTEGERS and (not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**63):
-            raise WireError(f"{message.TYPE}.{f.name} must be an integer")
-        if f.name in _NUMBERS and not _is_number(value):
-            raise WireError(f"{message.TYPE}.{f.name} must be a number")
-        if f.name in _BOOLEANS and not isinstance(value, bool):
-            raise WireError(f"{message.TYPE}.{f.name} must be true or false")
-    if isinstance(message, Progress):
-        if message.total is not None and not _is_number(message.total):
-            raise WireError("progress.total must be a number or null")
-        if message.message is not None and not (isinstance(message.message, str) and len(message.message) <= 1000):
-            raise WireError("progress.message must be a string of at most 1,000 characters or null")
-    if isinstance(message, Failed) and message.code not in FAILURE_CODES:
-        raise WireError(f"a guest may not report the code {message.code[:80]!r}")
-    if isinstance(message, Described) and not isinstance(message.skill, dict):
-        raise WireError("described.skill must be an object")
-    if isinstance(message, Run | Rehearse) and message.document_size < 0:
-        raise WireError(f"{message.TYPE}.document_size must not be negative")
-
-
-def _is_number(value: object) -> bool:
-    """Whether `value` is a number that a float can hold; JSON's integers are unbounded."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2.0**1023
-
-
-_STRINGS = frozenset({"entropy", "marker", "hostname", "kernel", "python", "tool", "text", "code", "traceback"})
-_INTEGERS = frozenset({"realtime_ns", "status", "oom_kills", "document_size"})
-_NUMBERS = frozenset({"import_s", "warmup_s", "progress"})
-_BOOLEANS = frozenset({"has_data", "is_error"})

@@ -11,13 +11,14 @@ import json
 import os
 import secrets
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import anyio
 import anyio.abc
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
 
 from silo.errors import (
     ResultInvalid,
@@ -38,9 +39,10 @@ from silo.remedies import Remedy
 from silo.sandbox.base import Limits
 from silo.sandbox.skill.base import Captured, GuestReply, GuestRequest, OnProgress
 from silo.sandbox.skill.failures import FAILURES
-from silo.sandbox.streams import read_some
-from silo.wire.frames import BLOB, JSON, FrameDecoder, WireError, encode_blob
+from silo.sandbox.streams import Pace, Reader
+from silo.wire.frames import BLOB, BLOB_BYTES, JSON, MAX_JSON_BYTES, FrameDecoder, WireError, encode_blob
 from silo.wire.messages import (
+    MAX_CONTROL_BYTES,
     Booted,
     Described,
     Exited,
@@ -49,13 +51,17 @@ from silo.wire.messages import (
     Finished,
     Message,
     Progress,
+    Received,
     Rehearse,
     Rehearsed,
     Resume,
     Run,
-    decode_message,
+    Sender,
+    check,
     encode_message,
+    steps_to_message,
 )
+from silo.wire.strict_json import WINDOW_BYTES, Steps, finish
 
 T = TypeVar("T")
 
@@ -65,6 +71,17 @@ _LAST_WORDS_S = 0.25
 _EMPTY_DOCUMENT = b'{"arguments": {}, "secrets": {}}'
 
 _TAIL_CHARS = 4000
+
+_REPORTS_AT_ONCE = 200
+_REPORTS_PER_S = 100
+"""How many reports of progress a call takes at once, and how many a second after that; the guest waits meanwhile.
+silo's own side in the guest sends fewer (`silo.guest.runner`)."""
+
+_AT_ONCE_BYTES = WINDOW_BYTES // 4
+"""The longest message that is parsed on the event loop. A thread would take longer than parsing does."""
+
+_turns: RunVar[CapacityLimiter] = RunVar("silo.sandbox.skill.link.turns")
+"""One for each event loop: it lets one thread at a time parse what guests sent, in the order of asking."""
 
 
 @dataclass
@@ -107,13 +124,20 @@ class _Died(Exception):
 
 
 class Wire:
-    """Messages and blobs on one non-blocking descriptor, strictly parsed. Fake guests use it for the other end."""
+    """Messages and blobs on one non-blocking descriptor, strictly parsed. Fake guests use it for the other end.
 
-    def __init__(self, descriptor: int) -> None:
+    Args:
+        descriptor: the descriptor.
+        sender: who is at the other end.
+        longest: how many bytes a message may have.
+    """
+
+    def __init__(self, descriptor: int, sender: Sender, *, longest: int = MAX_JSON_BYTES) -> None:
         os.set_blocking(descriptor, False)
         self.descriptor = descriptor
-        self._decoder = FrameDecoder()
-        self._frames: deque[tuple[int, bytes]] = deque()
+        self._sender = sender
+        self._reader = Reader(descriptor)
+        self._decoder = FrameDecoder(longest)
 
     async def send(self, *frames: bytes) -> None:
         """Send frames (`silo.wire.frames`); `EOFError` if the other end is closed."""
@@ -129,16 +153,45 @@ class Wire:
 
     async def frame(self) -> tuple[int, bytes]:
         """Wait for the next frame; return its kind and its payload."""
-        while not self._frames:
-            self._frames.extend(self._decoder.feed(await read_some(self.descriptor)))
-        return self._frames.popleft()
+        while (frame := self._decoder.pull()) is None:
+            self._decoder.push(await self._reader.some())
+        return frame
 
-    async def message(self) -> Message:
-        """Wait for the next frame, which must be a message."""
+    async def receive(self) -> Received:
+        """Wait for the next frame, which must be a message, and parse it."""
         kind, payload = await self.frame()
         if kind != JSON:
             raise WireError("a blob where a message was due")
-        return decode_message(payload)
+        steps = steps_to_message(payload, self._sender)
+        return finish(steps) if len(payload) <= _AT_ONCE_BYTES else await _in_turns(steps)
+
+    async def message(self) -> Message:
+        """Wait for the next message, as `receive`."""
+        return (await self.receive()).message
+
+
+async def _in_turns(steps: Steps[T]) -> T:
+    """Take the steps in threads, one at a time for all guests of this event loop.
+
+    A thread that parses holds the interpreter's lock, so several of them would keep the event loop from it as often as
+    one thread does, times their number. Each step waits for its turn, so a long message does not hold up a short one.
+    """
+    try:
+        turns = _turns.get()
+    except LookupError:
+        turns = CapacityLimiter(1)
+        _turns.set(turns)
+    ended: list[T] = []
+
+    def step() -> None:
+        try:
+            next(steps)
+        except StopIteration as end:
+            ended.append(end.value)
+
+    while not ended:
+        await to_thread.run_sync(step, limiter=turns)
+    return ended[0]
 
 
 class GuestLink:
@@ -153,11 +206,12 @@ class GuestLink:
     def __init__(self, streams: Mapping[str, int], limits: Limits, *, name: str) -> None:
         self._limits = limits
         self._name = name
-        self._control = Wire(streams["control"])
-        self._call = Wire(streams["call"])
-        self._printed = (streams["out"], streams["err"])
-        for descriptor in self._printed:
+        self._control = Wire(streams["control"], Sender.INIT, longest=MAX_CONTROL_BYTES)
+        self._call = Wire(streams["call"], Sender.RUNNER)
+        printed = (streams["out"], streams["err"])
+        for descriptor in printed:
             os.set_blocking(descriptor, False)
+        self._printed = tuple(Reader(descriptor) for descriptor in printed)
         self._out = _Sink(limits.log_bytes, limits.flood_bytes)
         self._err = _Sink(limits.log_bytes, limits.flood_bytes)
         self.facts: dict[str, str] = {}
@@ -190,6 +244,7 @@ class GuestLink:
             SandboxLost: the guest is gone.
         """
         message = Resume(entropy=secrets.token_hex(64), realtime_ns=time.time_ns(), hostname=hostname)
+        check(message)
         try:
             await self._control.send(encode_message(message))
         except EOFError:
@@ -220,20 +275,24 @@ class GuestLink:
             marker,
             tuple(FileHead(file.name or f"file-{i}", file.media_type, file.size) for i, file in enumerate(given)),
         )
+        check(head)
+        pace = Pace(burst=_REPORTS_AT_ONCE, per_s=_REPORTS_PER_S)
 
         async def exchange() -> tuple[Finished | Failed, tuple[File, ...]]:
             await self._call.send(encode_message(head), *encode_blob(document))
             for file in given:
                 await self._call.send(*encode_blob(file.data))
             while True:
-                message = await self._call.message()
+                received = await self._call.receive()
+                message = received.message
                 if isinstance(message, Progress):
                     on_progress(message)
+                    await pace.wait()
                 elif isinstance(message, Failed):
                     await self._logs_end()
                     return message, ()
                 elif isinstance(message, Finished):
-                    files = await self._files(message)
+                    files = await self._files(message, received.sizes)
                     await self._logs_end()
                     return message, files
                 else:
@@ -245,7 +304,7 @@ class GuestLink:
             raise self._failure(outcome)
         return GuestReply(outcome, files, self._out.captured(), self._err.captured(), facts=dict(self.facts))
 
-    async def _files(self, finished: Finished) -> tuple[File, ...]:
+    async def _files(self, finished: Finished, sizes: Mapping[str, int]) -> tuple[File, ...]:
         """Receive the files that a result announced; refuse too many bytes before reading them."""
         total = sum(head.size for head in finished.files)
         if total > self._limits.files_bytes:
@@ -254,12 +313,10 @@ class GuestLink:
                 f"the files of the result have {total} bytes, allowed are {self._limits.files_bytes}",
                 "return fewer or smaller files",
             )
-        # A structured result is sent twice, as text and as data, so the limit is for each of them.
-        sizes = {
-            "text": len(finished.text.encode()),
-            "data": len(json.dumps(finished.data)) if finished.has_data else 0,
-        }
-        for part, size in sizes.items():
+        # A structured result is sent twice, as text and as data, so the limit is for each of them. Data counts as the
+        # guest wrote it: encoding it again would hold up the event loop.
+        for part in ("text", "data"):
+            size = sizes.get(part, 0)
             if size > self._limits.result_bytes:
                 raise self._failed(
                     ResultTooLarge,
@@ -271,8 +328,11 @@ class GuestLink:
             data = bytearray()
             while len(data) < head.size:
                 kind, payload = await self._call.frame()
-                if kind != BLOB or len(data) + len(payload) > head.size:
-                    raise WireError("a result's file does not have the size that was announced")
+                if kind != BLOB or len(payload) != min(BLOB_BYTES, head.size - len(data)):
+                    raise WireError(
+                        "a result's file must have the size that was announced, "
+                        f"in pieces of {BLOB_BYTES} bytes and a last one of what is left"
+                    )
                 data += payload
             received.append(File(bytes(data), head.media_type, head.name))
         return tuple(received)
@@ -304,10 +364,10 @@ class GuestLink:
                 failure.insert(0, error)
             group.cancel_scope.cancel()
 
-        async def drain(descriptor: int, sink: _Sink, group: anyio.abc.TaskGroup) -> None:
+        async def drain(printed: Reader, sink: _Sink, group: anyio.abc.TaskGroup) -> None:
             try:
                 while True:
-                    sink.feed(await read_some(descriptor))
+                    sink.feed(await printed.some())
             except EOFError:
                 return
             except _Flooded as error:
@@ -329,8 +389,8 @@ class GuestLink:
             group.cancel_scope.cancel()
 
         async with anyio.create_task_group() as group:
-            for descriptor, sink in zip(self._printed, (self._out, self._err), strict=True):
-                group.start_soon(drain, descriptor, sink, group)
+            for printed, sink in zip(self._printed, (self._out, self._err), strict=True):
+                group.start_soon(drain, printed, sink, group)
             if not is_boot:  # during a boot, the first message on the control channel is its answer
                 group.start_soon(watch, group)
             group.start_soon(do, group)
