@@ -8,7 +8,6 @@ There are no templates: each call imports the skill again.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
@@ -23,7 +22,8 @@ import anyio.to_thread
 
 from silo.errors import SandboxBroken, SandboxUnavailable
 from silo.model import Isolation
-from silo.sandbox.backends.namespace import cgroup, seccomp
+from silo.sandbox import seccomp
+from silo.sandbox.backends.namespace import cgroup
 from silo.sandbox.backends.namespace.cgroup import ControlGroup
 from silo.sandbox.base import Ended, GuestSpec, Probe, Stream
 from silo.sandbox.process import GuestProcess
@@ -97,7 +97,7 @@ class NamespaceBackend:
         try:
             for stream in spec.streams:
                 ours[stream.name], theirs[stream.name] = _pair(stream)
-            rules = _sealed(seccomp.build())
+            rules = seccomp.sealed(seccomp.build())
             argv = _command(bwrap, spec, name, rules, list(theirs.values()))
             entries = [str(entry) for entry in group.entries] if group else []
             process = await GuestProcess.start(
@@ -197,17 +197,6 @@ def _command(bwrap: Path, spec: GuestSpec, name: str, rules: int, ends: list[int
     return [*argv, "--", "/usr/bin/python3", "-I", "-S", "-B", "-c", start]
 
 
-def _sealed(data: bytes) -> int:
-    """Put `data` into a sealed anonymous file, and return its descriptor, at its start."""
-    descriptor = os.memfd_create("seccomp", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.write(descriptor, data)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    fcntl.fcntl(
-        descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
-    )
-    return descriptor
-
-
 def _find_out() -> Probe:
     """Try `true` in a sandbox like a guest's."""
     bwrap = find_program("bwrap")
@@ -218,7 +207,7 @@ def _find_out() -> Probe:
         -1:
     ]
     try:
-        rules = _sealed(seccomp.build())
+        rules = seccomp.sealed(seccomp.build())
     except KeyError as error:
         missing = f"there is no seccomp filter for {error.args[0]}"
         return Probe(NAME, Isolation.NAMESPACE, works=False, detail="", missing=(missing,), hint="use a microVM")
