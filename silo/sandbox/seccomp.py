@@ -34,15 +34,17 @@ _NEW_NAMESPACES = 0x7E020080
 _SOCKET_TYPE = 0xF
 """SOCK_TYPE_MASK of `linux/net.h`: the type without SOCK_CLOEXEC and SOCK_NONBLOCK."""
 
-_UNIX = {1: (0, 1), 2: (0, 1), 5: (0, 1)}
-_INTERNET = {1: (0, 6), 2: (0, 17)}
+_Types = dict[int, tuple[int, ...]]
+
+_UNIX: _Types = {1: (0, 1), 2: (0, 1), 5: (0, 1)}
+_INTERNET: _Types = {1: (0, 6), 2: (0, 17)}
 _SOCKETS = {1: _UNIX, 2: _INTERNET, 10: _INTERNET}
 """The protocols that a socket may have, by domain and type: AF_UNIX (stream, datagram, seqpacket), and TCP and UDP over
 AF_INET and AF_INET6. 0 is the type's own protocol."""
 
 _SOCKET_PAIRS = {1: _UNIX}
 
-_OPTION_LEVELS: dict[int, tuple[int, ...]] = {
+_OPTION_LEVELS: _Types = {
     1: (26, 51),  # SOL_SOCKET without SO_ATTACH_FILTER and SO_ATTACH_REUSEPORT_CBPF, which load programs
     0: (),  # IPPROTO_IP
     41: (),  # IPPROTO_IPV6
@@ -180,7 +182,7 @@ def _cases(values: Collection[int], body: Sequence[_Instruction]) -> list[_Instr
     return [instruction for value in values for instruction in _case(value, body)]
 
 
-def _sockets(allowed: dict[int, dict[int, tuple[int, ...]]]) -> list[_Instruction]:
+def _sockets(allowed: dict[int, _Types]) -> list[_Instruction]:
     """Look at domain, type and protocol of a socket."""
     program: list[_Instruction] = [(_LOAD, 0, 0, _ARGUMENT_0)]
     for domain, types in allowed.items():
