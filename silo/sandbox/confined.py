@@ -1,8 +1,8 @@
 """Runs a program of the host on files that a stranger wrote: the compiler on packages, `mke2fs` on a tree of them.
 
 The program runs under bubblewrap (`man 1 bwrap`), in namespaces of its own: no network, no process or file of the host
-but the system's programs and libraries and what the caller names, no capability, the seccomp filter of the namespace
-backend, limits of memory, time and written bytes. A fault in its parser then reaches nothing but the files that it was
+but the system's programs and libraries and what the caller names, no capability, the seccomp filter of
+guests, limits of memory, time and written bytes. A fault in its parser then reaches nothing but the files that it was
 given.
 """
 
@@ -19,7 +19,7 @@ from typing import Final
 import anyio
 
 from silo.errors import SandboxBroken
-from silo.sandbox.backends.namespace import seccomp
+from silo.sandbox import seccomp
 from silo.sandbox.programs import find_program
 from silo.sizes import KIB, MIB
 
@@ -112,10 +112,8 @@ def _prepared(argv: Sequence[str], confinement: Confinement) -> Iterator[tuple[l
     bwrap = find_program("bwrap")
     if bwrap is None:
         raise SandboxBroken("bwrap is missing", hint="install the package bubblewrap, or run `silo setup`")
-    rules = os.memfd_create("seccomp", os.MFD_CLOEXEC)
+    rules = seccomp.sealed(seccomp.build())
     try:
-        os.write(rules, seccomp.build())
-        os.lseek(rules, 0, os.SEEK_SET)
         stderr = os.memfd_create("stderr", os.MFD_CLOEXEC)
         try:
             yield _command(bwrap, argv, confinement, rules), rules, stderr

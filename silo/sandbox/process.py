@@ -17,6 +17,7 @@ import anyio.to_thread
 from anyio.lowlevel import checkpoint
 
 from silo.errors import SandboxBroken
+from silo.sandbox.seccomp import sealed
 from silo.sandbox.streams import read_some
 
 _GONE_S = 5.0
@@ -42,10 +43,18 @@ class GuestProcess:
         self._errors = errors
 
     @classmethod
-    async def start(cls, argv: Sequence[str], *, inherit: Sequence[int], stdout: int | None = None) -> GuestProcess:
+    async def start(
+        cls, argv: Sequence[str], *, inherit: Sequence[int], stdout: int | None = None, rules: bytes = b""
+    ) -> GuestProcess:
         """Start `argv` with an empty environment and no descriptors but `inherit`.
 
         The environment is empty because `/proc` shows bubblewrap's environment until it execs the guest.
+
+        Args:
+            argv: bubblewrap and its options, if `rules` are given.
+            inherit: descriptors that keep their numbers.
+            stdout: a descriptor, or None to drop the output.
+            rules: a filter of system calls for what bubblewrap starts (`silo.sandbox.seccomp.build`).
 
         Raises:
             SandboxBroken: the program can't be started.
@@ -53,14 +62,15 @@ class GuestProcess:
         ours, theirs = socket.socketpair()
         held = os.fstat(theirs.fileno()).st_ino
         errors = os.memfd_create("stderr", os.MFD_CLOEXEC)
+        filters = [sealed(rules)] if rules else []
         try:
             process = await anyio.open_process(
-                list(argv),
+                [argv[0], *(word for rule in filters for word in ("--seccomp", str(rule))), *argv[1:]],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL if stdout is None else stdout,
                 stderr=errors,
                 env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
-                pass_fds=(*inherit, theirs.fileno()),
+                pass_fds=(*inherit, *filters, theirs.fileno()),
                 cwd="/",
             )
         except BaseException as error:  # also a cancellation: nothing else would close these descriptors
@@ -73,6 +83,8 @@ class GuestProcess:
             ) from error
         finally:
             theirs.close()
+            for descriptor in filters:
+                os.close(descriptor)
         return cls(process, ours, held, errors)
 
     async def tie(self) -> None:

@@ -71,6 +71,31 @@ def processes() -> dict:
 
 
 @skill.tool()
+def host_facts() -> dict:
+    """Return which entries of /proc about the whole machine give anything, and those of /sys."""
+    told = []
+    for name in sorted(os.listdir("/proc")):
+        path = f"/proc/{name}"
+        if name.isdigit() or os.path.islink(path):
+            continue
+        with contextlib.suppress(OSError):
+            if os.listdir(path) if os.path.isdir(path) else first_byte(path):
+                told.append(name)
+    beyond = {}
+    for process in ("self", "1", "thread-self"):
+        for path in ("keys", "sys/kernel/random/boot_id", "cmdline", "kallsyms"):
+            for root in (f"/proc/{process}/root/proc", f"/proc/{process}/cwd/../proc", f"/proc/{process}/../"):
+                with contextlib.suppress(OSError):
+                    beyond[f"{root}/{path}"] = Path(f"{root}/{path}").read_bytes()[:100].decode(errors="replace")
+    return {"told": told, "beyond": beyond, "sys": os.listdir("/sys") if os.path.isdir("/sys") else []}
+
+
+def first_byte(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read(1)
+
+
+@skill.tool()
 def look() -> dict:
     """Return the surroundings: descriptors, devices that open, mounts, names."""
     descriptors = {}

@@ -29,11 +29,13 @@ from silo.sandbox.backends.microvm.qemu import (
     Qemu,
     ask_version,
     can_map_read_only,
+    filter_rules,
     find_firmware,
     tsc_guess,
 )
 from silo.sandbox.backends.microvm.template import Template, Templates
 from silo.sandbox.base import GuestSpec, OnStep, Probe, Program, Ready
+from silo.sandbox.identity import find_identity, try_to_confine, why_not
 from silo.sandbox.image import Images
 from silo.sandbox.probe_memory import ProbeMemory
 from silo.sandbox.programs import find_program
@@ -123,6 +125,13 @@ class MicrovmBackend:
         binary, bwrap = find_program(host.binary), find_program("bwrap")
         if missing or kernel is None or binary is None or bwrap is None:
             return self._works_not(tuple(missing), hint="run `silo setup`"), None
+        try:
+            identity = find_identity()
+        except SandboxUnavailable as error:
+            return self._works_not((error.message,), hint=error.hint), None
+        failure = await anyio.to_thread.run_sync(try_to_confine, bwrap, identity.namespaces, filter_rules())
+        if failure:
+            return self._works_not((f"QEMU can't be confined: {failure}",), hint=why_not(failure)), None
         version = await anyio.to_thread.run_sync(ask_version, binary)
         # A missing firmware is among `missing` above, so it is found here.
         firmware = await anyio.to_thread.run_sync(find_firmware, binary, host.firmware) if host.firmware else None
@@ -131,7 +140,9 @@ class MicrovmBackend:
             if accelerator.system not in ("", platform.system()):
                 continue
             read_only = can_map_read_only(version)
-            qemu = Qemu(binary, bwrap, version, read_only, host, accelerator, firmware, tsc_guess(accelerator))
+            qemu = Qemu(
+                binary, bwrap, version, read_only, host, accelerator, firmware, tsc_guess(accelerator), identity
+            )
             failure = unusable_device(accelerator)
             if not failure:
                 boot = await self._remembered_boot(qemu, kernel, refresh=refresh)
@@ -139,7 +150,7 @@ class MicrovmBackend:
             if failure:
                 notes.append(f"{accelerator.name}: {failure}")
                 continue
-            detail = f"QEMU {version}, {accelerator.name.upper()}, guest kernel {kernel.release}"
+            detail = f"QEMU {version}, {accelerator.name.upper()}, guest kernel {kernel.release}, {identity.text}"
             probe = Probe(self.name, self.isolation, works=True, detail=detail, notes=tuple(notes))
             return probe, _Works(qemu, kernel)
         detail = f"QEMU {version}, guest kernel {kernel.release}"

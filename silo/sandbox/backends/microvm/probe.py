@@ -12,7 +12,7 @@ import anyio
 from silo.errors import SiloError
 from silo.sandbox.backends.microvm.kernel import GuestKernel
 from silo.sandbox.backends.microvm.machine import Accelerator
-from silo.sandbox.backends.microvm.qemu import Boot, Memory, Qemu, arguments, confine
+from silo.sandbox.backends.microvm.qemu import Boot, Memory, Qemu, arguments, confine, filter_rules
 from silo.sandbox.backends.microvm.sockets import Sockets, open_sockets
 from silo.sandbox.process import GuestProcess
 from silo.sizes import MIB
@@ -93,6 +93,7 @@ async def try_to_boot(qemu: Qemu, kernel: GuestKernel) -> ProbedBoot:
                 process = await GuestProcess.start(
                     confine(qemu, argv, memory_mib=_PROBE_MIB, binds=binds, writable={}),
                     inherit=(*sockets.for_guest(), memory),
+                    rules=filter_rules(),
                 )
             except SiloError as error:
                 return ProbedBoot(str(error), None)

@@ -1,7 +1,8 @@
 """QEMU: its command lines and its confinement. `template` decides when a guest is saved and restored.
 
-QEMU processes a guest's input, so it is confined too: bubblewrap gives it its own user, mount, network, pid and ipc
-namespaces with only its own files in them, `-sandbox on` adds a seccomp filter, and a shell's `ulimit` resource limits.
+QEMU processes a guest's input, so it is confined too: bubblewrap gives it its own mount, network, pid, ipc and uts
+namespaces with only its own files in them, and a filter of system calls; `silo.sandbox.identity` says as which user it
+runs; `-sandbox on` adds QEMU's own filter, and a shell's `ulimit` resource limits.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import platform
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
+from silo.sandbox import seccomp
 from silo.sandbox.backends.microvm.machine import KERNEL_ARGUMENTS, Accelerator, Machine
+from silo.sandbox.identity import Identity
 
 _QEMU_MIB = 2048
 """Address space that QEMU may use beyond the guest's memory.
@@ -51,6 +54,7 @@ class Qemu:
         version: e.g. `7.2.22`.
         can_map_read_only: it can map guest memory from a file that it opens read-only (`rom=off`, QEMU 8.2 and later).
         tsc_khz: the rate of the guest's time stamp counter, if the guest can't measure it (see `tsc_guess`).
+        identity: how it is kept from being root.
     """
 
     binary: Path
@@ -61,6 +65,7 @@ class Qemu:
     accelerator: Accelerator
     firmware: Firmware | None = None
     tsc_khz: int | None = None
+    identity: Identity = field(default_factory=Identity)
 
     @property
     def kernel_arguments(self) -> str:
@@ -108,8 +113,22 @@ def find_firmware(binary: Path, name: str) -> Firmware | None:
 
 def can_map_read_only(version: str) -> bool:
     """Whether `memory-backend-file` takes `readonly=on,rom=off` (QEMU 8.2; its documentation of `-object`)."""
-    numbers = [int(part) for part in version.split(".")[:2] if part.isdigit()]
-    return numbers >= [8, 2]
+    return _numbers(version) >= [8, 2]
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")[:2] if part.isdigit()]
+
+
+def filter_rules() -> bytes:
+    """Return the filter of system calls for a confined QEMU, in addition to QEMU's own.
+
+    QEMU's own knows nothing of the kernel's keys (`man 7 keyrings`), which no namespace hides, and of new namespaces.
+
+    Raises:
+        KeyError: an architecture without a table.
+    """
+    return seccomp.build(allowing=seccomp.MEMORY_POLICY)
 
 
 @dataclass(frozen=True)
@@ -165,7 +184,7 @@ def arguments(
         *("-cpu", accelerator.cpu, "-smp", "1", "-m", f"{memory.mib}M", "-object", backend),
         *(("-bios", _FIRMWARE) if qemu.firmware else ()),
         *("-nodefaults", "-no-user-config", "-nographic", "-no-reboot"),
-        *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
+        *_drop_privileges(qemu),
         *("-chardev", f"socket,id=monitor,fd={monitor}", "-mon", "chardev=monitor,mode=control"),
         *("-chardev", f"socket,id=console,fd={console}" if console is not None else "null,id=console"),
         *("-serial", "chardev:console"),
@@ -186,6 +205,23 @@ def arguments(
     return [*argv, "-kernel", boot.kernel, "-initrd", boot.initramfs, "-append", boot.arguments]
 
 
+def _drop_privileges(qemu: Qemu) -> tuple[str, ...]:
+    """QEMU's own filter, and the user that it becomes before the guest runs, once it has opened its files.
+
+    A filter that denies `setuid` would be in the way of that. Afterwards QEMU has no capability and can't get any, so
+    it may as well call it.
+    """
+    user = qemu.identity.draw()
+    raising = "deny" if user is None else "allow"
+    rules = f"on,obsolete=deny,elevateprivileges={raising},spawn=deny,resourcecontrol=deny"
+    if user is None:
+        return "-sandbox", rules
+    # `-runas` is deprecated since QEMU 9.1, which has the other option (its "Deprecated features").
+    is_new = _numbers(qemu.version) >= [9, 1]
+    become = ("-run-with", f"user={user}:{user}") if is_new else ("-runas", f"{user}:{user}")
+    return "-sandbox", rules, *become
+
+
 def _on(value: bool) -> str:
     return "on" if value else "off"
 
@@ -201,8 +237,8 @@ def confine(
         writable: files that QEMU may write, likewise.
     """
     device = qemu.accelerator.device
-    wrap = [str(qemu.bwrap), "--unshare-all", "--as-pid-1", "--die-with-parent", "--new-session", "--clearenv"]
-    wrap += ["--cap-drop", "ALL", "--hostname", "qemu"]
+    wrap = [str(qemu.bwrap), *qemu.identity.namespaces, "--as-pid-1", "--die-with-parent", "--new-session"]
+    wrap += ["--clearenv", "--hostname", "qemu"]
     for folder in ("/usr", "/lib", "/lib64", "/bin"):
         path = Path(folder)
         if path.is_symlink():
@@ -222,7 +258,9 @@ def confine(
         wrap += ["--ro-bind", str(path), inside]
     for inside, path in writable.items():
         wrap += ["--bind", str(path), inside]
-    # As in the namespace backend: a process that is root outside could write to /proc/sys.
+    for name in ("keys", "key-users"):  # no namespace hides the names of the user's keys
+        if (Path("/proc") / name).exists():
+            wrap += ["--ro-bind", "/dev/null", f"/proc/{name}"]
     wrap += ["--remount-ro", "/proc", "--remount-ro", "/"]
     # No core dumps, few descriptors, and small files: it writes only a snapshot's state (65 kB) and messages.
     limits = "ulimit -c 0; ulimit -n 256; ulimit -f 4096; "
@@ -233,7 +271,12 @@ def confine(
     # An open other end would be no proof: silo's first thread, with which bubblewrap dies, may be gone for milliseconds
     # before the last thread closes the descriptors (a past bug). This works because the shell is the process that was
     # tied (`--as-pid-1`): bubblewrap's own process 1 would tie itself while its child runs already.
-    return [*wrap, "--", "/bin/sh", "-c", f'echo >&0 && read -r _ || exit 1; {limits}exec "$@"', "sh", *argv]
+    #
+    # A process that becomes another user is no longer tied (`man 2 prctl`, PR_SET_PDEATHSIG). So such a QEMU is the
+    # shell's child: it ends with the shell, which is process 1 of the namespace. What the shell would say about its end
+    # is dropped, or it would hide QEMU's last words.
+    run = 'exec "$@"' if qemu.identity.users is None else 'exec >&2 2>/dev/null; "$@" 2>&1 >/dev/null; exit $?'
+    return [*wrap, "--", "/bin/sh", "-c", f"echo >&0 && read -r _ || exit 1; {limits}{run}", "sh", *argv]
 
 
 def rtc_base(seconds: float) -> str:

@@ -27,7 +27,7 @@ from silo.errors import SandboxBroken, SandboxLost, SandboxTimeout, SkillFailed
 from silo.sandbox.backends.microvm.guest import MicrovmGuest
 from silo.sandbox.backends.microvm.kernel import GuestKernel
 from silo.sandbox.backends.microvm.machine import KERNEL_ARGUMENTS
-from silo.sandbox.backends.microvm.qemu import Boot, Memory, Qemu, arguments, confine, rtc_base
+from silo.sandbox.backends.microvm.qemu import Boot, Memory, Qemu, arguments, confine, filter_rules, rtc_base
 from silo.sandbox.backends.microvm.qmp import Monitor
 from silo.sandbox.backends.microvm.sockets import Sockets, open_sockets
 from silo.sandbox.base import GuestSpec, Limits, OnStep, Program, Ready
@@ -215,6 +215,7 @@ class Templates:
             process = await GuestProcess.start(
                 confine(self._qemu, argv, memory_mib=spec.limits.memory_mib, binds=binds, writable=writable or {}),
                 inherit=(*sockets.for_guest(), *inherit),
+                rules=filter_rules(),
             )
             guest = MicrovmGuest(spec, sockets.host_ports, process, self._qemu, kind="booted", kept=None)
             try:
@@ -260,7 +261,9 @@ class Templates:
                     binds={**_binds(disks), **binds},
                     writable={},
                 )
-                process = await GuestProcess.start(confined, inherit=(*sockets.for_guest(), state, *inherit))
+                process = await GuestProcess.start(
+                    confined, inherit=(*sockets.for_guest(), state, *inherit), rules=filter_rules()
+                )
                 kept = template.ready.kept
                 guest = MicrovmGuest(spec, sockets.host_ports, process, self._qemu, kind="clone", kept=kept)
                 try:

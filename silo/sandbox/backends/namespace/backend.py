@@ -1,19 +1,19 @@
 """The namespace backend: bubblewrap on the host's kernel. Weaker than a microVM, and fast on any Linux.
 
-A guest has its own user, mount, pid, network, ipc, uts and cgroup namespaces; no capability, no new privileges, a
-seccomp filter; read-only images and nothing else of the host; resource limits, and a control group if one can be made.
-There are no templates: each call imports the skill again.
+A guest has its own mount, pid, network, ipc, uts and cgroup namespaces; its own user namespace, or a user of its own
+where silo is root; no capability, no new privileges, a seccomp filter; read-only images, little of `/proc`, and nothing
+else of the host; resource limits, and a control group if one can be made. There are no templates: each call imports the
+skill again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
-import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -23,22 +23,17 @@ import anyio.to_thread
 
 from silo.errors import SandboxBroken, SandboxUnavailable
 from silo.model import Isolation
-from silo.sandbox.backends.namespace import cgroup, seccomp
+from silo.sandbox import seccomp
+from silo.sandbox.backends.namespace import cgroup, command
 from silo.sandbox.backends.namespace.cgroup import ControlGroup
 from silo.sandbox.base import Ended, GuestSpec, Probe, Stream
+from silo.sandbox.identity import find_identity, try_to_confine, why_not
 from silo.sandbox.process import GuestProcess
 from silo.sandbox.programs import find_program
-from silo.sizes import MIB
 
 NAME = "namespace"
 
-_START = """\
-import sys
-sys.path[:0] = ["/runtime"]
-sys.path.append("/skill/env")
-from silo.guest.init import main_namespace
-main_namespace({streams}, processes={processes}, data_bytes={data}, file_bytes={file})
-"""
+_ENTER = 0o055
 
 # Joins the control group before bubblewrap starts, so that no part of the guest ever runs outside it.
 _JOIN = (
@@ -93,15 +88,24 @@ class NamespaceBackend:
             ) from error
         ours: dict[str, int] = {}
         theirs: dict[str, int] = {}
-        rules = -1
+        given: list[int] = []
         try:
+            identity = find_identity()
+            user = identity.draw()
             for stream in spec.streams:
-                ours[stream.name], theirs[stream.name] = _pair(stream)
-            rules = _sealed(seccomp.build())
-            argv = _command(bwrap, spec, name, rules, list(theirs.values()))
+                ours[stream.name], theirs[stream.name] = _pair(stream, user)
+            given.append(seccomp.sealed(seccomp.build()))
+            argv = [str(bwrap), "--hostname", name, "--setenv", "LD_LIBRARY_PATH", "/skill/lib"]
+            argv += ["--seccomp", str(given[0]), *command.files(spec)]
+            if user is not None:
+                _open_to_all(spec)
+                given.append(seccomp.sealed(command.passwd(user)))
+                argv += ["--perms", "0444", "--ro-bind-data", str(given[1]), "/etc/passwd"]
+            argv += [*command.confinement(identity, user, spec.root.tree / "sys"), "--remount-ro", "/", "--"]
+            argv += command.program(spec, list(theirs.values()), user)
             entries = [str(entry) for entry in group.entries] if group else []
             process = await GuestProcess.start(
-                ["/bin/sh", "-c", _JOIN, "sh", str(len(entries)), *entries, *argv], inherit=(*theirs.values(), rules)
+                ["/bin/sh", "-c", _JOIN, "sh", str(len(entries)), *entries, *argv], inherit=(*theirs.values(), *given)
             )
             guest = NamespaceGuest(spec, name, ours, process, group)
             try:
@@ -111,9 +115,8 @@ class NamespaceBackend:
             finally:
                 await guest.end()
         finally:
-            for descriptor in (*ours.values(), *theirs.values(), rules):
-                if descriptor >= 0:
-                    os.close(descriptor)
+            for descriptor in (*ours.values(), *theirs.values(), *given):
+                os.close(descriptor)
             if group is not None:
                 # In a thread: the kernel may need a while to notice that the group is empty.
                 with anyio.CancelScope(shield=True):
@@ -156,103 +159,60 @@ class NamespaceGuest:
         return self._ended
 
 
-def _pair(stream: Stream) -> tuple[int, int]:
-    """Return the host's end of a stream and the guest's."""
-    if not stream.is_two_way:
-        return os.pipe()
-    ours, theirs = socket.socketpair()
-    return ours.detach(), theirs.detach()
+def _pair(stream: Stream, user: int | None) -> tuple[int, int]:
+    """Return the host's end of a stream and the guest's, which belongs to the user that was drawn for it."""
+    if stream.is_two_way:
+        ours, theirs = (end.detach() for end in socket.socketpair())
+    else:
+        ours, theirs = os.pipe()
+    if user is not None:
+        os.fchown(theirs, user, user)  # so that the guest can open it again, by /dev/stdout
+    return ours, theirs
 
 
-def _command(bwrap: Path, spec: GuestSpec, name: str, rules: int, ends: list[int]) -> list[str]:
-    """Bubblewrap's command line (`man 1 bwrap`); paths inside are those of the microVM."""
-    root, scratch = spec.root.tree, str(spec.limits.scratch_mib * MIB)
-    argv = [
-        str(bwrap),
-        "--unshare-user",
-        "--unshare-all",
-        "--disable-userns",
-        "--die-with-parent",
-        "--new-session",
-        "--as-pid-1",
-    ]
-    argv += ["--clearenv", "--setenv", "LD_LIBRARY_PATH", "/skill/lib", "--cap-drop", "ALL"]
-    argv += ["--uid", "1000", "--gid", "1000", "--hostname", name, "--seccomp", str(rules)]
-    for folder in ("usr", "opt", "etc"):
-        argv += ["--ro-bind", str(root / folder), f"/{folder}"]
-    argv += ["--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib", "/lib64"]
-    for path, image in spec.mounts.items():
-        argv += ["--ro-bind", str(image.tree), path]
-    argv += ["--proc", "/proc", "--dev", "/dev", "--size", scratch, "--tmpfs", "/dev/shm"]
-    argv += ["--size", scratch, "--tmpfs", "/tmp", "--remount-ro", "/dev", "--remount-ro", "/"]
-    # If silo runs as root, the guest's user is root for the host's kernel and can write to /proc/sys (`core_pattern` is
-    # a way out). Bubblewrap covers that folder only if it finds the folder itself writable.
-    argv += ["--remount-ro", "/proc"]
-    start = _START.format(
-        streams=", ".join(map(str, ends)),
-        processes=spec.limits.processes,
-        data=spec.limits.memory_mib * MIB,
-        file=spec.limits.scratch_mib * MIB,
-    )
-    return [*argv, "--", "/usr/bin/python3", "-I", "-S", "-B", "-c", start]
+def _open_to_all(spec: GuestSpec) -> None:
+    """Let other users into the top folders of images; what is in them is for all already, and what is above, for none.
+
+    In a microVM this goes without saying: `mke2fs` makes the top folder.
+    """
+    for image in (spec.root, *spec.mounts.values()):
+        mode = image.tree.stat().st_mode
+        if mode & _ENTER != _ENTER:
+            image.tree.chmod(mode | _ENTER)
 
 
-def _sealed(data: bytes) -> int:
-    """Put `data` into a sealed anonymous file, and return its descriptor, at its start."""
-    descriptor = os.memfd_create("seccomp", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.write(descriptor, data)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    fcntl.fcntl(
-        descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
-    )
-    return descriptor
+def _works_not(missing: str, *, hint: str) -> Probe:
+    return Probe(NAME, Isolation.NAMESPACE, works=False, detail="", missing=(missing,), hint=hint)
 
 
 def _find_out() -> Probe:
     """Try `true` in a sandbox like a guest's."""
     bwrap = find_program("bwrap")
     if bwrap is None:
-        missing = "bwrap is not installed (it sets up the namespaces)"
-        return Probe(NAME, Isolation.NAMESPACE, works=False, detail="", missing=(missing,), hint="run `silo setup`")
+        return _works_not("bwrap is not installed (it sets up the namespaces)", hint="run `silo setup`")
     version = subprocess.run([bwrap, "--version"], capture_output=True, text=True, check=False, env={}).stdout.split()[
         -1:
     ]
     try:
-        rules = _sealed(seccomp.build())
+        rules = seccomp.build()
     except KeyError as error:
-        missing = f"there is no seccomp filter for {error.args[0]}"
-        return Probe(NAME, Isolation.NAMESPACE, works=False, detail="", missing=(missing,), hint="use a microVM")
-    true = shutil.which("true", path="/usr/bin:/bin") or "/bin/true"
-    argv = [
-        str(bwrap),
-        "--unshare-user",
-        "--unshare-all",
-        "--disable-userns",
-        "--die-with-parent",
-        "--as-pid-1",
-        "--clearenv",
-    ]
-    argv += ["--uid", "1000", "--gid", "1000", "--cap-drop", "ALL", "--ro-bind", "/", "/", "--proc", "/proc"]
-    argv += ["--seccomp", str(rules), "--", true]
+        return _works_not(f"there is no filter of system calls for {error.args[0]}", hint="use a microVM")
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, env={}, pass_fds=(rules,), timeout=10)
-        failure = (
-            "" if done.returncode == 0 else (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-        )
-    except subprocess.TimeoutExpired:
-        failure = "it did not end within 10 s"
-    finally:
-        os.close(rules)
+        identity = find_identity()
+    except SandboxUnavailable as error:
+        return _works_not(error.message, hint=error.hint)
+    with tempfile.TemporaryDirectory() as empty:
+        options = command.confinement(identity, identity.draw(), Path(empty))
+        failure = try_to_confine(bwrap, options, rules)
     if failure:
-        hint = (
-            "user namespaces may be switched off: see `sysctl kernel.unprivileged_userns_clone` and AppArmor's settings"
-        )
-        return Probe(
-            NAME, Isolation.NAMESPACE, works=False, detail="", missing=(f"bwrap failed: {failure}",), hint=hint
-        )
+        return _works_not(f"bwrap failed: {failure}", hint=why_not(failure))
     notes = (
         () if cgroup.parents() else ("no control group can be made here: memory and processes are limited one by one",)
     )
     return Probe(
-        NAME, Isolation.NAMESPACE, works=True, detail=f"bubblewrap {' '.join(version)}, shared kernel", notes=notes
+        NAME,
+        Isolation.NAMESPACE,
+        works=True,
+        detail=f"bubblewrap {' '.join(version)}, shared kernel, {identity.text}",
+        notes=notes,
     )

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from silo.sandbox.backends.microvm.qemu import (
     find_firmware,
     rtc_base,
 )
+from silo.sandbox.identity import Identity
 from silo.sandbox.programs import find_program
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -77,7 +79,15 @@ def test_qemu_is_confined_to_its_own_files():
     )
     wrap = line[: line.index("--")]
     assert wrap[0] == "/usr/bin/bwrap"
-    assert {"--unshare-all", "--as-pid-1", "--die-with-parent", "--new-session", "--clearenv"} <= set(wrap)
+    assert {
+        "--unshare-user",
+        "--unshare-net",
+        "--unshare-pid",
+        "--as-pid-1",
+        "--die-with-parent",
+        "--new-session",
+        "--clearenv",
+    } <= set(wrap)
     assert "--bind" not in wrap
     assert "--dev-bind" not in wrap
     assert wrap[-4:] == ["--remount-ro", "/proc", "--remount-ro", "/"]
@@ -91,11 +101,49 @@ def test_qemu_is_confined_to_its_own_files():
         "/etc/alternatives",
         "/images/base",
         "/usr/share/qemu/qboot.rom",
+        "/dev/null",  # in place of the names of the kernel's keys
     }
     script = line[line.index("-c") + 1]
     assert script.startswith("echo >&0 && read -r _ || exit 1; ulimit -c 0; ")
     assert f"ulimit -v {(256 + 2048) * 1024}" in script
     assert line[-2:] == ["/usr/bin/qemu", "-x"]
+
+
+@pytest.mark.parametrize(("version", "option"), [("7.2.22", "-runas"), ("9.0.2", "-runas"), ("9.1.0", "-run-with")])
+def test_qemu_that_root_starts_becomes_a_user_of_its_own_each_time(version, option):
+    chosen = replace(qemu("x86_64", "tcg"), version=version, identity=Identity(range(70000, 80000)))
+    users = set()
+    for _ in range(5):
+        line = arguments(
+            chosen,
+            memory=Memory("/memory", 256, is_shared=False),
+            disks={},
+            ports={},
+            monitor=14,
+            console=None,
+            boot=None,
+            rtc=None,
+        )
+        given = line[line.index(option) + 1].removeprefix("user=")
+        user, group = (int(part) for part in given.split(":"))
+        assert user == group
+        users.add(user)
+        assert "elevateprivileges=allow" in line[line.index("-sandbox") + 1]
+    assert len(users) > 1
+    assert users <= set(range(70000, 80000))
+
+
+def test_qemu_that_becomes_another_user_is_the_child_of_the_shell_that_dies_with_silo():
+    """`setuid` ends the tie to a parent (`man 2 prctl`, PR_SET_PDEATHSIG); so the shell must not become QEMU."""
+    script = {}
+    for identity in (Identity(), Identity(range(70000, 80000))):
+        chosen = replace(qemu("x86_64", "tcg"), identity=identity)
+        line = confine(chosen, ["/usr/bin/qemu"], memory_mib=256, binds={}, writable={})
+        script[identity.users is None] = line[line.index("-c") + 1]
+        assert ("--unshare-user" in line) == (identity.users is None)
+        assert ("CAP_SETUID" in line) == (identity.users is not None)
+    assert script[True].endswith('exec "$@"')
+    assert script[False].endswith('"$@" 2>&1 >/dev/null; exit $?')
 
 
 def test_hardware_virtualisation_opens_its_device_and_no_other():
