@@ -15,7 +15,7 @@ from silo.config.schema import Config
 from silo.model import Isolation, Logs, Result
 from silo.runtime import Runtime
 from silo.server.protocol import results, tools
-from silo.wire.messages import Booted, Described, Exited, Failed, Finished, Progress, Rehearse, Rehearsed, Resume, Run
+from silo.wire.messages import Booted, Described, Exited, Failed, Finished, Held, Hold, Progress, Rehearse, Rehearsed, Resume, Run
 
 
 @pytest.mark.parametrize("page", ["configuration.md", "silo.schema.json", "cli.md"])
@@ -67,7 +67,7 @@ def test_the_sdk_page_has_every_name_that_a_skill_may_import(pages):
 
 def test_the_wire_page_has_every_message_with_its_fields(pages):
     text = pages["docs/reference/wire.md"]
-    for message in (Booted, Described, Exited, Failed, Finished, Progress, Rehearse, Rehearsed, Resume, Run):
+    for message in (Booted, Described, Exited, Failed, Finished, Held, Hold, Progress, Rehearse, Rehearsed, Resume, Run):
         row = re.search(rf"^\| `{message.TYPE}` \|.*$", text, re.MULTILINE)
         assert row is not None, message.TYPE
         missing = [name for name in message.__dataclass_fields__ if f"`{name}`" not in row[0] and name != "TYPE"]

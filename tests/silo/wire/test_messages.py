@@ -20,6 +20,8 @@ from silo.wire.messages import (
     Failed,
     FileHead,
     Finished,
+    Held,
+    Hold,
     Progress,
     Rehearse,
     Rehearsed,
@@ -51,6 +53,8 @@ heads = st.builds(
 file_lists = st.lists(heads, max_size=4).map(tuple)
 
 messages = st.one_of(
+    st.builds(Hold),
+    st.builds(Held, integers),
     st.builds(Resume, texts, integers, texts),
     st.builds(Booted, texts, texts),
     st.builds(Exited, integers, integers),
@@ -219,6 +223,8 @@ def test_entropy_is_in_no_repr():
 # --- golden files -----------------------------------------------------------------------------------------------------
 
 SAMPLES = {
+    "hold": Hold(),
+    "held": Held(1_700_000_000_123_456_789),
     "resume": Resume("00ff" * 32, 1_700_000_000_123_456_789, "jwt-0a1b2c3d"),
     "booted": Booted("6.1.0-41-cloud-amd64", "3.11.2"),
     "exited-signal": Exited(-9, 1),
@@ -250,5 +256,5 @@ def test_a_message_is_written_as_it_always_was(name):
 def test_every_message_has_a_golden_file_and_no_file_is_left_over():
     assert {path.stem for path in GOLDEN.iterdir()} == set(SAMPLES)
     assert {type(sample) for sample in SAMPLES.values()} == {
-        Resume, Booted, Exited, Described, Rehearse, Rehearsed, Run, Progress, Finished, Failed,
+        Hold, Held, Resume, Booted, Exited, Described, Rehearse, Rehearsed, Run, Progress, Finished, Failed,
     }  # fmt: skip

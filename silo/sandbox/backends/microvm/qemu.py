@@ -11,7 +11,6 @@ import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
@@ -140,7 +139,6 @@ def arguments(
     monitor: int,
     console: int | None,
     boot: Boot | None,
-    rtc: str | None,
 ) -> list[str]:
     """Return QEMU's command line.
 
@@ -152,7 +150,6 @@ def arguments(
         monitor: the socket for QMP.
         console: a socket for the serial console, or None to drop the output of the guest's kernel.
         boot: what to boot, or None for a guest that waits for `migrate-incoming`.
-        rtc: the guest's clock at its start, as in `-rtc base=`.
     """
     backend = f"memory-backend-file,id=ram,size={memory.mib}M,mem-path={memory.path},share={_on(memory.is_shared)}"
     if memory.is_read_only:
@@ -179,8 +176,6 @@ def arguments(
         chardev = name.replace(".", "-")
         argv += ["-chardev", f"socket,id={chardev},fd={descriptor}"]
         argv += ["-device", f"virtserialport,chardev={chardev},name={name}"]
-    if rtc is not None:
-        argv += ["-rtc", f"base={rtc}"]
     if boot is None:
         return [*argv, "-incoming", "defer"]
     return [*argv, "-kernel", boot.kernel, "-initrd", boot.initramfs, "-append", boot.arguments]
@@ -234,8 +229,3 @@ def confine(
     # before the last thread closes the descriptors (a past bug). This works because the shell is the process that was
     # tied (`--as-pid-1`): bubblewrap's own process 1 would tie itself while its child runs already.
     return [*wrap, "--", "/bin/sh", "-c", f'echo >&0 && read -r _ || exit 1; {limits}exec "$@"', "sh", *argv]
-
-
-def rtc_base(seconds: float) -> str:
-    """Format a time for `-rtc base=` (UTC)."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
