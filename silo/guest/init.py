@@ -1,9 +1,9 @@
 """The first process of a guest: it starts the runner, makes a restored clone unlike its twins, and reports its exit.
 
-It holds the privileges that the skill must not have (entropy, clock, host name), so it runs none of the skill's code:
-`silo.guest.runner` does, in a child of this process with another user id. In a microVM it is root and process 1 of the
-guest's own kernel; in the namespace backend it is process 1 of a pid namespace without any privilege, where `Resume`
-only opens the gate.
+It holds the privileges that the skill must not have (entropy, clock, host name, freezer), so it runs none of the
+skill's code: `silo.guest.runner` does, in a child of this process with another user id. In a microVM it is root and
+process 1 of the guest's own kernel; in the namespace backend it is process 1 of a pid namespace without any privilege,
+where `Resume` only opens the gate.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 
 from silo.guest import runner
 from silo.guest.channel import MessageChannel
-from silo.wire.messages import Booted, Exited, Resume
+from silo.wire.messages import Booted, Exited, Held, Hold, Resume
 
 SKILL_UID = 1000
 """The user that the skill runs as; it owns nothing in the image."""
@@ -29,7 +29,10 @@ _RNDADDENTROPY = 0x40085203  # man 4 random
 _RNDRESEEDCRNG = 0x5207
 _PR_SET_NO_NEW_PRIVS = 38  # man 2 prctl
 _PR_SET_DUMPABLE = 4
+_MNT_DETACH = 2  # man 2 umount2
 _PORTS = "/sys/class/virtio-ports"
+_CONTROL_GROUPS = "/sys/fs/cgroup"
+_FREEZING_POLL_S = 0.001
 
 
 def main_microvm() -> None:
@@ -39,7 +42,10 @@ def main_microvm() -> None:
     call = os.open(ports["silo.call"], os.O_RDWR | os.O_CLOEXEC)
     out = os.open(ports["silo.out"], os.O_WRONLY | os.O_CLOEXEC)
     err = os.open(ports["silo.err"], os.O_WRONLY | os.O_CLOEXEC)
-    _supervise(control, call, out, err, processes=_process_limit(), is_root=True)
+    arguments = _kernel_arguments()
+    if "silo.clock" in arguments:  # of a template: in the past, whatever the clock of the machine says
+        time.clock_settime(time.CLOCK_REALTIME, int(arguments["silo.clock"]))
+    _supervise(control, call, out, err, processes=int(arguments["silo.processes"]), freezer=_Freezer())
 
 
 def main_namespace(
@@ -54,10 +60,13 @@ def main_namespace(
         os.set_inheritable(descriptor, False)
     resource.setrlimit(resource.RLIMIT_DATA, (data_bytes, data_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
-    _supervise(MessageChannel(control), call, out, err, processes=processes, is_root=False)
+    _supervise(MessageChannel(control), call, out, err, processes=processes, freezer=None)
 
 
-def _supervise(control: MessageChannel, call: int, out: int, err: int, *, processes: int, is_root: bool) -> None:
+def _supervise(
+    control: MessageChannel, call: int, out: int, err: int, *, processes: int, freezer: _Freezer | None
+) -> None:
+    """Start the runner and watch it. Without a freezer, this process has no privilege."""
     gate_read, gate_write = os.pipe()
     control.send(Booted(kernel=os.uname().release, python="%d.%d.%d" % sys.version_info[:3]))
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
@@ -67,7 +76,9 @@ def _supervise(control: MessageChannel, call: int, out: int, err: int, *, proces
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
             os.close(gate_write)
             os.close(control.descriptor)
-            _become_skill(out, err, processes=processes, is_root=is_root)
+            if freezer is not None:
+                freezer.enter()
+            _become_skill(out, err, processes=processes, is_root=freezer is not None)
             runner.main(MessageChannel(call), gate_read)
         except BaseException:  # the process ends here: print any exception on stderr and exit
             sys.excepthook(*sys.exc_info())
@@ -75,7 +86,7 @@ def _supervise(control: MessageChannel, call: int, out: int, err: int, *, proces
             os._exit(runner.INTERNAL_ERROR)
     os.close(gate_read)
     os.close(call)
-    _watch(control, child, gate_write, _Twins() if is_root else None)
+    _watch(control, child, gate_write, freezer, None if freezer is None else _Twins())
 
 
 class _ChildEnded(Exception):
@@ -86,7 +97,7 @@ def _on_child(signum: int, frame: object) -> None:
     raise _ChildEnded
 
 
-def _watch(control: MessageChannel, child: int, gate: int, twins: _Twins | None) -> None:
+def _watch(control: MessageChannel, child: int, gate: int, freezer: _Freezer | None, twins: _Twins | None) -> None:
     """Serve the control channel and reap until the runner has ended; then wait for the host to end the guest.
 
     The code for a `Resume` is as short as possible, because each clone runs it for the first time: a blocking read that
@@ -109,10 +120,15 @@ def _watch(control: MessageChannel, child: int, gate: int, twins: _Twins | None)
             continue
         except EOFError:
             os._exit(0)
-        if isinstance(message, Resume):
+        if isinstance(message, Hold) and freezer is not None:
+            freezer.freeze()
+            control.send(Held(realtime_ns=time.time_ns()))
+        elif isinstance(message, Resume):
             if twins is not None:
                 twins.make_unique(message)
             os.write(gate, b"\n")
+            if freezer is not None:
+                freezer.thaw()
 
 
 def _reap(child: int) -> int | None:
@@ -127,6 +143,47 @@ def _reap(child: int) -> int | None:
             return found
         if pid == child:
             found = os.waitstatus_to_exitcode(status)
+
+
+class _Freezer:
+    """The control group of the runner and all that it starts; its processes and their threads stand still at once.
+
+    A thread that the skill starts when it is imported would otherwise run on in each clone before `_Twins` has done its
+    work there. The kernel decides when all of them stand still (`cgroup.freeze` of Linux's
+    `Documentation/admin-guide/cgroup-v2.rst`). Signals would not do: a process can tell that it was stopped and
+    continued, and the skill may have stopped children of its own.
+
+    The files are opened before the runner starts, and the hierarchy is unmounted again: the skill never sees it.
+    """
+
+    def __init__(self) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        place = _CONTROL_GROUPS.encode()
+        if libc.mount(b"cgroup2", place, b"cgroup2", 0, None) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), _CONTROL_GROUPS)
+        group = f"{_CONTROL_GROUPS}/skill"
+        os.mkdir(group)
+        self._processes = os.open(f"{group}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+        self._switch = os.open(f"{group}/cgroup.freeze", os.O_WRONLY | os.O_CLOEXEC)
+        self._events = os.open(f"{group}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+        if libc.umount2(place, _MNT_DETACH) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), _CONTROL_GROUPS)
+
+    def enter(self) -> None:
+        """Put the calling process into the group, and close its files, which the skill must not have."""
+        os.write(self._processes, b"0")
+        for descriptor in (self._processes, self._switch, self._events):
+            os.close(descriptor)
+
+    def freeze(self) -> None:
+        """Return once nothing in the group runs."""
+        os.pwrite(self._switch, b"1", 0)
+        while b"frozen 1" not in os.pread(self._events, 256, 0):
+            time.sleep(_FREEZING_POLL_S)
+
+    def thaw(self) -> None:
+        """Let everything in the group run, if it does not."""
+        os.pwrite(self._switch, b"0", 0)
 
 
 class _Twins:
@@ -199,10 +256,10 @@ def _virtio_ports() -> dict[str, str]:
     return found
 
 
-def _process_limit() -> int:
-    """Read `silo.processes=` from the kernel's command line."""
+def _kernel_arguments() -> dict[str, str]:
+    """Return the arguments of the form `name=value` on the kernel's command line."""
     with open("/proc/cmdline") as file:
-        return next(int(word.split("=", 1)[1]) for word in file.read().split() if word.startswith("silo.processes="))
+        return dict(word.split("=", 1) for word in file.read().split() if "=" in word)
 
 
 def _oom_kills() -> int:

@@ -255,8 +255,16 @@ class Program(Protocol):
         """
         ...
 
+    async def hold(self, guest: Guest, *, deadline: float) -> float:
+        """Let nothing of the program run until `wake`; return the guest's clock, in seconds since the epoch.
+
+        Raises:
+            SandboxTimeout, SandboxLost, SkillFailed: the program could not be held.
+        """
+        ...
+
     async def wake(self, guest: Guest) -> None:
-        """Tell a copy what makes it different from the others, before anything else of the program runs in it.
+        """Tell a held copy the time and what makes it different from the others, before any of the program runs in it.
 
         Raises:
             SandboxLost: the copy is gone.

@@ -6,7 +6,7 @@ are generated from it, and so is the table of `docs/reference/wire.md`. `silo.wi
 Two channels carry frames (`silo.wire.frames`): *control*, between the host and the guest's first process, and *call*,
 between the host and the process that runs the skill. `docs/reference/wire.md` has their order. This module does no I/O.
 
-Control: host sends `Resume`; guest sends `Booted`, `Exited`.
+Control: host sends `Hold` (answered by `Held`) and `Resume`; guest sends `Booted`, `Exited`.
 Call: guest sends `Described` or `Failed` once the skill is imported; host sends `Rehearse` (answered by `Rehearsed`)
 any number of times, then one `Run` followed by the blobs of its document and files; guest sends `Progress` any number
 of times, then `Finished` followed by the blobs of its files, or `Failed`.
@@ -53,8 +53,27 @@ class FileHead:
 
 
 @dataclass(frozen=True)
+class Hold:
+    """Host → init: let no code of the skill run before the next `Resume`; the guest will be saved, or will wait."""
+
+    TYPE: ClassVar[str] = "hold"
+
+
+@dataclass(frozen=True)
+class Held:
+    """Init → host: the answer to `Hold`; everything of the skill stands still.
+
+    Attributes:
+        realtime_ns: the guest's clock, in nanoseconds since the epoch (CLOCK_REALTIME).
+    """
+
+    TYPE: ClassVar[str] = "held"
+    realtime_ns: int
+
+
+@dataclass(frozen=True)
 class Resume:
-    """Host → init: the data that a guest restored from a snapshot needs before any code of the skill runs.
+    """Host → init: the data that a guest that was held needs before any code of the skill runs.
 
     Attributes:
         entropy: 64 bytes in hex, credited to the guest kernel's pool (`man 4 random`, RNDADDENTROPY).
@@ -201,7 +220,7 @@ FAILURE_CODES = frozenset(
 FILE_MARK: Final = "x-silo-file"
 """Marks the schema of a file, so that the host can put the file in the place of the agent's value."""
 
-Message = Resume | Booted | Exited | Described | Rehearse | Rehearsed | Run | Progress | Finished | Failed
+Message = Hold | Held | Resume | Booted | Exited | Described | Rehearse | Rehearsed | Run | Progress | Finished | Failed
 
 
 # --- what a field may contain -----------------------------------------------------------------------------------------
@@ -439,6 +458,8 @@ MESSAGES: Final[Mapping[type[Any], Form]] = MappingProxyType(
             MAX_CONTROL_BYTES,
             {"kernel": Text(128, is_printable=True), "python": Text(32, is_printable=True)},
         ),
+        Hold: Form(Sender.HOST, MAX_CONTROL_BYTES, {}),
+        Held: Form(Sender.INIT, MAX_CONTROL_BYTES, {"realtime_ns": Whole(0, 2**63 - 1)}),
         Exited: Form(Sender.INIT, MAX_CONTROL_BYTES, {"status": Whole(-255, 255), "oom_kills": Whole(0, 2**31 - 1)}),
         Resume: Form(
             Sender.HOST,

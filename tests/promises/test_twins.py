@@ -130,3 +130,53 @@ async def test_each_clone_has_a_name_of_its_own_and_the_hosts_time(clones):
     assert len({answer["hostname"] for answer, _, _ in answers}) == 2
     for answer, began, ended in answers:
         assert began - 1 < answer["time"] < ended + 1
+
+
+THREADED = '''
+import os, threading, time
+from silo import Skill
+
+skill = Skill("twin")
+turns = 0
+jumped = []
+TEMPLATE = time.time()
+
+
+def watch() -> None:
+    """Count until the clock jumps, then take random bytes."""
+    global turns
+    while time.time() - TEMPLATE < 3600:
+        turns += 1
+    jumped.append((turns, os.getrandom(8).hex()))
+
+
+threading.Thread(target=watch, daemon=True).start()
+
+
+@skill.tool()
+def seen() -> dict:
+    while not jumped:
+        time.sleep(0.001)
+    return {"turns": jumped[0][0], "chosen": jumped[0][1]}
+'''
+
+
+async def test_no_thread_of_the_skill_runs_in_a_clone_before_the_clone_is_made_unlike_its_twins(
+    make_unit, cache, images, kernel_folder
+):
+    """A thread from the skill's import ran on in each clone until the clone's clock and its randomness were set.
+
+    The thread counts its turns. If it stands still from the moment at which the template is saved until the clock is
+    set, it has counted equally far in each clone.
+    """
+    unit = await make_unit(THREADED, name="twin")
+    async with MicrovmBackend(home=cache, images=images, kernel_folder=kernel_folder) as backend:
+        seen = []
+        for _ in range(3):
+            async with open_guest(backend, unit, on_step=lambda _: None) as sandbox:
+                reply = await sandbox.run(
+                    GuestRequest("seen", {}), deadline=time.monotonic() + PATIENCE_S, on_progress=lambda _: None
+                )
+                seen.append(reply.outcome.data)
+    assert len({each["turns"] for each in seen}) == 1, seen
+    assert len({each["chosen"] for each in seen}) == 3, seen

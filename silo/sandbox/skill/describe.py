@@ -19,8 +19,12 @@ class SkillProgram:
         kept = {"skill": described.skill, "facts": dict(link.facts)}
         return Ready(kept, {"import": described.import_s, "warmup": described.warmup_s})
 
+    async def hold(self, guest: Guest, *, deadline: float) -> float:
+        """Let no process of the skill run until `wake`."""
+        return await to_link(guest).hold(deadline=deadline) / 1e9
+
     async def wake(self, guest: Guest) -> None:
-        """Give the copy entropy, the time and its own name, and open the gate."""
+        """Give the copy entropy, the time and its own name, and let the skill run."""
         await to_link(guest).resume(guest.name)
 
     async def rehearse(self, guest: Guest, *, deadline: float) -> None:

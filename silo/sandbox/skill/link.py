@@ -49,6 +49,8 @@ from silo.wire.messages import (
     Failed,
     FileHead,
     Finished,
+    Held,
+    Hold,
     Message,
     Progress,
     Received,
@@ -222,7 +224,7 @@ class GuestLink:
         Raises: as `silo.sandbox.skill.describe.describe`.
         """
         with self._deadline(deadline, f"importing the skill '{self._name}'"):
-            booted = await self._guarded(self._boot, is_boot=True)
+            booted = await self._guarded(self._boot, is_control=True)
             self.facts.update(kernel=booted.kernel, python=booted.python)
             answer = await self._guarded(self._call.message)
         if isinstance(answer, Described):
@@ -237,8 +239,27 @@ class GuestLink:
             raise WireError(f"a {message.TYPE} message where 'booted' was due")
         return message
 
+    async def hold(self, *, deadline: float) -> int:
+        """Let the guest's skill stand still until `resume`; return the guest's clock, in nanoseconds since the epoch.
+
+        Raises:
+            SandboxTimeout, SandboxLost, SkillFailed: the guest does not answer, or its skill has ended.
+        """
+
+        async def exchange() -> Message:
+            await self._control.send(encode_message(Hold()))
+            return await self._control.message()
+
+        with self._deadline(deadline, f"stopping the guest of '{self._name}'"):
+            answer = await self._guarded(exchange, is_control=True)
+        if isinstance(answer, Exited):
+            raise self._reason(_Died(answer))
+        if not isinstance(answer, Held):
+            raise self._lost(f"a {answer.TYPE} message where 'held' was due")
+        return answer.realtime_ns
+
     async def resume(self, hostname: str) -> None:
-        """Tell a guest its entropy, clock and name, and open the gate. Does not wait: the call queues behind it.
+        """Tell a guest its entropy, clock and name, and let it run. Does not wait: the call queues behind it.
 
         Raises:
             SandboxLost: the guest is gone.
@@ -343,7 +364,7 @@ class GuestLink:
             await self._out.ended.wait()
             await self._err.ended.wait()
 
-    async def _guarded(self, exchange: Callable[[], Awaitable[T]], *, is_boot: bool = False) -> T:
+    async def _guarded(self, exchange: Callable[[], Awaitable[T]], *, is_control: bool = False) -> T:
         """Run `exchange` while reading the guest's output and watching whether it lives.
 
         Three tasks run at once, and the first to end decides: the exchange answers; init reports a death; the guest
@@ -391,7 +412,7 @@ class GuestLink:
         async with anyio.create_task_group() as group:
             for printed, sink in zip(self._printed, (self._out, self._err), strict=True):
                 group.start_soon(drain, printed, sink, group)
-            if not is_boot:  # during a boot, the first message on the control channel is its answer
+            if not is_control:  # else the next message on the control channel is the answer
                 group.start_soon(watch, group)
             group.start_soon(do, group)
         if answer:

@@ -27,6 +27,8 @@ from silo.wire.messages import (
     Failed,
     FileHead,
     Finished,
+    Held,
+    Hold,
     Progress,
     Rehearse,
     Rehearsed,
@@ -65,6 +67,8 @@ hexes = st.text("0123456789abcdef", min_size=1, max_size=64)
 seconds = st.one_of(st.integers(0, 10**9), st.floats(0, 1e9))
 
 messages = st.one_of(
+    st.builds(Hold),
+    st.builds(Held, st.integers(0, 2**63 - 1)),
     st.builds(Resume, st.text("0123456789abcdef", min_size=128, max_size=128), st.integers(0, 2**63 - 1),
               printable.filter(bool)),
     st.builds(Booted, printable, printable.map(lambda text: text[:32])),
@@ -299,6 +303,8 @@ def test_entropy_is_in_no_repr():
 # --- golden files -----------------------------------------------------------------------------------------------------
 
 SAMPLES = {
+    "hold": Hold(),
+    "held": Held(1_700_000_000_123_456_789),
     "resume": Resume("00ff" * 32, 1_700_000_000_123_456_789, "jwt-0a1b2c3d"),
     "booted": Booted("6.1.0-41-cloud-amd64", "3.11.2"),
     "exited-signal": Exited(-9, 1),
@@ -330,7 +336,7 @@ def test_a_message_is_written_as_it_always_was(name):
 def test_every_message_has_a_golden_file_and_no_file_is_left_over():
     assert {path.stem for path in GOLDEN.iterdir()} == set(SAMPLES)
     assert {type(sample) for sample in SAMPLES.values()} == {
-        Resume, Booted, Exited, Described, Rehearse, Rehearsed, Run, Progress, Finished, Failed,
+        Hold, Held, Resume, Booted, Exited, Described, Rehearse, Rehearsed, Run, Progress, Finished, Failed,
     }  # fmt: skip
 
 

@@ -228,7 +228,7 @@ class _Prepared:
         """Take a waiting clone, or start one."""
         pool = self.pool
         with pool.call() if pool is not None else contextlib.nullcontext():
-            waiting = pool.take(self.template) if pool is not None else None
+            waiting = await pool.take(self.program, self.template) if pool is not None else None
             if waiting is not None:
                 try:
                     yield waiting.clone

@@ -9,6 +9,7 @@ from typing import Any
 
 from silo.model import Isolation
 from silo.sandbox.backends.microvm.qemu import Qemu
+from silo.sandbox.backends.microvm.qmp import Monitor
 from silo.sandbox.base import Ended, GuestSpec
 from silo.sandbox.process import GuestProcess
 
@@ -19,6 +20,7 @@ class MicrovmGuest:
     Attributes:
         kind: how it was started: `booted`, `clone` or `warm clone`.
         kept: for a clone, what its template kept.
+        monitor: the connection to QEMU's monitor.
     """
 
     isolation = Isolation.MICROVM
@@ -29,6 +31,7 @@ class MicrovmGuest:
         streams: Mapping[str, int],
         process: GuestProcess,
         qemu: Qemu,
+        monitor: Monitor,
         *,
         kind: str,
         kept: Mapping[str, Any] | None,
@@ -40,6 +43,7 @@ class MicrovmGuest:
         self.kept = kept
         self._qemu = qemu
         self._process = process
+        self.monitor = monitor
         self._ended: Ended | None = None
 
     @property
@@ -54,6 +58,22 @@ class MicrovmGuest:
         for descriptor in self.streams.values():
             poll.register(descriptor, 0)
         return not poll.poll(0)  # POLLHUP and POLLERR are always reported
+
+    async def stop(self) -> None:
+        """Stop the guest's processor (QMP's `stop`): until `go_on`, nothing runs in the guest, and its clocks stop.
+
+        Raises:
+            SandboxBroken: QEMU refused, or is gone.
+        """
+        await self.monitor.execute("stop")
+
+    def go_on(self) -> None:
+        """Let the guest's processor run again (QMP's `cont`). Does not wait: what the guest is sent next queues.
+
+        Raises:
+            SandboxBroken: QEMU is gone.
+        """
+        self.monitor.send("cont")
 
     def last_words(self) -> str:
         """The last line that QEMU printed."""

@@ -1,8 +1,11 @@
 """Rehearsed clones that wait: each has rehearsed a call once, without a secret, and serves exactly one real call.
 
 Under emulation, a clone's first call is slow because QEMU translates new code; a rehearsal does that before anybody
-waits. Only a resident process (the MCP server, a `Runtime` that stays open) keeps clones; `sandbox.warm` in the
-configuration says how many.
+waits. A clone that waits stands still: its skill is held and its processor stopped, so nothing runs before the call. It
+takes memory and no processor time.
+
+Only a resident process (the MCP server, a `Runtime` that stays open) keeps clones; `sandbox.warm` in the configuration
+says how many.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ _SKILLS = 4
 
 @dataclass
 class Waiting:
-    """A waiting clone; its user sets `released` when the call is over, and waits for `gone`."""
+    """A waiting clone, which stands still; its user sets `released` when the call is over, and waits for `gone`."""
 
     clone: MicrovmGuest
     released: anyio.Event = field(default_factory=anyio.Event)
@@ -68,14 +71,19 @@ class WarmPool:
             self._last_end = time.monotonic()
             self._tell()
 
-    def take(self, template: Template) -> Waiting | None:
-        """Return a clone of the template that is ready and alive, or None."""
+    async def take(self, program: Program, template: Template) -> Waiting | None:
+        """Return a clone of the template that is ready and alive, and let it run; or return None."""
         waiting = self._ready.get(template.digest)
         while waiting:
             found = waiting.popleft()
-            if found.clone.is_connected:
-                return found
-            found.released.set()
+            with contextlib.ExitStack() as unused:
+                unused.callback(found.released.set)
+                with contextlib.suppress(SiloError):  # it has just died; the next one may live
+                    if found.clone.is_connected:
+                        found.clone.go_on()
+                        await program.wake(found.clone)
+                        unused.pop_all()
+                        return found
         return None
 
     def refill(self, spec: GuestSpec, program: Program, template: Template) -> None:
@@ -103,7 +111,13 @@ class WarmPool:
         try:
             await self._quiet()
             async with self._templates.clone(spec, program, template) as clone:
-                await program.rehearse(clone, deadline=time.monotonic() + _REHEARSAL_S)
+                deadline = time.monotonic() + _REHEARSAL_S
+                await program.rehearse(clone, deadline=deadline)
+                await program.hold(clone, deadline=deadline)
+                with anyio.move_on_after(deadline - time.monotonic()) as stopping:
+                    await clone.stop()
+                if stopping.cancelled_caught:
+                    return
                 clone.kind = "warm clone"
                 waiting = Waiting(clone)
                 self._started(template)

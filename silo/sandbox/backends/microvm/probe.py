@@ -86,7 +86,6 @@ async def try_to_boot(qemu: Qemu, kernel: GuestKernel) -> ProbedBoot:
                 monitor=sockets.guest_monitor,
                 console=sockets.guest_console,
                 boot=Boot("/boot/vmlinuz", "/boot/initramfs", f"{qemu.kernel_arguments} silo.probe"),
-                rtc=None,
             )
             binds = {"/boot/vmlinuz": kernel.image, "/boot/initramfs": kernel.initramfs}
             try:

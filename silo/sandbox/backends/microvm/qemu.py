@@ -12,7 +12,6 @@ import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
@@ -159,7 +158,6 @@ def arguments(
     monitor: int,
     console: int | None,
     boot: Boot | None,
-    rtc: str | None,
 ) -> list[str]:
     """Return QEMU's command line.
 
@@ -171,7 +169,6 @@ def arguments(
         monitor: the socket for QMP.
         console: a socket for the serial console, or None to drop the output of the guest's kernel.
         boot: what to boot, or None for a guest that waits for `migrate-incoming`.
-        rtc: the guest's clock at its start, as in `-rtc base=`.
     """
     backend = f"memory-backend-file,id=ram,size={memory.mib}M,mem-path={memory.path},share={_on(memory.is_shared)}"
     if memory.is_read_only:
@@ -198,8 +195,6 @@ def arguments(
         chardev = name.replace(".", "-")
         argv += ["-chardev", f"socket,id={chardev},fd={descriptor}"]
         argv += ["-device", f"virtserialport,chardev={chardev},name={name}"]
-    if rtc is not None:
-        argv += ["-rtc", f"base={rtc}"]
     if boot is None:
         return [*argv, "-incoming", "defer"]
     return [*argv, "-kernel", boot.kernel, "-initrd", boot.initramfs, "-append", boot.arguments]
@@ -277,8 +272,3 @@ def confine(
     # is dropped, or it would hide QEMU's last words.
     run = 'exec "$@"' if qemu.identity.users is None else 'exec >&2 2>/dev/null; "$@" 2>&1 >/dev/null; exit $?'
     return [*wrap, "--", "/bin/sh", "-c", f"echo >&0 && read -r _ || exit 1; {limits}{run}", "sh", *argv]
-
-
-def rtc_base(seconds: float) -> str:
-    """Format a time for `-rtc base=` (UTC)."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -44,16 +44,23 @@ class Monitor:
                 return answer.get("return")
 
     def send(self, command: str, *, descriptor: int | None = None, **given: Json) -> int:
-        """Send a command without waiting for its answer; return its number."""
+        """Send a command without waiting for its answer; return its number.
+
+        Raises:
+            SandboxBroken: QEMU is gone.
+        """
         self._number += 1
         message = {"execute": command, "id": self._number}
         if given:
             message["arguments"] = {key.replace("_", "-"): value for key, value in given.items()}
         data = json.dumps(message).encode() + b"\n"
-        if descriptor is None:
-            self._socket.sendall(data)
-        else:
-            socket.send_fds(self._socket, [data], [descriptor])
+        try:
+            if descriptor is None:
+                self._socket.sendall(data)
+            else:
+                socket.send_fds(self._socket, [data], [descriptor])
+        except OSError as error:  # closed, or full because QEMU reads nothing any more
+            raise _gone() from error
         return self._number
 
     async def event(self, *names: str) -> dict[str, Any]:
@@ -68,12 +75,14 @@ class Monitor:
             try:
                 self._buffer += await read_some(self._socket.fileno())
             except EOFError:
-                raise SandboxBroken(
-                    "QEMU ended unexpectedly", hint="run `silo doctor` to see whether QEMU works on this machine"
-                ) from None
+                raise _gone() from None
             if len(self._buffer) > _MAX_QMP_BYTES:
                 raise SandboxBroken("QEMU's monitor sent an invalid message", hint="run `silo doctor`")
         line, _, rest = bytes(self._buffer).partition(b"\n")
         self._buffer = bytearray(rest)
         message = json.loads(line)
         return message if isinstance(message, dict) else {}
+
+
+def _gone() -> SandboxBroken:
+    return SandboxBroken("QEMU ended unexpectedly", hint="run `silo doctor` to see whether QEMU works on this machine")

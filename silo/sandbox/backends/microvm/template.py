@@ -27,7 +27,7 @@ from silo.errors import SandboxBroken, SandboxLost, SandboxTimeout, SkillFailed
 from silo.sandbox.backends.microvm.guest import MicrovmGuest
 from silo.sandbox.backends.microvm.kernel import GuestKernel
 from silo.sandbox.backends.microvm.machine import KERNEL_ARGUMENTS
-from silo.sandbox.backends.microvm.qemu import Boot, Memory, Qemu, arguments, confine, filter_rules, rtc_base
+from silo.sandbox.backends.microvm.qemu import Boot, Memory, Qemu, arguments, confine, filter_rules
 from silo.sandbox.backends.microvm.qmp import Monitor
 from silo.sandbox.backends.microvm.sockets import Sockets, open_sockets
 from silo.sandbox.base import GuestSpec, Limits, OnStep, Program, Ready
@@ -36,12 +36,15 @@ from silo.sandbox.image import Images
 from silo.sandbox.process import GuestProcess
 from silo.sizes import MIB
 
-_FORMAT = "silo-template-v2"
+_FORMAT = "silo-template-v3"
 """Part of every digest; incremented if the same inputs give another snapshot."""
 
 _CLOCK_BEHIND_S = 26 * 3600
 """How far in the past a template's clock is. So a clone's clock, even of a clone that is made at once, jumps by more
 than the hour after which OpenSSL reseeds at the latest; see `silo.guest.init`."""
+
+_CLOCK_BEHIND_AT_LEAST_S = 24 * 3600
+"""How far in the past a template's clock must be when it is saved, and when a clone of it is started."""
 
 _REHEARSAL_S = 30.0
 _KEPT_MEMORIES = 16
@@ -85,7 +88,7 @@ class Templates:
         return sha256("\0".join(parts).encode()).hexdigest()
 
     def find(self, spec: GuestSpec) -> Template | None:
-        """Return the spec's template if it exists and is undamaged."""
+        """Return the spec's template if it exists, is undamaged, and has a clock that is in the past."""
         digest = self.digest(spec)
         folder = self._folder / digest[:32]
         try:
@@ -94,6 +97,8 @@ class Templates:
         except (OSError, ValueError):
             return None
         if memory.st_size != spec.limits.memory_mib * MIB or state.st_size != facts["state_bytes"]:
+            return None
+        if not _is_behind(facts["clock"]):  # this machine's clock was set back since the template was made
             return None
         return Template(digest, folder, Ready(facts["kept"], facts["timing"]))
 
@@ -114,14 +119,15 @@ class Templates:
         building = self._cache.building(digest[:32])
         try:
             on_step(f"booting a microVM for '{spec.name}'")
-            ready = await self._boot_and_save(spec, program, building, deadline, on_step)
+            ready, clock = await self._boot_and_save(spec, program, building, deadline, on_step)
             on_step("trying a clone of it")
             started = time.monotonic()
             async with self.clone(spec, program, Template(digest, building, ready)) as clone:
                 await program.rehearse(clone, deadline=time.monotonic() + _REHEARSAL_S)
             self._forget_memory(digest)
             timing = {**ready.timing, "first_clone": round(time.monotonic() - started, 4)}
-            facts = {"kept": ready.kept, "timing": timing, "state_bytes": (building / "state").stat().st_size}
+            state_bytes = (building / "state").stat().st_size
+            facts = {"kept": ready.kept, "timing": timing, "state_bytes": state_bytes, "clock": clock}
             (building / "template.json").write_text(json.dumps(facts, sort_keys=True))
             target = self._folder / digest[:32]
             await anyio.to_thread.run_sync(_put_in_place, building, target)
@@ -136,8 +142,11 @@ class Templates:
 
     async def _boot_and_save(
         self, spec: GuestSpec, program: Program, folder: Path, deadline: float, on_step: OnStep
-    ) -> Ready:
-        """Boot a guest, wait until its program has started up, and save it into `folder`."""
+    ) -> tuple[Ready, float]:
+        """Boot a guest, wait until its program has started up, hold it, and save it into `folder`.
+
+        Returns what the program kept, and the guest's clock in seconds since the epoch.
+        """
         started = time.monotonic()
         memory, state = folder / "memory", folder / "state"
         await anyio.to_thread.run_sync(_make_sparse, memory, spec.limits.memory_mib * MIB)
@@ -147,11 +156,12 @@ class Templates:
                 spec,
                 Memory("/memory", spec.limits.memory_mib, is_shared=True),
                 writable={"/memory": memory},
-                clock=time.time() - _CLOCK_BEHIND_S,
+                clock_s=int(time.time()) - _CLOCK_BEHIND_S,
             )
             async with booting as (guest, sockets):
                 try:
                     ready = await program.start_up(guest, deadline=deadline)
+                    clock = await program.hold(guest, deadline=deadline)
                 except SkillFailed as error:
                     if isinstance(error, SandboxLost) and _is_full(folder):
                         # The memory's file is sparse and QEMU maps it. So QEMU gets no error for a page that does not
@@ -162,15 +172,22 @@ class Templates:
                             hint="see the free space with `df -h`, make room, then try again",
                         ) from error
                     raise _with_console(error, sockets.console_text(), guest.last_words()) from error
+                if not _is_behind(clock):
+                    raise SandboxBroken(
+                        f"the clock of a guest of '{spec.name}' is not a day behind this machine's, "
+                        "so OpenSSL would make the same random numbers in each of its clones",
+                        hint="the guest kernel did not keep the time that silo set; "
+                        "`silo setup --repair` fetches a kernel anew",
+                    )
                 started_up = time.monotonic()
                 on_step("saving it as the template")
-                await _save(Monitor(sockets.monitor), state_fd)
+                await _save(guest.monitor, state_fd)
         finally:
             os.close(state_fd)
         await anyio.to_thread.run_sync(_settle, memory, state)
         boot = started_up - started - sum(ready.timing.values())
         timing = {"boot": boot, **ready.timing, "save": time.monotonic() - started_up}
-        return Ready(ready.kept, {phase: round(seconds, 4) for phase, seconds in timing.items()})
+        return Ready(ready.kept, {phase: round(seconds, 4) for phase, seconds in timing.items()}), clock
 
     @contextlib.asynccontextmanager
     async def boot(self, spec: GuestSpec) -> AsyncIterator[MicrovmGuest]:
@@ -184,7 +201,7 @@ class Templates:
         try:
             os.ftruncate(descriptor, mib * MIB)
             memory = Memory(f"/proc/self/fd/{descriptor}", mib, is_shared=True)
-            async with self._boot(spec, memory, inherit=(descriptor,), clock=time.time()) as (guest, _):
+            async with self._boot(spec, memory, inherit=(descriptor,)) as (guest, _):
                 yield guest
         finally:
             os.close(descriptor)
@@ -195,10 +212,11 @@ class Templates:
         spec: GuestSpec,
         memory: Memory,
         *,
-        clock: float,
+        clock_s: int | None = None,
         writable: Mapping[str, Path] | None = None,
         inherit: tuple[int, ...] = (),
     ) -> AsyncIterator[tuple[MicrovmGuest, Sockets]]:
+        """Boot a guest; `clock_s` is the time that its clock gets, in seconds since the epoch, if not the right one."""
         disks = await anyio.to_thread.run_sync(self._disks, spec)
         async with open_sockets(spec.streams, console=True) as sockets:
             argv = arguments(
@@ -208,8 +226,7 @@ class Templates:
                 ports=sockets.guest_ports,
                 monitor=sockets.guest_monitor,
                 console=sockets.guest_console,
-                boot=Boot("/boot/vmlinuz", "/boot/initramfs", self._kernel_arguments(spec.limits)),
-                rtc=rtc_base(clock),
+                boot=Boot("/boot/vmlinuz", "/boot/initramfs", self._kernel_arguments(spec.limits, clock_s)),
             )
             binds = {"/boot/vmlinuz": self._kernel.image, "/boot/initramfs": self._kernel.initramfs, **_binds(disks)}
             process = await GuestProcess.start(
@@ -217,7 +234,9 @@ class Templates:
                 inherit=(*sockets.for_guest(), *inherit),
                 rules=filter_rules(),
             )
-            guest = MicrovmGuest(spec, sockets.host_ports, process, self._qemu, kind="booted", kept=None)
+            guest = MicrovmGuest(
+                spec, sockets.host_ports, process, self._qemu, Monitor(sockets.monitor), kind="booted", kept=None
+            )
             try:
                 sockets.close_guest_ends()
                 await process.tie()
@@ -225,8 +244,12 @@ class Templates:
             finally:
                 await guest.end()
 
-    def _kernel_arguments(self, limits: Limits) -> str:
-        return f"{self._qemu.kernel_arguments} silo.processes={limits.processes} silo.scratch_mib={limits.scratch_mib}"
+    def _kernel_arguments(self, limits: Limits, clock_s: int | None) -> str:
+        own = f"silo.processes={limits.processes} silo.scratch_mib={limits.scratch_mib}"
+        # Init sets it. Setting the machine's clock (`-rtc base=`) would not do: a guest under KVM reads the host's
+        # clock, and has a driver for the other one only by chance.
+        clock = "" if clock_s is None else f" silo.clock={clock_s}"
+        return f"{self._qemu.kernel_arguments} {own}{clock}"
 
     def _disks(self, spec: GuestSpec) -> dict[str, Path]:
         """Return the images of a spec as files, by serial number, in the order of the devices."""
@@ -252,7 +275,6 @@ class Templates:
                     monitor=sockets.guest_monitor,
                     console=None,
                     boot=None,
-                    rtc=None,
                 )
                 confined = confine(
                     self._qemu,
@@ -265,11 +287,11 @@ class Templates:
                     confined, inherit=(*sockets.for_guest(), state, *inherit), rules=filter_rules()
                 )
                 kept = template.ready.kept
-                guest = MicrovmGuest(spec, sockets.host_ports, process, self._qemu, kind="clone", kept=kept)
+                monitor = Monitor(sockets.monitor)
+                guest = MicrovmGuest(spec, sockets.host_ports, process, self._qemu, monitor, kind="clone", kept=kept)
                 try:
                     sockets.close_guest_ends()
                     await process.tie()
-                    monitor = Monitor(sockets.monitor)
                     monitor.send("qmp_capabilities")
                     monitor.send("migrate-set-capabilities", capabilities=_IGNORE_SHARED)
                     monitor.send("migrate-incoming", uri=f"fd:{state}")
@@ -365,6 +387,11 @@ async def _save(monitor: Monitor, state_fd: int) -> None:
             raise SandboxBroken("QEMU could not save the guest", hint="is the disk full? try again; then `silo doctor`")
         await anyio.sleep(0.01)  # QEMU sends an event for it only with the capability `events`, which old versions lack
     await monitor.execute("quit")
+
+
+def _is_behind(clock: float) -> bool:
+    """Whether a template's clock, in seconds since the epoch, is far enough in the past for its clones to differ."""
+    return time.time() - clock >= _CLOCK_BEHIND_AT_LEAST_S
 
 
 def _make_sparse(path: Path, size_bytes: int) -> None:

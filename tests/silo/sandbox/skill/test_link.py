@@ -24,6 +24,7 @@ from silo.wire.messages import (
     Exited,
     Failed,
     Finished,
+    Held,
     Progress,
     Rehearsed,
     Sender,
@@ -95,6 +96,7 @@ async def test_each_failure_that_a_guest_reports_is_the_error_of_the_table(ends,
 
 GUEST_MESSAGES = [
     Booted("6.1.0", "3.11.7"),
+    Held(1),
     Exited(0, 0),
     Described({}, 0.0, 0.0),
     Rehearsed(),

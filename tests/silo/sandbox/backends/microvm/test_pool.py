@@ -1,4 +1,4 @@
-"""Waiting clones are rehearsed, serve one call, and end with the backend; with real microVMs."""
+"""Waiting clones are rehearsed, stand still, serve one call, and end with the backend; with real microVMs."""
 
 import contextlib
 import os
@@ -44,6 +44,41 @@ def fail() -> None:
     """Fail."""
     raise ValueError("as told")
 '''
+
+BUSY = '''
+import threading, time
+from silo import Skill
+
+skill = Skill("probe")
+turns = 0
+warmed_at = 0.0
+
+
+def spin() -> None:
+    global turns
+    while True:
+        turns += 1
+
+
+threading.Thread(target=spin, daemon=True).start()
+
+
+@skill.warmup()
+def warm() -> None:
+    global warmed_at
+    warmed_at = time.monotonic()
+
+
+@skill.tool()
+def clocks() -> dict:
+    """Say what the guest's clocks show, and how well its timers keep time."""
+    since_warmup, now = time.monotonic() - warmed_at, time.time()
+    time.sleep(0.05)
+    return {"since_warmup": since_warmup, "now": now, "slept": time.monotonic() - warmed_at - since_warmup}
+'''
+
+STILL_S = 3.0
+"""How long a waiting clone is watched. The process of a guest whose processor runs takes all of it, or its share."""
 
 
 @pytest.fixture
@@ -108,6 +143,42 @@ async def test_a_clone_that_died_while_it_waited_is_replaced_unseen(resident, ma
         while any(Path(f"/proc/{pid}").exists() for pid in waiting):  # not `machines`: orphans have another parent
             await anyio.sleep(0.01)
     assert (await call(resident, unit, mark="b")).outcome.data["found"] == []
+
+
+def processor_s(pids):
+    """Return the processor time that the processes have used so far, in seconds (`man 5 proc_pid_stat`)."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+async def test_nothing_runs_in_a_clone_before_its_call(resident, make_unit):
+    """A thread that the skill starts when it is imported ran on in each waiting clone, for a quarter of an hour."""
+    unit = await make_unit(BUSY)
+    before = machines()
+    await call(resident, unit, tool="clocks")
+    await resident.settle()
+    waiting = machines() - before
+    assert waiting
+    used = processor_s(waiting)
+    await anyio.sleep(STILL_S)  # the period over which the processor time is measured
+    assert processor_s(waiting) - used <= 0.02 * STILL_S
+
+
+async def test_a_clone_that_stood_still_knows_the_time_and_its_own_clock_did_not_run(resident, make_unit):
+    """Timers do not count the time of waiting, and the date is that of the call."""
+    unit = await make_unit(BUSY)
+    await call(resident, unit, tool="clocks")
+    await resident.settle()
+    await anyio.sleep(STILL_S)
+    began = time.time()
+    reply = await call(resident, unit, tool="clocks")
+    assert reply.facts["backend"].endswith("warm clone")
+    assert reply.outcome.data["since_warmup"] < STILL_S
+    assert began - 0.5 < reply.outcome.data["now"] < time.time() + 0.5
+    assert reply.outcome.data["slept"] >= 0.05
 
 
 async def test_closing_the_backend_ends_the_clones_that_wait(cache, images, kernel_folder, make_unit):

@@ -18,7 +18,6 @@ from silo.sandbox.backends.microvm.qemu import (
     can_map_read_only,
     confine,
     find_firmware,
-    rtc_base,
 )
 from silo.sandbox.identity import Identity
 from silo.sandbox.programs import find_program
@@ -49,7 +48,6 @@ def test_a_guest_gets_exactly_these_devices(machine, accelerator, kind):
         monitor=14,
         console=15 if is_template else None,
         boot=Boot("/boot/vmlinuz", "/boot/initramfs", chosen.kernel_arguments) if is_template else None,
-        rtc="2026-01-02T03:04:05" if is_template else None,
     )
     assert line == json.loads((GOLDEN / f"qemu-{machine}-{accelerator}-{kind}.json").read_text())
     text = " ".join(line)
@@ -204,7 +202,3 @@ def test_the_firmware_of_each_machine_is_on_this_host():
         binary = find_program(row.binary)
         if row.firmware and binary is not None:
             assert find_firmware(binary, row.firmware) is not None
-
-
-def test_a_time_is_written_in_utc():
-    assert rtc_base(0) == "1970-01-01T00:00:00"

@@ -1,21 +1,26 @@
 """The folder of templates: several processes prune it at once, and nothing half-made is left.
 
-The conformance suite tests the content of templates.
+The conformance suite tests the content of templates; here, those with a clock that isn't in the past are refused.
 """
 
+import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import anyio
 import pytest
 
+from silo.errors import SandboxBroken
+from silo.sandbox.backends.microvm.backend import MicrovmBackend
 from silo.sandbox.backends.microvm.kernel import GuestKernel
 from silo.sandbox.backends.microvm.machine import MACHINES
 from silo.sandbox.backends.microvm.qemu import Firmware, Qemu
 from silo.sandbox.backends.microvm.template import Templates
 from silo.sandbox.image import Images
 from silo.sandbox.skill.describe import SkillProgram
+from silo.sizes import MIB
 from silo.testing.fakes import fake_unit
 
 PATIENCE_S = 300.0
@@ -103,3 +108,55 @@ async def test_a_template_that_is_being_made_is_not_swept(templates, tmp_path):
     assert scope.cancelled_caught
     templates.prune([])
     assert list((tmp_path / "templates").iterdir()) == []
+
+
+@pytest.mark.parametrize(("age_h", "is_found"), [(26.0, True), (23.0, False), (0.0, False), (-30.0, False)])
+def test_a_template_whose_clock_is_not_in_the_past_any_more_is_made_anew(templates, tmp_path, age_h, is_found):
+    """Somebody set the clock of this machine back, so a clone's clock would not jump, and its OpenSSL not reseed."""
+    spec = fake_unit("demo", "d" * 64).spec
+    folder = tmp_path / "templates" / templates.digest(spec)[:32]
+    folder.mkdir(parents=True)
+    with open(folder / "memory", "wb") as memory:
+        memory.truncate(spec.limits.memory_mib * MIB)
+    (folder / "state").write_bytes(b"state")
+    facts = {"kept": {}, "timing": {}, "state_bytes": 5, "clock": time.time() - age_h * 3600}
+    (folder / "template.json").write_text(json.dumps(facts))
+    assert (templates.find(spec) is not None) == is_found
+
+
+CLOCK = '''
+from silo import Skill
+
+skill = Skill("clock")
+
+
+@skill.tool()
+def nothing() -> None:
+    """Do nothing."""
+'''
+
+
+class OnTime(SkillProgram):
+    """A program whose guest has the right time, as one with a clock of its own would."""
+
+    async def hold(self, guest, *, deadline):
+        await super().hold(guest, deadline=deadline)
+        return time.time()
+
+
+@pytest.mark.anyio
+async def test_a_template_whose_clock_is_not_behind_is_refused(make_unit, tmp_path, images, kernel_folder):
+    """A guest whose clock is in the past becomes a template, although the clock of its machine shows the right time."""
+    unit = await make_unit(CLOCK, name="clock")
+
+    async def prepare(program):
+        deadline = time.monotonic() + PATIENCE_S
+        return await backend.prepare(unit.spec, program, deadline=deadline, on_step=lambda _: None)
+
+    async with MicrovmBackend(home=tmp_path, images=images, kernel_folder=kernel_folder) as backend:
+        with pytest.raises(SandboxBroken, match="the clock of a guest of 'clock' is not a day behind"):
+            await prepare(OnTime())
+        assert [path for path in (tmp_path / "templates").iterdir() if not path.name.startswith(".lock")] == []
+        await prepare(SkillProgram())
+        (facts,) = (tmp_path / "templates").glob("*/template.json")
+        assert json.loads(facts.read_text())["clock"] < time.time() - 24 * 3600
