@@ -120,7 +120,6 @@ def test_qemu_that_root_starts_becomes_a_user_of_its_own_each_time(version, opti
             monitor=14,
             console=None,
             boot=None,
-            rtc=None,
         )
         given = line[line.index(option) + 1].removeprefix("user=")
         user, group = (int(part) for part in given.split(":"))
