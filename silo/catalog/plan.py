@@ -19,6 +19,8 @@ class InstallPlan:
         digest: over script and lock; the agreement is bound to it.
         packages: `name==version` of the packages that will be installed, sorted.
         replaces: the digest of the installed skill of that name, or None.
+        grants: what its name holds that it would get, each in words (`silo.install.grants`). If there are any, silo
+            itself asks a person, whatever a program says that it agrees to.
         warnings: for the person who decides, one sentence each.
         script: its bytes, for comparison with the version that it replaces.
     """
@@ -30,6 +32,7 @@ class InstallPlan:
     packages: tuple[str, ...]
     replaces: str | None
     warnings: tuple[str, ...]
+    grants: tuple[str, ...] = ()
     script: bytes = field(default=b"", repr=False)
 
 

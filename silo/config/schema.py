@@ -7,6 +7,7 @@ the safe choice, and the description of a setting that can widen something says 
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -197,6 +198,28 @@ class PolicySection(Section):
     decide."""
 
 
+def _provision(given: dict[str, str]) -> dict[str, str]:
+    for name, digest in given.items():
+        if not _NAMESPACE.fullmatch(name):
+            raise ValueError(f"{name[:80]!r} can't be the name of a skill")
+        if not _DIGEST.fullmatch(digest):
+            raise ValueError(f"{name!r}: {digest[:80]!r} isn't the digest of a skill, 64 hex digits")
+    return given
+
+
+_NAMESPACE = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class InstallSection(Section):
+    """`[install]`: installing skills without a person."""
+
+    provision: Annotated[dict[str, str], AfterValidator(_provision)] = {}
+    """Digests by the name of a skill, e.g. `provision = { github = "2f6c…" }`. `silo install --provision` may install
+    exactly that code under that name without asking, also if the name holds secrets or approvals. Only this file can
+    set it, so keep an agent from writing it. `silo inspect NAME --json` shows the digest of an installed skill."""
+
+
 class CallSection(Section):
     """`[call]`: limits for every call, whatever its skill says."""
 
@@ -347,6 +370,7 @@ class Config(Section):
     router: RouterSection = RouterSection()
     approval: ApprovalSection = ApprovalSection()
     policy: PolicySection = PolicySection()
+    install: InstallSection = InstallSection()
     call: CallSection = CallSection()
     secrets: SecretsSection = SecretsSection()
     hashicorp: HashicorpSection = HashicorpSection()

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from anyio import CancelScope, get_cancelled_exc_class, to_thread
+from silo_interaction import Question
 
+from silo.approvals.questions import who
 from silo.audit.log import AuditLog
 from silo.audit.trail import caller_record
 from silo.catalog.builtin import Source, SourceFiles, builtin_sources, read_source, resolve_source
@@ -33,7 +35,9 @@ from silo.catalog.metadata import Metadata, read_metadata
 from silo.catalog.plan import InstallPlan, plan_warnings
 from silo.catalog.store import SkillStore
 from silo.catalog.uv import Uv
-from silo.errors import CallDenied, SiloError, UsageError
+from silo.errors import ApprovalRequired, CallDenied, SiloError, UsageError
+from silo.install.grants import Grants
+from silo.install.question import install_question
 from silo.model import Caller, Interpreter, Isolation, Skill, SkillHeader
 from silo.remedies import command
 from silo.runners.base import Placement
@@ -60,6 +64,8 @@ class InstallRequest:
         name: another namespace than the skill's own.
         allow_builds: build packages that have no wheel, which runs their code on the host.
         backend: the name of the backend that runs the script to describe it; None for the configured choice.
+        provision: code that `silo.toml` names may have the grants of its name without a question; other code is
+            refused.
     """
 
     source: str
@@ -68,6 +74,11 @@ class InstallRequest:
     name: str | None = None
     allow_builds: bool = False
     backend: str | None = None
+    provision: bool = False
+
+
+Confirm = Callable[[Question, Caller, OnStep], Awaitable[str]]
+"""Asks a person on a channel that no agent holds; returns the question's id, or raises if there was no yes."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,9 @@ class Installer:
     Attributes:
         prune_images: deletes all layers except those of the given digests, and what killed processes left beside them,
             as `silo.sandbox.image.Images.prune`.
+        grants: finds what a name holds that new code under it would get.
+        confirm: asks a person about that.
+        provisioned: digests by name, from `silo.toml`.
     """
 
     store: SkillStore
@@ -86,6 +100,9 @@ class Installer:
     runner: LocalRunner
     uv: Uv
     audit: AuditLog
+    grants: Grants
+    confirm: Confirm
+    provisioned: Mapping[str, str]
     builtins: Path
     now: Callable[[], datetime]
     clock: Callable[[], float] = time.monotonic
@@ -97,7 +114,8 @@ class Installer:
             SkillUnknown, FileRefused: nothing has that name, or it can't be read.
             HeaderInvalid, FeatureNotYet: the script's header is wrong, or asks for a feature that does not exist yet.
             LockDrift, DependencyUnavailable: the lock doesn't fit the header, or packages can't be had.
-            CallDenied: the person did not agree.
+            CallDenied: the person did not agree, or the name got new grants meanwhile.
+            ApprovalRequired, ApprovalTimeout: the code would get grants, and nobody could be asked, or answered.
             SandboxUnavailable, SandboxBroken, SandboxTimeout, SkillFailed: the script could not be run in a sandbox.
             SkillMetadataInvalid: the script's description of its tools is not allowed.
         """
@@ -110,18 +128,20 @@ class Installer:
         lock = await self._lock(files, header, interpreter, request, on_step)  # LockDrift, DependencyUnavailable
         requirements = await read_requirements(lock, header, interpreter, self.uv)
         plan = await self._plan(source, files, lock, requirements, replace(header, namespace=namespace))
-        async with self._recorded("install", plan, request.caller, place.isolation):
+        async with self._recorded("install", plan, request.caller, place.isolation) as facts:
             if not await agree(plan):
                 raise CallDenied(
                     f"nobody agreed to install {namespace!r}",
                     hint=command("silo install --yes", "{} agrees without asking"),
                 )
+            facts["agreed"] = agreed = await self._agreed(plan, request, on_step)
             try:
                 async with self.store.stage(namespace) as stage:
                     unit = await self._build(files, header, plan, requirements, interpreter, request, on_step)
                     metadata = await self._describe(place, unit, header, on_step)
                     image = ImageReference(interpreter.version, unit.base.digest, unit.layer.digest)
-                    skill = self._skill(plan, metadata, str(image), place.isolation)
+                    skill = replace(self._skill(plan, metadata, str(image), place.isolation), agreed=agreed)
+                    await self._require_same_grants(plan)
                     # This takes milliseconds, and installs the whole skill or nothing.
                     with CancelScope(shield=True):
                         await to_thread.run_sync(
@@ -183,6 +203,7 @@ class Installer:
         digest = skill_digest(files.script, lock.text)
         installed = await to_thread.run_sync(self._installed, header.namespace)
         replaces = None if installed is None else installed.digest
+        grants = await to_thread.run_sync(self._grants, header, digest)
         return InstallPlan(
             namespace=header.namespace,
             source=source.label,
@@ -191,8 +212,49 @@ class Installer:
             packages=requirements.packages,
             replaces=replaces,
             warnings=plan_warnings(requirements, replaces=replaces, digest=digest),
+            grants=grants,
             script=files.script,
         )
+
+    def _grants(self, header: SkillHeader, digest: str) -> tuple[str, ...]:
+        """Return what the code would get that it does not have; nothing for code that has the name already."""
+        return () if self.grants.is_installed(header.namespace, digest) else self.grants.of(header)
+
+    async def _agreed(self, plan: InstallPlan, request: InstallRequest, on_step: OnStep) -> str:
+        """Return who agreed to the grants, for the records; empty if there are none.
+
+        `request` may come from an agent, and so may what its `agree` returned. Neither counts here.
+        """
+        if not plan.grants:
+            return ""
+        if request.provision:
+            if self.provisioned.get(plan.namespace) == plan.digest:
+                return "silo.toml"
+            raise ApprovalRequired(
+                f"{plan.namespace!r} was not installed: silo.toml doesn't name this code, which would get what the "
+                f"name holds: {'; '.join(plan.grants)}",
+                hint=f"if you know this code, {_provision(plan)}",
+            )
+        before = await to_thread.run_sync(self._installed, plan.namespace)
+        question = install_question(plan, before, who(request.caller))
+        try:
+            return f"question {await self.confirm(question, request.caller, on_step)}"
+        except ApprovalRequired as error:
+            raise ApprovalRequired(
+                f"{plan.namespace!r} was not installed, because only a person may give new code what its name holds: "
+                f"{'; '.join(plan.grants)} (SILO_APPROVAL_REQUIRED: nobody can be asked here)",
+                hint=f"install it in a terminal; or, to install it without a person, {_provision(plan)}",
+            ) from error
+
+    async def _require_same_grants(self, plan: InstallPlan) -> None:
+        """Check just before the end that the name holds nothing that nobody was asked about."""
+        now = await to_thread.run_sync(self._grants, plan.header, plan.digest)
+        gained = sorted(set(now) - set(plan.grants))
+        if gained:
+            raise CallDenied(
+                f"{plan.namespace!r} was not installed: while it was being built, its name got {'; '.join(gained)}",
+                hint="install it again, and the question names that as well",
+            )
 
     async def _build(
         self,
@@ -253,21 +315,25 @@ class Installer:
     @asynccontextmanager
     async def _recorded(
         self, event: str, plan: InstallPlan, caller: Caller, isolation: Isolation
-    ) -> AsyncIterator[None]:
-        """Record that an installation begins, and how it ends. If the first can't be recorded, nothing is installed."""
+    ) -> AsyncIterator[dict[str, str]]:
+        """Record that an installation begins, and how it ends, with the facts that are put into what this yields.
+
+        If the first can't be recorded, nothing is installed.
+        """
         body = {
             "skill": plan.namespace,
             "skill_digest": plan.digest,
             "source": plan.source,
             "replaces": plan.replaces,
             "secrets": sorted(plan.header.secrets),
+            "grants": list(plan.grants),
             "isolation": isolation.value,
             "caller": caller_record(caller),
         }
         await to_thread.run_sync(self.audit.append, event, {**body, "outcome": "begun"})
-        outcome = "ok"
+        outcome, facts = "ok", dict[str, str]()
         try:
-            yield
+            yield facts
         except SiloError as error:
             outcome = error.code
             raise
@@ -279,7 +345,7 @@ class Installer:
             raise
         finally:
             with CancelScope(shield=True):
-                await to_thread.run_sync(self.audit.append, event, {**body, "outcome": outcome})
+                await to_thread.run_sync(self.audit.append, event, {**body, **facts, "outcome": outcome})
 
     def _installed(self, namespace: str) -> Skill | None:
         return next((skill for skill in self.store.list() if skill.namespace == namespace), None)
@@ -298,6 +364,11 @@ class Installer:
                 with suppress(SiloError):  # its image is gone, so what was made from it is of no use
                     keep.append(await self.units.of(skill))
             await self.runner.prune(backends, keep)
+
+
+def _provision(plan: InstallPlan) -> str:
+    line = f'{plan.namespace} = "{plan.digest}"'
+    return f"add {line} to [install.provision] in silo.toml, and use `silo install --provision`"
 
 
 def _namespace(name: str) -> str:
