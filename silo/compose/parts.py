@@ -39,6 +39,7 @@ from silo.providers.skills import Skills
 from silo.runners.local import LocalRunner
 from silo.runners.units import ImageStore, SkillUnits
 from silo.sandbox.base import Backend
+from silo.sandbox.build import BuildSandbox
 from silo.sandbox.image import Images
 from silo.secrets.keeper import SecretKeeper
 from silo.secrets.lease import Secrets, from_vault_error
@@ -170,6 +171,7 @@ def build_parts(
             grants=Grants(store, rules, sources, in_vault, approved),
             confirm=confirm,
             provisioned=config.install.provision,
+            build_sandbox=BuildSandbox(hidden=(home, Path(environ.get("HOME", "/root")))),
             builtins=builtin_folder(),
             now=_now,
         )

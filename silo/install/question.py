@@ -9,7 +9,7 @@ import difflib
 
 from silo_interaction import Question
 
-from silo.catalog.plan import InstallPlan
+from silo.catalog.plan import InstallPlan, PlannedBuild
 from silo.install.facts import changes, header_facts
 from silo.model import Skill
 
@@ -21,11 +21,17 @@ def install_question(plan: InstallPlan, before: Skill | None, who: str) -> Quest
         before: the installed skill of that name.
         who: on whose behalf.
     """
-    facts = [("skill", plan.namespace), ("from", plan.source), ("digest", plan.digest[:16])]
+    facts = [("skill", plan.namespace), ("from", plan.source)]
+    if not plan.is_partial:
+        facts.append(("digest", plan.digest[:16]))
     if plan.header.description:
         facts.append(("says", plan.header.description))
     if plan.grants:
         facts.append(("gets what its name holds", "\n".join(plan.grants)))
+    facts += [("would be built", _build(build)) for build in plan.builds]
+    if plan.is_partial:
+        facts.append(("why", "they do not say what they depend on; the rest of the install is another question"))
+        return Question(f"Build packages for {plan.namespace}", who, tuple(facts), " ".join(plan.warnings))
     facts += header_facts(plan.header, plan.packages)
     if before is not None:
         said = [_script_changes(before, plan), *changes(before, plan.header, plan.packages)]
@@ -34,6 +40,11 @@ def install_question(plan: InstallPlan, before: Skill | None, who: str) -> Quest
     if plan.grants:
         danger.append("Whoever wrote this script gets what its name holds; say yes only if you know the script.")
     return Question(f"Install {plan.namespace}", who, tuple(facts), " ".join(danger), group="installs")
+
+
+def _build(build: PlannedBuild) -> str:
+    needs = ", ".join(build.needs) or "nothing"
+    return f"{build.package}\n{build.hash}\nfrom {build.source}\nits build needs {needs}"
 
 
 def _script_changes(before: Skill, plan: InstallPlan) -> str:

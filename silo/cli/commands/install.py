@@ -47,7 +47,13 @@ def install(
     ] = False,
     allow_builds: Annotated[
         bool,
-        typer.Option("--allow-builds", help="Build packages without a wheel, which runs their code on this machine."),
+        typer.Option("--allow-builds", help="Build packages without a wheel in a sandbox, once you have agreed."),
+    ] = False,
+    allow_unsandboxed_builds: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unsandboxed-builds", help="The same; where no sandbox works, ask you to build without one."
+        ),
     ] = False,
     backend: BackendName = None,
 ) -> None:
@@ -57,7 +63,7 @@ def install(
         silo install ./weather --yes
 
     Shows what the skill wants, and asks you to agree. Then the script runs for the first time, in a sandbox, to report
-    its tools. Neither its code nor its dependencies' code runs outside the sandbox. If anything fails, nothing is
+    its tools. Neither its code nor its dependencies' code runs outside a sandbox. If anything fails, nothing is
     installed.
 
     If the name holds a secret or approvals, and the code is new, --yes is not enough: an agent can pass it, too. You
@@ -69,9 +75,9 @@ def install(
 
         async def work(runtime: Runtime) -> Skill:
             async def agree(plan: InstallPlan) -> bool:
-                # If there are grants, silo asks about the whole plan by itself.
-                if yes or provision or plan.grants:
-                    for warning in () if plan.grants and not provision else plan.warnings:
+                # If a person is needed, silo asks about the whole plan by itself.
+                if yes or provision or plan.needs_person:
+                    for warning in () if plan.needs_person and not provision else plan.warnings:
                         say(f"silo: warning: {warning}")
                     return True
                 before = next((one for one in await runtime.skills() if one.namespace == plan.namespace), None)
@@ -83,6 +89,7 @@ def install(
                 agree=agree,
                 name=name,
                 allow_builds=allow_builds,
+                allow_unsandboxed_builds=allow_unsandboxed_builds,
                 on_step=steps.step,
                 backend=backend,
                 provision=provision,

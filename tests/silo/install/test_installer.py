@@ -30,6 +30,7 @@ from silo.runners.choose import BackendChoice
 from silo.runners.local import LocalRunner
 from silo.runners.units import SkillUnits
 from silo.sandbox.base import Limits
+from silo.sandbox.build import BuildSandbox
 from silo.sandbox.image import Images
 from silo.secrets.sources import Sources
 from silo.testing import PATIENCE_S
@@ -117,6 +118,7 @@ class Bench:
             grants=Grants(self.store, (), Sources(file=nothing), lambda: (), lambda: ()),
             confirm=nobody_is_there,
             provisioned={},
+            build_sandbox=BuildSandbox(),
             builtins=self.source / "none",
             now=FakeClock().now,
         )
@@ -427,7 +429,7 @@ units = SkillUnits(images, Limits())
 installer = Installer(
     store=SkillStore(home / "skills"), images=images, prune_images=Images(home / "images").prune,
     units=units, runner=LocalRunner([FakeBackend()], BackendChoice(None, Isolation.MICROVM), units),
-    uv=Uv(dict(os.environ)), audit=AuditLog(home, now=now), provisioned={}, confirm=agree,
+    uv=Uv(dict(os.environ)), audit=AuditLog(home, now=now), provisioned={}, confirm=agree, build_sandbox=None,
     grants=Grants(SkillStore(home / "skills"), (), Sources(file=dict), tuple, tuple), builtins=home / "none", now=now,
 )
 
