@@ -153,6 +153,8 @@ class Skill:
         installed_at: ISO 8601, UTC.
         image: digest of the image that was built for it.
         described_by: the isolation under which the script was run to read its tools.
+        agreed: who agreed that this version may have what its name holds (`silo.install.grants`): `question ID` or
+            `silo.toml`; empty if the name held nothing new to it.
     """
 
     namespace: str
@@ -166,6 +168,7 @@ class Skill:
     image: str
     described_by: Isolation
     packages: tuple[str, ...] = ()
+    agreed: str = ""
 
     @property
     def script(self) -> Path:

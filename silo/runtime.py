@@ -321,18 +321,27 @@ class Runtime:
         agree: Callable[[InstallPlan], Awaitable[bool]],
         name: str | None = None,
         allow_builds: bool = False,
+        allow_unsandboxed_builds: bool = False,
         on_step: Callable[[str], None] = lambda step: None,
         backend: str | None = None,
+        provision: bool = False,
     ) -> Skill:
         """Install a built-in skill or a script, in place of an earlier version. Its code runs in a sandbox only.
+
+        New code for a name that holds secrets or approvals (`InstallPlan.grants`) also needs a person who agrees at
+        this runtime's channel or on the approval page, whatever `agree` returns. The same code again does not.
 
         Args:
             source: `jwt`, or the path of a script or of a folder with a `skill.py`.
             agree: shows the plan to a person and says whether they agree.
             name: the namespace, in place of the skill's own.
-            allow_builds: build packages without a wheel, which runs their code on this machine.
+            allow_builds: build packages without a wheel in a sandbox, after `agree`. If their dependencies are not
+                known without that, `agree` is called twice, first with a plan that `is_partial`.
+            allow_unsandboxed_builds: the same; where no sandbox works, silo asks a person as well.
             on_step: called with a short sentence at the start of each longer step.
             backend: the name of the backend that runs the script to read its tools.
+            provision: ask nobody about `InstallPlan.grants`: code that `install.provision` in `silo.toml` names gets
+                them, other code is refused.
 
         Raises:
             SiloError: as `silo.install.installer.Installer.install`; nothing is installed then.
@@ -341,7 +350,14 @@ class Runtime:
 
         self._opened()
         request = InstallRequest(
-            source, Path.cwd(), self._parts.caller, name=name, allow_builds=allow_builds, backend=backend
+            source,
+            Path.cwd(),
+            self._parts.caller,
+            name=name,
+            allow_builds=allow_builds,
+            allow_unsandboxed_builds=allow_unsandboxed_builds,
+            backend=backend,
+            provision=provision,
         )
         installer = self._parts.installer()
         skill = await installer.install(request, agree=agree, on_step=on_step)

@@ -153,8 +153,10 @@ class SyncRuntime:
         agree: Callable[[InstallPlan], bool],
         name: str | None = None,
         allow_builds: bool = False,
+        allow_unsandboxed_builds: bool = False,
         on_step: Callable[[str], None] = lambda step: None,
         backend: str | None = None,
+        provision: bool = False,
     ) -> Skill:
         """As `Runtime.install`; `agree` is called in a worker thread, so it may wait for a person."""
 
@@ -163,7 +165,14 @@ class SyncRuntime:
 
         return self._wait(
             lambda: self._runtime.install(
-                source, agree=ask, name=name, allow_builds=allow_builds, on_step=on_step, backend=backend
+                source,
+                agree=ask,
+                name=name,
+                allow_builds=allow_builds,
+                allow_unsandboxed_builds=allow_unsandboxed_builds,
+                on_step=on_step,
+                backend=backend,
+                provision=provision,
             )
         )
 

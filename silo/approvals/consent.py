@@ -7,6 +7,7 @@ returns: a terminal, the page and `silo approvals` of another process all put it
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,9 +28,9 @@ from silo.errors import (
     SecretMissing,
     SiloError,
 )
-from silo.model import Call, Decision, Isolation, Skill, Tool
+from silo.model import Call, Caller, Decision, Isolation, Skill, Tool
 from silo.remedies import AnswerQuestion, CallAgain, DoNotCallAgain, command
-from silo.schema.canonical import HashedArguments
+from silo.schema.canonical import HashedArguments, sha256_hex
 
 CHANNELS = ("terminal", "client", "browser", "notification")
 
@@ -126,6 +127,9 @@ class _TypedSecret:
 
     value: str = field(repr=False)
     until: float
+
+
+_CONFIRMED = Decision("allow", "a person agreed")
 
 
 class Approvals:
@@ -238,6 +242,56 @@ class Approvals:
                 value = await self._ask_secret(key, question, proposal, missing)
             supplied[name] = value
         return supplied
+
+    async def confirm(
+        self, question: Question, *, subject: str, caller: Caller, again: str, tell: Tell = lambda message: None
+    ) -> str:
+        """Ask a person about something that is no call, and return the id of the question they said yes to.
+
+        A yes counts for this one question only: it is used up before this returns.
+
+        Args:
+            subject: what it is about, in two or three words, for lists and records.
+            caller: on whose behalf.
+            again: what the person does to be asked again, a command in backquotes.
+            tell: called with a sentence that says where the question waits.
+
+        Raises:
+            CallDenied: the person said no, or the question was withdrawn.
+            ApprovalRequired: there is nobody to ask.
+            ApprovalTimeout: no answer in time.
+            Interrupted: the person pressed Ctrl-C.
+        """
+        nobody = ApprovalRequired(
+            f"SILO_APPROVAL_REQUIRED: a person must agree first, and there is nobody to ask here: {question.title}",
+            hint=f"run {again} on a terminal, or answer on the approval page",
+        )
+        if self._headless:
+            raise nobody
+        key = sha256_hex(["confirm", subject, secrets.token_hex(16)])  # no other question has it
+
+        def post() -> tuple[PostedQuestion, str, bool]:
+            return self._decisions.post(
+                key, question, subject=subject, principal=principal(caller), stands_s=self._timeout_s, profile={}
+            )
+
+        posted, token, is_new = await to_thread.run_sync(post)
+        try:
+            link, decided = await self._reach(posted, token, Call("", subject, {}, caller), is_new=is_new)
+            if decided is None:
+                if link is None:
+                    raise nobody
+                tell(f"waiting for a person at {link}")
+                decided = await self._wait(posted, None)
+            if decided is not None and decided.state == "approved" and await self.use(Grant(_CONFIRMED, key)):
+                return posted.id
+        finally:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(self._decisions.withdraw, posted.id, "the command was ended")
+        if decided is not None and decided.state in {"expired", "waiting"}:  # the terminal waits for less long
+            raise ApprovalTimeout(f"nobody answered in time: {question.title}", hint=f"run {again} to be asked again")
+        reason = "nobody decided" if decided is None else decided.reason
+        raise CallDenied(f"not done: {question.title}: {reason}", hint=f"nothing was changed; {again} asks again")
 
     def forget(self, proposal: Proposal) -> None:
         """Forget what was typed in for a call, once the call has it."""

@@ -52,18 +52,16 @@ async def build_environment(
     uv: Uv,
     *,
     name: str,
-    allow_builds: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Environment:
     """Install the locked packages into a new folder, wheels only, each file checked against its hash.
 
     Args:
         folder: is made here; its parent exists. It is removed if this raises.
-        requirements: from `silo.catalog.lock.read_requirements`.
+        requirements: from `silo.catalog.lock.read_requirements`, with the wheels that were built.
         interpreter: the interpreter of the guest.
         uv: knows the user's package index.
         name: the skill, for messages.
-        allow_builds: build packages without a wheel, which runs their code on the host.
         on_step: called at the start of each longer step.
 
     Raises:
@@ -71,16 +69,16 @@ async def build_environment(
             packages are too large.
         FileExistsError: the folder exists.
     """
-    if requirements.unbuilt and not allow_builds:
+    if requirements.unbuilt:
         raise DependencyUnavailable(
-            f"'{name}' needs {', '.join(requirements.unbuilt)}, which has no wheel",
-            hint="`--allow-builds` builds it from source, which runs its code on the host",
+            f"'{name}' needs {', '.join(requirements.unbuilt)}, which has no wheel for this machine",
+            hint="`--allow-builds` builds it from source, in a sandbox, and asks first",
         )
     await anyio.Path(folder).mkdir(mode=0o755)
     try:
         if requirements.packages:
             on_step(f"installing {len(requirements.packages)} packages")
-            await _install(folder, requirements, interpreter, uv, name, allow_builds)
+            await _install(folder, requirements, interpreter, uv, name)
         removed = await anyio.to_thread.run_sync(_take_out, folder)
         size_bytes, count = await anyio.to_thread.run_sync(_measure, folder)
         if size_bytes > uv.max_unpacked_bytes:
@@ -97,15 +95,15 @@ async def build_environment(
     return Environment(folder, removed, size_bytes)
 
 
-async def _install(
-    folder: Path, requirements: Requirements, interpreter: Interpreter, uv: Uv, name: str, allow_builds: bool
-) -> None:
+async def _install(folder: Path, requirements: Requirements, interpreter: Interpreter, uv: Uv, name: str) -> None:
     done = await uv.run(
-        ["pip", "install", "--target", str(folder), "--python", str(interpreter.executable)]
-        # A copy, not links into uv's cache: a skill's code must not change when another program writes there.
-        + ["--link-mode=copy", "--no-compile-bytecode", "--require-hashes", "--no-deps"]
-        + ([] if allow_builds else ["--only-binary", ":all:"])
-        + ["--requirements", "-"],
+        [
+            *("pip", "install", "--target", str(folder), "--python", str(interpreter.executable)),
+            # A copy, not links into uv's cache: a skill's code must not change when another program writes there.
+            *("--link-mode=copy", "--no-compile-bytecode", "--require-hashes", "--no-deps"),
+            # uv never builds: `silo.install.builds` does, in a sandbox.
+            *("--only-binary", ":all:", "--requirements", "-"),
+        ],
         stdin=requirements.text.encode(),
         timeout_s=INSTALL_TIMEOUT_S,
     )

@@ -22,6 +22,8 @@ from urllib.parse import unquote, urlsplit
 
 from packaging.markers import default_environment
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from silo.catalog.uv import Uv, failure
 from silo.errors import DependencyUnavailable, LockDrift
@@ -43,11 +45,17 @@ _PLAIN = re.compile(r"[ -!#-\[\]-~]*")
 
 @dataclass(frozen=True)
 class LockedPackage:
-    """One package of a lock; `has_wheel` is false if there is only a source distribution."""
+    """One package of a lock.
+
+    Attributes:
+        wheels: the file names of its wheels, for any platform.
+        sdist: `sha256:…` of its source distribution; empty if there is none.
+    """
 
     name: str
     version: str
-    has_wheel: bool
+    wheels: tuple[str, ...] = ()
+    sdist: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,20 +78,56 @@ class Requirements:
     Attributes:
         text: for `uv pip install -r`, each with its hashes.
         packages: `name==version` of the packages whose markers match the interpreter, sorted.
-        unbuilt: those without any wheel, which must be built.
+        unbuilt: those without a wheel for this machine, which must be built.
     """
 
     text: str
     packages: tuple[str, ...]
     unbuilt: tuple[str, ...]
 
+    def with_wheels(self, wheels: Mapping[str, Path]) -> Requirements:
+        """Return the same requirements, with these files in place of what the lock has for packages that were built.
 
-def normalise(text: str, *, hash_file: Callable[[Path], str] | None = None) -> Lock:
+        Args:
+            wheels: by `name==version`.
+        """
+        lines = []
+        for line in self.text.replace("\\\n", " ").splitlines():
+            package = line.split(";", 1)[0].split(" --hash=", 1)[0].strip()
+            if package not in wheels:
+                lines.append(line)
+                continue
+            requirement = Requirement(line.split(" --hash=", 1)[0].strip())
+            wheel = wheels[package]
+            marker = f" ; {requirement.marker}" if requirement.marker is not None else ""
+            lines.append(f"{requirement.name} @ {wheel.as_uri()}{marker} --hash={_sha256(wheel)}")
+        unbuilt = tuple(one for one in self.unbuilt if one not in wheels)
+        return Requirements("".join(f"{line}\n" for line in lines), self.packages, unbuilt)
+
+
+@dataclass(frozen=True)
+class WheelsMissing:
+    """A resolution failed because packages have no wheel, and nothing may be built to read their metadata.
+
+    Attributes:
+        names: the packages that uv names.
+        error: the failure, for a person.
+    """
+
+    names: tuple[str, ...]
+    error: DependencyUnavailable
+
+
+def normalise(
+    text: str, *, hash_file: Callable[[Path], str] | None = None, sdists: Mapping[str, str] | None = None
+) -> Lock:
     """Parse a lock strictly and write it again without addresses. `normalise(x).text` is a fixed point.
 
     Args:
         text: a lock from uv or from this function.
         hash_file: returns `sha256:…` of a local file if uv recorded none (`--find-links`); None refuses such entries.
+        sdists: `sha256:…` of source distributions by `name==version`; the lock gets them in place of the wheels that
+            stood for them.
 
     Raises:
         LockDrift: the text isn't a lock of uv, has an unknown version, or takes a package from elsewhere than an index.
@@ -94,31 +138,58 @@ def normalise(text: str, *, hash_file: Callable[[Path], str] | None = None) -> L
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise _bad(f"is not TOML: {error}") from error
-    return _Normaliser(hash_file).lock(document)
+    return _Normaliser(hash_file, sdists or {}).lock(document)
 
 
-async def make_lock(header: SkillHeader, interpreter: Interpreter, uv: Uv, *, allow_builds: bool = False) -> Lock:
+async def make_lock(header: SkillHeader, interpreter: Interpreter, uv: Uv) -> Lock:
+    """As `resolve`, for dependencies that all have wheels.
+
+    Raises:
+        DependencyUnavailable: as `resolve`, or a package has no wheel.
+    """
+    found = await resolve(header, interpreter, uv)
+    if isinstance(found, WheelsMissing):
+        raise found.error
+    return found
+
+
+async def resolve(
+    header: SkillHeader,
+    interpreter: Interpreter,
+    uv: Uv,
+    *,
+    links: Path | None = None,
+    sdists: Mapping[str, str] | None = None,
+) -> Lock | WheelsMissing:
     """Resolve the dependencies with the user's package index; nothing is written to the skill's folder.
+
+    Nothing is built, so that no code of a package runs. Where a package has only a source distribution, this says so.
 
     Args:
         header: has the dependencies.
         interpreter: fits `requires-python`.
         uv: knows the user's index.
-        allow_builds: let uv build a source distribution to read its dependencies, which runs its code on the host.
+        links: a folder of wheels that stand for source distributions: they have the metadata.
+        sdists: `sha256:…` of these source distributions by `name==version`, for the lock.
 
     Raises:
-        DependencyUnavailable: uv failed; the message has its reason.
+        DependencyUnavailable: uv failed for another reason; the message has it.
     """
     with tempfile.TemporaryDirectory(prefix="silo-lock-") as folder:
         script = _stage(Path(folder), header)
         done = await uv.run(
-            ["lock", "--script", str(script), *_python(interpreter), *([] if allow_builds else ["--no-build"])],
+            ["lock", "--script", str(script), *_python(interpreter), "--no-build"]
+            + ([] if links is None else ["--find-links", str(links)]),
             timeout_s=600,
         )
         if done.status != 0:
-            raise failure(done, doing=f"can't resolve the dependencies of '{header.namespace}'")
+            error = failure(done, doing=f"can't resolve the dependencies of '{header.namespace}'")
+            names = tuple(sorted({found.lower() for found in _WHEEL_REQUIRED.findall(done.stderr)}))
+            if not names:
+                raise error
+            return WheelsMissing(names, error)
         try:
-            return normalise(_lock_of(script).read_text(encoding="utf-8"), hash_file=_sha256)
+            return normalise(_lock_of(script).read_text(encoding="utf-8"), hash_file=_sha256, sdists=sdists)
         except LockDrift as error:
             raise DependencyUnavailable(error.message, hint="use a package index that publishes hashes") from error
 
@@ -133,7 +204,10 @@ async def check_lock(lock: Lock, header: SkillHeader, interpreter: Interpreter, 
     with tempfile.TemporaryDirectory(prefix="silo-lock-") as folder:
         script = _stage(Path(folder), header, lock)
         done = await uv.run(
-            ["lock", "--check", "--script", str(script), *_python(interpreter)], timeout_s=60, settings=False
+            # If the lock doesn't fit, uv resolves again, and would build what its cache has.
+            ["lock", "--check", "--no-build", "--script", str(script), *_python(interpreter)],
+            timeout_s=60,
+            settings=False,
         )
     if done.status != 0:
         raise LockDrift(f"the lock does not fit the header: {_difference(lock, header)}", hint=_RELOCK)
@@ -159,7 +233,10 @@ async def read_requirements(lock: Lock, header: SkillHeader, interpreter: Interp
 
 # --- normalising ------------------------------------------------------------------------------------------------------
 
-_EXPORT = ("--format", "requirements.txt", "--no-header", "--no-annotate")
+_WHEEL_REQUIRED = re.compile(r"Wheels are required for `([A-Za-z0-9]+(?:[-_.][A-Za-z0-9]+)*)` because")
+"""uv's hint under `--no-build`. If a later uv words it differently, nothing is found and nothing is built."""
+
+_EXPORT = ("--no-build", "--format", "requirements.txt", "--no-header", "--no-annotate")
 _RELOCK = "make a new one with `uv lock --script skill.py`, or delete it: silo makes one when it installs"
 
 
@@ -170,8 +247,9 @@ def _bad(what: str) -> LockDrift:
 class _Normaliser:
     """Reads the tables of a lock one by one; drops unknown keys, and refuses invalid values of known ones."""
 
-    def __init__(self, hash_file: Callable[[Path], str] | None) -> None:
+    def __init__(self, hash_file: Callable[[Path], str] | None, sdists: Mapping[str, str]) -> None:
         self._hash_file = hash_file
+        self._sdists = sdists
 
     def lock(self, document: Mapping[str, Any]) -> Lock:
         if document.get("version") != 1:
@@ -224,6 +302,8 @@ class _Normaliser:
         self._require_registry(table, name)
         wheels = sorted({self._wheel(one, name) for one in self._list(table, "wheels", dict)})
         sdist = table.get("sdist")
+        if (known := self._sdists.get(f"{name}=={version}")) is not None:
+            wheels, sdist = [], {"hash": known}
         if not wheels and sdist is None:
             raise _bad(f"has no file of {name}")
         lines = [
@@ -232,10 +312,12 @@ class _Normaliser:
             self._markers(table),
             self._array("dependencies", self._dependencies(table, "dependencies")),
         ]
+        sdist_hash = ""
         if sdist is not None:
             if not isinstance(sdist, dict):
                 raise _bad(f"has an 'sdist' of {name} that is not a table")
-            lines.append(f'sdist = {{ hash = "{self._hash(sdist, name)}" }}\n')
+            sdist_hash = self._hash(sdist, name)
+            lines.append(f'sdist = {{ hash = "{sdist_hash}" }}\n')
         lines.append(
             self._array("wheels", [f'{{ filename = "{file}", hash = "{digest}" }}' for file, digest in wheels])
         )
@@ -245,7 +327,7 @@ class _Normaliser:
         if extras:
             lines.append("\n[package.optional-dependencies]\n")
             lines += [self._array(extra, self._dependencies(extras, extra)) for extra in sorted(extras)]
-        return LockedPackage(name, version, bool(wheels)), "".join(lines)
+        return LockedPackage(name, version, tuple(file for file, _ in wheels), sdist_hash), "".join(lines)
 
     def _dependencies(self, table: Mapping[str, Any], key: str) -> list[str]:
         found = []
@@ -358,7 +440,8 @@ def _applicable(exported: str, lock: Lock, interpreter: Interpreter) -> Requirem
     environment["python_full_version"] = environment["implementation_version"] = interpreter.version
     environment["python_version"] = ".".join(interpreter.version.split(".")[:2])
     environment["implementation_name"], environment["platform_python_implementation"] = "cpython", "CPython"
-    without_wheel = {(one.name, one.version) for one in lock.packages if not one.has_wheel}
+    tags = _tags(interpreter)
+    without_wheel = {(one.name, one.version) for one in lock.packages if not _has_wheel_for(one, tags)}
     packages, unbuilt = [], []
     for line in exported.replace("\\\n", " ").splitlines():
         if not line.strip():
@@ -374,6 +457,22 @@ def _applicable(exported: str, lock: Lock, interpreter: Interpreter) -> Requirem
         if (name, version) in without_wheel:
             unbuilt.append(f"{name}=={version}")
     return Requirements(exported, tuple(sorted(packages)), tuple(sorted(unbuilt)))
+
+
+def _tags(interpreter: Interpreter) -> frozenset[Tag]:
+    major, minor, *_ = (int(part) for part in interpreter.version.split("."))
+    own = cpython_tags((major, minor))
+    return frozenset([*own, *compatible_tags((major, minor), f"cp{major}{minor}")])
+
+
+def _has_wheel_for(package: LockedPackage, tags: frozenset[Tag]) -> bool:
+    for file in package.wheels:
+        try:
+            if not tags.isdisjoint(parse_wheel_filename(file)[3]):
+                return True
+        except InvalidWheelFilename:
+            continue
+    return False
 
 
 def _difference(lock: Lock, header: SkillHeader) -> str:

@@ -44,6 +44,8 @@ def encode_manifest(skill: Skill) -> str:
         "header": _without(header, "namespace"),
         "tools": [_without(asdict(tool), "skill") for tool in skill.tools],
     }
+    if skill.agreed:
+        document["agreed"] = skill.agreed  # added later: the manifest of a skill without it must stay unchanged
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -83,6 +85,7 @@ def _skill(document: dict[str, Any], folder: Path) -> Skill:
         image=_is(document.pop("image"), str),
         described_by=Isolation(document.pop("described_by")),
         packages=_texts(document.pop("packages")),
+        agreed=_is(document.pop("agreed", ""), str),
         **document,  # an unknown key raises TypeError
     )
 

@@ -6,6 +6,7 @@
     skills/.locks/.installs                flock: shared by all installs in progress
     skills/.locks/.alone                   flock: one process at a time deletes data that belongs to no skill
     skills/.staging/<namespace>-*/         an install in progress, or an interrupted one
+    skills/.removed/<namespace>            which tools of a removed skill needed approval, one a line; `?`: unknown
 
 The seal is an empty file `manifest.json.<16 hex digits>`, with the SHA-256 of the manifest in its name. It reveals a
 change by accident or by hand, as the digest does for the script. Anyone who may write here could renew both, so neither
@@ -36,7 +37,7 @@ import anyio.to_thread
 from silo.catalog.digest import skill_digest
 from silo.catalog.manifest import ManifestInvalid, decode_manifest, encode_manifest
 from silo.errors import SkillChanged, SkillUnknown
-from silo.model import Skill
+from silo.model import Skill, Tool
 from silo.names import suggest
 from silo.remedies import LIST_SKILLS
 
@@ -47,6 +48,9 @@ SCRIPT: Final = "skill.py"
 LOCK: Final = "skill.py.lock"
 MANUAL: Final = "SKILL.md"
 MANIFEST: Final = "manifest.json"
+
+UNKNOWN: Final = "?"
+"""Stands for the tools of a skill whose record can't be read."""
 
 _CURRENT = "current"
 _INSTALLS = ".installs"
@@ -159,6 +163,31 @@ class SkillStore:
             raise _changed(namespace, "its script or lock is not the one that was installed")
         return skill
 
+    def unrecorded_digest(self, namespace: str) -> str | None:
+        """Return the digest of the script and lock of a skill whose record can't be read; None if it is damaged, too.
+
+        The folder's name has the first 16 digits, so a script that was changed on disk has none.
+        """
+        try:
+            folder = self.root / namespace / (self.root / namespace / _CURRENT).readlink()
+            digest = skill_digest((folder / SCRIPT).read_bytes(), (folder / LOCK).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return digest if digest[:16] == folder.name else None
+
+    def removed(self, namespace: str) -> tuple[str, ...]:
+        """Return the tools that needed a person's approval when a skill of this name was removed.
+
+        They are forgotten when another skill of that name is installed, to which the person agreed who was told of
+        them. `UNKNOWN` is among them if the record of the removed skill, or of the removal, can't be read.
+        """
+        try:
+            return tuple((self._removed / namespace).read_text(encoding="utf-8").split())
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValueError):
+            return (UNKNOWN,)
+
     def manual(self, skill: Skill) -> str | None:
         """Return the text of the skill's SKILL.md, or None if it has none."""
         try:
@@ -206,7 +235,7 @@ class SkillStore:
             except SkillChanged:
                 skill = None
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._remove, namespace)
+                await anyio.to_thread.run_sync(self._remove, namespace, skill)
         return skill
 
     @asynccontextmanager
@@ -220,6 +249,10 @@ class SkillStore:
         async with self._locked(_ALONE):
             with self._try_lock(_INSTALLS) as none_in_progress:
                 yield none_in_progress
+
+    def forget_removed(self, namespace: str) -> None:
+        """Forget what `removed` returns. Only a commit does that."""
+        (self._removed / namespace).unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Delete the remains of interrupted installs and removals; those in progress are not touched."""
@@ -236,6 +269,10 @@ class SkillStore:
     @property
     def _staging(self) -> Path:
         return self.root / ".staging"
+
+    @property
+    def _removed(self) -> Path:
+        return self.root / ".removed"
 
     def _unknown(self, namespace: str) -> SkillUnknown:
         return SkillUnknown(
@@ -302,7 +339,14 @@ class SkillStore:
         if not any(home.iterdir()):
             home.rmdir()
 
-    def _remove(self, namespace: str) -> None:
+    def _remove(self, namespace: str, skill: Skill | None) -> None:
+        # Before the skill goes: after a crash in between, the note is about a skill that is still installed, and only
+        # means that a person is asked once more.
+        noted = [UNKNOWN] if skill is None else [tool.id for tool in skill.tools if needs_approval(skill, tool)]
+        noted = sorted({*noted, *self.removed(namespace)})
+        if noted:
+            self._removed.mkdir(mode=0o700, exist_ok=True)
+            _replace(self._removed / namespace, "".join(f"{one}\n" for one in noted).encode())
         # Renamed atomically, then deleted: after a crash in between, it is uninstalled, and `sweep` deletes the rest.
         aside = self._staging / f"{namespace}-{secrets.token_hex(8)}"
         (self.root / namespace).rename(aside)
@@ -388,6 +432,7 @@ class Stage:
         for other in target.parent.iterdir():
             if other.name not in (_CURRENT, target.name):
                 _delete(other)
+        self._store.forget_removed(self._namespace)
 
     def _put(self, version: Path, target: Path, files: dict[str, bytes]) -> None:
         target.parent.mkdir(mode=0o700, exist_ok=True)
@@ -408,6 +453,11 @@ class Stage:
         link.symlink_to(target.name)
         link.replace(target.parent / _CURRENT)
         _sync(target.parent)
+
+
+def needs_approval(skill: Skill, tool: Tool) -> bool:
+    """Whether skill or tool demands that a person agrees to each call."""
+    return skill.header.require_approval or tool.require_approval
 
 
 def _check(namespace: str) -> None:
@@ -433,6 +483,13 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _replace(path: Path, data: bytes) -> None:
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    _write(aside, data)
+    aside.replace(path)
+    _sync(path.parent)
 
 
 def _sync(folder: Path) -> None:

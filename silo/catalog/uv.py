@@ -146,9 +146,7 @@ def _hint(stderr: str) -> str:
     if "Hash mismatch" in stderr:
         return "the index serves another file than the locked one: don't install it; ask the index's operator"
     if re.search(r"building from source is disabled|no usable wheels|--no-build|no wheels with a matching", stderr):
-        return (
-            "it has no wheel for this machine; `--allow-builds` builds it from source, which runs its code on the host"
-        )
+        return "it has no wheel for this machine; `--allow-builds` builds it from source, in a sandbox, and asks first"
     if "was not found in the package registry" in stderr or "was not found in the provided package locations" in stderr:
         return "is the name right? look for it on the package index, and correct 'dependencies' in the header"
     if re.search(

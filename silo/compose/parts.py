@@ -8,14 +8,17 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+from silo_vault import VaultError
 
 from silo.approvals.consent import Approvals
+from silo.approvals.store import Decisions
 from silo.audit.log import AuditLog
 from silo.audit.recorder import Recorder
 from silo.calls.pipeline import CallPipeline
@@ -30,18 +33,20 @@ from silo.config.schema import Config
 from silo.discovery.indexes import Indexes
 from silo.discovery.learned import LearnedFile
 from silo.discovery.search import Finder
+from silo.install.grants import Grants
 from silo.model import Caller, Interpreter
 from silo.providers.skills import Skills
 from silo.runners.local import LocalRunner
 from silo.runners.units import ImageStore, SkillUnits
 from silo.sandbox.base import Backend
+from silo.sandbox.build import BuildSandbox
 from silo.sandbox.image import Images
 from silo.secrets.keeper import SecretKeeper
-from silo.secrets.lease import Secrets
+from silo.secrets.lease import Secrets, from_vault_error
 from silo.sizes import MIB
 
 if TYPE_CHECKING:
-    from silo_interaction import Channel
+    from silo_interaction import Channel, Question
 
     from silo.install.installer import Installer
 
@@ -132,16 +137,31 @@ def build_parts(
         show_code=show_code,
         record=record,
     )
+    sources = vault.sources()
     pipeline = CallPipeline(
         skills=skills,
         rules=input_rules(config, home),
         approvals=approvals,
-        secrets=Secrets(vault.sources(), headless),
+        secrets=Secrets(sources, headless),
         runner=runner,
         audit=log,
         policy=rules,
         slots=anyio.CapacityLimiter(config.call.max_concurrent),
     )
+
+    async def confirm(question: Question, caller: Caller, tell: Callable[[str], None]) -> str:
+        again = "`silo install`"
+        return await approvals.confirm(question, subject=question.title, caller=caller, again=again, tell=tell)
+
+    def in_vault() -> Sequence[tuple[str, str]]:
+        try:
+            return vault.vault.listed()
+        except VaultError as error:
+            raise from_vault_error(error, headless=headless) from error
+
+    def approved() -> Sequence[str]:
+        with closing(Decisions(home)) as decisions:
+            return [entry.subject for entry in decisions.all() if entry.posted.state == "approved" and entry.until]
 
     def installer() -> Installer:
         from silo.catalog.builtin import builtin_folder
@@ -156,6 +176,10 @@ def build_parts(
             runner=runner,
             uv=Uv(environ, max_unpacked_bytes=config.install.max_mib * MIB),
             audit=log,
+            grants=Grants(store, rules, sources, in_vault, approved),
+            confirm=confirm,
+            provisioned=config.install.provision,
+            build_sandbox=BuildSandbox(hidden=(home, Path(environ.get("HOME", "/root")))),
             builtins=builtin_folder(),
             now=_now,
         )

@@ -7,6 +7,7 @@ the safe choice, and the description of a setting that can widen something says 
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -53,14 +54,6 @@ class SandboxSection(Section):
     kernel: Annotated[Path, AfterValidator(_folder)] | None = None
     """The folder with the kernels of microVM guests, as `silo setup` makes it. If not set, `kernel` in the state
     directory."""
-
-
-class InstallSection(Section):
-    """`[install]`: limits for installations."""
-
-    max_mib: Annotated[int, Field(ge=1, le=65536)] = 2048
-    """How large the packages of one skill may be when unpacked, in MiB. An archive of a few hundred KiB can unpack to
-    any size, so a package that you don't know could fill the disk."""
 
 
 class FilesSection(Section):
@@ -203,6 +196,32 @@ class PolicySection(Section):
     rules: tuple[PolicyRule, ...] = ()
     """The rules, each a table `[[policy.rules]]`. Their order does not matter. If none applies, skill and tool
     decide."""
+
+
+def _provision(given: dict[str, str]) -> dict[str, str]:
+    for name, digest in given.items():
+        if not _NAMESPACE.fullmatch(name):
+            raise ValueError(f"{name[:80]!r} can't be the name of a skill")
+        if not _DIGEST.fullmatch(digest):
+            raise ValueError(f"{name!r}: {digest[:80]!r} isn't the digest of a skill, 64 hex digits")
+    return given
+
+
+_NAMESPACE = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class InstallSection(Section):
+    """`[install]`: limits for installations, and installing without a person."""
+
+    max_mib: Annotated[int, Field(ge=1, le=65536)] = 2048
+    """How large the packages of one skill may be when unpacked, in MiB. An archive of a few hundred KiB can unpack to
+    any size, so a package that you don't know could fill the disk."""
+
+    provision: Annotated[dict[str, str], AfterValidator(_provision)] = {}
+    """Digests by the name of a skill, e.g. `provision = { github = "2f6c…" }`. `silo install --provision` may install
+    exactly that code under that name without asking, also if the name holds secrets or approvals. Only this file can
+    set it, so keep an agent from writing it. `silo inspect NAME --json` shows the digest of an installed skill."""
 
 
 class CallSection(Section):
@@ -350,12 +369,12 @@ class Config(Section):
     """All of silo's configuration, parsed and frozen."""
 
     sandbox: SandboxSection = SandboxSection()
-    install: InstallSection = InstallSection()
     files: FilesSection = FilesSection()
     server: ServerSection = ServerSection()
     router: RouterSection = RouterSection()
     approval: ApprovalSection = ApprovalSection()
     policy: PolicySection = PolicySection()
+    install: InstallSection = InstallSection()
     call: CallSection = CallSection()
     secrets: SecretsSection = SecretsSection()
     hashicorp: HashicorpSection = HashicorpSection()

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from silo.cli.documents import changes, header_document, header_facts
+from silo.cli.documents import header_document
+from silo.install.facts import changes, header_facts
 from silo.testing.fakes import make_skill
 
 

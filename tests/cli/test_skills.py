@@ -1,5 +1,6 @@
 """`silo init`, `install`, `uninstall`: what they leave, what they say, and what they refuse."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -87,9 +88,24 @@ def test_install_without_a_terminal_needs_yes_and_installs_nothing(bare_silo, so
 def test_yes_still_says_what_is_unusual(silo, source):
     script = source / "skill.py"
     script.write_text(script.read_text() + "\n# newer\n")
-    found = silo("install", str(source), "--yes")
+    refused = silo("install", str(source), "--yes")  # a tool of `demo` needs approval
+    assert (refused.status, refused.code) == (3, "approval-required")
+    assert "demo.guarded needs approval" in refused.err
+    digest = re.search(r'demo = "([0-9a-f]{64})"', refused.hint)
+    (silo.home / "silo.toml").write_text(f'[install.provision]\ndemo = "{digest[1]}"\n')
+    found = silo("install", str(source), "--provision")
     assert found.status == 0
     assert "silo: warning: another version of this skill is installed" in found.err
+
+
+def test_provision_refuses_what_silo_toml_does_not_name_or_can_not(silo, source):
+    script = source / "skill.py"
+    script.write_text(script.read_text() + "\n# newer\n")
+    found = silo("install", str(source), "--provision", "--yes")
+    assert (found.status, found.code) == (3, "approval-required")
+    for line in ('demo = "short"', f'"De mo" = "{"0" * 64}"'):
+        (silo.home / "silo.toml").write_text(f"[install.provision]\n{line}\n")
+        assert silo("install", str(source), "--provision").code == "config-invalid"
 
 
 @pytest.mark.parametrize(

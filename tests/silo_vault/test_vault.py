@@ -62,6 +62,19 @@ def test_names_are_sorted_and_values_replaced(open_vault):
     assert open_vault().names() == ("A", "B", "C")
 
 
+def test_names_are_listed_without_a_key_and_without_decoys(open_vault, path):
+    vault = open_vault()
+    assert vault.listed() == ()
+    vault.put("TOKEN", "value")
+    vault.put("KEY", "value", namespace="pay")
+    vault.add_canary("DECOY")
+    keyless = Vault(path, ())
+    assert keyless.listed() == (("", "TOKEN"), ("pay", "KEY"))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(VaultDamaged):
+        keyless.listed()
+
+
 def test_what_one_object_writes_another_sees(open_vault):
     one, other = open_vault(), open_vault()
     one.put("A", "1")

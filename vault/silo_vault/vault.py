@@ -121,6 +121,22 @@ class Vault:
         """
         return tuple(entry.name for entry in self.entries() if entry.namespace == namespace and not entry.is_canary)
 
+    def listed(self) -> tuple[tuple[str, str], ...]:
+        """Return namespace and name of each secret in the file, sorted, without the decoys. Needs no key.
+
+        Nothing of it is authenticated. It is for questions that must be asked before the vault may be opened.
+
+        Raises:
+            VaultDamaged: it isn't a vault that this version can use.
+        """
+        if (data := self._files.read()) is None:
+            return ()
+        try:
+            records = decode(data).records
+        except Malformed as error:
+            raise self._damaged(error) from None
+        return tuple(sorted((one.namespace, one.name) for one in records if one.namespace != CANARIES))
+
     def get(self, name: str, *, namespace: str = "") -> Secret:
         """Return one secret.
 

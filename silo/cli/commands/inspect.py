@@ -8,9 +8,10 @@ import anyio
 import typer
 
 from silo.cli.context import CommandContext
-from silo.cli.documents import first_line, header_facts, skill_document
+from silo.cli.documents import first_line, skill_document
 from silo.cli.options import SKILLS, AsJson, add_command
 from silo.cli.render import emit, emit_json
+from silo.install.facts import header_facts
 from silo.model import Skill
 from silo.schema.arguments import signature
 

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from silo.cli.asking import quiet_terminal, show_code
 from silo.cli.context import CommandContext
-from silo.cli.documents import changes, header_facts
 from silo.cli.options import SKILLS, BackendName, add_command
 from silo.cli.render import Steps, say
 from silo.errors import ApprovalRequired, ApprovalTimeout, CallDenied, Interrupted
 from silo.model import Skill
 
 if TYPE_CHECKING:
-    from silo_interaction import Question
+    from silo_interaction import Channel
 
     from silo.catalog.plan import InstallPlan
     from silo.runtime import Runtime
 
 # `silo --help` loads this module, so slow modules are imported where they are used:
-# `silo_interaction` (asyncio).
+# `silo_interaction` (asyncio) and `silo.install.question` (difflib, packaging).
 
 
 def register(app: typer.Typer) -> None:
@@ -40,9 +39,21 @@ def install(
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Agree to what the skill wants without being asked.")
     ] = False,
+    provision: Annotated[
+        bool,
+        typer.Option(
+            "--provision", help="Agree to code that `install.provision` in silo.toml names, and refuse other code."
+        ),
+    ] = False,
     allow_builds: Annotated[
         bool,
-        typer.Option("--allow-builds", help="Build packages without a wheel, which runs their code on this machine."),
+        typer.Option("--allow-builds", help="Build packages without a wheel in a sandbox, once you have agreed."),
+    ] = False,
+    allow_unsandboxed_builds: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unsandboxed-builds", help="The same; where no sandbox works, ask you to build without one."
+        ),
     ] = False,
     backend: BackendName = None,
 ) -> None:
@@ -52,23 +63,40 @@ def install(
         silo install ./weather --yes
 
     Shows what the skill wants, and asks you to agree. Then the script runs for the first time, in a sandbox, to report
-    its tools. Neither its code nor its dependencies' code runs outside the sandbox. If anything fails, nothing is
+    its tools. Neither its code nor its dependencies' code runs outside a sandbox. If anything fails, nothing is
     installed.
+
+    If the name holds a secret or approvals, and the code is new, --yes is not enough: an agent can pass it, too. You
+    are asked in your terminal or on the approval page. To install without a person, write the code's digest into
+    silo.toml, and use --provision.
     """
     context: CommandContext = ctx.obj
     with Steps() as steps:
 
         async def work(runtime: Runtime) -> Skill:
             async def agree(plan: InstallPlan) -> bool:
+                # If a person is needed, silo asks about the whole plan by itself.
+                if yes or provision or plan.needs_person:
+                    for warning in () if plan.needs_person and not provision else plan.warnings:
+                        say(f"silo: warning: {warning}")
+                    return True
                 before = next((one for one in await runtime.skills() if one.namespace == plan.namespace), None)
-                return await _agreed(plan, before, runtime.config.approval.timeout_s, steps, is_yes=yes)
+                return await _agreed(plan, before, runtime, channel)
 
             steps.step(f"reading {source}")
             return await runtime.install(
-                source, agree=agree, name=name, allow_builds=allow_builds, on_step=steps.step, backend=backend
+                source,
+                agree=agree,
+                name=name,
+                allow_builds=allow_builds,
+                allow_unsandboxed_builds=allow_unsandboxed_builds,
+                on_step=steps.step,
+                backend=backend,
+                provision=provision,
             )
 
-        skill = context.run(work)
+        channel = quiet_terminal(steps)
+        skill = context.run(work, channel=channel, show_code=show_code)
     say(f"installed {skill.namespace}: {', '.join(tool.id for tool in skill.tools) or 'it has no tools'}")
     if skill.header.secrets:
         say(
@@ -77,17 +105,15 @@ def install(
         )
 
 
-async def _agreed(plan: InstallPlan, before: Skill | None, timeout_s: float, steps: Steps, *, is_yes: bool) -> bool:
-    from silo_interaction import InteractionError, NoAnswer, TerminalChannel
+async def _agreed(plan: InstallPlan, before: Skill | None, runtime: Runtime, channel: Channel) -> bool:
+    from silo_interaction import InteractionError, NoAnswer
 
-    if is_yes:
-        for warning in plan.warnings:
-            say(f"silo: warning: {warning}")
-        return True
+    from silo.install.question import install_question
+
     again = "`--yes` agrees without asking"
+    question = install_question(plan, before, "you, on the command line")
     try:
-        with steps.paused():
-            answer = await TerminalChannel().ask(_question(plan, before), timeout_s=timeout_s)
+        answer = await channel.ask(question, timeout_s=runtime.config.approval.timeout_s)
     except NoAnswer as error:
         raise ApprovalTimeout(f"{plan.namespace} was not installed: {error.message}", hint=again) from error
     except InteractionError as error:
@@ -99,32 +125,3 @@ async def _agreed(plan: InstallPlan, before: Skill | None, timeout_s: float, ste
     if not answer.approved:
         raise CallDenied(f"{plan.namespace} was not installed: {answer.reason}", hint="nothing was changed")
     return True
-
-
-def _question(plan: InstallPlan, before: Skill | None) -> Question:
-    """Return what a person must see: everything that the skill wants, and what differs from the installed version."""
-    from silo_interaction import Question
-
-    facts = [("skill", plan.namespace), ("from", plan.source), ("digest", plan.digest[:16])]
-    if plan.header.description:
-        facts.append(("says", plan.header.description))
-    facts += header_facts(plan.header, plan.packages)
-    if before is not None:
-        said = [_script_changes(before, plan), *changes(before, plan.header, plan.packages)]
-        facts.append((f"replaces {before.digest[:16]}", "\n".join(said)))
-    return Question(f"Install {plan.namespace}", "you, on the command line", tuple(facts), " ".join(plan.warnings))
-
-
-def _script_changes(before: Skill, plan: InstallPlan) -> str:
-    """Return a sentence on how many lines of the script differ from the installed version."""
-    try:
-        old = before.script.read_bytes().decode(errors="replace").splitlines()
-    except OSError:
-        return "the installed script can't be read"
-    new = plan.script.decode(errors="replace").splitlines()
-    marks = [
-        line[0] for line in difflib.unified_diff(old, new, n=0, lineterm="") if not line.startswith(("---", "+++"))
-    ]
-    if not any(mark in "+-" for mark in marks):
-        return "script: the same" if before.digest == plan.digest else "script: the same, its lock differs"
-    return f"script: {marks.count('+')} lines added, {marks.count('-')} removed; compare it with {before.script}"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from silo.cli.arguments import parse_document, parse_words, split_words
+from silo.cli.asking import quiet_terminal, show_code
 from silo.cli.context import CommandContext
 from silo.cli.documents import result_document
 from silo.cli.files import load_files, prepare_folder, read_text, write_files
@@ -21,12 +21,10 @@ from silo.names import split_id
 from silo.sizes import MIB
 
 if TYPE_CHECKING:
-    from silo_interaction import Answer, Channel, Question
-
     from silo.runtime import Runtime
 
 # `silo --help` loads this module, so slow modules are imported where they are used:
-# `silo_interaction` (asyncio) and `silo.catalog.builtin` (packaging, uv).
+# `silo.catalog.builtin` (packaging, uv).
 
 
 def register(app: typer.Typer) -> None:
@@ -78,8 +76,8 @@ def run(
 
         result = context.run(
             work,
-            channel=_channel(steps),
-            show_code=_show_code,
+            channel=quiet_terminal(steps),
+            show_code=show_code,
             overrides={"approval.headless": True} if headless else None,
         )
     note = _note(context, tool)
@@ -129,28 +127,6 @@ def _schema(skills: tuple[Skill, ...], name: str) -> Mapping[str, Any]:
     parts = split_id(name)
     tools = (tool for skill in skills for tool in skill.tools)
     return next((tool.input_schema for tool in tools if (tool.skill, tool.name) == parts), {})
-
-
-def _channel(steps: Steps) -> Channel:
-    """Return a channel that asks on the terminal and hides the spinner meanwhile. It checks that a person is there."""
-    from silo_interaction import TerminalChannel
-
-    class QuietTerminal:
-        async def ask(self, question: Question, *, timeout_s: float) -> Answer:
-            with steps.paused():
-                return await TerminalChannel().ask(question, timeout_s=timeout_s)
-
-    return QuietTerminal()
-
-
-def _show_code(code: str) -> None:
-    """Show a pairing code if standard error is a person's terminal. Otherwise an agent could read it."""
-    from silo_interaction import NobodyToAsk
-    from silo_interaction.terminal import require_person
-
-    with suppress(NobodyToAsk):
-        require_person((2, "standard error"))
-        say(f"silo: a browser that is not paired with the approval page yet asks for this code: {code}")
 
 
 def _progress_text(tool: str, progress: ProgressReport) -> str:

@@ -102,6 +102,10 @@ class LocalIndex:
                 archive.addfile(member, io.BytesIO(text.encode()))
         self._list(name)
 
+    def digest(self, name: str, version: str = "1.0") -> str:
+        """SHA-256 of a source distribution, in hex."""
+        return hashlib.sha256((self._folder(name) / f"{name}-{version}.tar.gz").read_bytes()).hexdigest()
+
     def _folder(self, name: str) -> Path:
         folder = self.simple / name
         folder.mkdir(exist_ok=True)

@@ -9,8 +9,7 @@ import pytest
 
 from silo.catalog import environment as environments
 from silo.catalog.environment import build_environment
-from silo.catalog.lock import make_lock, read_requirements
-from silo.catalog.plan import plan_warnings
+from silo.catalog.lock import PLACEHOLDER, check_lock, make_lock, normalise, read_requirements
 from silo.catalog.uv import Uv
 from silo.errors import DependencyUnavailable
 from silo.sizes import MIB
@@ -21,9 +20,9 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def build(index, interpreter, header_for, tmp_path: Path):
-    async def run(*dependencies: str, allow_builds: bool = False, uv: Uv | None = None, on_step=lambda _: None):
+    async def run(*dependencies: str, uv: Uv | None = None, on_step=lambda _: None):
         header = header_for(*dependencies)
-        lock = await make_lock(header, interpreter, index.uv, allow_builds=allow_builds)
+        lock = await make_lock(header, interpreter, index.uv)
         requirements = await read_requirements(lock, header, interpreter, index.uv)
         return await build_environment(
             tmp_path / "env",
@@ -31,7 +30,6 @@ def build(index, interpreter, header_for, tmp_path: Path):
             interpreter,
             uv or index.uv,
             name="demo",
-            allow_builds=allow_builds,
             on_step=on_step,
         )
 
@@ -95,29 +93,31 @@ async def test_another_file_than_the_locked_one_is_refused_and_nothing_stays(
     assert not (tmp_path / "env").exists()
 
 
-async def test_a_package_without_a_wheel_is_built_only_when_the_user_says_so(
-    index, interpreter, header_for, build, tmp_path: Path
-):
+async def test_a_package_without_a_wheel_is_never_built_here(index, interpreter, header_for, tmp_path: Path):
+    """uv would build outside of any sandbox; `silo.install.builds` builds, and this installs the wheel."""
     trace = tmp_path / "built"
     index.add_sdist("raw", on_build=f"open({str(trace)!r}, 'w').close()")
+    lock = normalise(
+        'version = 1\nrevision = 3\nrequires-python = ">=3.11"\n[manifest]\nrequirements = [{ name = "raw" }]\n'
+        f'[[package]]\nname = "raw"\nversion = "1.0"\nsource = {{ registry = "{PLACEHOLDER}" }}\n'
+        f'sdist = {{ hash = "sha256:{index.digest("raw")}" }}\n'
+    )
     header = header_for("raw")
-    lock = await make_lock(header, interpreter, index.uv, allow_builds=True)
-    trace.unlink()  # reading its dependencies built it, with permission
-    fresh = Uv({**index.environ, "UV_CACHE_DIR": str(tmp_path / "fresh")})
-    requirements = await read_requirements(lock, header, interpreter, fresh)
+    await check_lock(lock, header, interpreter, index.uv)
+    requirements = await read_requirements(lock, header, interpreter, index.uv)
     assert requirements.unbuilt == ("raw==1.0",)
-    assert "runs its code on this machine" in plan_warnings(requirements, replaces=None, digest="")[0]
     with pytest.raises(DependencyUnavailable, match=r"raw==1\.0, which has no wheel") as caught:
-        await build_environment(tmp_path / "env", requirements, interpreter, fresh, name="demo")
+        await build_environment(tmp_path / "env", requirements, interpreter, index.uv, name="demo")
     assert "--allow-builds" in caught.value.hint
     # uv does not build it either, if silo asks.
     with pytest.raises(DependencyUnavailable, match="no usable wheels"):
-        await build_environment(tmp_path / "env", replace(requirements, unbuilt=()), interpreter, fresh, name="demo")
-    assert not trace.exists()
+        await build_environment(tmp_path / "env", replace(requirements, unbuilt=()), interpreter, index.uv, name="demo")
     assert not (tmp_path / "env").exists()
-    environment = await build("raw", allow_builds=True, uv=fresh)
+    made = index.add_wheel("raw", files={"raw.py": "built = True\n"}).rename(tmp_path / "raw-1.0-py3-none-any.whl")
+    built = requirements.with_wheels({"raw==1.0": made})
+    environment = await build_environment(tmp_path / "env", built, interpreter, index.uv, name="demo")
     assert (environment.folder / "raw.py").read_text() == "built = True\n"
-    assert trace.exists()
+    assert not trace.exists()
 
 
 async def test_no_dependencies_make_an_empty_folder_without_asking_uv(build, tmp_path: Path):

@@ -11,6 +11,7 @@ from silo.audit.log import AuditLog, read
 from silo.catalog.store import SkillStore
 from silo.catalog.uv import Uv
 from silo.errors import (
+    ApprovalRequired,
     AuditBroken,
     CallDenied,
     FeatureNotYet,
@@ -22,13 +23,16 @@ from silo.errors import (
     SkillUnknown,
     UsageError,
 )
+from silo.install.grants import Grants
 from silo.install.installer import Installer, InstallRequest
 from silo.model import Caller, Isolation
 from silo.runners.choose import BackendChoice
 from silo.runners.local import LocalRunner
 from silo.runners.units import SkillUnits
 from silo.sandbox.base import Limits
+from silo.sandbox.build import BuildSandbox
 from silo.sandbox.image import Images
+from silo.secrets.sources import Sources
 from silo.testing import PATIENCE_S
 from silo.testing.fakes import FakeBackend, FakeClock, FakeImages
 
@@ -71,6 +75,14 @@ async def no_interpreter(executable):
     return None
 
 
+def nothing():
+    raise AssertionError("the vault was opened")
+
+
+async def nobody_is_there(question, caller, tell):
+    raise ApprovalRequired("nobody", hint="h")
+
+
 class Bench:
     def __init__(self, folder):
         self.home = folder / "home"
@@ -107,6 +119,10 @@ class Bench:
             runner=LocalRunner([self.backend], BackendChoice(None, Isolation.MICROVM), units),
             uv=Uv({name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}),
             audit=AuditLog(self.home, now=FakeClock().now),
+            grants=Grants(self.store, (), Sources(file=nothing), lambda: (), lambda: ()),
+            confirm=nobody_is_there,
+            provisioned={},
+            build_sandbox=BuildSandbox(),
             builtins=self.source / "none",
             now=FakeClock().now,
         )
@@ -395,6 +411,7 @@ from pathlib import Path
 from silo.audit.log import AuditLog
 from silo.catalog.store import SkillStore
 from silo.catalog.uv import Uv
+from silo.install.grants import Grants
 from silo.install.installer import Installer, InstallRequest
 from silo.model import Caller, Isolation
 from silo.runners.choose import BackendChoice
@@ -402,6 +419,7 @@ from silo.runners.local import LocalRunner
 from silo.runners.units import SkillUnits
 from silo.sandbox.base import Limits
 from silo.sandbox.image import Images
+from silo.secrets.sources import Sources
 from silo.testing.fakes import FakeBackend, FakeImages
 
 home, source, when = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -411,19 +429,20 @@ now = lambda: datetime.now(UTC)
 async def no_interpreter(executable):
     return None
 
+async def agree(*plan):
+    return True
+
 units = SkillUnits(images, Limits(), no_interpreter)
 installer = Installer(
     store=SkillStore(home / "skills"), images=images, prune_images=Images(home / "images").prune,
     units=units, runner=LocalRunner([FakeBackend()], BackendChoice(None, Isolation.MICROVM), units),
-    uv=Uv(dict(os.environ)), audit=AuditLog(home, now=now), builtins=home / "none", now=now,
+    uv=Uv(dict(os.environ)), audit=AuditLog(home, now=now), provisioned={}, confirm=agree, build_sandbox=None,
+    grants=Grants(SkillStore(home / "skills"), (), Sources(file=dict), tuple, tuple), builtins=home / "none", now=now,
 )
 
 def on_step(step):
     if step.startswith(when):
         os.kill(os.getpid(), signal.SIGKILL)
-
-async def agree(plan):
-    return True
 
 request = InstallRequest(source, Path("/"), Caller("cli"), name="killed")
 anyio.run(lambda: installer.install(request, agree=agree, on_step=on_step))
