@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from http.client import HTTPMessage
+from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO, Final
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -29,15 +29,17 @@ _TIMEOUT_S: Final = 30.0
 _DEADLINE_S: Final = 900.0
 
 
-async def download(url: str, target: Path, environ: Mapping[str, str]) -> None:
+async def download(url: str, target: Path, environ: Mapping[str, str], *, max_bytes: int = MAX_DOWNLOAD_BYTES) -> None:
     """Write what an address serves into a new file. The caller checks its hash.
 
     Raises:
-        DependencyUnavailable: it can't be had, takes too long, or is larger than `MAX_DOWNLOAD_BYTES`.
+        DependencyUnavailable: it can't be had, takes too long, or is larger than `max_bytes`.
     """
     try:
-        await to_thread.run_sync(_download, url, target, environ, abandon_on_cancel=True)
-    except (OSError, ValueError) as error:  # urllib's errors are OSErrors
+        await to_thread.run_sync(_download, url, target, environ, max_bytes, abandon_on_cancel=True)
+    except (OSError, ValueError, HTTPException) as error:  # urllib's errors are OSErrors
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         reason = str(getattr(error, "reason", error))
         raise DependencyUnavailable(
             f"can't download {urlsplit(url).path.rsplit('/', 1)[-1]} from {urlsplit(url).hostname}: {reason[:300]}",
@@ -54,18 +56,19 @@ class _WebOnly(urllib.request.HTTPRedirectHandler):
     ) -> Request | None:
         """As its base, which allows FTP as well."""
         if urlsplit(newurl).scheme not in {"http", "https"}:
+            fp.close()
             raise urllib.error.URLError(f"redirected to {newurl[:100]}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _download(url: str, target: Path, environ: Mapping[str, str]) -> None:
+def _download(url: str, target: Path, environ: Mapping[str, str], max_bytes: int) -> None:
     context = ssl.create_default_context(
         cafile=environ.get("SSL_CERT_FILE") or None, capath=environ.get("SSL_CERT_DIR") or None
     )
     proxies = {
         scheme: proxy
         for scheme in ("http", "https")
-        if (proxy := _proxy(scheme, urlsplit(url).hostname or "", environ))
+        if (proxy := proxy_for(scheme, urlsplit(url).hostname or "", environ))
     }
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler(proxies), urllib.request.HTTPSHandler(context=context), _WebOnly()
@@ -80,8 +83,8 @@ def _download(url: str, target: Path, environ: Mapping[str, str]) -> None:
     with opener.open(request, timeout=_TIMEOUT_S) as response, target.open("xb") as file:
         while chunk := response.read(1 * MIB):
             size += len(chunk)
-            if size > MAX_DOWNLOAD_BYTES:
-                raise ValueError(f"it has more than {MAX_DOWNLOAD_BYTES // MIB} MiB")
+            if size > max_bytes:
+                raise ValueError(f"it has more than {max_bytes} bytes")
             if time.monotonic() > end:
                 raise TimeoutError(f"it took more than {_DEADLINE_S:g} s")
             file.write(chunk)
@@ -114,7 +117,7 @@ def _indexes(environ: Mapping[str, str]) -> Iterator[tuple[str, SplitResult]]:
             yield (name, urlsplit(address)) if is_named else ("", urlsplit(text))
 
 
-def _proxy(scheme: str, host: str, environ: Mapping[str, str]) -> str:
+def proxy_for(scheme: str, host: str, environ: Mapping[str, str]) -> str:
     """Return the proxy for a host, or nothing if `NO_PROXY` names the host or a domain that it is in."""
     without = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
     for part in without.split(","):

@@ -26,7 +26,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from silo.catalog.download import MAX_DOWNLOAD_BYTES, download
-from silo.catalog.uv import Uv, failure
+from silo.catalog.uv import Uv, failure, without_credentials
 from silo.errors import DependencyUnavailable
 from silo.model import Interpreter
 from silo.sizes import MIB
@@ -51,7 +51,7 @@ class Sdist:
     Attributes:
         name: as in locks.
         hash: `sha256:…` of its file.
-        source: the address or path of its file; may have no credentials.
+        source: the address or path of its file, without credentials.
     """
 
     name: str
@@ -110,7 +110,7 @@ def _sdist(document: Mapping[str, Any], name: str, folder: Path) -> Sdist:
         sdist = table.get("sdist")
         if table.get("name") != name or not isinstance(sdist, dict):
             continue
-        source, digest = str(sdist.get("url") or ""), sdist.get("hash")
+        source, digest = without_credentials(str(sdist.get("url") or "")), sdist.get("hash")
         if not source and isinstance(path := sdist.get("path"), str):
             source = str(folder / path)
             digest = digest or _hash(Path(source))

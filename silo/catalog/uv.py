@@ -137,7 +137,7 @@ def failure(done: ProcessResult, *, doing: str) -> DependencyUnavailable:
         for line in lines
         if line and not re.match(r"(Using|Resolved|Prepared|Downloading|warning:|hint:)", line)
     ]
-    reason = _without_credentials("; ".join(told[:1] + told[1:][-2:])) or f"uv exited with status {done.status}"
+    reason = without_credentials("; ".join(told[:1] + told[1:][-2:])) or f"uv exited with status {done.status}"
     return DependencyUnavailable(f"{doing}: {reason[:800]}", hint=_hint(done.stderr))
 
 
@@ -160,5 +160,6 @@ def _hint(stderr: str) -> str:
     return "`uv lock --script` on the script tells more"
 
 
-def _without_credentials(text: str) -> str:
+def without_credentials(text: str) -> str:
+    """Return a text without user and password in its addresses."""
     return re.sub(r"(?<=://)[^/\s@]+@", "", text)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -7,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from silo.catalog.lock import PLACEHOLDER, check_lock, make_lock, normalise, read_requirements
+from silo.catalog.lock import (
+    PLACEHOLDER,
+    WheelsMissing,
+    check_lock,
+    make_lock,
+    normalise,
+    read_requirements,
+    resolve,
+)
+from silo.catalog.sdists import Sdist, write_stand_in
 from silo.catalog.uv import Uv
 from silo.errors import DependencyUnavailable, LockDrift
 
@@ -240,3 +250,56 @@ async def test_the_users_settings_choose_the_index_and_a_file_in_the_working_dir
     monkeypatch.chdir(tmp_path)
     lock = await make_lock(header_for("leaf"), interpreter, Uv({**without, "PWD": str(tmp_path)}))
     assert [one.name for one in lock.packages] == ["leaf"]
+
+
+@pytest.mark.anyio
+async def test_uv_may_build_nothing_when_it_locks_or_looks_at_a_lock(interpreter, header_for, tmp_path: Path):
+    """Offline, too: if a lock doesn't fit, uv resolves again, and would build source distributions of its cache."""
+    fake = tmp_path / "uv"
+    fake.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/ran\nexit 1\n')
+    fake.chmod(0o755)
+    uv = Uv({"PATH": os.environ["PATH"]}, binary=str(fake))
+    lock = normalise('version = 1\nrequires-python = ">=3.11"\n')
+    for started in (
+        resolve(header_for("leaf"), interpreter, uv),
+        check_lock(lock, header_for("leaf"), interpreter, uv),
+        read_requirements(lock, header_for("leaf"), interpreter, uv),
+    ):
+        with pytest.raises((DependencyUnavailable, LockDrift)):
+            await started
+    ran = (tmp_path / "ran").read_text().splitlines()
+    assert len(ran) == 3
+    assert all(" --no-build" in line for line in ran)
+
+
+@pytest.mark.anyio
+async def test_packages_without_wheels_are_named_and_stand_ins_resolve_them(
+    index, interpreter, header_for, tmp_path: Path
+):
+    index.add_sdist("raw", on_build="raise SystemExit(1)")
+    index.add_sdist("raw.two", on_build="raise SystemExit(1)")
+    header = header_for("raw", "raw.two")
+    found = await resolve(header, interpreter, index.uv)
+    assert isinstance(found, WheelsMissing)
+    assert set(found.names) <= {"raw", "raw-two", "raw.two"}
+    assert found.names
+    hashes = {}
+    for name in ("raw", "raw-two"):
+        write_stand_in(tmp_path, Sdist(name, "1.0", "", ""), f"Metadata-Version: 2.2\nName: {name}\nVersion: 1.0\n")
+        hashes[f"{name}==1.0"] = "sha256:" + "1" * 64
+    lock = await resolve(header, interpreter, index.uv, links=tmp_path, sdists=hashes)
+    assert [(one.name, one.wheels, one.sdist) for one in lock.packages] == [
+        (name, (), "sha256:" + "1" * 64) for name in ("raw", "raw-two")
+    ]
+    requirements = await read_requirements(lock, header, interpreter, index.uv)
+    assert requirements.unbuilt == ("raw-two==1.0", "raw==1.0")
+
+
+@pytest.mark.anyio
+async def test_a_wheel_for_another_platform_counts_as_none(index, interpreter, header_for):
+    made = index.add_wheel("leaf", files={"leaf.py": ""})
+    made.rename(made.with_name("leaf-1.0-cp311-cp311-win_amd64.whl"))
+    index.add_sdist("leaf", on_build="")
+    lock = await make_lock(header_for("leaf"), interpreter, index.uv)
+    assert lock.packages[0].wheels == ("leaf-1.0-cp311-cp311-win_amd64.whl",)
+    assert (await read_requirements(lock, header_for("leaf"), interpreter, index.uv)).unbuilt == ("leaf==1.0",)
