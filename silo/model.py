@@ -181,13 +181,16 @@ class Caller:
     """Who makes a call: its kind (`cli`, `mcp` or `library`), and the name that the client claims, for the record.
 
     Attributes:
-        session: one run of a client, so that its calls can be counted together. silo makes it up; it isn't part of the
-            caller's identity.
+        session: one connection of a client, one open `Runtime`, or one command. Its calls are counted together, and an
+            approval counts for it alone. silo makes it up, because a client can claim any name.
+        terminal: the terminal at which a person types commands. An approval of one counts for all of them. Empty for
+            callers that are no commands, and for commands without a person.
     """
 
     kind: Literal["cli", "mcp", "library"]
     client: str = ""
     session: str = ""
+    terminal: str = ""
 
 
 @dataclass(frozen=True)

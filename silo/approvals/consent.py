@@ -17,7 +17,17 @@ import anyio
 from anyio import to_thread
 from silo_interaction import Answer, Channel, InteractionError, NoAnswer, NobodyToAsk, PostedQuestion, Question
 
-from silo.approvals.questions import call_key, call_question, principal, profile, secret_key, secret_question
+from silo.approvals.questions import (
+    call_key,
+    call_question,
+    counted_as,
+    principal,
+    profile,
+    refusal_key,
+    secret_key,
+    secret_question,
+    secret_refusal_key,
+)
 from silo.approvals.store import Decisions
 from silo.errors import (
     ApprovalPending,
@@ -33,9 +43,6 @@ from silo.remedies import AnswerQuestion, CallAgain, DoNotCallAgain, command
 from silo.schema.canonical import HashedArguments, sha256_hex
 
 CHANNELS = ("terminal", "client", "browser", "notification")
-
-MOST_WAITING = 200
-"""No person reads more questions than this; a caller that asks more may be flooding the page to hide one of them."""
 
 _LOOK_S = 0.1
 """How often waiting calls, all together, look for a decision: a person does not notice a tenth of a second."""
@@ -202,7 +209,8 @@ class Approvals:
         before = await to_thread.run_sync(self._decisions.last_agreed, tool.id, principal(call.caller))
         facts = profile(arguments, skill, tool, isolation)
         question = call_question(call, arguments, skill, tool, isolation, why=decision.reason, before=before, now=facts)
-        posted = await self._ask(key, question, proposal, facts)
+        refusal = await to_thread.run_sync(refusal_key, call, arguments, skill, tool)
+        posted = await self._ask(key, question, proposal, facts, refusal)
         if posted.state != "approved":
             raise _no(tool, posted)
         return Grant(Decision("allow", f"approved: {posted.reason}", decision.rule), key)
@@ -230,15 +238,15 @@ class Approvals:
         """
         if self._headless or not missing.names:
             raise missing
-        call, skill, tool = proposal.call, proposal.skill, proposal.tool
+        call, arguments, skill, tool = proposal.call, proposal.arguments, proposal.skill, proposal.tool
         supplied = {}
         for name in missing.names:
-            key = secret_key(call, skill, tool, name)
+            key = await to_thread.run_sync(_secret_key, proposal, name)
             value = self._remembered(key)
             if value is None:
                 keeps = self._keep is not None and can_keep(skill.namespace, name)
                 keeper = f"the vault, for the skill {skill.namespace}" if keeps else ""
-                question = secret_question(call, skill, tool, name, keeper=keeper)
+                question = secret_question(call, arguments, skill, tool, proposal.isolation, name, keeper=keeper)
                 value = await self._ask_secret(key, question, proposal, missing)
             supplied[name] = value
         return supplied
@@ -296,7 +304,7 @@ class Approvals:
     def forget(self, proposal: Proposal) -> None:
         """Forget what was typed in for a call, once the call has it."""
         for name in proposal.tool.secrets:
-            self._given.pop(secret_key(proposal.call, proposal.skill, proposal.tool, name), None)
+            self._given.pop(_secret_key(proposal, name), None)
 
     def sealing_key(self) -> bytes:
         """As `Decisions.sealing_key`."""
@@ -320,7 +328,8 @@ class Approvals:
         answer = await to_thread.run_sync(self._decisions.take_secret, key)
         if answer is None:
             try:
-                posted = await self._ask(key, question, proposal, {})
+                refusal = secret_refusal_key(proposal.call, proposal.skill, proposal.tool, name)
+                posted = await self._ask(key, question, proposal, {}, refusal)
             except ApprovalRequired:
                 raise missing from None
             answer = await to_thread.run_sync(self._decisions.take_secret, key)
@@ -344,13 +353,15 @@ class Approvals:
         found = self._given.get(key)
         return found.value if found is not None else None
 
-    async def _ask(self, key: str, question: Question, proposal: Proposal, facts: Mapping[str, str]) -> PostedQuestion:
+    async def _ask(
+        self, key: str, question: Question, proposal: Proposal, facts: Mapping[str, str], refusal: str
+    ) -> PostedQuestion:
         """Put a question up, bring it to a person, and wait; returns the decided question."""
         call, tool = proposal.call, proposal.tool
         # An agent that calls again at once is refused again, so that nobody is asked twice. A person who runs it again
         # wants to be asked.
-        if call.caller.kind != "cli":
-            refused = await to_thread.run_sync(self._decisions.refusal, key)
+        if refusal:
+            refused = await to_thread.run_sync(self._decisions.refusal, refusal)
             if refused is not None:
                 return refused
 
@@ -362,13 +373,11 @@ class Approvals:
                 principal=principal(call.caller),
                 stands_s=self._timeout_s,
                 profile=facts,
+                asker=counted_as(call.caller),
+                is_person=bool(call.caller.terminal),
+                refusal=refusal,
             )
 
-        if len(await to_thread.run_sync(self._decisions.waiting)) >= MOST_WAITING:
-            raise CallDenied(
-                f"{MOST_WAITING} questions wait for a person already, so {tool.id} is not asked about",
-                hint=CallAgain("once the user has answered them, with fewer tools at once"),
-            )
         posted, token, is_new = await to_thread.run_sync(post)
         try:
             link, direct = await self._reach(posted, token, call, is_new=is_new)
@@ -545,6 +554,10 @@ def from_interaction_error(error: InteractionError, what: str) -> SiloError:
 def interaction_errors() -> Mapping[type[Exception], type[SiloError]]:
     """Return silo's error class for each of `silo_interaction`'s."""
     return {NobodyToAsk: ApprovalRequired, NoAnswer: ApprovalTimeout}
+
+
+def _secret_key(proposal: Proposal, name: str) -> str:
+    return secret_key(proposal.call, proposal.arguments, proposal.skill, proposal.tool, proposal.isolation, name)
 
 
 def _no(tool: Tool, posted: PostedQuestion) -> SiloError:

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
 from silo_interaction import Question, WantedSecret
 
 from silo.model import Call, Caller, File, Isolation, SecretSpec, Skill, Tool
-from silo.schema.canonical import HashedArguments, sha256_hex
+from silo.schema.canonical import HashedArguments, canonical, sha256_hex
 from silo.wire.messages import Json
 
 _WAYS_IN = {"cli": "the command line", "mcp": "MCP", "library": "the Python library"}
@@ -20,22 +21,63 @@ _SHOWN_CHARS = 16
 
 
 def principal(caller: Caller) -> str:
-    """Return on whose behalf an answer counts: the way in, and what the client calls itself."""
+    """Return who calls: the way in, and what the client calls itself. Two sessions of one client have the same."""
     return f"{caller.kind}:{caller.client}"
 
 
-def call_key(call: Call, arguments: HashedArguments, skill: Skill, tool: Tool, isolation: Isolation) -> str:
-    """Return the key of an approval: SHA-256 in hex over caller, tool, arguments, script and isolation.
+def asker(caller: Caller) -> str:
+    """Return for whom an answer counts.
 
-    An approval counts only for exactly these: a changed script asks again, and so does a weaker boundary.
+    That is one session of a client, or the terminal of a person. The client's name alone would not do: another program
+    can claim the same one.
     """
-    who_asks = principal(call.caller)
-    return sha256_hex(["call", who_asks, tool.id, arguments.json, arguments.labels, skill.digest, isolation.value])
+    if caller.terminal:
+        return f"{principal(caller)} at terminal {caller.terminal}"
+    return f"{principal(caller)} in session {caller.session}"
 
 
-def secret_key(call: Call, skill: Skill, tool: Tool, name: str) -> str:
-    """Return the key under which a typed-in secret counts: for this caller, and a tool of this version of the skill."""
-    return sha256_hex(["secret", principal(call.caller), tool.id, name, skill.digest])
+def counted_as(caller: Caller) -> str:
+    """Return whose waiting questions are counted together: a session's or a terminal's.
+
+    Commands without a person count as one asker, because a program can start as many as it likes.
+    """
+    return principal(caller) if caller.kind == "cli" and not caller.terminal else asker(caller)
+
+
+def call_key(call: Call, arguments: HashedArguments, skill: Skill, tool: Tool, isolation: Isolation) -> str:
+    """Return the key of an approval: SHA-256 in hex over caller, session, tool, arguments, script and isolation.
+
+    An approval counts only for exactly these: a changed script asks again, and so does a weaker boundary, or a new
+    connection of the same client.
+    """
+    who_asks = asker(call.caller)
+    return sha256_hex(["call 2", who_asks, tool.id, arguments.json, arguments.labels, skill.digest, isolation.value])
+
+
+def secret_key(
+    call: Call, arguments: HashedArguments, skill: Skill, tool: Tool, isolation: Isolation, name: str
+) -> str:
+    """Return the key under which a typed-in secret counts: for exactly the call that the question showed."""
+    return sha256_hex(["secret 2", name, call_key(call, arguments, skill, tool, isolation)])
+
+
+def refusal_key(call: Call, arguments: HashedArguments, skill: Skill, tool: Tool) -> str:
+    """Return the key of a denial, which covers more than an approval: every session of a client, and arguments alike.
+
+    Otherwise, an agent that was refused could ask again with another space, or after it connected once more. Arguments
+    are alike if they differ only as `_gist` says. A person's own command is never refused without being asked, so its
+    key is empty.
+    """
+    if call.caller.kind == "cli":
+        return ""
+    return sha256_hex(["refusal", principal(call.caller), tool.id, _gist(arguments.json), skill.digest])
+
+
+def secret_refusal_key(call: Call, skill: Skill, tool: Tool, name: str) -> str:
+    """As `refusal_key`, for a person who did not give a secret: it covers all calls of the tool."""
+    if call.caller.kind == "cli":
+        return ""
+    return sha256_hex(["secret refusal", principal(call.caller), tool.id, name, skill.digest])
 
 
 def profile(arguments: HashedArguments, skill: Skill, tool: Tool, isolation: Isolation) -> dict[str, str]:
@@ -100,6 +142,7 @@ def call_question(
         ("network", ", ".join(skill.header.network) or "no network"),
         ("isolation", _ISOLATION[isolation] if isolation is not None else "the strongest that works here when it runs"),
         ("skill", f"{skill.source}, {skill.digest[:_SHOWN_CHARS]}"),
+        *_session(call.caller),
     )
     return Question(
         title=f"Run {tool.id}",
@@ -113,8 +156,10 @@ def call_question(
     )
 
 
-def secret_question(call: Call, skill: Skill, tool: Tool, name: str, *, keeper: str) -> Question:
-    """Return what a person must see to type a secret in: which skill wants it, and what the skill may do with it."""
+def secret_question(
+    call: Call, arguments: HashedArguments, skill: Skill, tool: Tool, isolation: Isolation, name: str, *, keeper: str
+) -> Question:
+    """Return what a person must see to type a secret in: the call that gets it, and what the skill may do with it."""
     spec = skill.header.secrets.get(name)
     facts = (
         ("secret", name),
@@ -122,12 +167,15 @@ def secret_question(call: Call, skill: Skill, tool: Tool, name: str, *, keeper: 
         ("does", tool.description),
         ("how it gets there", _delivery(name, spec)),
         ("network", ", ".join(skill.header.network) or "no network"),
+        ("isolation", _ISOLATION[isolation]),
         ("skill", f"{skill.source}, {skill.digest[:_SHOWN_CHARS]}"),
+        *_session(call.caller),
     )
     return Question(
         title=f"Type in {name} for {skill.namespace}",
         who=who(call.caller),
         facts=facts,
+        arguments=tuple((name, shown(value, arguments.json[name])) for name, value in call.arguments.items()),
         group=f"secrets of {skill.namespace}",
         wanted=WantedSecret(name, spec.description if spec is not None else "", keeper),
     )
@@ -169,6 +217,44 @@ _ISOLATION = {
     Isolation.GVISOR: "gVisor: a fresh sandbox with a kernel in user space",
     Isolation.NAMESPACE: "namespace: a fresh sandbox on this machine's own kernel",
 }
+
+
+def _session(caller: Caller) -> tuple[tuple[str, str], ...]:
+    """Return the fact that tells two connections of one client apart. A person's own command needs none."""
+    if caller.kind == "cli" or not caller.session:
+        return ()
+    what = "connection of this client" if caller.kind == "mcp" else "run of this program"
+    return (("session", f"{caller.session}; a yes counts for this {what} only"),)
+
+
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Characters that show nothing but count as printable: fillers, the empty Braille cell, variation selectors."""
+
+
+def _gist(value: Json) -> Json:
+    """Return arguments without what a person would not call a difference.
+
+    These are white space and other characters that can't be seen, upper and lower case, compatible forms of letters
+    (Unicode NFKC), the order of keys, `1` for `1.0`, and whether something empty is given or left out.
+    """
+    if isinstance(value, str):
+        # Twice: a blank inside a pair of characters keeps NFKC from joining them, and NFKC makes blanks of some.
+        return _without_blanks(unicodedata.normalize("NFKC", _without_blanks(value)).casefold())
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        found = [[_gist(key), _gist(item)] for key, item in value.items()]
+        pairs = sorted((pair for pair in found if pair[1] not in (None, "", [])), key=canonical)
+        return {"pairs": pairs} if pairs else None  # an object, so that it is not the gist of a list of pairs
+    if isinstance(value, list | tuple):
+        return [_gist(item) for item in value]
+    return value
+
+
+def _without_blanks(text: str) -> str:
+    return _UNSEEN.sub("", "".join(filter(str.isprintable, "".join(text.split()))))
 
 
 def _delivery(name: str, spec: SecretSpec | None) -> str:

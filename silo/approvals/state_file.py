@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from silo.approvals.store_schema import SCHEMA, SCHEMA_VERSION
+from silo.approvals.store_schema import SCHEMA, SCHEMA_VERSION, UPGRADES
 from silo.errors import StateUnusable
 
 FILE_NAME = "state.db"
@@ -132,10 +132,14 @@ class StateFile:
             # https://sqlite.org/pragma.html
             db.execute("PRAGMA synchronous = EXTRA")
             db.execute("PRAGMA secure_delete = ON")  # arguments of calls do not stay behind in free pages
-            if _schema_version(db) == 0:
+            if _schema_version(db) < SCHEMA_VERSION:
                 with _transaction(db, change=True):
                     if _schema_version(db) == 0:
                         _make_schema(db)
+                    while (version := _schema_version(db)) in UPGRADES:
+                        for statement in UPGRADES[version]:
+                            db.execute(statement)
+                        db.execute(f"PRAGMA user_version = {version + 1}")
         except BaseException:
             db.close()
             raise

@@ -42,11 +42,24 @@ from silo.approvals.store_schema import (
     usable_row,
     waiting_rows,
 )
-from silo.errors import StateUnusable, UsageError
+from silo.errors import CallDenied, StateUnusable, UsageError
 from silo.remedies import CallAgain, command
 
 MAX_QUESTION_BYTES = 8 * 1024 * 1024
 """Arguments of a call have at most 1 MiB, and JSON in ASCII can be six times as long."""
+
+MOST_OF_ONE = 50
+"""How many questions of one asker wait at once. A client that runs tools side by side asks some tens."""
+
+MOST_WAITING = 200
+"""No person reads more questions than this; a caller that asks more may be flooding the page to hide one of them."""
+
+ALWAYS_ASKED = 5
+"""How many questions of one asker wait even if others have filled the page: one client can't keep another from being
+asked about."""
+
+MOST_EVER = 1000
+"""The end, even for those. Only hundreds of sessions at once reach it."""
 
 _KEY_SHOWN = 12
 _LEAST_PREFIX = 4
@@ -132,17 +145,28 @@ class Decisions:
             db.execute("UPDATE questions SET uses = uses + 1, until = ? WHERE id = ?", (until, row.posted.id))
         return row.posted
 
-    def refusal(self, key: str) -> PostedQuestion | None:
-        """Return a denial for this key that still counts; it counts until its question's time is over."""
+    def refusal(self, refusal: str) -> PostedQuestion | None:
+        """Return a denial that still counts and covers this; it counts until its question's time is over."""
         with self._transaction() as (db, _):
             record = db.execute(
-                "SELECT * FROM questions WHERE key = ? AND state = 'denied' AND until > 0 ORDER BY decided_at DESC",
-                (key,),
+                "SELECT * FROM questions WHERE refusal = ? AND refusal != '' AND state = 'denied' AND until > 0"
+                " ORDER BY decided_at DESC",
+                (refusal,),
             ).fetchone()
             return parse(record).posted if record is not None else None
 
     def post(
-        self, key: str, question: Question, *, subject: str, principal: str, stands_s: float, profile: Mapping[str, str]
+        self,
+        key: str,
+        question: Question,
+        *,
+        subject: str,
+        principal: str,
+        stands_s: float,
+        profile: Mapping[str, str],
+        asker: str = "",
+        is_person: bool = False,
+        refusal: str = "",
     ) -> tuple[PostedQuestion, str, bool]:
         """Put a question up, or join the same question of this process if it waits already.
 
@@ -156,13 +180,18 @@ class Decisions:
             stands_s: how long the question waits; also how long an approval then waits for its one use.
             profile: label and hash or short text of what is compared with the next call (`last_agreed`). It is kept for
                 a week, so it has no values.
+            asker: whose waiting questions are counted together; empty: those of the principal.
+            is_person: the asker is a person at a terminal, whose questions no client can crowd out.
+            refusal: what a denial will cover, a hash in hex; empty: this question alone.
 
         Returns:
             The question, the secret part of its link, and whether it is new.
 
         Raises:
+            CallDenied: too many questions wait already.
             ValueError: the question is too long or isn't JSON, or `stands_s` isn't positive and finite.
         """
+        asker = asker or principal
         shown, digest = question_text(question), question.digest()
         if len(shown) > MAX_QUESTION_BYTES:
             raise ValueError(f"a question of {len(shown)} bytes is too long to be asked")
@@ -170,24 +199,27 @@ class Decisions:
             raise ValueError(f"a question can't stand for {stands_s} s")
         with self._transaction(change=True, create=True) as (db, now):
             owner = self._show_alive().name
-            mine = {row.posted.id: row for row in waiting_rows(db) if row.owner == owner}
+            waiting = waiting_rows(db)
+            mine = {row.posted.id: row for row in waiting if row.owner == owner}
             self._tokens = {number: token for number, token in self._tokens.items() if number in mine}
             for row in mine.values():
                 if row.key == key and _is_same(row.posted.question, question) and row.posted.id in self._tokens:
                     return row.posted, self._tokens[row.posted.id], False
-            for row in mine.values():
-                if row.key == key:
-                    end(
-                        db,
-                        row.posted.id,
-                        "withdrawn",
-                        "a new question replaced it, because it no longer showed what would happen",
-                    )
+            replaced = {row.posted.id for row in mine.values() if row.key == key}
+            _require_room([row for row in waiting if row.posted.id not in replaced], subject, asker, is_person)
+            for question_id in replaced:
+                end(
+                    db,
+                    question_id,
+                    "withdrawn",
+                    "a new question replaced it, because it no longer showed what would happen",
+                )
             posted = PostedQuestion(secrets.token_hex(8), question, digest, asked_at=now, expires_at=now + stands_s)
             token = secrets.token_urlsafe(24)
             db.execute(
                 "INSERT INTO questions (id, key, digest, subject, principal, question, profile, wanted, owner,"
-                " asked_at, expires_at, link, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'waiting')",
+                " asked_at, expires_at, link, asker, person, refusal, state)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'waiting')",
                 (
                     posted.id,
                     key,
@@ -201,6 +233,9 @@ class Decisions:
                     now,
                     posted.expires_at,
                     hash_token(token),
+                    text(asker),
+                    is_person,
+                    refusal,
                 ),
             )
             self._tokens[posted.id] = token
@@ -308,7 +343,7 @@ class Decisions:
         """As `Board.decide`. On the disk before this returns.
 
         The last decision on a key counts: a denial revokes earlier approvals that were not used yet, an approval
-            earlier denials.
+        earlier denials. A denial also answers the other waiting questions that it covers.
 
         Raises:
             ValueError: the answer does not fit the question: a grace that it does not offer, a secret that it does not
@@ -329,10 +364,22 @@ class Decisions:
                     "UPDATE questions SET decided_by = ?, decided_at = ?, until = ?, grace = ? WHERE id = ?",
                     (text(by), now, until, answer.approved and answer.grace, question_id),
                 )
-                db.execute(
-                    "UPDATE questions SET until = 0 WHERE key = ? AND state = ? AND until > 0",
-                    (row.key, "denied" if answer.approved else "approved"),
-                )
+                if answer.approved:
+                    db.execute(
+                        "UPDATE questions SET until = 0 WHERE (key = ?1 OR (refusal = ?2 AND refusal != ''))"
+                        " AND state = 'denied' AND until > 0",
+                        (row.key, row.refusal),
+                    )
+                else:
+                    db.execute(
+                        "UPDATE questions SET until = 0 WHERE key = ? AND state = 'approved' AND until > 0", (row.key,)
+                    )
+                    for other in [other for other in waiting_rows(db) if row.refusal and other.refusal == row.refusal]:
+                        end(db, other.posted.id, "denied", answer.reason or f"denied through {by}")
+                        db.execute(
+                            "UPDATE questions SET decided_by = ?, decided_at = ?, until = expires_at WHERE id = ?",
+                            (text(by), now, other.posted.id),
+                        )
             if row.wanted and answer.approved:
                 self._held[question_id] = _HeldSecret(row.key, answer, until)
         return "decided"
@@ -468,6 +515,24 @@ class Decisions:
 def _is_same(one: Question, other: Question) -> bool:
     """Whether two questions are the same. Their `changes` may differ, if a call was approved in between."""
     return replace(one, changes=()) == replace(other, changes=())
+
+
+def _require_room(waiting: Sequence[Row], subject: str, asker: str, is_person: bool) -> None:
+    """Refuse one more question if its asker has too many, or if the page is full and the asker has its share."""
+    own = sum(row.asker == asker for row in waiting)
+    if own >= MOST_OF_ONE:
+        raise CallDenied(
+            f"{own} questions of this client wait for a person already, so {subject} is not asked about",
+            hint=CallAgain("once the user has answered them, with fewer tools at once"),
+        )
+    if is_person:
+        return
+    others = sum(not row.is_person for row in waiting)
+    if others >= MOST_EVER or (others >= MOST_WAITING and own >= ALWAYS_ASKED):
+        raise CallDenied(
+            f"{others} questions wait for a person already, so {subject} is not asked about",
+            hint=CallAgain("once the user has answered some of them"),
+        )
 
 
 def _require_fitting(answer: Answer, question: Question) -> None:

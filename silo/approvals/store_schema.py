@@ -19,7 +19,7 @@ from typing import Any
 
 from silo_interaction import PostedQuestion, Question, QuestionState, WantedSecret
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _ID = re.compile(r"[0-9a-f]{16}")
 
@@ -44,14 +44,29 @@ SCHEMA = (
         decided_at REAL,
         until REAL NOT NULL DEFAULT 0,     -- the decision counts so long; 0: not (any more)
         grace INTEGER NOT NULL DEFAULT 0,  -- 1: as often as wanted until then; 0: once
-        uses INTEGER NOT NULL DEFAULT 0
+        uses INTEGER NOT NULL DEFAULT 0,
+        asker TEXT NOT NULL DEFAULT '""',  -- JSON text: whose waiting questions are counted together
+        person INTEGER NOT NULL DEFAULT 0, -- 1: a person asks, at a terminal
+        refusal TEXT NOT NULL DEFAULT ''   -- what a no is for; empty: for this question only
     )""",
     "CREATE INDEX questions_by_key ON questions (key)",
+    "CREATE INDEX questions_by_refusal ON questions (refusal)",
     "CREATE INDEX questions_by_state ON questions (state)",
     "CREATE TABLE codes (hash BLOB NOT NULL, made_at REAL NOT NULL)",
     "CREATE TABLE wrong_codes (at REAL NOT NULL)",
     "CREATE TABLE keys (name TEXT PRIMARY KEY, value BLOB NOT NULL)",
 )
+
+UPGRADES = {
+    1: (
+        """ALTER TABLE questions ADD COLUMN asker TEXT NOT NULL DEFAULT '""'""",
+        "ALTER TABLE questions ADD COLUMN person INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE questions ADD COLUMN refusal TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX questions_by_refusal ON questions (refusal)",
+    )
+}
+"""What makes a file of the next version of each older one. The approvals in a file of version 1 were for a client's
+name alone; they stay in the list, but no call has their keys any more."""
 
 KEPT_S = 7 * 24 * 3600.0
 """A week: long enough to look up what was agreed to last week. The archive is the audit log."""
@@ -68,6 +83,9 @@ class Row:
     profile: Mapping[str, str]
     wanted: bool
     owner: str
+    asker: str
+    is_person: bool
+    refusal: str
     session: str | None
     by: str
     until: float
@@ -100,6 +118,9 @@ def parse(record: Mapping[str, Any]) -> Row:
             profile=json.loads(record["profile"]),
             wanted=bool(record["wanted"]),
             owner=record["owner"],
+            asker=json.loads(record["asker"]),
+            is_person=bool(record["person"]),
+            refusal=record["refusal"],
             session=None if record["session"] is None else json.loads(record["session"]),
             by=json.loads(record["decided_by"]),
             until=record["until"],

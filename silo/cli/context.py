@@ -22,6 +22,7 @@ import anyio
 from silo_vault import Vault, VaultError
 
 from silo.cli.render import Steps
+from silo.cli.terminal import terminal_name
 from silo.cli.values import type_once
 from silo.config.home import default_home, prepare_home
 from silo.errors import Interrupted
@@ -88,7 +89,7 @@ class CommandContext:
         return Runtime(
             environ=self.environ,
             config=self.load_config(overrides).config if overrides else None,
-            caller=caller or Caller("cli", _user()),
+            caller=caller or Caller("cli", _user(), terminal=terminal_name()),
             channel=channel,
             ask_passphrase=ask_passphrase,
             show_code=show_code,

@@ -102,7 +102,8 @@ def build_parts(
     home = prepare_home(home if home is not None else default_home(environ))
     config = config if config is not None else load(home, environ=environ).config
     # A session is one task of an agent: `silo audit show --tasks` counts how many questions it took.
-    caller = replace(caller, session=caller.session or secrets.token_hex(4))
+    # An approval counts for one session, so its name is one that nobody can guess or repeat.
+    caller = replace(caller, session=caller.session or secrets.token_hex(8))
     headless = config.approval.headless
 
     log = AuditLog(home, now=_now, flush=config.audit.flush)

@@ -106,13 +106,16 @@ class _App:
         self._installed = installed
         self._elicitation = Elicitation(options.patience_s, prompt_s=options.prompt_s, uses_client=options.uses_client)
         self._shown: tuple[Listing, dict[str, tuple[types.Tool, ...]]] | None = None
+        # A server runs once, on one transport, so all its requests come over one connection. Since 2026-07-28 no
+        # request names a session, and what a client says of itself proves nothing: the connection is what is left.
+        self._session = secrets.token_hex(8)
 
     async def initialized(self, ctx: Context, params: types.NotificationParams) -> None:
         self._installed.greet(ctx.session)
 
     async def list_tools(self, ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         with _protocol_errors("tools/list"):
-            tools = await self._tools(await self._installed.current(), _caller(ctx))
+            tools = await self._tools(await self._installed.current(), self._caller(ctx))
             # The key sorts silo's own two tools first.
             keyed = sorted((f"{int(tool.name not in (SEARCH, EXECUTE))}{tool.name}", tool) for tool in tools)
             found, following = page(keyed, lambda item: item[0], _cursor(params), self._options.page_size)
@@ -184,7 +187,7 @@ class _App:
             arguments: Mapping[str, Any] = params.arguments or {}
             if params.name == SEARCH:
                 _refuse_unknown(SEARCH, arguments, set(search_tool().input_schema["properties"]))
-                return await search(self._engine, self._installed, parse_search(arguments), _caller(ctx))
+                return await search(self._engine, self._installed, parse_search(arguments), self._caller(ctx))
             listing = await self._installed.current()
             name = params.name
             if name == EXECUTE:
@@ -210,7 +213,7 @@ class _App:
         tool = listing.find(name)
         # An unknown name goes to the engine, too: it suggests the nearest names, and records the refusal.
         identity = tool.id if tool is not None else name
-        caller = _caller(ctx)
+        caller = self._caller(ctx)
 
         async def work(on_progress: Callable[[ProgressReport], None]) -> Result | CallAnswer:
             async def attempt(patience_s: float, shows_links: bool) -> Result:
@@ -223,13 +226,20 @@ class _App:
                     shows_links=shows_links,
                 )
 
-            return await self._elicitation.call(ctx, CallRequest.of(params, identity, arguments), attempt)
+            request = CallRequest.of(params, identity, arguments, caller.session)
+            return await self._elicitation.call(ctx, request, attempt)
 
         try:
             outcome = await relayed(ctx.session.report_progress, work)
         except (ArgumentsInvalid, ArgumentsRefused) as error:
             return error_result(error, listing.show(name))
         return call_result(outcome, tool) if isinstance(outcome, Result) else outcome
+
+    def _caller(self, ctx: Context) -> Caller:
+        """Return the caller. The client's name is only its own claim, so it is cut, and unprintable characters go."""
+        params = ctx.session.client_params
+        name = "" if params is None else f"{params.client_info.name} {params.client_info.version}".strip()
+        return Caller("mcp", "".join(c for c in name if c.isprintable())[:MAX_CLIENT_CHARS], self._session)
 
 
 def _parse_execute(arguments: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -251,13 +261,6 @@ def _refuse_unknown(tool: str, arguments: Mapping[str, Any], known: set[str]) ->
         names = " and ".join(f"'{name}'" for name in sorted(known))
         inside = " What the tool itself takes goes inside 'arguments'." if tool == EXECUTE else ""
         raise ArgumentsInvalid(f"{tool} has no argument {unknown[0][:80]!r}", hint=f"it takes {names}.{inside}")
-
-
-def _caller(ctx: Context) -> Caller:
-    """Return the caller. The client's name is only its own claim, so it is cut, and unprintable characters go."""
-    params = ctx.session.client_params
-    name = "" if params is None else f"{params.client_info.name} {params.client_info.version}".strip()
-    return Caller("mcp", "".join(c for c in name if c.isprintable())[:MAX_CLIENT_CHARS])
 
 
 def _cursor(params: types.PaginatedRequestParams | None) -> str | None:

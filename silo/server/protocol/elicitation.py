@@ -78,6 +78,7 @@ class CallRequest:
         name: the name that the client called: the tool's own name, or `silo_execute`.
         tool: the id of the tool, whatever the name.
         digest: a hash of the arguments.
+        session: the connection that it came over, as `Caller.session`.
         state: the state of an earlier round.
         prompt: what the user did with the prompt of that round, according to the client.
     """
@@ -85,16 +86,17 @@ class CallRequest:
     name: str
     tool: str
     digest: str
+    session: str
     state: str | None
     prompt: Literal["accept", "decline", "cancel"] | None
 
     @classmethod
-    def of(cls, params: types.CallToolRequestParams, tool: str, arguments: Mapping[str, Any]) -> Self:
-        """Return the request for a call of `tool` with `arguments`."""
+    def of(cls, params: types.CallToolRequestParams, tool: str, arguments: Mapping[str, Any], session: str) -> Self:
+        """Return the request for a call of `tool` with `arguments` over a connection."""
         digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()
         answer = (params.input_responses or {}).get(_PROMPT)
         prompt = answer.action if isinstance(answer, types.ElicitResult) else None
-        return cls(params.name, tool, digest, params.request_state, prompt)
+        return cls(params.name, tool, digest, session, params.request_state, prompt)
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ class Round:
         prompts: whether the last of them showed a link.
         tool: the id of the tool of the call that it belongs to.
         digest: a hash of the arguments of that call.
+        session: the connection over which that call came.
     """
 
     question: str
@@ -114,6 +117,7 @@ class Round:
     prompts: bool
     tool: str
     digest: str
+    session: str
 
     def encode(self) -> str:
         """Return the text for `parse`. The middleware seals it."""
@@ -131,7 +135,7 @@ class Round:
             found = cls(**fields)
         except (ValueError, TypeError) as error:
             raise StateForeign("not a state of ours") from error
-        if [type(value) for value in fields.values()] != [str, int, bool, str, str]:
+        if [type(value) for value in fields.values()] != [str, int, bool, str, str, str]:
             raise StateForeign("not a state of ours")
         return found
 
@@ -157,6 +161,10 @@ class Elicitation:
         before = None if request.state is None else Round.parse(request.state)
         if before is not None and (before.tool, before.digest) != (request.tool, request.digest):
             raise StateForeign("the state of another call")
+        if before is not None and before.session != request.session:
+            # A state outlives its connection, because its key does. The question that it names was that connection's,
+            # so this call starts over, and a person is asked anew.
+            before = None
         way = self._way(ctx)
         if way is None:
             return await self._wait(request, attempt, shows_links=False)
@@ -277,7 +285,7 @@ class Elicitation:
 def _another_round(
     request: CallRequest, pending: ApprovalPending, number: int, *, prompts: bool
 ) -> types.InputRequiredResult:
-    state = Round(pending.question, number, prompts, request.tool, request.digest).encode()
+    state = Round(pending.question, number, prompts, request.tool, request.digest, request.session).encode()
     if not prompts:
         return types.InputRequiredResult(request_state=state)
     prompt = types.ElicitRequest(params=types.ElicitRequestURLParams(message=_words(pending), url=pending.link))

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import anyio
 import pytest
-from silo_interaction import Answer, NobodyToAsk, Question
+from silo_interaction import Answer, NobodyToAsk
 
-from silo.approvals.consent import CHANNELS, MOST_WAITING
+from silo.approvals.consent import CHANNELS
+from silo.approvals.store import MOST_OF_ONE
 from silo.audit.log import read
 from silo.audit.summary import summarize
 from silo.errors import (
@@ -142,8 +143,9 @@ async def test_a_grace_lets_the_same_call_run_again_and_no_other(asking):
     assert len(it.runner.requests) == 2
     with pytest.raises(ApprovalPending):
         await agent(it, "another text", patience_s=0)
-    with pytest.raises(ApprovalPending):
-        await agent(it, patience_s=0, caller=Caller("mcp", "another client"))
+    for other in (Caller("mcp", "another client", "s1"), Caller("mcp", "test-client", "s2"), Caller("mcp", "s1")):
+        with pytest.raises(ApprovalPending):
+            await agent(it, patience_s=0, caller=other)
     it.skills = [replace(GUARDED, digest="e" * 64)]
     with pytest.raises(ApprovalPending):
         await agent(it, patience_s=0)
@@ -256,6 +258,47 @@ async def test_silo_that_stops_while_it_asks_means_no(asking):
     with pytest.raises(ApprovalPending):
         await agent(it, patience_s=0)
     assert it.runner.requests == []
+
+
+async def test_a_yes_for_one_connection_of_a_client_is_no_yes_for_another_one(asking):
+    """A past fault: whoever claims the same name used the approval up."""
+    it = asking(GUARDED)
+    with pytest.raises(ApprovalPending):
+        await agent(it, patience_s=0)
+    (posted,) = it.decisions.waiting()
+    it.decisions.decide(posted.id, posted.digest, YES, by="the page")
+    with pytest.raises(ApprovalPending):
+        await agent(it, patience_s=0, caller=Caller("mcp", "test-client", session="s2"))
+    assert it.runner.requests == []
+    await agent(it, patience_s=0)
+    assert len(it.runner.requests) == 1
+
+
+@pytest.mark.parametrize("text", [" x", "x\n", "X", "x\u200b", "ｘ"])
+@pytest.mark.parametrize("session", ["s1", "s2"])
+async def test_who_was_refused_is_not_asked_about_again_with_another_blank_or_connection(asking, text, session):
+    it = asking(GUARDED)
+    async with Person(it, NO):
+        with pytest.raises(CallDenied):
+            await agent(it)
+    with pytest.raises(CallDenied, match="not this one"):
+        await agent(it, text, patience_s=0, caller=Caller("mcp", "test-client", session=session))
+    assert it.decisions.waiting() == []
+    for text, caller in (("y", "test-client"), ("x", "another client")):
+        with pytest.raises(ApprovalPending):
+            await agent(it, text, patience_s=0, caller=Caller("mcp", caller, session=session))
+    assert it.runner.requests == []
+
+
+async def test_variations_that_wait_already_are_refused_with_the_first_no(asking):
+    it = asking(GUARDED)
+    for text in ("x", " x", "x ", "x y"):
+        with pytest.raises(ApprovalPending):
+            await agent(it, text, patience_s=0)
+    first = it.decisions.waiting()[0]
+    it.decisions.decide(first.id, first.digest, NO, by="the page")
+    (left,) = it.decisions.waiting()
+    assert left.question.arguments == (("text", "x y"),)
 
 
 async def test_a_yes_that_nobody_used_survives_a_restart(asking):
@@ -493,6 +536,32 @@ async def test_a_secret_is_asked_for_only_after_the_call_was_approved(asking):
     assert not any(note.startswith("get") for note in it.notes), "nothing was looked up"
 
 
+async def test_a_secret_that_was_typed_in_goes_to_the_call_that_was_shown_and_to_no_other(asking):
+    """A past fault: the next call of that client got it, whatever its arguments."""
+    it = asking(KEYED)
+
+    async def ask(text, session, *answers):
+        """Call, and answer the questions that come up; return what the last one showed."""
+        for answer in answers:
+            with pytest.raises(ApprovalPending) as caught:
+                await agent(it, text, patience_s=0, caller=Caller("mcp", "test-client", session))
+            posted = it.decisions.get(caught.value.question)
+            it.decisions.decide(posted.id, posted.digest, answer, by="the page")
+        return posted.question
+
+    question = await ask("shown", "s1", YES, GIVEN)
+    assert question.arguments == (("text", "shown"),), "a person sees what the secret is for"
+    for text, session in (("another", "s1"), ("shown", "s2")):
+        await ask(text, session, YES)
+        with pytest.raises(ApprovalPending) as caught:
+            await agent(it, text, patience_s=0, caller=Caller("mcp", "test-client", session))
+        assert caught.value.title == "Type in KEY for demo", "it is asked for again"
+    assert it.runner.requests == []
+    await agent(it, "shown", patience_s=0)
+    (request,) = it.runner.requests
+    assert (request.arguments, request.secrets) == ({"text": "shown"}, {"KEY": "s3cr3t-value"})
+
+
 def test_the_channels_of_the_configuration_are_those_that_are_tried():
     from silo.config.schema import ApprovalSection
 
@@ -501,13 +570,25 @@ def test_the_channels_of_the_configuration_are_those_that_are_tried():
 
 async def test_an_agent_cannot_flood_a_person_with_questions(asking):
     it = asking(GUARDED)
-    pipeline = it.pipeline()
-    for number in range(MOST_WAITING):
-        question = Question(f"Run demo.{number}", "an agent")
-        it.decisions.post(f"{number:064x}", question, subject="x", principal="x", stands_s=60, profile={})
+    for number in range(MOST_OF_ONE):
+        with pytest.raises(ApprovalPending):
+            await agent(it, f"{number}", patience_s=0)
     with pytest.raises(CallDenied, match="wait for a person already"):
-        await pipeline.run(Call("c", "demo.echo", {}, Caller("mcp", "a"), patience_s=0))
-    assert len(it.decisions.waiting()) == MOST_WAITING
+        await agent(it, "more", patience_s=0)
+    assert len(it.decisions.waiting()) == MOST_OF_ONE
+    for other in (Caller("mcp", "test-client", "s2"), Caller("library", "", "s1"), Caller("cli", "me", "s3")):
+        with pytest.raises(ApprovalPending):
+            await agent(it, "more", patience_s=0, caller=other)
+
+
+async def test_a_person_is_asked_at_the_terminal_whatever_else_waits(asking):
+    it = asking(GUARDED)
+    for number in range(MOST_OF_ONE * 4):
+        with pytest.raises(ApprovalPending):
+            await agent(it, f"{number}", patience_s=0, caller=Caller("mcp", "flood", f"{number % 4}"))
+    it.answers = [YES]
+    await agent(it, patience_s=None, caller=Caller("cli", "me", "s", "tty"))
+    assert len(it.runner.requests) == 1
 
 
 async def test_a_yes_to_another_call_in_between_does_not_take_the_question_down(asking):

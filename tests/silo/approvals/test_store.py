@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
+from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from silo_interaction import Answer, Question, WantedSecret
 
 from silo.approvals.state_file import StateFile
-from silo.approvals.store import MAX_QUESTION_BYTES, Decisions
-from silo.errors import StateUnusable, UsageError
+from silo.approvals.store import ALWAYS_ASKED, MAX_QUESTION_BYTES, MOST_OF_ONE, MOST_WAITING, Decisions
+from silo.approvals.store_schema import SCHEMA, SCHEMA_VERSION
+from silo.errors import CallDenied, StateUnusable, UsageError
 
 YES, NO, GRACE = Answer(True, "yes"), Answer(False, "not now"), Answer(True, "yes", grace=True)
 MARK = "a-value-that-must-not-stay"
@@ -228,7 +230,7 @@ def test_an_answer_to_another_question_decides_nothing(store, question, answer):
 
 
 def test_a_refusal_counts_until_the_question_would_have_ended(store, open_store, clock):
-    posted = agree(store, answer=NO)
+    posted = agree(store, answer=NO, refusal="a")
     clock.now += STANDS_S - 1
     refused = open_store().refusal("a")
     assert (refused.id, refused.state, refused.reason) == (posted.id, "denied", "not now")
@@ -244,14 +246,82 @@ def test_an_answer_without_words_says_through_what_it_came(store):
 
 
 def test_the_last_word_on_a_key_counts(store, open_store):
-    first, second, third = (put_up(open_store()) for _ in range(3))
+    first, second = (put_up(open_store(), refusal="r") for _ in range(2))
     decide(store, first, GRACE)
     decide(store, second, NO)
     assert store.use("a") is None, "a no takes back what was agreed to"
-    assert store.refusal("a").id == second.id
-    decide(store, third, YES)
-    assert store.refusal("a") is None
+    assert store.refusal("r").id == second.id
+    third = agree(open_store(), refusal="r")
+    assert store.refusal("r") is None
     assert store.use("a").id == third.id
+
+
+def test_a_no_answers_all_waiting_questions_that_it_covers_and_no_others(store, open_store, clock):
+    """An agent may put a call up in ten spellings before a person sees the first."""
+    here, there = (put_up(one, key, refusal="r") for one, key in ((store, "a"), (open_store(), "b")))
+    other, bare, wordless = (put_up(store, key, refusal=refusal) for key, refusal in (("c", "s"), ("d", ""), ("e", "")))
+    decide(store, here, NO)
+    assert [posted.id for posted in store.waiting()] == [other.id, bare.id, wordless.id]
+    assert (store.get(there.id).state, store.get(there.id).reason) == ("denied", "not now")
+    assert store.find(there.id).by == "the test"
+    assert decide(store, there) == "gone"
+    assert store.use("b") is None
+    decide(store, bare, NO)
+    assert store.refusal("") is None
+    assert store.get(wordless.id).state == "waiting", "a no that covers nothing else leaves the others alone"
+
+
+def test_a_yes_is_for_one_key_whatever_a_no_would_have_covered(store):
+    agree(store, "a", GRACE, refusal="r")
+    waiting = put_up(store, "b", refusal="r")
+    assert store.use("b") is None
+    assert store.get(waiting.id).state == "waiting"
+
+
+# --- too many questions -----------------------------------------------------------------------------------------------
+
+
+def fill(store, number, principal, **fields):
+    for each in range(number):
+        put_up(store, f"{principal} {each}", principal=principal, **fields)
+
+
+def test_one_asker_with_all_its_questions_keeps_nobody_else_from_being_asked_about(store, open_store):
+    fill(store, MOST_OF_ONE, "mcp:flood")
+    with pytest.raises(CallDenied, match=f"{MOST_OF_ONE} questions of this client wait"):
+        put_up(store, "more", principal="mcp:flood")
+    put_up(store, "mcp:flood 0", principal="mcp:flood")  # one that waits already is joined, not counted again
+    put_up(open_store(), "x", principal="mcp:other")
+    put_up(open_store(), "y", principal="cli:me", is_person=True)
+    decide(store, store.waiting()[0])
+    put_up(store, "more", principal="mcp:flood")
+
+
+def test_a_full_page_still_takes_a_few_of_each_asker_and_all_of_a_person(store):
+    for number in range(MOST_WAITING // MOST_OF_ONE):
+        fill(store, MOST_OF_ONE, f"mcp:flood {number}")
+    fill(store, ALWAYS_ASKED, "mcp:other")
+    with pytest.raises(CallDenied, match="wait for a person already"):
+        put_up(store, "more", principal="mcp:other")
+    fill(store, MOST_OF_ONE, "cli:me", is_person=True)
+    fill(store, ALWAYS_ASKED, "mcp:yet another")
+
+
+def test_the_askers_are_told_apart_by_more_than_their_name(store):
+    fill(store, MOST_OF_ONE, "mcp:test", asker="session 1")
+    put_up(store, "x", principal="mcp:test", asker="session 2")
+    with pytest.raises(CallDenied):
+        put_up(store, "y", principal="mcp:test", asker="session 1")
+
+
+def test_even_many_askers_together_put_up_so_many_and_no_more(store, monkeypatch):
+    monkeypatch.setattr("silo.approvals.store.MOST_WAITING", 6)
+    monkeypatch.setattr("silo.approvals.store.MOST_EVER", 9)
+    for number in range(9):
+        put_up(store, f"{number}", principal=f"mcp:{number}")
+    with pytest.raises(CallDenied, match="9 questions wait"):
+        put_up(store, "one more", principal="mcp:new")
+    put_up(store, "mine", principal="cli:me", is_person=True)
 
 
 def test_what_was_agreed_to_last_is_remembered_for_each_tool_and_client(store, open_store, clock):
@@ -669,7 +739,7 @@ def test_a_damaged_file_is_an_error_whose_hint_gets_silo_going_again(store, open
 def test_a_file_of_a_newer_silo_is_left_alone(store, tmp_path):
     agree(store)
     db = sqlite3.connect(tmp_path / "state.db")
-    db.execute("PRAGMA user_version = 2")
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     db.close()
     before = (tmp_path / "state.db").read_bytes()
     for attempt in (lambda: store.use("a"), lambda: put_up(store, "b"), store.waiting):
@@ -677,6 +747,28 @@ def test_a_file_of_a_newer_silo_is_left_alone(store, tmp_path):
             attempt()
     store.close()
     assert (tmp_path / "state.db").read_bytes() == before
+
+
+def test_a_file_of_version_1_is_brought_up_to_date_and_its_decisions_stay_in_the_list(store, open_store, tmp_path):
+    posted = agree(store)
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "state.db")) as db:
+        for statement in (
+            "DROP INDEX questions_by_refusal",
+            *(f"ALTER TABLE questions DROP COLUMN {column}" for column in ("asker", "person", "refusal")),
+            "PRAGMA user_version = 1",
+        ):
+            db.execute(statement)
+        db.commit()
+    later = open_store()
+    assert [entry.posted.id for entry in later.all()] == [posted.id]
+    put_up(later, "b", refusal="r")
+    with closing(sqlite3.connect(tmp_path / "state.db")) as db, closing(sqlite3.connect(":memory:")) as new:
+        for statement in SCHEMA:
+            new.execute(statement)
+        columns = [one.execute("PRAGMA table_info(questions)").fetchall() for one in (db, new)]
+        assert columns[0] == columns[1]
+        assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
 
 
 def test_a_file_that_was_moved_away_under_a_running_silo_is_not_used_any_more(store, open_store, tmp_path):

@@ -81,7 +81,7 @@ class Store(RuleBasedStateMachine):
         before = set(run.iterdir()) if run.exists() else set()
         question = Question("q", "w", facts=(("isolation", shape),), grace_s=GRACE_S)
         posted, _, is_new = self.stores[store].post(
-            key, question, subject="s", principal="p", stands_s=STANDS_S, profile={}
+            key, question, subject="s", principal="p", stands_s=STANDS_S, profile={}, refusal=key
         )
         self.locks[store] |= set(run.iterdir()) - before
         mine = [item for item in self.asked.values() if (item.asker, item.key, item.state) == (store, key, "waiting")]
@@ -118,6 +118,11 @@ class Store(RuleBasedStateMachine):
             asked.decided_at = self.now
             stands = {"yes": self.now + STANDS_S, "grace": self.now + GRACE_S, "no": asked.posted.expires_at}
             asked.until = stands[how]
+            if how == "no":
+                for other in self.asked.values():
+                    if other.key == asked.key and other.state == "waiting":
+                        other.state, other.left = "denied", float("inf")
+                        other.decided_at, other.until = self.now, other.posted.expires_at
 
     @rule(store=STORES, key=KEYS)
     def use(self, store, key):

@@ -214,7 +214,8 @@ class FakeEngine:
             raise CallDenied(f"{tool} may not run: not for agents", hint="ask whoever wrote the rules of this machine")
         report = on_progress or (lambda report: None)
         try:
-            await self._settle(tool, arguments or {}, report, patience_s, shows_links)
+            asker = caller.session if caller is not None else ""
+            await self._settle(tool, arguments or {}, report, patience_s, shows_links, asker)
             self.ran.append((tool, dict(arguments or {})))
             self.running.set()
             return await self.scripts[tool](arguments or {}, report)
@@ -230,8 +231,10 @@ class FakeEngine:
         report: Callable[[ProgressReport], None],
         patience_s: float | None,
         shows_links: bool,
+        asker: str,
     ) -> None:
-        keys = [(tool, json.dumps(arguments, sort_keys=True), title) for title in self.asks.get(tool, ())]
+        # An answer is for one session, as the engine's own are.
+        keys = [(f"{tool} {asker}", json.dumps(arguments, sort_keys=True), title) for title in self.asks.get(tool, ())]
         if keys:
             self.waits.append((patience_s, shows_links))
         for key in keys:

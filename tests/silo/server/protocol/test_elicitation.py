@@ -496,7 +496,33 @@ def sealed(state: str, key: bytes = KEY, name: str = NAME, arguments=ARGUMENTS, 
 
 def round_of(tool="demo.echo", arguments=ARGUMENTS) -> str:
     digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()
-    return Round("q0", 1, True, tool, digest).encode()
+    return Round("q0", 1, True, tool, digest, "another connection").encode()
+
+
+async def test_state_of_another_connection_starts_over_and_finds_no_answer_of_that_one(asking):
+    """The key of the seal outlives a connection: a state can come back over the client's next one, or another's."""
+    async with (
+        connect(asking, "auto", User(asking), options=HASTY) as one,
+        connect(asking, "auto", User(asking), options=HASTY) as other,
+    ):
+        first = await raw(one)
+        asking.asked[0].answer(True)
+        for action in ("accept", None):
+            replayed = await raw(other, state=first.request_state, action=action)
+            assert isinstance(replayed, InputRequiredResult)
+        assert asking.ran == []
+        assert [question.approved for question in asking.asked] == [True, None]
+        assert text_of(await raw(one, state=first.request_state, action="accept")) == "hi"
+
+
+async def test_each_connection_is_a_session_of_its_own_and_stays_one(asking, mode):
+    for _ in range(2):
+        async with connect(asking, mode) as client:
+            for _ in range(2):
+                await client.call_tool("demo__add", {"a": 1, "b": 2})
+    sessions = [caller.session for _, _, caller in asking.calls]
+    assert sessions[0] == sessions[1] != sessions[2] == sessions[3]
+    assert all(len(session) == 16 for session in sessions)
 
 
 async def test_sealed_state_of_the_tests_is_one_that_the_server_takes(asking):
@@ -521,7 +547,9 @@ FOREIGN = {
     "no round": sealed("{}"),
     "no JSON": sealed("q0"),
     "a list": sealed("[]"),
-    "wrong types": sealed('{"question": 1, "number": "1", "prompts": 1, "tool": "demo.echo", "digest": ""}'),
+    "wrong types": sealed(
+        '{"question": 1, "number": "1", "prompts": 1, "tool": "demo.echo", "digest": "", "session": ""}'
+    ),
 }
 
 
@@ -553,7 +581,9 @@ async def test_state_outlives_the_server_with_its_key_only(asking, key, taken):
     asking.asked[0].answer(True)
     async with connect(asking, "auto", User(asking), options=options) as client:
         if taken:
-            assert text_of(await raw(client, state=state, action="accept")) == "hi"
+            # It is read, and the call starts over: another run of the server is another session.
+            assert isinstance(await raw(client, state=state, action="accept"), InputRequiredResult)
+            assert asking.ran == []
         else:
             with pytest.raises(MCPError):
                 await raw(client, state=state, action="accept")
@@ -565,7 +595,7 @@ def test_options_do_not_show_their_key():
 
 
 @given(
-    st.builds(Round, st.text(), st.integers(), st.booleans(), st.text(), st.text()),
+    st.builds(Round, st.text(), st.integers(), st.booleans(), st.text(), st.text(), st.text()),
 )
 def test_round_comes_back_as_it_went_out(before):
     assert Round.parse(before.encode()) == before
