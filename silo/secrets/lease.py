@@ -141,6 +141,7 @@ def vault_errors() -> Mapping[type[Exception], type[SiloError]]:
         silo_vault.KeyUnreachable: VaultUnreachable,
         silo_vault.AccessRefused: VaultRefused,
         silo_vault.VaultRolledBack: VaultRolledBack,
+        silo_vault.KeysReturn: VaultRolledBack,
         silo_vault.VaultDamaged: VaultUnusable,
         silo_vault.VaultNotWritten: VaultUnusable,
         silo_vault.VaultBusy: VaultBusy,

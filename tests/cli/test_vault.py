@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shutil
 import stat
 import subprocess
 import sys
@@ -255,6 +256,63 @@ def test_the_backup_takes_the_place_of_a_damaged_file_which_is_kept(bare_silo):
     assert found.status == 0
     assert "kept as" in found.err
     assert bare_silo("vault", "list").out == "KEY\n"
+
+
+def vault_files(bare_silo):
+    places = bare_silo.home.glob("credentials.silo*")
+    return {place.name: place.read_bytes() for place in places if place.suffix != ".lock"}
+
+
+def test_a_key_that_was_removed_opens_a_restored_file_only_after_a_yes(bare_silo, tmp_path):
+    """Past bug: `restore` brought removed keys back in silence."""
+    bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
+    file, copy = bare_silo.home / "credentials.silo", tmp_path / "copy"
+    shutil.copy(file, copy)
+    [old] = keys(bare_silo).values()
+    bare_silo.environ["NEW"] = "cd" * 32
+    bare_silo("vault", "rekey", "--replace", "env", "--from-env", "NEW")
+    file.write_bytes(b"damaged")
+    before = vault_files(bare_silo)
+    found = bare_silo("vault", "restore", str(copy))
+    assert (found.status, found.code) == (4, "vault-rolled-back")
+    assert old in found.err
+    assert f"--accept-key {old}" in found.hint
+    status, shown = typed(bare_silo, ["vault", "restore", str(copy)], "to go on", "no\n")
+    assert status == 2
+    assert old in shown
+    assert vault_files(bare_silo) == before
+    assert [event["action"] for event in events(bare_silo)] == ["rekey"]
+    status, shown = typed(bare_silo, ["vault", "restore", str(copy)], "to go on", "restore\n")
+    assert status == 0, shown
+    assert f"opens again with env, key {old}" in shown
+    assert bare_silo("vault", "list").out == "KEY\n"
+    assert events(bare_silo)[-1]["keys_back"] == [old]
+    bare_silo("vault", "add", "OTHER", stdin=SECRET.encode())
+    file.write_bytes(b"damaged again")
+    assert bare_silo("vault", "restore").status == 0  # its keys are those of the newest generation
+    assert events(bare_silo)[-1]["keys_back"] == []
+
+
+def test_a_restore_names_the_secrets_that_change(bare_silo):
+    bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
+    bare_silo("vault", "remove", "KEY")
+    found = bare_silo("vault", "restore")
+    assert "KEY is there again, after it was removed" in found.err
+    found = bare_silo("vault", "restore")
+    assert "KEY is missing; the backup has it" in found.err
+    bare_silo("vault", "restore")
+    bare_silo("vault", "add", "KEY", "--replace", stdin=b"another value")
+    assert "KEY has an earlier value again" in bare_silo("vault", "restore").err
+
+
+def test_a_vault_that_is_gone_is_an_error_until_it_is_restored(bare_silo):
+    bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
+    (bare_silo.home / "credentials.silo").unlink()
+    for command in (["list"], ["add", "OTHER"], ["status"], ["canary", "add", "DECOY"]):
+        found = bare_silo("vault", *command, stdin=SECRET.encode())
+        assert (found.status, found.code) == (4, "vault-unusable")
+        assert "silo vault restore" in found.hint
+    assert not (bare_silo.home / "credentials.silo").exists()
 
 
 # --- import and export ------------------------------------------------------------------------------------------------

@@ -306,7 +306,7 @@ def test_a_missing_file_with_a_backup_is_not_an_empty_vault(open_vault, path):
             attempt()
         assert "restore" in caught.value.hint
     assert not path.exists()
-    assert vault.restore() is None
+    assert vault.restore().aside is None
     assert open_vault().names() == ("A",)
 
 

@@ -12,6 +12,7 @@ not depend on silo. Importing it loads neither `cryptography` nor `keyring`, whi
 
 from silo_vault.errors import (
     AccessRefused,
+    KeysReturn,
     KeyUnavailable,
     KeyUnreachable,
     SecretInvalid,
@@ -28,6 +29,7 @@ from silo_vault.keys.base import KeyProvider
 from silo_vault.keys.environment import MASTER_KEY_VARIABLE, EnvironmentKey, PassphraseKey
 from silo_vault.keys.os_keyring import KeyringKey, KeyringSecrets
 from silo_vault.process import harden
+from silo_vault.restoration import Restoration
 from silo_vault.secret import Secret
 from silo_vault.status import KeySlot, SecretInfo, VaultStatus
 from silo_vault.vault import Vault
@@ -42,7 +44,9 @@ __all__ = [
     "KeyUnreachable",
     "KeyringKey",
     "KeyringSecrets",
+    "KeysReturn",
     "PassphraseKey",
+    "Restoration",
     "Secret",
     "SecretInfo",
     "SecretInvalid",

@@ -5,7 +5,10 @@ No message or hint contains a secret, a key or ciphertext. Names of secrets, key
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from silo_vault.restoration import Restoration
 
 
 class VaultError(Exception):
@@ -57,6 +60,20 @@ class VaultRolledBack(VaultLocked):
     """The file is older than one that was used here before: it was replaced by an old copy."""
 
     code = "vault-rolled-back"
+
+
+class KeysReturn(VaultRolledBack):
+    """A file is to be restored that opens with keys that were removed since, and nobody agreed to that.
+
+    Attributes:
+        restoration: what the restore would change; `keys` has those keys.
+    """
+
+    code = "keys-return"
+
+    def __init__(self, message: str, *, hint: str, restoration: Restoration) -> None:
+        super().__init__(message, hint=hint)
+        self.restoration = restoration
 
 
 class VaultDamaged(VaultError):

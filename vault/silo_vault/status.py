@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from silo_vault.format import AnyWrap, Record, TransitWrap, UnknownWrap
@@ -83,6 +84,11 @@ def key_name(wrap: AnyWrap) -> str:
     """Return the name of a wrap's key for people: its id, or its kind if this version can't read the id."""
     slot = key_slot(wrap)
     return slot.key_id or slot.kind
+
+
+def wrap_id(wrap: AnyWrap) -> str:
+    """Return 16 hex digits that identify the key of a wrap. One of an unknown kind is identified by its own bytes."""
+    return sha256(wrap.canonical).hexdigest()[:16] if isinstance(wrap, UnknownWrap) else wrap.key_id.hex()
 
 
 def key_slot(wrap: AnyWrap) -> KeySlot:

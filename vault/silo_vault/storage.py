@@ -7,7 +7,13 @@ These files are beside `credentials.silo`:
 - `credentials.silo.bak` is the previous generation.
 - `credentials.silo.seen` remembers the newest generation that was used here.
 - `credentials.silo.locked` is replaced to make every process forget its keys.
+- `credentials.silo.aside-N` is a file that did not open when another one was restored in its place.
 - `.credentials.silo.PID.RANDOM.tmp` exists while a save runs.
+- `.credentials.silo.SHA256.bak` is the next backup, until the vault file with this SHA-256 is in place.
+
+One rename puts a new generation in place. Everything before it only adds files, and everything after it is finished by
+the next writer if this one is killed. So a killed save has no effect or its whole effect, and no generation is lost
+that was in the vault file or in the backup.
 
 All are opened through one descriptor of their folder. `silo_vault.format` interprets the bytes of the vault file, and
 `silo_vault.rollback` those of `.seen`.
@@ -23,6 +29,7 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from shlex import quote
@@ -61,19 +68,22 @@ class VaultFiles:
             folder = self._open_folder()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._unreadable(error) from error
         try:
             return self._read_file(folder, path.name)
         except FileNotFoundError:
             return None
         finally:
-            os.close(folder)
+            _close(folder)
 
     def read(self) -> bytes | None:
-        """Return the file, or None if there is neither file nor backup. Needs no lock: a save ends with one rename.
+        """Return the file, or None if there never was one. Needs no lock: one rename replaces it.
 
         Raises:
-            VaultDamaged: the file is missing although there is a backup; or the file or its folder is open to other
-                users, belongs to another user, or is of another type.
+            VaultDamaged: the file is missing although its backup, a file that was set aside or the memory of its
+                newest generation exists; or the file or its folder is open to other users, belongs to another user, or
+                is of another type.
         """
         try:
             folder = self._open_folder()
@@ -84,11 +94,11 @@ class VaultFiles:
         try:
             return self._read(folder)
         finally:
-            os.close(folder)
+            _close(folder)
 
     @contextmanager
     def writing(self, *, timeout_s: float) -> Iterator[Writer]:
-        """Hold the vault's lock. Makes the folder if it is missing, and removes temporary files of killed writers.
+        """Hold the vault's lock. Makes the folder if it is missing, and finishes what killed writers left.
 
         Raises:
             VaultBusy: another process held the lock all the time.
@@ -103,13 +113,13 @@ class VaultFiles:
                 lock = self._open_checked(folder, self.path.name + ".lock", os.O_RDWR | os.O_CREAT)
             try:
                 self._acquire(lock, timeout_s)
-                with self._not_written("remove what an earlier save left"):
+                with self._not_written("finish what an earlier save left"):
                     self._sweep(folder)
                 yield Writer(self, folder)
             finally:
-                os.close(lock)  # this also releases the lock
+                _close(lock)  # this also releases the lock
         finally:
-            os.close(folder)
+            _close(folder)
 
     # --- folder and files -------------------------------------------------------------------------------------------
 
@@ -140,7 +150,7 @@ class VaultFiles:
         try:
             self._check(os.fstat(folder), self.path.parent, mode="700")
         except BaseException:
-            os.close(folder)
+            _close(folder)
             raise
         return folder
 
@@ -169,7 +179,7 @@ class VaultFiles:
                 status = os.fstat(file)
             self._check(status, path, mode="600")
         except BaseException:
-            os.close(file)
+            _close(file)
             raise
         return file
 
@@ -189,12 +199,31 @@ class VaultFiles:
         try:
             return self._read_file(folder, self.path.name)
         except FileNotFoundError:
-            if _exists(folder, self.backup.name):
-                raise VaultDamaged(
-                    f"{self.path} is missing, but its backup exists",
-                    hint=f"`silo vault restore` brings {self.backup} back",
-                ) from None
+            traces = self._traces(folder)
+        if not traces:
             return None
+        try:
+            return self._read_file(folder, self.path.name)  # again: it may have been made after the first attempt
+        except FileNotFoundError:
+            raise self._missing(traces) from None
+
+    def _traces(self, folder: int) -> list[str]:
+        """Return the names of the files that exist only where a vault was."""
+        name = re.escape(self.path.name)
+        trace = re.compile(rf"{name}\.(bak|seen|aside-[0-9]+)|\.{name}\.[0-9a-f]{{64}}\.bak")
+        return sorted(filter(trace.fullmatch, os.listdir(folder)))
+
+    def _missing(self, traces: Sequence[str]) -> VaultDamaged:
+        # An empty vault in its place would hide the loss, and its first save would replace what is left of it.
+        back = (
+            f"`silo vault restore` brings {self.backup} back"
+            if self.backup.name in traces
+            else "`silo vault restore FILE` brings a copy of it back"
+        )
+        return VaultDamaged(
+            f"{self.path} is missing, but there was a vault: {', '.join(traces)} exists",
+            hint=f"{back}; to start with an empty vault instead, move the other files of {self.path.name} away",
+        )
 
     def _read_file(self, folder: int, name: str) -> bytes:
         try:
@@ -214,7 +243,7 @@ class VaultFiles:
         except OSError as error:
             raise self._unreadable(error) from error
         finally:
-            os.close(file)
+            _close(file)
 
     def _unreadable(self, error: OSError) -> VaultDamaged:
         return VaultDamaged(
@@ -250,9 +279,23 @@ class VaultFiles:
     def _sweep(self, folder: int) -> None:
         # Only the holder of the lock makes such files, so each of them is left from a writer that no longer runs.
         stale = re.compile(rf"\.{re.escape(self.path.name)}\.[0-9]+\.[0-9a-f]{{16}}\.tmp")
+        next_backup = re.compile(rf"\.{re.escape(self.path.name)}\.([0-9a-f]{{64}})\.bak")
         for name in os.listdir(folder):
             if stale.fullmatch(name):
                 os.unlink(name, dir_fd=folder)
+            elif found := next_backup.fullmatch(name):
+                self._finish_backup(folder, name, found[1])
+
+    def _finish_backup(self, folder: int, name: str, digest: str) -> None:
+        """Put the next backup in place if the save that it belongs to is complete, else remove it."""
+        try:
+            data = self._read_file(folder, self.path.name)
+        except (FileNotFoundError, VaultDamaged):
+            return  # which of the two was it? A later writer decides, when the vault file can be read again
+        if sha256(data).hexdigest() == digest:
+            os.rename(name, self.backup.name, src_dir_fd=folder, dst_dir_fd=folder)
+        else:
+            os.unlink(name, dir_fd=folder)
 
     @contextmanager
     def _not_written(self, action: str) -> Iterator[None]:
@@ -283,22 +326,6 @@ class Writer:
         except (FileNotFoundError, VaultDamaged):
             return None
 
-    def set_aside(self) -> Path | None:
-        """Rename the vault file, if it exists, and return its new path.
-
-        `restore` uses this, so that it never overwrites a file that can't be opened.
-        """
-        files = self._files
-        if not _exists(self._folder, files.path.name):
-            return None
-        for number in count(1):
-            aside = files.path.with_name(f"{files.path.name}.aside-{number}")
-            if not _exists(self._folder, aside.name):
-                break
-        with files._not_written("set aside the present file"):
-            os.rename(files.path.name, aside.name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-        return aside
-
     def write_beside(self, path: Path, data: bytes) -> bool:
         """Replace one of the small files beside the vault; return whether it worked.
 
@@ -306,7 +333,7 @@ class Writer:
         """
         made: list[str] = []
         try:
-            os.rename(self._write(data, made, flush=False), path.name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            self._rename(self._write(data, made, flush=False), path.name)
         except OSError:
             self._clean(made)
             return False
@@ -315,43 +342,98 @@ class Writer:
             raise
         return True
 
-    def replace(self, data: bytes, *, previous: bytes | None) -> None:
-        """Replace the vault file with `data`, and the backup with `previous`.
+    def is_first(self) -> bool:
+        """Whether there is no vault file, and no trace of an earlier one."""
+        folder, files = self._folder, self._files
+        return not _exists(folder, files.path.name) and not files._traces(folder)
 
-        After this returns, the new file survives a power cut. After an error the file is unchanged, with one exception
-        that the message states: if only the last flush failed, the new file is in place but might not survive.
+    def replace(self, data: bytes, *, backup: bytes | None, keeps_present: bool = False) -> Path | None:
+        """Replace the vault file with `data`, and then the backup with `backup`.
+
+        After this returns, both survive a power cut. After an error both are unchanged, with one exception that the
+        message states: the new file is in place, and only the backup or the last flush failed.
+
+        Args:
+            data: the new file.
+            backup: the new backup; None leaves the backup as it is.
+            keeps_present: whether the present file stays, under a new name: it does not open, so nobody knows what it
+                is worth. It may be of any type.
+
+        Returns:
+            the new path of the present file, if it stays.
 
         Raises:
             VaultNotWritten: the system refused a write, a flush or a rename.
         """
-        name, backup = self._files.path.name, self._files.backup.name
-        made: list[str] = []
+        files, made, aside = self._files, list[str](), None
+        next_backup = f".{files.path.name}.{sha256(data).hexdigest()}.bak"
         try:
-            with self._files._not_written("write the new generation"):
+            with files._not_written("write the new generation"):
                 new = self._write(data, made)
-                if previous is not None:
-                    os.rename(self._write(previous, made), backup, src_dir_fd=self._folder, dst_dir_fd=self._folder)
-                os.rename(new, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+                if backup is not None:
+                    self._write(backup, made, name=next_backup)
+                if keeps_present and _exists(self._folder, files.path.name):
+                    aside = self._replace_and_keep(new, made)
+                else:
+                    self._rename(new, files.path.name)
         except BaseException:
             self._clean(made)
             raise
+        failed = "its backup is still the earlier one"
         try:
+            if backup is not None:
+                self._rename(next_backup, files.backup.name)
+            failed = "may not survive a power cut"
             os.fsync(self._folder)
         except OSError as error:
             raise VaultNotWritten(
-                f"the new generation of {self._files.path} is in place, "
-                f"but may not survive a power cut: {error.strerror}",
-                hint=f"check the disk: `df -h {quote(str(self._files.path.parent))}`, then make the change again",
+                f"the new generation of {files.path} is in place, but {failed}: {error.strerror}",
+                hint=f"check the disk: `df -h {quote(str(files.path.parent))}`, then make the change again",
             ) from error
+        return aside
+
+    def _replace_and_keep(self, new: str, made: list[str]) -> Path:
+        """Give the present file a second name, and then its first name to the file `new`; return the second name."""
+        path = self._files.path
+        for number in count(1):
+            aside = path.with_name(f"{path.name}.aside-{number}")
+            if not _exists(self._folder, aside.name):
+                break
+        try:
+            os.link(path.name, aside.name, src_dir_fd=self._folder, dst_dir_fd=self._folder, follow_symlinks=False)
+        except OSError:
+            pass  # it is a folder, or this file system has no hard links
+        else:
+            made.append(aside.name)
+            self._rename(new, path.name)
+            return aside
+        # A process that is killed between these two leaves no vault file. Readers then say so, because they see the
+        # file that was set aside; the file that is restored is still where it was.
+        self._rename(path.name, aside.name)
+        try:
+            self._rename(new, path.name)
+        except BaseException:
+            if not _exists(self._folder, path.name):
+                self._rename(aside.name, path.name)
+            raise
+        return aside
+
+    def _rename(self, old: str, new: str) -> None:
+        os.rename(old, new, src_dir_fd=self._folder, dst_dir_fd=self._folder)
 
     def _clean(self, made: Sequence[str]) -> None:
+        """Remove the files that a failed save made. If the first one is gone, it is in place, so the others stay."""
         for leftover in made:
-            with suppress(OSError):  # it was renamed already, or the next writer removes it
+            try:
                 os.unlink(leftover, dir_fd=self._folder)
+            except FileNotFoundError:
+                return  # a signal came after the rename; the next writer finishes the save
+            except OSError:
+                continue  # the next writer removes it
 
-    def _write(self, data: bytes, made: list[str], *, flush: bool = True) -> str:
-        """Write a temporary file and return its name. The name is added to `made` before the file exists."""
-        name = f".{self._files.path.name}.{os.getpid()}.{os.urandom(8).hex()}.tmp"
+    def _write(self, data: bytes, made: list[str], *, name: str = "", flush: bool = True) -> str:
+        """Write a new file, by default a temporary one, and return its name, which is in `made` before it exists."""
+        name = name or f".{self._files.path.name}.{os.getpid()}.{os.urandom(8).hex()}.tmp"
         made.append(name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.open(name, flags, 0o600, dir_fd=self._folder)
@@ -363,8 +445,13 @@ class Writer:
             if flush:
                 os.fsync(file)
         finally:
-            os.close(file)
+            _close(file)
         return name
+
+
+def _close(file: int) -> None:
+    with suppress(OSError):  # Linux closes it all the same; what must be on the disk was flushed before
+        os.close(file)
 
 
 def _exists(folder: int, name: str) -> bool:

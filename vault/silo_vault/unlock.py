@@ -116,8 +116,8 @@ class Unlocker:
         with self._lock:
             self._forget()
 
-    def wrap_new(self, dek: bytes, *, vault_id: bytes, random: RandomBytes) -> AnyWrap:
-        """Return the data key of a new vault, sealed by the first provider that has a key.
+    def wrap_new(self, dek: bytes, *, vault_id: bytes, random: RandomBytes) -> tuple[KeyProvider, Wrap | TransitWrap]:
+        """Return the data key of a new vault, sealed by the first provider that has a key, and that provider.
 
         Raises:
             VaultLocked: no provider has a key.
@@ -125,7 +125,7 @@ class Unlocker:
         missing: list[KeyUnavailable] = []
         for provider in self.providers:
             try:
-                return provider.wrap(dek, vault_id=vault_id, random=random)
+                return provider, provider.wrap(dek, vault_id=vault_id, random=random)
             except KeyUnavailable as error:
                 if isinstance(error, KeyUnreachable):  # configured, so another key must not silently take its place
                     raise

@@ -21,7 +21,15 @@ from pathlib import Path
 from typing import final
 
 from silo_vault import crypto
-from silo_vault.errors import SecretNotFound, VaultDamaged, VaultError, VaultLocked, VaultRolledBack
+from silo_vault.errors import (
+    KeysReturn,
+    SecretNotFound,
+    VaultDamaged,
+    VaultError,
+    VaultLocked,
+    VaultNotWritten,
+    VaultRolledBack,
+)
 from silo_vault.format import (
     MAC_BYTES,
     MAX_COUNTER,
@@ -37,12 +45,13 @@ from silo_vault.format import (
     record_context,
 )
 from silo_vault.keys.base import KeyProvider, RandomBytes
+from silo_vault.restoration import Restoration, compare, returning
 from silo_vault.rollback import KnownGeneration, Order
 from silo_vault.secret import Secret, check_name, check_namespace, check_value
-from silo_vault.status import CANARIES, SecretInfo, VaultStatus, info_of, key_slot
+from silo_vault.status import CANARIES, SecretInfo, VaultStatus, info_of, key_name, key_slot
 from silo_vault.storage import VaultFiles, Writer
 from silo_vault.unlock import Keys, Unlocker
-from silo_vault.wraps import WrapChange, Wraps
+from silo_vault.wraps import MadeWrap, WrapChange, Wraps
 
 LOCK_TIMEOUT_S = 10.0
 """How long a writer waits for another. A save takes milliseconds, so a process that holds the lock longer hangs."""
@@ -183,7 +192,7 @@ class Vault:
         Raises:
             VaultLocked, VaultDamaged: as for `entries`.
         """
-        if not self.path.exists() or (data := self._files.read()) is None or CANARIES.encode() not in data:
+        if (data := self._files.read()) is None or CANARIES.encode() not in data:
             return {}
         return {key[1]: value for key, value in self._all(are_canaries=True)}
 
@@ -278,8 +287,9 @@ class Vault:
         with self._writing() as writer:
             if writer.read() is not None:
                 return False
-            document, keys = self._new()
-            self._save(writer, document.header, (), keys, previous=None)
+            document, keys, made = self._new()
+            with self._wraps.retired_on_failure(made, document.header.vault_id):
+                self._save(writer, document.header, (), keys)
             return True
 
     # --- keys -------------------------------------------------------------------------------------------------------
@@ -306,7 +316,10 @@ class Vault:
             change = self._wraps.change_keys(header, dek, add=add, remove=remove)
             with self._wraps.retired_on_failure(change.made, header.vault_id):
                 header = replace(self._advance(header, seals=0), wraps=change.wraps)
-                self._save(writer, header, document.records, Keys.derive(dek, header), previous=previous)
+                # After a removal, a copy of the earlier file would still open with the key that was removed.
+                backup = None if change.replaced else previous
+                new_keys = Keys.derive(dek, header)
+                self._save(writer, header, document.records, new_keys, backup=backup, is_backup_too=backup is None)
         self._wraps.retire(change.replaced, header.vault_id)
 
     def rotate(self, *, providers: Sequence[KeyProvider] = (), drop: Collection[str] = ()) -> None:
@@ -327,7 +340,7 @@ class Vault:
             document, keys = self._open(previous, self._known_generation())
             header, records, new_keys, change = self._rotated(document, keys, providers, drop)
             with self._wraps.retired_on_failure(change.made, header.vault_id):
-                self._save(writer, header, records, new_keys, previous=previous)
+                self._save(writer, header, records, new_keys, is_backup_too=True)
         self._wraps.retire(change.replaced, header.vault_id)
 
     def lock(self) -> None:
@@ -345,19 +358,19 @@ class Vault:
                 )
         self._unlocker.forget()
 
-    def restore(self, source: Path | None = None) -> Path | None:
+    def restore(self, source: Path | None = None, *, keys: Collection[str] = ()) -> Restoration:
         """Save an older generation as the newest one, so that it is no longer refused as a rollback.
 
-        The present file becomes the backup. If it can't be opened, it is renamed instead, and never overwritten.
+        If the present file is the newest and opens, it becomes the backup, and only secrets are restored: the keys and
+        the data key of the present file stay. If not, it is renamed, and the keys of the restored file open the vault.
 
         Args:
             source: the file to restore, by default the backup. The vault's own path accepts the present file although
                 it is older.
-
-        Returns:
-            the new path of a present file that couldn't be opened.
+            keys: ids of keys that may open the vault again although they were removed.
 
         Raises:
+            KeysReturn: other keys would open the vault again; nothing was written. The error has what would change.
             SecretNotFound: `source` does not exist.
             SourceUnreadable: `source` is in another folder and can't be read. Its mode is not checked: it is sealed.
             VaultLocked, VaultDamaged: `source` does not open; nothing was written.
@@ -368,18 +381,22 @@ class Vault:
             data = self._files.read_beside(path) if path.parent == self.path.parent else _read_elsewhere(path)
             if data is None:
                 raise SecretNotFound(f"{path} does not exist", hint="name the file to restore")
-            document, keys = self._authentic(data)
-            newest = [document.header.generation]
-            if (known := self._known_generation(lenient=True)) is not None:
-                newest.append(known.generation)
-            present = writer.peek()
-            opened = None if present is None else self._try_open(present)
-            if opened is not None:
-                newest.append(opened.header.generation)
-            header = replace(document.header, generation=max(newest) + 1)
-            aside = None if opened is not None else writer.set_aside()
-            self._save(writer, header, document.records, keys, previous=present if opened is not None else None)
-        return aside
+            older, older_keys = self._authentic(data)
+            present = None if path == self.path else writer.peek()
+            known, current = self._newest(present)
+            if current is None or present is None:
+                done = self._not_compared(path, older, known, writer, agreed=keys)
+                header = self._advance(older.header, known, seals=0)
+                aside = self._save(writer, header, older.records, older_keys, keeps_present=path != self.path)
+                return replace(done, aside=aside)
+            document, present_keys = current
+            done = compare(older, document, lambda *pair: self._is_same(pair, older_keys, present_keys))
+            header, records = self._advance(document.header, older.header, known, seals=0), older.records
+            if older_keys.records != present_keys.records:  # so that no old data key comes back either
+                header = self._advance(document.header, older.header, known, seals=len(records))
+                records = tuple(self._reseal(record, older_keys, present_keys, header) for record in records)
+            self._save(writer, header, records, present_keys, backup=present)
+        return done
 
     # --- opening ----------------------------------------------------------------------------------------------------
 
@@ -407,11 +424,45 @@ class Vault:
             raise self._not_opened("its key is right, so the file was changed")
         return document, keys
 
-    def _try_open(self, data: bytes) -> Document | None:
+    def _newest(self, data: bytes | None) -> tuple[KnownGeneration | None, tuple[Document, Keys] | None]:
+        """Return what is remembered, and a file with its keys if it opens and is not older than that."""
         try:
-            return self._authentic(data)[0]
+            known = self._known_generation()
+        except VaultRolledBack:
+            return None, None
+        try:
+            opened = None if data is None else self._authentic(data)
         except (VaultLocked, VaultDamaged):
-            return None
+            return known, None
+        if opened is None or known is None:
+            return known, opened
+        is_newest = known.compare(KnownGeneration.of(opened[0])) in (Order.SAME, Order.NEWER)
+        return known, opened if is_newest else None
+
+    def _not_compared(
+        self, path: Path, older: Document, known: KnownGeneration | None, writer: Writer, agreed: Collection[str]
+    ) -> Restoration:
+        """Return what restoring a file changes when there is no newest file, after checking that its keys may return.
+
+        Raises:
+            KeysReturn: they may not.
+        """
+        ids = known.keys if known is not None and known.vault_id == older.header.vault_id else None
+        wraps = () if ids is None and writer.is_first() else returning(older, ids)
+        found = Restoration(keys=tuple(key_slot(wrap) for wrap in wraps))
+        if refused := [wrap for wrap in wraps if key_name(wrap) not in agreed]:
+            named = ", ".join(f"{wrap.kind} {key_name(wrap)}" for wrap in refused)
+            flags = " ".join(f"--accept-key {key_name(wrap)}" for wrap in refused)
+            raise KeysReturn(
+                f"{path} opens with keys that {'do' if ids is not None else 'perhaps do'} not open the vault any more: "
+                f"{named}",
+                hint=f"if they may open it again, add {flags}",
+                restoration=found,
+            )
+        return found
+
+    def _is_same(self, pair: tuple[Record, Record], older_keys: Keys, newest_keys: Keys) -> bool:
+        return self._unseal(older_keys, pair[0]) == self._unseal(newest_keys, pair[1])
 
     def _check_newest(self, document: Document, known: KnownGeneration | None) -> None:
         found = KnownGeneration.of(document)
@@ -430,13 +481,11 @@ class Vault:
         if order is Order.NEWER:
             self._remember(found)
 
-    def _known_generation(self, *, lenient: bool = False) -> KnownGeneration | None:
+    def _known_generation(self) -> KnownGeneration | None:
         data = self._files.read_beside(self._files.known_generation)
         try:
             return None if data is None else KnownGeneration.parse(data)
         except ValueError:
-            if lenient:
-                return None
             raise VaultRolledBack(
                 f"{self._files.known_generation} is damaged, so {self.path} can't be checked to be the newest",
                 hint="if you know that it is, `silo vault restore --accept-rollback` uses it",
@@ -492,12 +541,17 @@ class Vault:
     def _store(self, values: Sequence[tuple[str, str, bytes]]) -> None:
         with self._writing() as writer:
             previous = writer.read()
-            document, keys = self._new() if previous is None else self._open(previous, self._known_generation())
-            header, records = document.header, document.records
+            made: tuple[MadeWrap, ...] = ()
             change: WrapChange | None = None
+            if previous is None:
+                document, keys, made = self._new()
+            else:
+                document, keys = self._open(previous, self._known_generation())
+            header, records = document.header, document.records
             if header.seals + len(values) > crypto.MAX_SEALS:
                 # This data key must not seal anything more, so the new value comes with a new data key.
                 header, records, keys, change = self._rotated(document, keys, (), ())
+                made = change.made
                 header = replace(header, seals=header.seals + len(values))
             elif previous is not None:
                 header = self._advance(header, seals=len(values))
@@ -508,8 +562,9 @@ class Vault:
             # Usually nothing is replaced. Finding that out is cheaper than filtering ten thousand records.
             is_all_new = not any(document.find(*place) for place in changed)
             left = records if is_all_new else [record for record in records if record[:2] not in changed]
-            with self._wraps.retired_on_failure(() if change is None else change.made, header.vault_id):
-                self._save(writer, header, [*left, *sealed], keys, previous=previous)
+            with self._wraps.retired_on_failure(made, header.vault_id):
+                backup = previous if change is None else None
+                self._save(writer, header, [*left, *sealed], keys, backup=backup, is_backup_too=change is not None)
         if change is not None:
             self._wraps.retire(change.replaced, header.vault_id)
 
@@ -524,7 +579,7 @@ class Vault:
             left = [record for record in document.records if record[:2] != (namespace, name)]
             if len(left) == len(document.records):
                 raise _not_found(namespace, name, document)
-            self._save(writer, self._advance(document.header, seals=0), left, keys, previous=previous)
+            self._save(writer, self._advance(document.header, seals=0), left, keys, backup=previous)
 
     def _seal(self, keys: Keys, header: Header, namespace: str, name: str, value: bytes, *, modified: int) -> Record:
         nonce = self._random(crypto.NONCE_BYTES)
@@ -533,33 +588,76 @@ class Vault:
         return encode_record(namespace, name, version=header.generation, modified=modified, nonce=nonce, sealed=sealed)
 
     def _save(
-        self, writer: Writer, header: Header, records: Sequence[Record], keys: Keys, *, previous: bytes | None
-    ) -> None:
+        self,
+        writer: Writer,
+        header: Header,
+        records: Sequence[Record],
+        keys: Keys,
+        *,
+        backup: bytes | None = None,
+        is_backup_too: bool = False,
+        keeps_present: bool = False,
+    ) -> Path | None:
+        """Write a new generation, and remember it.
+
+        Args:
+            backup: the new backup; None leaves it as it is.
+            is_backup_too: the new generation itself becomes the backup, because an earlier one must open no more.
+            keeps_present: as for `Writer.replace`, which also says what is returned.
+        """
         try:
             data = encode(header, records, keys.mac)
         except Malformed as error:
             raise VaultDamaged(f"{self.path} {error}", hint="remove secrets that are no longer used") from None
-        writer.replace(data, previous=previous)
+        aside = writer.replace(data, backup=data if is_backup_too else backup, keeps_present=keeps_present)
         # If this write fails, an older generation is remembered. The new file is newer than that, so it is accepted.
-        writer.write_beside(
-            self._files.known_generation,
-            KnownGeneration(header.vault_id, header.generation, data[-MAC_BYTES:]).encode(),
-        )
+        new = KnownGeneration.of_header(header, data[-MAC_BYTES:])
+        if not writer.write_beside(self._files.known_generation, new.encode()):
+            self._check_accepted(new)
+        return aside
 
-    def _new(self) -> tuple[Document, Keys]:
+    def _check_accepted(self, new: KnownGeneration) -> None:
+        """Raise an error if a new file, which could not be remembered, is refused because of what is remembered."""
+        try:
+            known = self._known_generation()
+        except VaultRolledBack:
+            is_accepted = False
+        else:
+            is_accepted = known is None or known.compare(new) in (Order.SAME, Order.NEWER)
+        if not is_accepted:
+            raise VaultNotWritten(
+                f"{self.path} is in place, but {self._files.known_generation} can't be written, so it is refused",
+                hint="check the disk, then accept it: `silo vault restore --accept-rollback`",
+            )
+
+    def _new(self) -> tuple[Document, Keys, tuple[MadeWrap, ...]]:
         dek, vault_id = self._random(crypto.KEY_BYTES), self._random(VAULT_ID_BYTES)
         created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
-        wrap = self._unlocker.wrap_new(dek, vault_id=vault_id, random=self._random)
-        header = Header(vault_id, generation=1, seals=0, created=created, wraps=(wrap,))
-        return Document(b"", header, (), b""), Keys.derive(dek, header)
+        made = self._unlocker.wrap_new(dek, vault_id=vault_id, random=self._random)
+        header = Header(vault_id, generation=1, seals=0, created=created, wraps=(made[1],))
+        return Document(b"", header, (), b""), Keys.derive(dek, header), (made,)
 
-    def _advance(self, header: Header, *, seals: int) -> Header:
-        if header.generation >= MAX_COUNTER:
+    def _advance(self, header: Header, *others: Header | KnownGeneration | None, seals: int) -> Header:
+        """Return a header with the next generation, after `seals` more values. Counters never fall below any other's.
+
+        Args:
+            header: of the file that goes on.
+            others: other generations that were here; None is left out.
+            seals: how many values are sealed under the data key of this header now.
+        """
+        before = [header, *(other for other in others if other is not None)]
+        generation, sealed = max(one.generation for one in before), max(one.seals for one in before) + seals
+        if generation >= MAX_COUNTER:
             raise VaultDamaged(
                 f"{self.path} has reached the highest generation",
                 hint="make a new vault, and add the secrets to it again",
             )
-        return replace(header, generation=header.generation + 1, seals=header.seals + seals)
+        if sealed > crypto.MAX_SEALS:
+            raise VaultLocked(
+                f"the data key of {self.path} has sealed as many values as it may",
+                hint="make a new one first: `silo vault rotate`",
+            )
+        return replace(header, generation=generation + 1, seals=sealed)
 
     def _rotated(
         self, document: Document, keys: Keys, extra: Sequence[KeyProvider], drop: Collection[str]

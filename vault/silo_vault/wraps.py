@@ -125,11 +125,15 @@ class Wraps:
     def _wrap(self, provider: KeyProvider, dek: bytes, vault_id: bytes) -> Wrap | TransitWrap:
         """Have a key seal the data key, and check that it opens what it sealed, while the old keys still work."""
         wrap = provider.wrap(dek, vault_id=vault_id, random=self._random)
-        if provider.unwrap(wrap, vault_id=vault_id) != dek:
-            raise VaultLocked(
-                f"{provider.label} does not give back what it sealed",
-                hint="check that it works; nothing was changed",
-            )
+        try:
+            if provider.unwrap(wrap, vault_id=vault_id) != dek:
+                raise VaultLocked(
+                    f"{provider.label} does not give back what it sealed",
+                    hint="check that it works; nothing was changed",
+                )
+        except BaseException:
+            provider.retire(wrap, vault_id=vault_id)
+            raise
         return wrap
 
     def _retire_unwritten(self, made: Sequence[MadeWrap], vault_id: bytes) -> None:

@@ -74,16 +74,23 @@ class KeyringKey:
         wrap = wrap_under(key, dek, kind=self.kind, kdf=None, vault_id=vault_id, random=random)
         entry = _entry(vault_id, wrap)
         try:
-            store.set_password(SERVICE, entry, key.hex())
+            self._keep(store, entry, key.hex())
+        except BaseException:
+            self.retire(wrap, vault_id=vault_id)  # it may be there all the same
+            raise
+        return wrap
+
+    def _keep(self, store: PasswordStore, entry: str, text: str) -> None:
+        try:
+            store.set_password(SERVICE, entry, text)
             kept = store.get_password(SERVICE, entry)
         except Exception as error:
             _explain(error)
-        if kept != key.hex():
+        if kept != text:
             raise VaultLocked(
                 "the OS keyring did not keep the key that it was given",
                 hint="check that it works (e.g. with `keyring diagnose`), or use SILO_MASTER_KEY instead",
             )
-        return wrap
 
     def unwrap(self, wrap: Wrap | TransitWrap, *, vault_id: bytes) -> bytes:
         """As `KeyProvider.unwrap`."""

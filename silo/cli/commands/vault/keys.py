@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from silo_vault import VaultStatus
+from silo_vault import KeySlot, KeysReturn, SecretInfo, VaultStatus
 
 from silo.cli.context import CommandContext
 from silo.cli.render import Steps, say
@@ -112,32 +114,71 @@ def restore(
     accept_rollback: Annotated[
         bool, typer.Option("--accept-rollback", help="Accept the file that is in place, although it is older.")
     ] = False,
+    accept_key: Annotated[
+        list[str] | None,
+        typer.Option("--accept-key", metavar="ID", help="Let this key open the vault again, although it was removed."),
+    ] = None,
 ) -> None:
-    """Bring an older file of the vault back, as its newest generation.
+    """Bring the secrets of an older file of the vault back, as its newest generation.
 
         silo vault restore
         silo vault restore /media/backup/credentials.silo
 
-    The replaced file becomes the backup; if it does not open, it is kept under another name. Secrets that were added
-    since then are missing. The audit log records the restore.
+    The replaced file becomes the backup, and its keys stay. If it does not open, it is kept under another name, and the
+    keys of the older file open the vault. If one of these was removed, silo asks first; without a terminal, name it
+    with --accept-key. Says which secrets change. The audit log records the restore.
     """
     context: CommandContext = ctx.obj
     if accept_rollback and source is not None:
         raise UsageError("--accept-rollback is about the file in place", hint="leave out FILE, or leave out the option")
-    with context.vault_setup() as setup:
+    with Steps() as steps, context.vault_setup(steps) as setup:
         vault = setup.vault
         path = vault.path if accept_rollback else vault.backup if source is None else source.expanduser().absolute()
-        aside = vault.restore(path)
+        try:
+            done = vault.restore(path, keys=accept_key or ())
+        except KeysReturn as error:
+            if not (sys.stdin.isatty() and sys.stderr.isatty()):
+                raise
+            with steps.paused():
+                if not _agrees(error.restoration.keys):
+                    raise UsageError("nothing was restored", hint="run it again, and type restore") from None
+            done = vault.restore(path, keys=[slot.key_id or slot.kind for slot in error.restoration.keys])
         context.record(
             "vault",
             action="restore",
             source=str(path),
             accept_rollback=accept_rollback,
             generation=vault.status().generation,
+            keys_back=sorted(slot.key_id or slot.kind for slot in done.keys),
+            secrets_back=len(done.returned),
         )
     say(f"silo: {path} is the newest generation now")
-    if aside is not None:
-        say(f"silo: what was there before did not open; it is kept as {aside}")
+    for slot in done.keys:
+        say(f"opens again with {slot.kind}, key {slot.key_id}")
+    for infos, what in (
+        (done.returned, "is there again, after it was removed"),
+        (done.earlier, "has an earlier value again"),
+        (done.gone, "is missing; the backup has it"),
+    ):
+        for info in infos:
+            say(f"{'decoy ' if info.is_canary else ''}{_place(info)} {what}")
+    if not done.is_compared:
+        say("silo: secrets that were removed since may be there again; `silo vault list` shows what there is")
+    if done.aside is not None:
+        say(f"silo: what was there before could not be used; it is kept as {done.aside}")
+
+
+def _agrees(keys: Sequence[KeySlot]) -> bool:
+    """Ask a person on the terminal whether keys may open the vault again."""
+    for slot in keys:
+        say(f"opens again with {slot.kind}, key {slot.key_id}")
+    say("silo: these keys were removed, or are not known to open the vault. Who has one of them can read every secret.")
+    say("silo: type 'restore' to go on:")
+    return sys.stdin.readline().strip() == "restore"
+
+
+def _place(info: SecretInfo) -> str:
+    return f"{info.namespace}/{info.name}" if info.namespace else info.name
 
 
 _TYPED = {"env": "new key", "passphrase": "recovery passphrase"}
