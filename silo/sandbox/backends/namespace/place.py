@@ -216,10 +216,11 @@ def _delegates(folder: Path) -> bool:
         return False
     if not (os.access(folder, os.W_OK) and os.access(folder / "cgroup.procs", os.W_OK)):
         return False
-    # The root of the whole hierarchy, and only it, has no `cgroup.events`, and may hold processes and hand controllers
-    # down as well. Without systemd, nobody has told it to.
-    if not enabled >= _NEEDED and offered >= _NEEDED and not (folder / "cgroup.events").exists():
+    if not enabled >= _NEEDED and offered >= _NEEDED:
+        # Whoever delegated it left to its owner what it hands down. It can't hold processes as well; only the root of
+        # the whole hierarchy can, which alone has no `cgroup.events`.
         with contextlib.suppress(OSError):
-            (folder / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in sorted(_NEEDED)))
-            return True
+            if not (folder / "cgroup.procs").read_text() or not (folder / "cgroup.events").exists():
+                (folder / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in sorted(_NEEDED)))
+                return True
     return enabled >= _NEEDED

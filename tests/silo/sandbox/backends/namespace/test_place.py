@@ -56,16 +56,22 @@ def test_the_nearest_folder_of_v2_that_hands_both_controllers_down_is_first(host
     assert found[:2] == [Folders((tmp_path / "cg/user.slice/app.slice",), 2), Folders((tmp_path / "cg",), 2)]
 
 
-def test_the_root_of_all_groups_is_told_to_hand_down_and_no_other_is(host, tmp_path):
-    unified(tmp_path / "cg", enabled="", is_root=True)
+@pytest.mark.parametrize(("is_root", "inside", "told"), [(True, "1\n", True), (False, "", True), (False, "7\n", False)])
+def test_a_group_that_is_ours_is_told_to_hand_down_unless_it_holds_processes(host, tmp_path, is_root, inside, told):
+    """The root of all groups may do both; others are those of `Delegate=yes` with `DelegateSubgroup=`."""
+    unified(tmp_path / "cg", enabled="", is_root=is_root)
+    (tmp_path / "cg/cgroup.procs").write_text(inside)
     unified(tmp_path / "cg/mine", enabled="")
-    assert Folders((tmp_path / "cg",), 2) in list(candidates(host([V2], "0::/mine\n")))
-    assert (tmp_path / "cg/cgroup.subtree_control").read_text() == "+memory +pids"
+    (tmp_path / "cg/mine/cgroup.procs").write_text("8\n")
+    found = list(candidates(host([V2], "0::/mine\n")))
+    assert (Folders((tmp_path / "cg",), 2) in found) is told
+    assert (tmp_path / "cg/cgroup.subtree_control").read_text() == ("+memory +pids" if told else "")
     assert (tmp_path / "cg/mine/cgroup.subtree_control").read_text() == ""
 
 
 def test_without_delegation_the_reason_is_told(host, tmp_path):
     unified(tmp_path / "cg", enabled="cpu", offered="cpu")
+    (tmp_path / "cg/cgroup.procs").write_text("1\n")
     found = list(candidates(host([V2], "0::/\n")))
     assert "no folder above" in found[0]
     place, failed = find_place(host([V2], "0::/\n"))
