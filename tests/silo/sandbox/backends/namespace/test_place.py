@@ -49,8 +49,9 @@ V2 = ("/", "/cg", "cgroup2", "rw,nsdelegate")
 
 def test_the_nearest_folder_of_v2_that_hands_both_controllers_down_is_first(host, tmp_path):
     unified(tmp_path / "cg/user.slice/app.slice/my.scope", enabled="")
+    (tmp_path / "cg/user.slice/app.slice/my.scope/cgroup.procs").write_text("99\n")
     unified(tmp_path / "cg/user.slice/app.slice")
-    unified(tmp_path / "cg/user.slice", enabled="memory")
+    unified(tmp_path / "cg/user.slice", enabled="memory", offered="memory")
     unified(tmp_path / "cg", is_root=True)
     found = list(candidates(host([V2], "0::/user.slice/app.slice/my.scope\n")))
     assert found[:2] == [Folders((tmp_path / "cg/user.slice/app.slice",), 2), Folders((tmp_path / "cg",), 2)]
