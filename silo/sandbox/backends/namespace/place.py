@@ -17,7 +17,7 @@ import re
 import stat
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -148,7 +148,10 @@ def candidates(host: Host) -> Iterator[Place | str]:
     if mount is None and not folders:
         yield "no cgroup file system with memory and pids is mounted"
     if os.geteuid() != 0 and mount is not None:
-        yield _user_manager(host, mount)
+        manager = _user_manager(host, mount)
+        yield manager
+        if isinstance(manager, UserManager):
+            yield replace(manager, has_policy=False)  # an older one refuses what it doesn't know
 
 
 def _user_manager(host: Host, mount: Path) -> UserManager | str:

@@ -33,12 +33,15 @@ class UserManager:
         runtime: the user's runtime folder, with its socket.
         mount: where cgroup v2 is mounted.
         version: of systemd.
+        has_policy: a scope takes `OOMPolicy`, with which it goes on when one of its processes runs out of memory.
+            Otherwise systemd may end all of it, and a call learns only that its guest is lost.
     """
 
     program: Path
     runtime: Path
     mount: Path
     version: int
+    has_policy: bool = True
 
     @property
     def text(self) -> str:
@@ -65,8 +68,7 @@ class ScopeGroup:
         """Let `systemd-run` join the scope, a shell check its limits, and become `argv`."""
         memory_bytes = self.limits.memory_mib * MIB
         properties = [f"MemoryMax={memory_bytes}", "MemorySwapMax=0", f"TasksMax={self.limits.processes}"]
-        if self.manager.version >= 253:
-            # Else systemd ends the scope with the first process that runs out of memory, and nobody learns why.
+        if self.manager.has_policy:
             properties.append("OOMPolicy=continue")
         return [
             *("/usr/bin/env", f"XDG_RUNTIME_DIR={self.manager.runtime}", str(self.manager.program)),
