@@ -167,7 +167,8 @@ async def microvm(cache: Path, images: Images, kernel_folder: Path) -> AsyncIter
 
 @pytest.fixture(scope="module")
 async def namespace() -> AsyncIterator[Backend]:
-    async with NamespaceBackend() as backend:
+    # It takes a control group where one can be made. `tests/promises/test_unlimited.py` tests what it does elsewhere.
+    async with NamespaceBackend(allow_unlimited=["memory"]) as backend:
         yield backend
 
 

@@ -18,14 +18,14 @@ def build_backends(home: Path, config: Config, images: Images, *, resident: bool
 
     Args:
         home: where they keep what they prepare.
-        config: how many guests to keep warm.
+        config: how many guests to keep warm, and which limits they may lack.
         images: the images that units are made of.
         resident: whether this process lives long enough for warm guests to be of use.
     """
     warm = config.sandbox.warm if resident else 0
     return (
         MicrovmBackend(home=home, images=images, kernel_folder=kernel_folder(home, config), warm=warm),
-        NamespaceBackend(),
+        NamespaceBackend(allow_unlimited=config.sandbox.allow_unlimited),
     )
 
 

@@ -48,6 +48,10 @@ class SandboxSection(Section):
     min_isolation: Isolation = Isolation.MICROVM
     """The weakest isolation that `auto` may choose. `namespace` lets skills share this machine's kernel."""
 
+    allow_unlimited: tuple[Literal["memory"], ...] = ()
+    """Limits that guests of the `namespace` backend may lack where this machine has no way to enforce them. `memory`
+    lets a guest use up the machine's memory where no control group can be made; without it, none starts there."""
+
     warm: Annotated[int, Field(ge=0, le=8)] = 1
     """How many guests a resident process keeps ready for each recently used skill. Each takes its skill's memory."""
 

@@ -137,8 +137,8 @@ def why_not(message: str, *, proc: Path = Path("/proc")) -> str:
     if "No space left" in message:
         return "too many user namespaces: raise `user.max_user_namespaces` with `sudo sysctl -w`"
     return (
-        "in a container, its seccomp profile must allow unshare and clone with CLONE_NEWUSER "
-        "(docker: `--security-opt seccomp=PROFILE`, and `--security-opt systempaths=unconfined` for /proc)"
+        "in a container, allow user namespaces and mounts in them: docker's `--security-opt` with `seccomp=` and "
+        "`apparmor=` profiles that do, and `systempaths=unconfined`"
     )
 
 

@@ -11,7 +11,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from silo.sandbox.backends.namespace import cgroup
+from silo.sandbox.backends.namespace.cgroup import Folders
+from silo.sandbox.backends.namespace.place import Host, candidates
 
 
 @contextlib.contextmanager
@@ -55,9 +56,11 @@ def traces(temporary: Path | None) -> dict[str, object]:
     """Return the processes, open descriptors, control groups, mounts and temporary files that a guest could leave."""
     groups = [
         entry.name
-        for folder in cgroup.parents() or ()
+        for place in candidates(Host())
+        if isinstance(place, Folders)
+        for folder in place.parents
         for entry in folder.iterdir()
-        if entry.name.startswith(f"silo-{os.getpid()}-")
+        if entry.name.startswith(f"silo-guest-{os.getpid()}-")
     ]
     return {
         "processes": processes(),

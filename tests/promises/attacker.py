@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import errno
 import gc
+import mmap
 import os
 import random
 import resource
@@ -295,7 +296,6 @@ def in_child(action) -> str:
 @skill.tool()
 def old_entry_point() -> str:
     """Make a system call by the 32-bit entry point: `mov eax, 20 (getpid); int 0x80; ret`."""
-    import mmap
 
     def run():
         page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
@@ -364,13 +364,23 @@ def multiply() -> dict:
 
 @skill.tool()
 def hoard(where: str) -> str:
-    """Take memory until it ends: in this process, in many small ones, or in files in memory."""
+    """Take memory until it ends: in this process, in many small ones, in files in memory, or in shared pieces."""
     if where == "children":
         for _ in range(20):
             if os.fork() == 0:
                 held = bytearray(b"x" * (60 << 20))
                 time.sleep(3600 if held else 0)
         time.sleep(3600)
+    if where == "shared":
+        pieces = []
+        while True:
+            pieces.append(mmap.mmap(-1, 8 << 20))  # MAP_SHARED and MAP_ANONYMOUS
+            pieces[-1].write(b"x" * (8 << 20))
+    if where == "sysv":
+        libc.shmat.restype = ctypes.c_void_p
+        while True:
+            place = libc.shmat(libc.shmget(0, 8 << 20, 0o1600), None, 0)  # IPC_PRIVATE, IPC_CREAT
+            ctypes.memset(place, 120, 8 << 20)
     if where == "memfd":
         while True:
             descriptor = os.memfd_create("hoard")

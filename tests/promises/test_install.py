@@ -100,7 +100,8 @@ def make(tmp_path, index):
         "UV_CACHE_DIR": str(tmp_path / "cache"),
         "UV_DEFAULT_INDEX": index.as_uri(),
     }
-    config = Config.model_validate({"sandbox": {"backend": "namespace", "min_isolation": "namespace"}})
+    sandbox = {"backend": "namespace", "min_isolation": "namespace", "allow_unlimited": ["memory"]}
+    config = Config.model_validate({"sandbox": sandbox})
     return lambda: Runtime(home=tmp_path / "home", config=config, environ=environ)
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from silo.errors import SandboxTimeout, SkillOutOfMemory
 from silo.model import Isolation
+from silo.sandbox.backends.namespace.backend import NamespaceBackend
 from silo.sandbox.programs import find_program
 from silo.sizes import MIB
 from silo.testing import PATIENCE_S
@@ -45,7 +46,7 @@ async def main(kind, what, cache, name, *digests_and_trees):
         images = Images(cache / "images")
         backend = MicrovmBackend(home=cache, images=images, kernel_folder=cache / "kernel", warm=warm)
     else:
-        backend = NamespaceBackend()
+        backend = NamespaceBackend(allow_unlimited=["memory"])
     async with backend:
         async with open_guest(backend, unit, on_step=lambda _: None) as sandbox:
             tool, given = ("multiply", {}) if what == "multiplying" else ("hold", {"name": "KEY", "seconds": 3600})
@@ -121,19 +122,35 @@ async def test_the_scratch_space_has_an_end(attack, attacker):
 
 
 async def test_processes_and_threads_have_an_end(attack, attacker):
+    """Also where silo is root and there is no control group (a past bug: 900 of 128): see `test_unlimited`."""
     started = await attack("multiply")
     assert 5 < started["processes"] < attacker.limits.processes
     assert 5 < started["threads"] < attacker.limits.processes
 
 
-@pytest.mark.parametrize("where", ["itself", "memfd"])
-async def test_memory_has_an_end(attempt, where):
-    with pytest.raises(SkillOutOfMemory):
-        await attempt("hoard", where=where)
+@pytest.fixture
+async def bounded(backend):
+    """The backend, if it bounds a guest's memory here. Where it can't, it starts nothing unless told to."""
+    probe = await backend.probe()
+    if any("memory has no limit" in note for note in probe.notes):
+        unasked = await NamespaceBackend().probe()
+        assert (unasked.works, "allow_unlimited" in unasked.hint) == (False, True)
+        return None
+    return backend
 
 
-async def test_memory_of_all_processes_together_has_an_end(attempt, backend):
+@pytest.mark.parametrize("where", ["itself", "memfd", "shared", "sysv"])
+async def test_memory_has_an_end(attempt, bounded, where):
+    """A past bug: without a control group, shared memory of a namespace guest has none (3 GiB in one of 256 MiB)."""
+    if where == "itself" or bounded is not None:
+        with pytest.raises(SkillOutOfMemory):
+            await attempt("hoard", where=where)
+
+
+async def test_memory_of_all_processes_together_has_an_end(attempt, bounded):
     """Twenty children of 60 MiB each in a guest of 192: some are killed, the host is fine, the call ends in time."""
+    if bounded is None:
+        return
     most = 0
 
     async def watch():

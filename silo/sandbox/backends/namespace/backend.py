@@ -14,7 +14,7 @@ import secrets
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,8 +24,8 @@ import anyio.to_thread
 from silo.errors import SandboxBroken, SandboxUnavailable
 from silo.model import Isolation
 from silo.sandbox import seccomp
-from silo.sandbox.backends.namespace import cgroup, command
-from silo.sandbox.backends.namespace.cgroup import ControlGroup
+from silo.sandbox.backends.namespace import command
+from silo.sandbox.backends.namespace.place import ControlGroup, Host, Place, find_place
 from silo.sandbox.base import Ended, GuestSpec, Probe, Stream
 from silo.sandbox.identity import find_identity, try_to_confine, why_not
 from silo.sandbox.process import GuestProcess
@@ -35,17 +35,22 @@ NAME = "namespace"
 
 _ENTER = 0o055
 
-# Joins the control group before bubblewrap starts, so that no part of the guest ever runs outside it.
-_JOIN = (
-    'n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ > "$1" || exit 71; shift; n=$((n-1)); done; ulimit -c 0; exec "$@"'
-)
+_NO_CORE = ("/bin/sh", "-c", 'ulimit -c 0; exec "$@"', "sh")
 
 
 class NamespaceBackend:
-    """Guests that share the host's kernel."""
+    """Guests that share the host's kernel.
 
-    def __init__(self) -> None:
-        self._probe: Probe | None = None
+    Args:
+        allow_unlimited: names of limits that guests may lack where this machine offers no way to enforce them:
+            `memory`. Without it, there are no guests there.
+        host: where the kernel tells of control groups.
+    """
+
+    def __init__(self, *, allow_unlimited: Collection[str] = (), host: Host | None = None) -> None:
+        self._allow_unlimited = frozenset(allow_unlimited)
+        self._host = host or Host()
+        self._found: tuple[Probe, Place | None] | None = None
 
     @property
     def name(self) -> str:
@@ -64,22 +69,27 @@ class NamespaceBackend:
         """Nothing waits here."""
 
     async def probe(self, *, refresh: bool = False) -> Probe:
-        """Start a process in all namespaces, under the filter."""
-        if self._probe is None or refresh:
-            self._probe = await anyio.to_thread.run_sync(_find_out)
-        return self._probe
+        """Start a process in all namespaces, under the filter, and one in a control group."""
+        return (await self._look(refresh=refresh))[0]
+
+    async def _look(self, *, refresh: bool = False) -> tuple[Probe, Place | None]:
+        """Return what works here, and where control groups can be made; deletes those that killed silos left."""
+        if self._found is None or refresh:
+            self._found = await anyio.to_thread.run_sync(_find_out, self._allow_unlimited, self._host)
+            if self._found[1] is not None:
+                await anyio.to_thread.run_sync(self._found[1].sweep)
+        return self._found
 
     @contextlib.asynccontextmanager
     async def start(self, spec: GuestSpec) -> AsyncIterator[NamespaceGuest]:
-        """Start a guest, in a control group if one can be made here."""
-        probe = await self.probe()
+        """Start a guest, in a control group; without one only if the user allowed that."""
+        probe, place = await self._look()
         bwrap = find_program("bwrap")
         if not probe.works or bwrap is None:
             raise SandboxUnavailable(f"no namespace sandbox works here: {'; '.join(probe.missing)}", hint=probe.hint)
-        name = f"silo-{os.getpid()}-{secrets.token_hex(4)}"
-        under = cgroup.parents()
+        name = f"silo-{secrets.token_hex(6)}"
         try:
-            group = cgroup.make(under, name, spec.limits) if under else None
+            group = place.make(spec.limits) if place else None
         except OSError as error:
             raise SandboxBroken(
                 f"cannot make a control group for the guest: {error}",
@@ -103,11 +113,11 @@ class NamespaceBackend:
                 argv += ["--perms", "0444", "--ro-bind-data", str(given[1]), "/etc/passwd"]
             argv += [*command.confinement(identity, user, spec.root.tree / "sys"), "--remount-ro", "/", "--"]
             argv += command.program(spec, list(theirs.values()), user)
-            entries = [str(entry) for entry in group.entries] if group else []
             process = await GuestProcess.start(
-                ["/bin/sh", "-c", _JOIN, "sh", str(len(entries)), *entries, *argv], inherit=(*theirs.values(), *given)
+                group.command(argv) if group else [*_NO_CORE, *argv], inherit=(*theirs.values(), *given)
             )
-            guest = NamespaceGuest(spec, name, ours, process, group)
+            means = place.text if place else "memory without a limit"
+            guest = NamespaceGuest(spec, name, ours, process, group, means)
             try:
                 while theirs:
                     os.close(theirs.popitem()[1])
@@ -141,11 +151,12 @@ class NamespaceGuest:
         streams: Mapping[str, int],
         process: GuestProcess,
         group: ControlGroup | None,
+        means: str,
     ) -> None:
         self.spec = spec
         self.name = name
         self.streams = streams
-        self.facts = {"backend": "bubblewrap" + (", cgroup" if group else "")}
+        self.facts = {"backend": f"bubblewrap, {means}"}
         self._process = process
         self._group = group
         self._ended: Ended | None = None
@@ -153,7 +164,7 @@ class NamespaceGuest:
     async def end(self) -> Ended:
         """Kill all of its processes."""
         if self._ended is None:
-            is_out_of_memory = self._group is not None and bool(self._group.oom_kills())
+            is_out_of_memory = self._group is not None and bool(self._group.oom_kills(self._process.pid))
             self._ended = Ended(self._process.last_words(), is_out_of_memory, "run `silo doctor`")
             await self._process.end()
         return self._ended
@@ -181,12 +192,18 @@ def _open_to_all(spec: GuestSpec) -> None:
             image.tree.chmod(mode | _ENTER)
 
 
-def _works_not(missing: str, *, hint: str) -> Probe:
-    return Probe(NAME, Isolation.NAMESPACE, works=False, detail="", missing=(missing,), hint=hint)
+_UNLIMITED_HINT = (
+    "run silo where you have a systemd of your own (log in, or `sudo loginctl enable-linger $USER`); or accept that a "
+    'guest can use up this machine\'s memory: write `allow_unlimited = ["memory"]` under `[sandbox]` in silo.toml'
+)
 
 
-def _find_out() -> Probe:
-    """Try `true` in a sandbox like a guest's."""
+def _works_not(missing: str, *, hint: str) -> tuple[Probe, None]:
+    return Probe(NAME, Isolation.NAMESPACE, works=False, detail="", missing=(missing,), hint=hint), None
+
+
+def _find_out(allow_unlimited: Collection[str], host: Host) -> tuple[Probe, Place | None]:
+    """Try `true` in a sandbox like a guest's, then in a control group."""
     bwrap = find_program("bwrap")
     if bwrap is None:
         return _works_not("bwrap is not installed (it sets up the namespaces)", hint="run `silo setup`")
@@ -206,13 +223,16 @@ def _find_out() -> Probe:
         failure = try_to_confine(bwrap, options, rules)
     if failure:
         return _works_not(f"bwrap failed: {failure}", hint=why_not(failure))
+    place, failed = find_place(host)
+    detail = f"bubblewrap {' '.join(version)}, shared kernel, {identity.text}"
+    if place is not None:
+        detail += f"; memory and processes limited by a control group ({place.text})"
+        return Probe(NAME, Isolation.NAMESPACE, works=True, detail=detail), place
+    unlimited = f"no control group can be made here, so a guest's memory has no limit ({'; '.join(failed)})"
+    if "memory" not in allow_unlimited:
+        return _works_not(unlimited, hint=_UNLIMITED_HINT)
     notes = (
-        () if cgroup.parents() else ("no control group can be made here: memory and processes are limited one by one",)
+        f"{unlimited}; allowed by `sandbox.allow_unlimited`",
+        "a guest's processes are limited by RLIMIT_NPROC, and the private memory of each by RLIMIT_DATA",
     )
-    return Probe(
-        NAME,
-        Isolation.NAMESPACE,
-        works=True,
-        detail=f"bubblewrap {' '.join(version)}, shared kernel, {identity.text}",
-        notes=notes,
-    )
+    return Probe(NAME, Isolation.NAMESPACE, works=True, detail=detail, notes=notes), None
