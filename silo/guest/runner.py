@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
 from silo.guest.channel import MessageChannel
@@ -44,6 +44,11 @@ INTERNAL_ERROR = 70
 
 _PIPE_BYTES = 64 * 1024
 """The capacity of a pipe (`man 7 pipe`)."""
+
+_REPORTS_AT_ONCE = 100
+_REPORTS_PER_S = 50
+"""How many reports of progress are sent at once, and how many a second after that: half of what the host takes without
+making the guest wait (`silo.sandbox.skill.link`)."""
 
 _output: list[int] = []
 
@@ -176,13 +181,11 @@ def _run(channel: MessageChannel, skill: Skill, request: Run) -> None:
     _set_stdin(channel.receive_blob(request.document_size))
     files = tuple(File(channel.receive_blob(head.size), head.media_type, head.name) for head in request.files)
 
-    def emit(progress: float, total: float | None, message: str | None) -> None:
-        channel.send(Progress(progress, total, message))
-
+    reports = Reports(channel.send)
     answer: Finished | Failed
     try:
         with open(0, "rb", closefd=False) as stdin:
-            outcome = invoke(skill, request.tool, stdin, files, emit)
+            outcome = invoke(skill, request.tool, stdin, files, reports.add)
         answer = _finished(outcome)
         encode_message(answer)
         blobs = tuple(file.data for file in outcome.files)
@@ -190,11 +193,44 @@ def _run(channel: MessageChannel, skill: Skill, request: Run) -> None:
         answer, blobs = Failed(failure.code, _line(failure.message), _cap(failure.traceback)), ()
     except WireError as error:
         answer, blobs = Failed("result-too-large", f"the result can't be sent: {error}"), ()
+    reports.end()
     _flush()
     marker = request.marker.encode()
     for descriptor in _output:
         os.write(descriptor, marker)
     channel.send(answer, *blobs)
+
+
+class Reports:
+    """Sends a tool's reports of progress, and leaves some out if they come too fast; never the last.
+
+    A loop over a million rows may report each of them. MCP asks both sides to limit the rate of notifications, and a
+    tool that had to wait for the host would be slow.
+    """
+
+    def __init__(self, send: Callable[[Progress], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._send = send
+        self._clock = clock
+        self._due = clock()
+        self._left_out: Progress | None = None
+
+    def add(self, progress: float, total: float | None, message: str | None) -> None:
+        """Send a report, or keep it as the newest that was left out."""
+        report = Progress(progress, total, message)
+        now = self._clock()
+        due = max(self._due, now) + 1 / _REPORTS_PER_S
+        if due - now > _REPORTS_AT_ONCE / _REPORTS_PER_S:
+            self._left_out = report
+            return
+        self._due = due
+        self._left_out = None
+        self._send(report)
+
+    def end(self) -> None:
+        """Send the last report if it was left out."""
+        if self._left_out is not None:
+            self._send(self._left_out)
+            self._left_out = None
 
 
 def _finished(outcome: Outcome) -> Finished:

@@ -353,7 +353,7 @@ class Installer:
     async def _describe(self, place: Placement, unit: Unit, header: SkillHeader, on_step: OnStep) -> Metadata:
         on_step("running the script in a sandbox to read its tools")
         said = await self.runner.describe(place, unit, deadline=self.clock() + DESCRIBE_S, on_step=on_step)
-        metadata = read_metadata(said.skill, header)
+        metadata = await to_thread.run_sync(read_metadata, said.skill, header)
         # A schema that can't check calls is refused now, not at the first call.
         for tool in metadata.tools:
             await to_thread.run_sync(to_checker, tool)

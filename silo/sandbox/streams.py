@@ -39,9 +39,8 @@ class Pace:
         return max(0.0, self._due - self._ahead_s - now)
 
     async def wait(self) -> None:
-        """Count one more, and wait until it may be done."""
-        if (delay := self.spend()) > 0:
-            await anyio.sleep(delay)
+        """Count one more, and wait until it may be done; lets other tasks run in any case."""
+        await anyio.sleep(self.spend())
 
 
 class Reader:

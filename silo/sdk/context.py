@@ -95,7 +95,8 @@ def require_secret(name: str) -> str:
 def report_progress(progress: float, total: float | None = None, message: str | None = None) -> None:
     """Report to the caller how far the tool is, e.g. `report_progress(3, 10, "page 3")`.
 
-    Outside of a call, as in a unit test, it does nothing.
+    Outside of a call, as in a unit test, it does nothing. Report as often as you like: after the first 100, silo sends
+    at most 50 a second, and the last one always.
 
     Args:
         progress: grows with each report; in units of your choice.

@@ -25,6 +25,7 @@ from silo.sdk.files import File, guess_extension
 from silo.sdk.results import AgentResponse
 from silo.wire.frames import MAX_JSON_BYTES
 from silo.wire.messages import MAX_FILES, MAX_TEXT_CHARS, Json, is_media_type, is_safe_name
+from silo.wire.strict_json import MAX_CONTAINERS as MAX_WIRE_CONTAINERS
 from silo.wire.strict_json import MAX_VALUES as MAX_WIRE_VALUES
 
 MAX_DEPTH: Final = 32
@@ -33,6 +34,9 @@ MAX_DEPTH: Final = 32
 MAX_VALUES: Final = MAX_WIRE_VALUES - 1024
 """Values in a result; the rest is for the message around it. A larger result belongs in a `File`. The limit also stops
 a small object that unfolds without end before it has filled the guest's memory."""
+
+MAX_CONTAINERS: Final = MAX_WIRE_CONTAINERS - 1024
+"""Lists and objects in a result."""
 
 MAX_INTEGER_BITS: Final = 4096
 """Python refuses to print integers of more than 4,300 digits (14,000 bits); longer ones are better returned as text."""
@@ -117,6 +121,7 @@ def compact(data: Json) -> str:
 class _Encoder:
     def __init__(self) -> None:
         self._left = MAX_VALUES
+        self._containers_left = MAX_CONTAINERS
         self._open: set[int] = set()
 
     def encode(self, value: object, where: Place, depth: int) -> Json:
@@ -142,6 +147,11 @@ class _Encoder:
     def _container(self, value: object, where: Place, depth: int) -> Json:
         if depth >= MAX_DEPTH:
             raise Unencodable(where, f"nests deeper than {MAX_DEPTH}; return a flatter value")
+        self._containers_left -= 1
+        if self._containers_left < 0:
+            raise Unencodable(
+                where, f"is beyond the {MAX_CONTAINERS} lists and objects that a result may have; return a File instead"
+            )
         if id(value) in self._open:
             raise Unencodable(where, "contains itself; return a value without cycles")
         self._open.add(id(value))

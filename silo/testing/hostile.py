@@ -88,7 +88,7 @@ _HEAD: Final[Mapping[str, tuple[str, ...]]] = {
         *('"../x"', '"/x"', '".x"', '"a\\nb"', '"\\u202ex"', json.dumps("x" * 256), json.dumps("é" * 128)),
     ),
     "media_type": (*_KINDS, '"text/plain; charset=utf-8"', '"text/"', json.dumps("a/" + "x" * 128)),
-    "size": (*(text for text in _KINDS if text not in ("0", "1")), "-1", str(2**53), str(10**400), '"1"'),
+    "size": (*(text for text in _KINDS if text not in ("0", "1")), "-1", str(2**63), str(10**400), '"1"'),
 }
 
 

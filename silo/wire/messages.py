@@ -391,7 +391,7 @@ class _MediaType:
 
 
 _FILE: Final[Mapping[str, Rule]] = MappingProxyType(
-    {"name": _FileName(), "media_type": _MediaType(), "size": Whole(0, 2**53 - 1)}
+    {"name": _FileName(), "media_type": _MediaType(), "size": Whole(0, 2**63 - 1)}
 )
 
 

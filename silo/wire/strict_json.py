@@ -26,6 +26,10 @@ MAX_DEPTH: Final = 64
 MAX_VALUES: Final = 256 * 1024
 """The most values in one document. Each takes about 64 bytes of the host's memory, however short it is in JSON."""
 
+MAX_CONTAINERS: Final = 64 * 1024
+"""The most lists and objects among them. Python's garbage collector scans these again and again, and no other thread
+runs meanwhile."""
+
 WINDOW_BYTES: Final = 32 * 1024
 """How much is parsed in one step: about a millisecond for the worst content."""
 
@@ -77,7 +81,8 @@ def steps_to_json(payload: bytes, *, window: int = WINDOW_BYTES) -> Steps[Json]:
 
     Raises:
         WireError: not UTF-8, not strict JSON (RFC 8259: duplicate keys, NaN and lone surrogates are refused), nested
-            deeper than `MAX_DEPTH`, more than `MAX_VALUES` values, or a number beyond the range of a float.
+            deeper than `MAX_DEPTH`, more than `MAX_VALUES` values, more than `MAX_CONTAINERS` lists and objects, or a
+            number beyond the range of a float.
     """
     parser = _Parser(payload, window)
     value = yield from parser.value(0)
@@ -113,6 +118,7 @@ class _Parser:
             object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite
         )
         self._left = MAX_VALUES - 1
+        self._containers_left = MAX_CONTAINERS
         self._start = 0
         """Where the window begins, in bytes."""
         self._text = ""
@@ -225,6 +231,7 @@ class _Parser:
     def _items(self, depth: int) -> Steps[list[Json]]:
         """Parse a list that is longer than a window."""
         _check_depth(depth)
+        self._spend(0, 1)
         items: list[Json] = []
         ends = list(_LIST_ENDS)
         self._at += 1
@@ -247,6 +254,7 @@ class _Parser:
     def entries(self, depth: int, sizes: dict[str, int] | None = None) -> Steps[dict[str, Json]]:
         """Parse an object that is longer than a window; or any, for the size in bytes of each value."""
         _check_depth(depth)
+        self._spend(0, 1)
         entries: dict[str, Json] = {}
         ends = list(_OBJECT_ENDS)
         self._at += 1
@@ -313,10 +321,13 @@ class _Parser:
             pieces.append(piece)
             yield from self._move()
 
-    def _spend(self, values: int) -> None:
+    def _spend(self, values: int, containers: int = 0) -> None:
         self._left -= values
+        self._containers_left -= containers
         if self._left < 0:
             raise WireError(f"more than {MAX_VALUES} values")
+        if self._containers_left < 0:
+            raise WireError(f"more than {MAX_CONTAINERS} lists and objects")
 
     def _count(self, value: Json, depth: int) -> None:
         """Check the depth, the number and the texts of values that C code has just made; they are a window's."""
@@ -328,7 +339,7 @@ class _Parser:
             depth += 1
             _check_depth(depth)
             below = [*chain.from_iterable([each.values() if type(each) is dict else each for each in level])]
-            self._spend(len(below))
+            self._spend(len(below), len(level))
             if may_have_surrogates:
                 keys = chain.from_iterable([each for each in level if type(each) is dict])
                 _check_text(" ".join([*keys, *[member for member in below if type(member) is str]]))

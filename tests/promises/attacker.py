@@ -496,6 +496,25 @@ def forge(how: str) -> str:
             pieces = header.pack(1, 2, 0, 0) * 8192
             while True:
                 say(pieces)
+        case "file of single bytes":
+            say(encode_message(Finished("forged", files=(FileHead("x", "text/plain", 4096),))))
+            say((header.pack(1, 2, 0, 1) + b"x") * 4096)
+        case "number as a message":
+            say(encode(JSON, b'{"type":"failed","code":"skill-exception","message":1}'))
+        case "null as a message":
+            say(encode(JSON, b'{"type":"failed","code":"skill-exception","message":null}'))
+        case "endless traceback":
+            say(
+                encode(
+                    JSON,
+                    b'{"type":"failed","code":"skill-exception","message":"","traceback":"' + b"x" * 16_001 + b'"}',
+                )
+            )
+        case "millions of lists":
+            say(encode(JSON, b'{"type":"finished","text":"","data":[' + b"[]," * 2_500_000 + b"[]]}"))
+        case "many keys":
+            keys = ",".join(f'"{number:x}":0' for number in range(300_000))
+            say(encode(JSON, b'{"type":"finished","text":"","data":{' + keys.encode() + b"}}"))
         case "blob first":
             say(header.pack(1, 2, 0, 1) + b"x")
         case "never-ending progress":

@@ -111,7 +111,7 @@ class ApprovalsBenchmark:
         try:
             self._step("the first question")
             started = time.perf_counter()
-            browser = _Browser(page.link(_post(decisions, "first")))
+            browser = Browser(page.link(post(decisions, "first")))
             browser.pair(decisions.new_code())
             browser.follow()
             first = [time.perf_counter() - started]
@@ -119,10 +119,10 @@ class ApprovalsBenchmark:
             for number in range(self._runs):
                 self._step(f"a question, {number + 1} of {self._runs}")
                 started = time.perf_counter()
-                browser.follow(page.link(_post(decisions, f"next {number}")))
+                browser.follow(page.link(post(decisions, f"next {number}")))
                 following.append(time.perf_counter() - started)
             for number in range(len(decisions.waiting()), _MANY):
-                _post(decisions, f"many {number}")
+                post(decisions, f"many {number}")
             many = []
             for number in range(self._runs):
                 self._step(f"{_MANY} questions, {number + 1} of {self._runs}")
@@ -181,7 +181,7 @@ class ApprovalsBenchmark:
         return samples
 
 
-class _Browser:
+class Browser:
     """The parts of a browser that the page needs: one cookie and one form."""
 
     def __init__(self, link: str) -> None:
@@ -231,7 +231,7 @@ class _Browser:
             connection.close()
 
 
-def _post(decisions: Decisions, what: str) -> str:
+def post(decisions: Decisions, what: str) -> str:
     """Post a question of ordinary length, and return the secret part of its link."""
     question = Question(
         f"Run bench.{what.replace(' ', '_')}",

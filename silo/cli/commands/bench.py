@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     add_command(group, "call", call)
     add_command(group, "vault", vault)
     add_command(group, "approvals", approvals)
+    add_command(group, "hostile", hostile)
     add_command(group, "routing", routing)
 
 
@@ -103,6 +104,30 @@ def approvals(
 
         kernel = kernel_folder(context.home(), context.load_config().config)
         document = ApprovalsBenchmark(context.environ, kernel, runs=runs, on_step=steps.step).run()
+    if as_json:
+        emit_json(document)
+    else:
+        emit(table(document))
+
+
+def hostile(
+    ctx: typer.Context,
+    seconds: Annotated[int, typer.Option("--seconds", min=1, max=3600, help="How long to measure with them.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how fast silo answers while eight hostile guests send it what is slow to parse.
+
+        silo bench hostile
+        silo bench hostile --seconds 60 --json > docs/benchmarks/hostile.json
+
+    Works in a temporary state folder, with guests of the namespace backend.
+    """
+    context: CommandContext = ctx.obj
+    with Steps() as steps:
+        steps.step(_LOADING)
+        from silo.cli.benchmarks.hostile import HostileBenchmark, table
+
+        document = HostileBenchmark(context.environ, seconds=seconds, on_step=steps.step).run()
     if as_json:
         emit_json(document)
     else:

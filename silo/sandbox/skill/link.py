@@ -82,8 +82,21 @@ silo's own side in the guest sends fewer (`silo.guest.runner`)."""
 _AT_ONCE_BYTES = WINDOW_BYTES // 4
 """The longest message that is parsed on the event loop. A thread would take longer than parsing does."""
 
-_turns: RunVar[CapacityLimiter] = RunVar("silo.sandbox.skill.link.turns")
-"""One for each event loop: it lets one thread at a time parse what guests sent, in the order of asking."""
+_SHORT_BYTES = 128 * 1024
+"""Every message but a description or a result is shorter. It does not wait for longer ones."""
+
+
+class _Turns:
+    """Lets one short message and one long message be parsed at a time, in the order of their arrival."""
+
+    def __init__(self) -> None:
+        self.short = anyio.Lock()
+        self.long = anyio.Lock()
+        self.threads = CapacityLimiter(2)
+
+
+_turns: RunVar[_Turns] = RunVar("silo.sandbox.skill.link.turns")
+"""One for each event loop, because the event loop and the interpreter's lock are what all its guests share."""
 
 
 @dataclass
@@ -165,23 +178,24 @@ class Wire:
         if kind != JSON:
             raise WireError("a blob where a message was due")
         steps = steps_to_message(payload, self._sender)
-        return finish(steps) if len(payload) <= _AT_ONCE_BYTES else await _in_turns(steps)
+        return finish(steps) if len(payload) <= _AT_ONCE_BYTES else await _in_turn(steps, len(payload))
 
     async def message(self) -> Message:
         """Wait for the next message, as `receive`."""
         return (await self.receive()).message
 
 
-async def _in_turns(steps: Steps[T]) -> T:
-    """Take the steps in threads, one at a time for all guests of this event loop.
+async def _in_turn(steps: Steps[T], size: int) -> T:
+    """Take the steps in a thread, when it is this message's turn among those of all guests of this event loop.
 
-    A thread that parses holds the interpreter's lock, so several of them would keep the event loop from it as often as
-    one thread does, times their number. Each step waits for its turn, so a long message does not hold up a short one.
+    A thread that parses holds the interpreter's lock for up to a step, so several threads would keep the event loop
+    from it several times as long. A long message is finished before the next begins, because Python's garbage collector
+    stops everything for as long as there are lists and objects to scan.
     """
     try:
         turns = _turns.get()
     except LookupError:
-        turns = CapacityLimiter(1)
+        turns = _Turns()
         _turns.set(turns)
     ended: list[T] = []
 
@@ -191,8 +205,9 @@ async def _in_turns(steps: Steps[T]) -> T:
         except StopIteration as end:
             ended.append(end.value)
 
-    while not ended:
-        await to_thread.run_sync(step, limiter=turns)
+    async with turns.short if size <= _SHORT_BYTES else turns.long:
+        while not ended:
+            await to_thread.run_sync(step, limiter=turns.threads)
     return ended[0]
 
 

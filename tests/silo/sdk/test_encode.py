@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from silo import AgentResponse, File
-from silo.sdk.encode import MAX_VALUES, Outcome, outcome_of
+from silo.sdk.encode import MAX_CONTAINERS, MAX_VALUES, Outcome, outcome_of
 from silo.sdk.errors import InvokeFailed
 from silo.wire.frames import HEADER_BYTES
 from silo.wire.messages import MAX_TEXT_CHARS, FileHead, Finished, decode_message, encode_message
@@ -244,6 +244,18 @@ def test_a_value_that_unfolds_without_end_is_stopped():
         level = [level] * 10
     with pytest.raises(InvokeFailed, match=f"beyond the {MAX_VALUES} values"):
         outcome_of(level)
+
+
+def test_more_lists_and_objects_than_the_wire_takes_are_refused_with_advice():
+    rows = [{} for _ in range(MAX_CONTAINERS - 1)]
+    assert through_the_wire(outcome_of(rows)).data == rows
+    with pytest.raises(InvokeFailed, match=f"beyond the {MAX_CONTAINERS} lists and objects .* return a File"):
+        outcome_of([*rows, []])
+
+
+def test_as_many_values_as_a_result_may_have_pass_the_wire():
+    numbers = [1] * (MAX_VALUES - 1)
+    assert through_the_wire(outcome_of(numbers)).data == numbers
 
 
 def test_an_object_that_claims_to_be_endless_is_stopped():

@@ -1,4 +1,7 @@
-"""QEMU's monitor protocol (QMP): commands, answers and events over a socket. `template` uses it."""
+"""QEMU's monitor protocol (QMP): commands, answers and events over a socket. `template` uses it.
+
+A guest that broke out of its kernel is in QEMU, so QEMU's messages are parsed like a guest's.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,17 @@ import socket
 from typing import Any
 
 from silo.errors import SandboxBroken
-from silo.sandbox.streams import read_some
+from silo.sandbox.streams import Pace, read_some
+from silo.wire.frames import WireError
 from silo.wire.messages import Json
+from silo.wire.strict_json import WINDOW_BYTES, parse_json
 
-_MAX_QMP_BYTES = 1 << 20
+_MAX_QMP_BYTES = WINDOW_BYTES
+"""The longest line of QEMU. The answers to silo's commands have some hundred bytes."""
+
+_AT_ONCE = 100
+_PER_S = 100
+"""How many messages QEMU may send at once, and how many a second after that; a template takes about ten."""
 
 
 class Monitor:
@@ -20,6 +30,8 @@ class Monitor:
         connection.setblocking(False)
         self._socket = connection
         self._buffer = bytearray()
+        self._searched = 0
+        self._pace = Pace(burst=_AT_ONCE, per_s=_PER_S)
         self._number = 0
 
     async def execute(self, command: str, *, descriptor: int | None = None, **given: Json) -> Json:
@@ -36,8 +48,10 @@ class Monitor:
             answer = await self._read()
             if answer.get("id") == number:
                 if "error" in answer:
+                    error = answer["error"]
+                    why = error.get("desc") if isinstance(error, dict) else error
                     raise SandboxBroken(
-                        f"QEMU refused {command}: {str(answer['error'].get('desc'))[:300]}",
+                        f"QEMU refused {command}: {str(why)[:300]}",
                         hint="run `silo doctor`; "
                         "if QEMU was just updated, `silo setup --repair` rebuilds its templates",
                     )
@@ -71,16 +85,22 @@ class Monitor:
                 return message
 
     async def _read(self) -> dict[str, Any]:
-        while b"\n" not in self._buffer:
+        await self._pace.wait()
+        while (end := self._buffer.find(b"\n", self._searched)) < 0 and len(self._buffer) <= _MAX_QMP_BYTES:
+            self._searched = len(self._buffer)
             try:
                 self._buffer += await read_some(self._socket.fileno())
             except EOFError:
                 raise _gone() from None
-            if len(self._buffer) > _MAX_QMP_BYTES:
-                raise SandboxBroken("QEMU's monitor sent an invalid message", hint="run `silo doctor`")
-        line, _, rest = bytes(self._buffer).partition(b"\n")
-        self._buffer = bytearray(rest)
-        message = json.loads(line)
+        if not 0 <= end <= _MAX_QMP_BYTES:
+            raise SandboxBroken("QEMU's monitor sent an invalid message: it is too long", hint="run `silo doctor`")
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        self._searched = 0
+        try:
+            message = parse_json(line)
+        except WireError as error:
+            raise SandboxBroken(f"QEMU's monitor sent an invalid message: {error}", hint="run `silo doctor`") from error
         return message if isinstance(message, dict) else {}
 
 

@@ -78,9 +78,10 @@ class Sockets:
     async def console_line(self, pattern: re.Pattern[bytes]) -> re.Match[bytes] | None:
         """Read the console until a whole line matches; None if QEMU ends first."""
         while True:
-            while b"\n" in self._unread:
-                line, _, self._unread = self._unread.partition(b"\n")
+            *lines, self._unread = self._unread.split(b"\n")
+            for number, line in enumerate(lines):
                 if found := pattern.search(line):
+                    self._unread = b"\n".join([*lines[number + 1 :], self._unread])
                     return found
             try:
                 self._hear(data := await read_some(self._pairs[-1][0].fileno()))
