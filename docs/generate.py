@@ -128,7 +128,7 @@ _DOCUMENTS: Final[Mapping[str, str]] = MappingProxyType(
             `wanted`""",
         "silo policy explain": """`tool`, `caller`, `verdict` (`allow`, `ask` or `deny`), `reason`, `rule` and `at`
             (null where no rule applies), `rules` (those that name the tool, each with `rule`, `at`, `verdict`,
-            `applies`, `mismatch`), `notes`""",
+            `applies`, `mismatch`, `assumed`), `notes`""",
         "silo policy list": """`rules`: each with `rule`, `at`, `verdict`, `tool`, `arguments` (lists of patterns by
             path), `callers`, `reason`, `installed` (ids of the tools that match)""",
         "silo audit show": "`records`, as described in [audit log](audit-log.md)",

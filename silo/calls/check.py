@@ -1,6 +1,7 @@
-"""Check the arguments of a call and read the files among them. Policy, person and guest all get the result. Blocks.
+"""Check and complete the arguments of a call, and read the files among them. Policy, person and guest get the result.
 
-`silo.schema.arguments` checks against the schema, `silo.schema.files` finds the files, `silo.calls.files` reads them.
+`silo.schema.arguments` checks against the schema and fills in its defaults, `silo.schema.files` finds the files,
+`silo.calls.files` reads them. All of it blocks.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from silo.calls.files import InputRules, load_files
+from silo.errors import ArgumentsInvalid
 from silo.model import Call, Skill, Tool
 from silo.sandbox.skill.base import GuestRequest
-from silo.schema.arguments import Checkers, check_arguments, check_json
+from silo.schema.arguments import Checkers, check_arguments, check_json, with_defaults
 from silo.schema.files import FileArgument, find_files, put_in
 
 
@@ -21,7 +23,8 @@ class Checked:
     """A call whose arguments fit its tool.
 
     Attributes:
-        call: the call with the tool's id and the files among its arguments. Policy decides on it, and a person sees it.
+        call: the call with the tool's id, and with files and defaults among its arguments. Policy decides on it, and a
+            person sees it.
         request: what the guest gets, except secrets; its arguments are those of `call`.
     """
 
@@ -32,7 +35,7 @@ class Checked:
 
 
 def check(call: Call, skill: Skill, tool: Tool, checkers: Checkers, rules: InputRules) -> Checked:
-    """Return the call with its arguments checked and its files read.
+    """Return the call with its arguments checked, its defaults filled in, and its files read.
 
     Raises:
         ArgumentsInvalid: they are not JSON, or don't fit the tool's schema.
@@ -40,20 +43,29 @@ def check(call: Call, skill: Skill, tool: Tool, checkers: Checkers, rules: Input
     """
     check_json(call.arguments, tool.id)
     arguments, places = find_files(tool, call.arguments)
-    check_arguments(tool, checkers.of(skill, tool)[0], arguments)
-    whole = _with_files(arguments, places, rules)
+    checker = checkers.of(skill, tool)[0]
+    filled = with_defaults(tool, checker, arguments)
+    try:
+        check_arguments(tool, checker, filled)
+    except ArgumentsInvalid:
+        # Either these arguments are wrong, or the schema allows them only without its defaults (`maxProperties`, or
+        # one of two). Then they stay as they are, and rules know that the tool may have values for the rest.
+        check_arguments(tool, checker, arguments)
+        filled = arguments
+    whole = _with_files(filled, places, rules)
     return Checked(replace(call, tool=tool.id, arguments=whole), skill, tool, GuestRequest(tool.name, whole))
 
 
-def fill(call: Call, tool: Tool, rules: InputRules) -> Call:
-    """Return the call with its files read, but not checked against the schema. It can be explained, but not run.
+def complete(call: Call, skill: Skill, tool: Tool, checkers: Checkers, rules: InputRules) -> Call:
+    """Return the call as `check` does, but not checked against the schema. It can be explained, but not run.
 
     Raises:
         ArgumentsInvalid, FileRefused: the arguments are not JSON, or a call may not have one of the files.
     """
     check_json(call.arguments, tool.id)
     arguments, places = find_files(tool, call.arguments)
-    return replace(call, tool=tool.id, arguments=_with_files(arguments, places, rules))
+    filled = with_defaults(tool, checkers.of(skill, tool)[0], arguments)
+    return replace(call, tool=tool.id, arguments=_with_files(filled, places, rules))
 
 
 def _with_files(arguments: dict[str, Any], places: Sequence[FileArgument], rules: InputRules) -> dict[str, Any]:

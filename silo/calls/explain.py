@@ -8,7 +8,7 @@ from anyio import to_thread
 from silo_interaction import Question
 
 from silo.approvals.questions import call_question
-from silo.calls.check import fill
+from silo.calls.check import complete
 from silo.calls.pipeline import CallPipeline
 from silo.errors import ArgumentsInvalid
 from silo.model import Call, Decision, Tool
@@ -48,7 +48,7 @@ async def explain_call(pipeline: CallPipeline, call: Call) -> CallExplanation:
     try:
         given = (await pipeline.check(call, skill, tool)).call
     except ArgumentsInvalid as error:
-        given = await to_thread.run_sync(fill, call, tool, pipeline.rules)
+        given = await to_thread.run_sync(complete, call, skill, tool, pipeline.checkers, pipeline.rules)
         # Without arguments, the question is about the tool; if the tool is forbidden, arguments are not looked at.
         if call.arguments and pipeline.forbidden(call, skill, tool) is None:
             refused = error

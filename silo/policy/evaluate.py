@@ -10,15 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from silo.model import Caller, Decision, SkillHeader, Tool
-from silo.policy.rules import Rule, Verdict, with_defaults
+from silo.policy.patterns import Arguments
+from silo.policy.rules import Rule, Verdict
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Whether a rule that names the tool applies to a call. `mismatch` is why it does not apply; None if it does."""
+    """Whether a rule that names the tool applies to a call.
+
+    Attributes:
+        mismatch: why it does not apply; None if it does.
+        assumed: the arguments whose values are not known, and for which it applies to be safe.
+    """
 
     rule: Rule
     mismatch: str | None
+    assumed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ def decide(
     user wrote it.
 
     Args:
-        arguments: checked, with a `File` where the tool takes one.
+        arguments: checked, with the defaults of the tool's schema, and a `File` where the tool takes one.
     """
     return explain(tool, header, arguments, caller, rules).decision
 
@@ -48,13 +55,18 @@ def explain(
     tool: Tool, header: SkillHeader, arguments: Mapping[str, Any], caller: Caller, rules: Sequence[Rule]
 ) -> Explanation:
     """Return the decision of `decide`, and whether each rule applied."""
-    whole = with_defaults(tool, arguments)
-    findings = tuple(Finding(rule, rule.mismatch(whole, caller)) for rule in rules if rule.names(tool))
+    whole = Arguments(arguments, tool.input_schema)
+    findings = tuple(_find(rule, whole, caller) for rule in rules if rule.names(tool))
     for verdict in _STRICTEST_FIRST:
         for finding in findings:
             if finding.rule.verdict == verdict and finding.mismatch is None:
-                return Explanation(_said_by(finding.rule), findings)
+                return Explanation(_said_by(finding), findings)
     return Explanation(_said_by_skill(tool, header), findings)
+
+
+def _find(rule: Rule, arguments: Arguments, caller: Caller) -> Finding:
+    mismatch = rule.mismatch(arguments, caller)
+    return Finding(rule, mismatch, rule.assumed(arguments) if mismatch is None else ())
 
 
 _STRICTEST_FIRST: tuple[Verdict, ...] = ("deny", "ask", "allow")
@@ -62,8 +74,12 @@ _STRICTEST_FIRST: tuple[Verdict, ...] = ("deny", "ask", "allow")
 _SAYS: Mapping[Verdict, str] = {"deny": "denies it", "ask": "asks a person first", "allow": "allows it"}
 
 
-def _said_by(rule: Rule) -> Decision:
-    return Decision(rule.verdict, rule.reason or f"{rule.name} {_SAYS[rule.verdict]}", rule.name)
+def _said_by(finding: Finding) -> Decision:
+    rule = finding.rule
+    reason = rule.reason or f"{rule.name} {_SAYS[rule.verdict]}"
+    if finding.assumed:
+        reason += f" ({finding.assumed[0]} is not given, and its default is not known)"
+    return Decision(rule.verdict, reason, rule.name)
 
 
 def _said_by_skill(tool: Tool, header: SkillHeader) -> Decision:

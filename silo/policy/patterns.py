@@ -11,12 +11,13 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import translate
 from functools import cached_property
 
 from silo.model import File
 from silo.policy.texts import Unclear, readings, split_url, sure_readings
+from silo.schema.possible import Place
 from silo.wire.messages import Json
 
 
@@ -56,14 +57,34 @@ class Glob:
         return re.compile(translate(unicodedata.normalize("NFC", self.text)))
 
 
-def any_mismatch(arguments: Mapping[str, Json], path: str, globs: Sequence[Glob]) -> str | None:
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of a call, defaults included, and the schema of the tool that gets them."""
+
+    values: Mapping[str, Json]
+    schema: Mapping[str, Json] = field(default_factory=dict)
+
+    @cached_property
+    def place(self) -> Place:
+        """The arguments as the schema may describe them."""
+        return Place.of(self.values, self.schema)
+
+
+def is_unknown(arguments: Arguments, path: str) -> bool:
+    """Whether the value at a path was left out and may come from a default that silo can't see."""
+    return any(value is _UNKNOWN for value in _reach(arguments.values, path, arguments.place))
+
+
+def any_mismatch(arguments: Arguments, path: str, globs: Sequence[Glob]) -> str | None:
     """Return why no part of an argument matches any pattern, or None if one does; for rules that deny or ask.
 
     Lists and objects are searched, names included. A file counts by its name. Text is tried in all its readings.
     """
-    found = [value for value in _reach(arguments, path) if value is not _MISSING]
+    found = [value for value in _reach(arguments.values, path, arguments.place) if value is not _MISSING]
     if not found:
         return f"{path} is not given"
+    if any(value is _UNKNOWN for value in found):
+        return None
     texts = (text for value in found for text in _all_texts(value))
     # None is a text that can't be compared; it counts as a match.
     if any(text is None or any(glob.matches(text) for glob in globs) for text in texts):
@@ -71,13 +92,15 @@ def any_mismatch(arguments: Mapping[str, Json], path: str, globs: Sequence[Glob]
     return f"{path} is {_show(found)}, not {_show_globs(globs)}"
 
 
-def whole_mismatch(arguments: Mapping[str, Json], path: str, globs: Sequence[Glob]) -> str | None:
+def whole_mismatch(arguments: Arguments, path: str, globs: Sequence[Glob]) -> str | None:
     """Return why some part of an argument matches no pattern, or None if all parts match; for rules that allow.
 
     A list must have items, and all of them must match; objects and files never match. Text must be plain, as
     `silo.policy.texts.sure_readings` has it, and match in all its readings.
     """
-    found = list(_reach(arguments, path))
+    found = list(_reach(arguments.values, path, arguments.place))
+    if any(value is _UNKNOWN for value in found):
+        return f"{path} is not given, and its default is not known"
     if not found or any(value is _MISSING for value in found):
         return f"{path} is not given" if len(found) <= 1 else f"{path} is not given everywhere"
     for value in found:
@@ -90,27 +113,39 @@ def whole_mismatch(arguments: Mapping[str, Json], path: str, globs: Sequence[Glo
 
 
 _MISSING = object()
+_UNKNOWN = object()
 
 
-def _reach(value: Json, path: str) -> Iterator[Json]:
-    """Yield every value at a dotted path, and `_MISSING` wherever the path ends too early.
+def _reach(value: Json, path: str, place: Place) -> Iterator[Json]:
+    """Yield every value at a dotted path; where the path ends too early, `_UNKNOWN` or `_MISSING`.
 
     A name may contain dots, so `a.b` is both `b` in `a` and the name `a.b`. For a list on the path, each item is
-    followed.
+    followed. It is unknown what a tool takes for a property that its schema has and that is absent.
     """
     if not path:
         yield value
     elif isinstance(value, Mapping):
-        ways = [(path[:end], path[end + 1 :]) for end in _ends(path) if path[:end] in value]
+        is_known = True
+        ways = [(name, path[end + 1 :]) for end in _ends(path) for name in _spelled(value, path[:end])]
         for name, rest in ways:
-            yield from _reach(value[name], rest)
-        if not ways:
+            yield from _reach(value[name], rest, place.inside(name))
+        if any(path[:end] not in value and place.may_have(path[:end]) for end in _ends(path)):
+            is_known = False
+            yield _UNKNOWN
+        if is_known and not ways:
             yield _MISSING
     elif isinstance(value, list | tuple) and value:
-        for item in value:
-            yield from _reach(item, path)
+        for index, item in enumerate(value):
+            yield from _reach(item, path, place.inside(index))
     else:
         yield _MISSING
+
+
+def _spelled(value: Mapping[str, Json], name: str) -> list[str]:
+    """Return the names of an object that are a name, in any canonically equivalent spelling."""
+    if name.isascii():
+        return [name] if name in value else []
+    return [one for one in value if unicodedata.normalize("NFC", one) == name]
 
 
 def _ends(path: str) -> Iterator[int]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from silo.model import Caller, Tool
-from silo.policy.patterns import Glob, any_mismatch, whole_mismatch
-from silo.schema.walk import properties
+from silo.policy.patterns import Arguments, Glob, any_mismatch, is_unknown, whole_mismatch
 
 Verdict = Literal["allow", "ask", "deny"]
 CallerKind = Literal["cli", "mcp", "library"]
@@ -40,7 +40,7 @@ class Rule:
         """Whether the rule is about this tool, whatever the arguments."""
         return any(glob.matches(tool.id) for glob in self.tools)
 
-    def mismatch(self, arguments: Mapping[str, Any], caller: Caller) -> str | None:
+    def mismatch(self, arguments: Arguments, caller: Caller) -> str | None:
         """Return why the rule does not apply to a call of a tool that it names, or None if it applies.
 
         Args:
@@ -55,6 +55,13 @@ class Rule:
             if why is not None:
                 return why
         return None
+
+    def assumed(self, arguments: Arguments) -> tuple[str, ...]:
+        """Return the arguments that the rule looks at and whose values are not known, as `is_unknown` has it.
+
+        A rule that denies or asks applies to them, a rule that allows doesn't.
+        """
+        return tuple(path for path in self.arguments if is_unknown(arguments, path))
 
 
 def tool_glob(text: str) -> Glob:
@@ -78,24 +85,14 @@ _TOOL_PATTERN = re.compile(r"[a-z0-9_.*?-]{1,200}")
 
 
 def check_path(path: str) -> str:
-    """Return a dotted path to an argument as it is.
+    """Return a dotted path to an argument, in Unicode's form NFC, as Python has names.
 
     Raises:
         ValueError: a part of it is empty.
     """
     if not all(path.split(".")):
         raise ValueError(f"{path[:80]!r} isn't a path to an argument: names with single dots between them")
-    return path
-
-
-def with_defaults(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments as the tool gets them, with the defaults of its schema for missing ones at the top level."""
-    defaults = {
-        name: part["default"]
-        for name, part in properties(tool.input_schema).items()
-        if isinstance(part, Mapping) and "default" in part
-    }
-    return {**defaults, **arguments}
+    return unicodedata.normalize("NFC", path)
 
 
 def _listed(callers: Sequence[str]) -> str:

@@ -139,6 +139,24 @@ class Checkers:
         return made
 
 
+def with_defaults(tool: Tool, checker: SchemaChecker, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments with the defaults of the tool's schema for what was left out, at every depth.
+
+    Raises:
+        ArgumentsInvalid: that takes too long, or makes them too large.
+    """
+    try:
+        filled: dict[str, Any] = checker.filled(dict(arguments))
+    except CheckTooLong as error:
+        raise ArgumentsInvalid(
+            f"the arguments of {tool.id} take too long to complete by its schema, or become too large",
+            hint=f"send less at once; {tool.id} takes: {signature(tool)}",
+        ) from error
+    except SchemaUnusable as error:
+        raise _refused(tool, "input", error) from error
+    return filled
+
+
 def check_arguments(tool: Tool, checker: SchemaChecker, arguments: Mapping[str, Any]) -> None:
     """Check arguments, in which files are `FileArgument`s, against the tool's schema.
 

@@ -16,11 +16,14 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from silo.schema.defaults import DefaultsTooLarge, Filler
 from silo.schema.files import FileArgument
 from silo.schema.walk import Schema, SchemaTooDeep, is_file, rewrite
+from silo.sizes import MIB
 from silo.wire.messages import FILE_MARK, Json
 
 if TYPE_CHECKING:
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 
 CHECK_SECONDS = 2.0
 """A check of the largest honest value (8 MiB of rows) takes about a second; a hostile one would never end."""
+
+MAX_DEFAULTS_BYTES = MIB
+"""How long all defaults that one value gets may be together: as long as all arguments."""
 
 MAX_PATTERN_CHARS = 1000
 MAX_PATTERN_WORK = 50_000_000
@@ -81,6 +87,25 @@ class SchemaChecker:
         except SchemaTooDeep as error:
             raise SchemaUnusable(f"it nests deeper than {_MAX_DEPTH}") from error
         self._validator = self._validator_for(prepared)
+        self._filler = Filler(
+            prepared,
+            fits=self._fits,
+            matches=lambda pattern, text: self._compile(pattern).matches(text),
+            max_bytes=MAX_DEFAULTS_BYTES,
+        )
+
+    def filled(self, value: Json) -> Json:
+        """Return a value with the defaults of the schema for what was left out, as `silo.schema.defaults` has it.
+
+        Raises:
+            CheckTooLong: it did not end in time, or the defaults are longer than `MAX_DEFAULTS_BYTES`.
+            SchemaUnusable: as `flaw`.
+        """
+        with self._lock, self._bounded():
+            try:
+                return self._filler.fill(value)
+            except DefaultsTooLarge as error:
+                raise CheckTooLong from error
 
     def flaw(self, value: Json) -> Flaw | None:
         """Return what is most wrong with `value`, or None if it fits the schema.
@@ -90,19 +115,34 @@ class SchemaChecker:
             SchemaUnusable: a reference leads nowhere, or the schema refers only to itself.
         """
         from jsonschema.exceptions import best_match
-        from referencing.exceptions import Unresolvable
 
-        with self._lock:
-            self._deadline = self._clock() + CHECK_SECONDS
+        with self._lock, self._bounded():
             try:
                 error = best_match(_first(self._validator.iter_errors(value), 20))
-            except Unresolvable as unresolvable:
-                raise SchemaUnusable(f"a reference leads nowhere: {str(unresolvable)[:200]}") from unresolvable
-            except RecursionError as recursion:
-                raise SchemaUnusable("the schema refers to itself without end") from recursion
             except ArithmeticError:
                 return Flaw((), "a number is too large to be checked")
         return None if error is None else _flaw(error)
+
+    @contextmanager
+    def _bounded(self) -> Iterator[None]:
+        from referencing.exceptions import Unresolvable
+
+        self._deadline = self._clock() + CHECK_SECONDS
+        try:
+            yield
+        except Unresolvable as unresolvable:
+            raise SchemaUnusable(f"a reference leads nowhere: {str(unresolvable)[:200]}") from unresolvable
+        except RecursionError as recursion:
+            raise SchemaUnusable("the schema refers to itself without end") from recursion
+
+    def _fits(self, value: Json, schema: Json) -> bool:
+        """Whether a value is valid under a part of the schema; for `filled`, within its time."""
+        if self._clock() > self._deadline:
+            raise CheckTooLong
+        try:
+            return next(self._validator.evolve(schema=schema).iter_errors(value), None) is None
+        except ArithmeticError:
+            return False
 
     def _prepare(self, schema: Schema) -> Schema:
         """Return a schema with its patterns compiled, `_FILE_SCHEMA` for a file's; refuse what can't be checked."""

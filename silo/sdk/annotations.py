@@ -68,6 +68,8 @@ _SETS: Final[Mapping[object, Callable[[list[Any]], object]]] = types.MappingProx
     {set: set, frozenset: frozenset, abc.Set: frozenset, abc.MutableSet: set}
 )
 _TABLES: Final = frozenset({dict, abc.Mapping, abc.MutableMapping})
+_EMPTY: Final[tuple[Callable[[], object], ...]] = (list, dict, set, frozenset, tuple)
+"""Factories that make the same value each time."""
 _FIELD_MARKERS: Final = frozenset({"Required", "NotRequired", "ReadOnly", "Final"})
 _RANGE: Final = ("ge", "gt", "le", "lt", "multiple_of")
 _LENGTH: Final = ("min_length", "max_length")
@@ -308,7 +310,8 @@ def _entries(cls: type, hints: Mapping[str, object]) -> Iterable[tuple[str, bool
             if entry.init:
                 has_default = entry.default is not dataclasses.MISSING
                 optional = has_default or entry.default_factory is not dataclasses.MISSING
-                yield entry.name, not optional, entry.default if has_default else MISSING
+                empty = next((make() for make in _EMPTY if make is entry.default_factory), MISSING)
+                yield entry.name, not optional, entry.default if has_default else empty
     elif _is_typed_dict(cls):
         required_keys: frozenset[str] = _attribute(cls, "__required_keys__")
         for name, hint in hints.items():

@@ -55,6 +55,15 @@ def coerce_arguments(signature: Signature, arguments: Mapping[str, Any]) -> dict
     return _COERCION.entries(signature.parameters, arguments, _ROOT)
 
 
+def coerce_value(shape: Shape, value: object, where: str) -> object:
+    """Return the value of one shape.
+
+    Raises:
+        CoercionError: it does not fit.
+    """
+    return _COERCION.coerce(shape, value, where)
+
+
 class _Coercion:
     def entries(self, fields: Sequence[Field], values: Mapping[str, Any], where: str) -> dict[str, Any]:
         known = {entry.name for entry in fields}

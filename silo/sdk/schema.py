@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from silo.sdk.bounds import Bounds
+from silo.sdk.coerce import CoercionError, coerce_value
 from silo.sdk.encode import Unencodable, to_json
 from silo.sdk.shapes import (
     MISSING,
@@ -244,13 +245,29 @@ def _bounds(bounds: Bounds, kinds: frozenset[JsonKind]) -> Schema:
 
 
 def _default(entry: Field) -> Schema:
-    """Return the default, or nothing if it isn't JSON, or is a None that the annotation forbids (`x: int = None`)."""
+    """Return the default, or nothing if the tool would not get the same when the host sends it.
+
+    So it is left out if it isn't JSON, or does not fit the annotation (`x: int = None`), or becomes something else on
+    the way (a `Path` for `Any`).
+    """
     if entry.default is None and not _takes_null(entry.shape):
         return {}
     try:
-        return {"default": to_json(entry.default, entry.name)}
-    except Unencodable:
+        default = to_json(entry.default, entry.name)
+        given = coerce_value(entry.shape, default, entry.name)
+    except (Unencodable, CoercionError):
         return {}
+    return {"default": default} if _is_same(entry.default, given) else {}
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Whether a tool can't tell two values apart; 1 and 1.0 count as the same where a float is wanted."""
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return type(one) is type(other) and len(one) == len(other) and all(map(_is_same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_is_same(value, other[key]) for key, value in one.items())
+    is_number = type(one) in (int, float) and type(other) in (int, float)
+    return (type(one) is type(other) or is_number) and bool(one == other)
 
 
 def _takes_null(shape: Shape) -> bool:

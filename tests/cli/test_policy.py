@@ -62,7 +62,7 @@ def test_text_and_document_read_as_agreed(ruled, golden, name, command):
 def test_the_verdict_comes_with_the_rule_that_says_so_and_where_it_stands(ruled):
     found = ruled("policy", "explain", "demo.echo", "text=secret1").out
     assert found.startswith("deny: secrets are not for agents\nrule: silo.toml rule 1 (silo.toml:1)\n")
-    assert ruled("policy", "explain", "demo", "echo").out.startswith("allow: silo.toml rule 2 allows it\n")
+    assert ruled("policy", "explain", "demo", "echo", "text=x").out.startswith("allow: silo.toml rule 2 allows it\n")
     assert "rule: none applies" in ruled("policy", "explain", "demo.keyed").out
     assert ruled("policy", "explain", "demo.guarded", "--caller", "library").out.startswith("ask: ")
 
@@ -74,6 +74,23 @@ def test_each_rule_that_names_the_tool_says_why_it_does_not_apply(ruled):
         ("silo.toml:7", False, "it is for cli and mcp, and this call comes through library"),
         ("silo.toml:12", False, "txet is not given"),
     ]
+
+
+def test_a_rule_that_applies_to_be_safe_says_so(ruled):
+    """The tool of this test has no default for `text` that silo could see, so it may be a secret one."""
+    found = ruled("policy", "explain", "demo.echo")
+    assert found.out.startswith("deny: secrets are not for agents (text is not given, and its default is not known)\n")
+    assert "silo.toml:1   yes: not given, and the default is not known: text\n" in found.out
+    first = ruled("policy", "explain", "demo.echo", "--json").json["rules"][0]
+    assert (first["applies"], first["assumed"]) == (True, ["text"])
+
+
+def test_a_value_that_no_rule_allows_is_said_with_the_reason(ruled):
+    (ruled.home / "silo.toml").write_text(
+        '[[policy.rules]]\nverdict = "allow"\ntool = "demo.echo"\narguments = { text = "/srv/data/*" }\n'
+    )
+    found = ruled("policy", "explain", "demo.echo", "text=/srv/data/../../etc/shadow", "--json").json
+    assert found["rules"][0]["mismatch"] == "text holds the segment '..'"
 
 
 def test_a_rule_with_an_argument_that_the_tool_does_not_have_is_pointed_out(ruled):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from silo.calls.explain import CallExplanation
     from silo.config.load import Loaded
+    from silo.policy.evaluate import Finding
 
 # `silo --help` loads this module, so slow modules are imported where they are used:
 # `silo.compose.settings` (pydantic).
@@ -81,7 +82,7 @@ def explain(
     decision = found.decision
     by = f"{decision.rule} ({places[decision.rule]})" if decision.rule else "none applies"
     rows = [
-        (finding.rule.name, finding.rule.verdict, places[finding.rule.name], _applies(finding.mismatch))
+        (finding.rule.name, finding.rule.verdict, places[finding.rule.name], _applies(finding))
         for finding in found.findings
     ]
     emit(f"{decision.verdict}: {decision.reason}\nrule: {by}\n" + ("\n" if rows else ""))
@@ -135,8 +136,11 @@ def _shown(question: Question) -> str:
     return "\n".join(lines)
 
 
-def _applies(mismatch: str | None) -> str:
-    return "yes" if mismatch is None else f"no: {mismatch}"
+def _applies(finding: Finding) -> str:
+    if finding.mismatch is not None:
+        return f"no: {finding.mismatch}"
+    unknown = " and ".join(finding.assumed)
+    return f"yes: not given, and the default is not known: {unknown}" if unknown else "yes"
 
 
 def _explanation_document(
@@ -157,6 +161,7 @@ def _explanation_document(
                 "verdict": finding.rule.verdict,
                 "applies": finding.mismatch is None,
                 "mismatch": finding.mismatch,
+                "assumed": list(finding.assumed),
             }
             for finding in found.findings
         ],

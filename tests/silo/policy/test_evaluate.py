@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from silo.model import Caller, File, ToolHints
 from silo.policy.evaluate import decide, explain
-from silo.policy.patterns import Glob
+from silo.policy.patterns import Arguments, Glob
 from silo.policy.rules import CALLERS, Rule
 from silo.testing.fakes import make_skill, make_tool
 
@@ -90,14 +90,14 @@ def test_a_rule_for_one_tool_changes_nothing_for_another(given_arguments, caller
 @given(tools, arguments, callers, rules, st.sampled_from(["x", "y"]), patterns)
 def test_one_more_pattern_never_makes_a_rule_apply_to_more(tool, given_arguments, caller, one, path, globs):
     narrower = replace(one, arguments={path: tuple(globs), **one.arguments})
-    if one.mismatch(given_arguments, caller) is not None:
-        assert narrower.mismatch(given_arguments, caller) is not None
+    if one.mismatch(Arguments(given_arguments), caller) is not None:
+        assert narrower.mismatch(Arguments(given_arguments), caller) is not None
 
 
 @given(tools, arguments, callers, rules)
 def test_what_an_allow_rule_describes_a_deny_rule_of_the_same_words_describes_too(tool, given_arguments, caller, one):
-    if replace(one, verdict="allow").mismatch(given_arguments, caller) is None:
-        assert replace(one, verdict="deny").mismatch(given_arguments, caller) is None
+    if replace(one, verdict="allow").mismatch(Arguments(given_arguments), caller) is None:
+        assert replace(one, verdict="deny").mismatch(Arguments(given_arguments), caller) is None
 
 
 @given(tools, arguments, callers, rule_lists)
@@ -135,11 +135,47 @@ def test_an_allow_rule_lifts_what_skill_and_tool_ask_for(header_asks):
     assert verdict(tool, {}, MCP, [rule("allow", "demo.echo")], header_asks=header_asks) == "allow"
 
 
-def test_a_missing_argument_counts_as_the_default_that_the_tool_would_take():
-    tool = make_tool(properties={"repo": {"type": "string", "default": "acme/site"}}, require_approval=True)
-    for of in ("deny", "allow"):
-        assert verdict(tool, {}, MCP, [rule(of, repo="acme/*")]) == of
-        assert verdict(tool, {"repo": "b/c"}, MCP, [rule(of, repo="acme/*")]) == "ask"
+OPEN = {"repo": {"type": "string"}, "force": {"type": "boolean"}, "options": {"$ref": "#/$defs/Options"}}
+
+
+@pytest.mark.parametrize("path", ["force", "options.deep", "options.rows.n", "options"])
+def test_a_rule_about_what_may_have_a_default_that_silo_can_not_see_takes_the_safe_side(path):
+    tool = make_tool(properties=OPEN, require_approval=True)
+    tool.input_schema["$defs"] = {
+        "Options": {
+            "type": "object",
+            "properties": {
+                "deep": {"type": "string"},
+                "rows": {"type": "array", "items": {"properties": {"n": {"type": "integer"}}}},
+            },
+        }
+    }
+    given_arguments = {} if path == "options" else {"options": {"rows": [{"n": 1}, {}]}}
+    for of, expected in (("deny", "deny"), ("ask", "ask"), ("allow", "ask")):
+        found = explain(tool, make_skill(tool).header, given_arguments, MCP, [rule(of, **{path: "nothing like it"})])
+        assert found.decision.verdict == expected
+        mismatch = found.findings[0].mismatch
+        if of == "allow":
+            assert mismatch == f"{path} is not given, and its default is not known"
+        else:
+            assert (mismatch, found.findings[0].assumed) == (None, (path,))
+            assert found.decision.reason.endswith(f"({path} is not given, and its default is not known)")
+
+
+@pytest.mark.parametrize(
+    ("schema", "given_arguments"),
+    [
+        ({"properties": {"force": {}}, "required": ["force"]}, {}),
+        ({"properties": {"other": {}}, "additionalProperties": False}, {}),
+        ({"additionalProperties": {"type": "boolean"}}, {"other": True}),
+        ({"properties": {"force": {}}}, {"force": None}),
+    ],
+)
+def test_what_is_required_given_or_not_of_the_tool_is_not_assumed(schema, given_arguments):
+    tool = replace(make_tool(), input_schema={"type": "object", **schema})
+    found = explain(tool, make_skill(tool).header, given_arguments, MCP, [rule("deny", force="true")])
+    assert found.decision.verdict == "allow"
+    assert found.findings[0].assumed == ()
 
 
 def test_a_rule_is_for_the_callers_that_it_names():

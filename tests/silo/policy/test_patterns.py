@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from silo.model import File
-from silo.policy.patterns import Glob, any_mismatch, scalar_text, whole_mismatch
+from silo.policy.patterns import Arguments, Glob, any_mismatch, scalar_text, whole_mismatch
 
 scalars = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(-1e9, 1e9) | st.text(max_size=8)
 values = st.recursive(
@@ -18,11 +18,11 @@ globs = st.text("ab*?[]!é1.", max_size=5).map(Glob)
 
 
 def found(value, pattern, path="key"):
-    return any_mismatch({"key": value}, path, (Glob(pattern),)) is None
+    return any_mismatch(Arguments({"key": value}), path, (Glob(pattern),)) is None
 
 
 def sure(value, pattern, path="key"):
-    return whole_mismatch({"key": value}, path, (Glob(pattern),)) is None
+    return whole_mismatch(Arguments({"key": value}), path, (Glob(pattern),)) is None
 
 
 @pytest.mark.parametrize(
@@ -115,31 +115,34 @@ def test_a_dotted_path_reaches_into_objects_and_into_the_items_of_lists():
         ("a.b", "c", True, True),
         ("a", "*", False, False),
     ):
-        assert (any_mismatch(arguments, path, (Glob(pattern),)) is None) == is_found, path
-        assert (whole_mismatch(arguments, path, (Glob(pattern),)) is None) == is_sure, path
+        assert (any_mismatch(Arguments(arguments), path, (Glob(pattern),)) is None) == is_found, path
+        assert (whole_mismatch(Arguments(arguments), path, (Glob(pattern),)) is None) == is_sure, path
 
 
 def test_two_readings_of_a_path_are_both_looked_at():
     arguments = {"a": {"b": "good"}, "a.b": "bad"}
-    assert any_mismatch(arguments, "a.b", (Glob("bad"),)) is None
-    assert whole_mismatch(arguments, "a.b", (Glob("good"),)) is not None
+    assert any_mismatch(Arguments(arguments), "a.b", (Glob("bad"),)) is None
+    assert whole_mismatch(Arguments(arguments), "a.b", (Glob("good"),)) is not None
 
 
 def test_an_item_that_lacks_what_the_path_names_makes_a_permission_unsure():
     arguments = {"list": [{"name": "good"}, {}]}
-    assert whole_mismatch(arguments, "list.name", (Glob("good"),)) == "list.name is not given everywhere"
-    assert any_mismatch(arguments, "list.name", (Glob("good"),)) is None
+    assert whole_mismatch(Arguments(arguments), "list.name", (Glob("good"),)) == "list.name is not given everywhere"
+    assert any_mismatch(Arguments(arguments), "list.name", (Glob("good"),)) is None
 
 
 def test_an_argument_that_is_not_given_is_neither():
     for compare in (any_mismatch, whole_mismatch):
-        assert compare({}, "key", (Glob("*"),)) == "key is not given"
+        assert compare(Arguments({}), "key", (Glob("*"),)) == "key is not given"
 
 
 def test_what_is_wrong_is_said_with_the_value_and_no_more_of_it_than_fits_a_line():
-    assert any_mismatch({"repo": "acme/x"}, "repo", (Glob("b/*"), Glob("c"))) == "repo is 'acme/x', not 'b/*' or 'c'"
-    assert len(any_mismatch({"repo": "x" * 10_000}, "repo", (Glob("b"),))) < 120
-    assert "a file" in whole_mismatch({"data": File(b"", name="x")}, "data", (Glob("x"),))
+    assert (
+        any_mismatch(Arguments({"repo": "acme/x"}), "repo", (Glob("b/*"), Glob("c")))
+        == "repo is 'acme/x', not 'b/*' or 'c'"
+    )
+    assert len(any_mismatch(Arguments({"repo": "x" * 10_000}), "repo", (Glob("b"),))) < 120
+    assert "a file" in whole_mismatch(Arguments({"data": File(b"", name="x")}), "data", (Glob("x"),))
 
 
 def test_a_text_of_nothing_but_marks_is_not_sorted_but_taken_for_anything():
@@ -161,15 +164,15 @@ def test_a_long_text_costs_no_more_than_its_length():
 
 @given(values, globs)
 def test_what_is_sure_is_found_as_well(value, glob):
-    if whole_mismatch({"key": value}, "key", (glob,)) is None:
-        assert any_mismatch({"key": value}, "key", (glob,)) is None
+    if whole_mismatch(Arguments({"key": value}), "key", (glob,)) is None:
+        assert any_mismatch(Arguments({"key": value}), "key", (glob,)) is None
 
 
 @given(values, globs)
 def test_wrapping_a_value_hides_nothing_from_a_restriction(value, glob):
-    if any_mismatch({"key": value}, "key", (glob,)) is None:
+    if any_mismatch(Arguments({"key": value}), "key", (glob,)) is None:
         for wrapped in ([value], [0, value], {"x": value}, {"x": [value]}):
-            assert any_mismatch({"key": wrapped}, "key", (glob,)) is None
+            assert any_mismatch(Arguments({"key": wrapped}), "key", (glob,)) is None
 
 
 @given(st.text(max_size=20), st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"]))

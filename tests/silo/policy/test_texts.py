@@ -11,16 +11,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from silo.policy.patterns import Glob, any_mismatch, whole_mismatch
+from silo.policy.patterns import Arguments, Glob, any_mismatch, whole_mismatch
 from silo.policy.texts import Unclear, readings, sure_readings
 
 
 def allows(pattern, value):
-    return whole_mismatch({"path": value}, "path", (Glob(pattern),)) is None
+    return whole_mismatch(Arguments({"path": value}), "path", (Glob(pattern),)) is None
 
 
 def denies(pattern, value):
-    return any_mismatch({"path": value}, "path", (Glob(pattern),)) is None
+    return any_mismatch(Arguments({"path": value}), "path", (Glob(pattern),)) is None
 
 
 def read_by_tools(text):
@@ -159,7 +159,7 @@ def test_an_honest_path_is_allowed_as_before(text):
 def test_what_no_rule_allows_is_said_with_the_reason(text, why):
     assert sure_readings(text) == Unclear(why)
     for pattern in ("*", text, "/srv/data/*", "https://*"):
-        assert whole_mismatch({"path": text}, "path", (Glob(pattern),)) == f"path {why}"
+        assert whole_mismatch(Arguments({"path": text}), "path", (Glob(pattern),)) == f"path {why}"
 
 
 # --- URLs -------------------------------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def test_a_long_text_takes_time_in_proportion_to_its_length(text):
     started = time.thread_time()
     list(readings(text))
     sure_readings(text)
-    whole_mismatch({"path": text}, "path", (Glob("https://*/*[a]*"),))
+    whole_mismatch(Arguments({"path": text}), "path", (Glob("https://*/*[a]*"),))
     assert time.thread_time() - started < 60
 
 
