@@ -135,6 +135,29 @@ def test_a_secret_of_one_skill_is_kept_apart_from_a_global_one_of_that_name(bare
     assert (found.status, found.code) == (2, "usage")
 
 
+def test_each_change_of_a_secret_or_decoy_is_recorded_without_its_value(bare_silo):
+    """Past fault: the log had no record of `vault add`, `remove` and `canary`."""
+    bare_silo("vault", "add", "KEY", "--skill", "jwt", stdin=SECRET.encode())
+    bare_silo("vault", "add", "KEY", "--skill", "jwt", "--replace", stdin=b"another value")
+    bare_silo("vault", "canary", "add", "PROD_KEY")
+    bare_silo("vault", "canary", "remove", "PROD_KEY")
+    bare_silo("vault", "remove", "KEY", "--skill", "jwt")
+    refused = bare_silo("vault", "remove", "KEY", "--skill", "jwt")
+    assert refused.status == 4
+    keys = ("action", "name", "skill", "replaced")
+    assert [tuple(record.get(key) for key in keys) for record in events(bare_silo)] == [
+        ("add", "KEY", "jwt", False),
+        ("add", "KEY", "jwt", True),
+        ("add-canary", "PROD_KEY", None, None),
+        ("remove-canary", "PROD_KEY", None, None),
+        ("remove", "KEY", "jwt", None),
+    ]
+    assert all(record["caller"]["kind"] == "cli" for record in events(bare_silo))
+    log = (bare_silo.home / "audit.jsonl").read_text()
+    assert SECRET not in log
+    assert "another value" not in log
+
+
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 
@@ -243,7 +266,8 @@ def test_an_older_file_is_refused_until_somebody_accepts_it_which_is_recorded(ba
     assert "--accept-rollback" in found.hint
     assert bare_silo("vault", "restore", "--accept-rollback").status == 0
     assert bare_silo("vault", "list").out == "KEY\n"
-    assert [(event["action"], event["accept_rollback"]) for event in events(bare_silo)] == [("restore", True)]
+    found = [(event["action"], event.get("accept_rollback")) for event in events(bare_silo)]
+    assert found == [("add", None), ("add", None), ("restore", True)]
 
 
 def test_the_backup_takes_the_place_of_a_damaged_file_which_is_kept(bare_silo):

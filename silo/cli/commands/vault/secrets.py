@@ -61,7 +61,9 @@ def add(
             )
         with steps.paused():
             value = read_value(context, f"value of {_place(skill, name)}", from_env=from_env, from_file=from_file)
+        replaced = name in vault.names(namespace=skill)
         vault.put(name, value, namespace=skill)
+        context.record("vault", action="add", name=name, skill=skill, replaced=replaced)
         size = len(value.encode() if isinstance(value, str) else value)
     if size < SHORT_BYTES:
         say(
@@ -100,6 +102,7 @@ def remove(
     context: CommandContext = ctx.obj
     with context.vault() as vault:
         vault.remove(name, namespace=skill)
+        context.record("vault", action="remove", name=name, skill=skill)
 
 
 def status(ctx: typer.Context, as_json: AsJson = False) -> None:
@@ -140,10 +143,11 @@ def add_canary(ctx: typer.Context, name: Name, from_env: FromEnv = None, from_fi
     with Steps() as steps, context.vault(steps) as vault:
         if from_env is None and from_file is None:
             vault.add_canary(name)
-            return
-        with steps.paused():
-            value = read_value(context, f"value of {name}", from_env=from_env, from_file=from_file)
-        vault.add_canary(name, value)
+        else:
+            with steps.paused():
+                value = read_value(context, f"value of {name}", from_env=from_env, from_file=from_file)
+            vault.add_canary(name, value)
+        context.record("vault", action="add-canary", name=name)
 
 
 def list_canaries(ctx: typer.Context, as_json: AsJson = False) -> None:
@@ -172,6 +176,7 @@ def remove_canary(
     context: CommandContext = ctx.obj
     with context.vault() as vault:
         vault.remove_canary(name)
+        context.record("vault", action="remove-canary", name=name)
 
 
 def _place(skill: str, name: str) -> str:
