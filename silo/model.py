@@ -222,11 +222,13 @@ class Decision:
 
     Attributes:
         rule: the user's rule that decided, e.g. `silo.toml rule 2`; empty if none did.
+        question: the id of the question that a person answered; empty if nobody was asked.
     """
 
     verdict: Literal["allow", "ask", "deny"]
     reason: str
     rule: str = ""
+    question: str = ""
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,7 @@ class Approvals:
         key = await to_thread.run_sync(call_key, call, arguments, skill, tool, isolation)
         standing = await to_thread.run_sync(self._decisions.standing, key)
         if standing is not None:
-            return Grant(Decision("allow", f"approved: {standing.reason}", decision.rule), key)
+            return Grant(Decision("allow", f"approved: {standing.reason}", decision.rule, standing.id), key)
         before = await to_thread.run_sync(self._decisions.last_agreed, tool.id, principal(call.caller))
         facts = profile(arguments, skill, tool, isolation)
         question = call_question(call, arguments, skill, tool, isolation, why=decision.reason, before=before, now=facts)
@@ -213,7 +213,7 @@ class Approvals:
         posted = await self._ask(key, question, proposal, facts, refusal)
         if posted.state != "approved":
             raise _no(tool, posted)
-        return Grant(Decision("allow", f"approved: {posted.reason}", decision.rule), key)
+        return Grant(Decision("allow", f"approved: {posted.reason}", decision.rule, posted.id), key)
 
     async def use(self, grant: Grant) -> bool:
         """Use the approval up; false if another call was faster, or its time is over. Durable before this returns."""

@@ -8,6 +8,7 @@ and when it is written.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -22,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from silo.audit.fitting import fitted
 from silo.errors import AuditBroken
 from silo.schema.canonical import canonical, sha256_hex
 
@@ -30,7 +32,7 @@ NO_PREVIOUS = "0" * 64
 """The `prev` of the first record."""
 
 MAX_RECORD_BYTES = 64 * 1024
-"""Longer than any record: the writer cuts names, so a longer line was not written by silo."""
+"""No record is longer: the writer cuts what it says (`silo.audit.fitting`), so silo did not write a longer line."""
 
 LOCK_SECONDS = 5.0
 """Writing a record takes well under a millisecond, so a longer wait means that another process hangs."""
@@ -88,7 +90,8 @@ class AuditLog:
     def append(self, event: str, body: Mapping[str, Any]) -> AuditRecord:
         """Write one record and return it. Blocks for less than a millisecond, unless records are flushed.
 
-        A last line that a crash left incomplete is cut off first, and a `recovered` record reports it.
+        What a crash left after the last whole record is set aside first, and a `recovered` record reports it. Facts
+        that are too long are cut, and the record says so.
 
         Raises:
             AuditBroken: the record could not be written; the log is unchanged.
@@ -108,7 +111,7 @@ class AuditLog:
     @contextmanager
     def _opened(self) -> Iterator[tuple[int, int]]:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        log = os.open(self.path, flags | os.O_APPEND, 0o600)
+        log = os.open(self.path, flags, 0o600)
         try:
             head = os.open(self._head, flags, 0o600)
             try:
@@ -143,57 +146,65 @@ class AuditLog:
                 time.sleep(0.002)
 
     def _last(self, log: int, head: int) -> tuple[int, str]:
-        """Return number and hash of the last record, after repairing what a crash left."""
+        """Return number and hash of the last record, after repairing what a crash left behind it."""
         size = os.fstat(log).st_size
-        tail = os.pread(log, MAX_RECORD_BYTES, max(0, size - MAX_RECORD_BYTES))
-        whole, newline, torn = tail.rpartition(b"\n")
-        if torn and not newline and size > len(tail):
-            raise self._broken("its end")
-        last = (0, NO_PREVIOUS)
-        if newline:
-            line = whole.rpartition(b"\n")[2]
-            record = _parse(line)
-            if record is None:
-                raise self._broken("its last line")
-            last = (record.seq, record.hash)
-        known = _read_head(os.pread(head, _HEAD_BYTES, 0))
-        lost = max(0, known - last[0])
-        if torn:
-            os.ftruncate(log, size - len(torn))
-        if torn or lost:
-            body = {"torn_bytes": len(torn), "torn_sha256": hashlib.sha256(torn).hexdigest(), "lost_records": lost}
-            recovered = self._write(log, head, last, "recovered", body)
-            last = (recovered.seq, recovered.hash)
-        return last
+        last, end = _last_record(log, size)
+        lost = max(0, _read_head(os.pread(head, _HEAD_BYTES, 0)) - last[0])
+        if end == size and not lost:
+            return last
+        digest, saved = self._set_aside(log, end, size)
+        body = {"torn_bytes": size - end, "torn_sha256": digest, "lost_records": lost, "saved_as": saved}
+        # Over what was torn, not after a cut: if this is interrupted as well, the next record finds all that is left.
+        recovered = self._write(log, head, last, "recovered", body, at=end)
+        return recovered.seq, recovered.hash
 
-    def _write(self, log: int, head: int, last: tuple[int, str], event: str, body: Mapping[str, Any]) -> AuditRecord:
-        now = self._now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        fields = _fields(last[0] + 1, now, event, body, last[1])
-        record = AuditRecord(last[0] + 1, now, event, body, last[1], sha256_hex(fields))
-        line = canonical(record.to_json()) + b"\n"
-        if len(line) > MAX_RECORD_BYTES:
-            raise AuditBroken(
-                f"a record of {len(line)} bytes is too long", hint="report this; records are meant to be short"
-            )
-        size = os.fstat(log).st_size
+    def _set_aside(self, log: int, start: int, end: int) -> tuple[str, str | None]:
+        """Copy the end of the log to a file beside it; return the SHA-256 of these bytes and the file's name.
+
+        The name is None if there was nothing to copy, or no space for it: a full disk must not keep silo from going on.
+        """
+        digest = hashlib.sha256()
+        for piece in _pieces(log, start, end):
+            digest.update(piece)
+        if start == end:
+            return digest.hexdigest(), None
+        name = f"{FILE_NAME}.torn-{digest.hexdigest()[:16]}"
+        path = self.path.with_name(name)
         try:
-            written = os.write(log, line)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+            with open(os.open(path, flags, 0o600), "wb") as file:
+                for piece in _pieces(log, start, end):
+                    file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            path.unlink(missing_ok=True)
+            return digest.hexdigest(), None
+        return digest.hexdigest(), name
+
+    def _write(
+        self, log: int, head: int, last: tuple[int, str], event: str, body: Mapping[str, Any], *, at: int | None = None
+    ) -> AuditRecord:
+        """Write a record at the end of the log, or at a position in place of what is there."""
+        now = self._now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        facts = fitted(body, MAX_RECORD_BYTES - _FRAME_BYTES)
+        fields = _fields(last[0] + 1, now, event, facts, last[1])
+        record = AuditRecord(last[0] + 1, now, event, facts, last[1], sha256_hex(fields))
+        line = canonical(record.to_json()) + b"\n"
+        start = os.fstat(log).st_size if at is None else at
+        try:
+            written = os.pwrite(log, line, start)
             if written != len(line):
-                raise OSError(28, "only a part was written")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.ftruncate(log, start + len(line))
             if self._flush:
                 os.fdatasync(log)
+            os.pwrite(head, f"{record.seq:020d} {record.hash}\n".encode(), 0)
         except OSError:
-            os.ftruncate(log, size)
+            if at is None:  # else what is left of the torn end stays, for the next record to report
+                os.ftruncate(log, start)
             raise
-        os.pwrite(head, f"{record.seq:020d} {record.hash}\n".encode(), 0)
         return record
-
-    def _broken(self, what: str) -> AuditBroken:
-        quoted = shlex.quote(str(self.path))
-        return AuditBroken(
-            f"the audit log {self.path} can't be continued: {what} is not a record",
-            hint=f"see `silo audit verify`, then move the log away: mv {quoted} {quoted}.damaged",
-        )
 
 
 def verify(folder: Path) -> Verified:
@@ -209,7 +220,11 @@ def verify(folder: Path) -> Verified:
     for number, line in enumerate(_lines(folder / FILE_NAME), start=1):
         record = _parse(line)
         if record is None:
-            raise AuditBroken(f"line {number} of the audit log is not a whole record", hint=hint)
+            torn = line.endswith(b"\0") and len(line) <= MAX_RECORD_BYTES + 1
+            raise AuditBroken(
+                f"line {number} of the audit log is not a whole record" + (", and the log ends there" if torn else ""),
+                hint="a crash may have torn it; the next record sets it aside and says so" if torn else hint,
+            )
         if record.prev != previous or record.seq != number:
             raise AuditBroken(
                 f"line {number} of the audit log does not follow from line {number - 1}: "
@@ -238,6 +253,9 @@ def read(folder: Path) -> Iterator[AuditRecord]:
             yield record
 
 
+_FRAME_BYTES = 512
+"""More than `seq`, `time`, `event`, `prev` and `hash` take in a line."""
+
 _HEAD_BYTES = 20 + 1 + 64 + 1
 _RESERVED = frozenset({"seq", "time", "event", "prev", "hash"})
 
@@ -245,6 +263,40 @@ _RESERVED = frozenset({"seq", "time", "event", "prev", "hash"})
 def _fields(seq: int, now: str, event: str, body: Mapping[str, Any], prev: str) -> dict[str, Any]:
     assert not _RESERVED & body.keys()
     return {"seq": seq, "time": now, "event": event, **body, "prev": prev}
+
+
+def _last_record(log: int, size: int) -> tuple[tuple[int, str], int]:
+    """Return number and hash of the last whole record, and where it ends; searches backwards from the end."""
+    end = size
+    while end > 0:
+        start = max(0, end - 2 * MAX_RECORD_BYTES)  # a torn record and, before it, a whole one of any length
+        window = os.pread(log, end - start, start)
+        for stop in _line_ends(window):
+            begin = window.rfind(b"\n", 0, stop) + 1
+            if begin == 0 and start > 0:
+                break  # the line may begin before the window
+            record = _parse(window[begin:stop])
+            if record is not None:
+                return (record.seq, record.hash), start + stop + 1
+        end = start + MAX_RECORD_BYTES if start > 0 else 0
+    return (0, NO_PREVIOUS), 0
+
+
+def _line_ends(window: bytes) -> Iterator[int]:
+    """Yield where lines end, the last one first."""
+    stop = window.rfind(b"\n")
+    while stop >= 0:
+        yield stop
+        stop = window.rfind(b"\n", 0, stop)
+
+
+def _pieces(log: int, start: int, end: int) -> Iterator[bytes]:
+    while start < end:
+        piece = os.pread(log, min(MAX_RECORD_BYTES, end - start), start)
+        if not piece:
+            return
+        yield piece
+        start += len(piece)
 
 
 def _parse(line: bytes) -> AuditRecord | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from anyio import CancelScope, get_cancelled_exc_class, to_thread
 
+from silo.audit.fitting import MARK
 from silo.audit.log import AuditLog
 from silo.errors import CanaryTripped, SiloError
 from silo.model import Call, Caller, Decision, Isolation, Skill, Tool
@@ -21,7 +22,8 @@ from silo.schema.canonical import HashedArguments
 
 MAX_NAMES = 64
 MAX_CHARS = 200
-"""Names of arguments and clients come from an agent; they are cut so that a record stays one short line."""
+"""Names of arguments and clients come from an agent; they are cut so that a record stays one short line. If they are
+still too long together, `silo.audit.fitting` cuts further."""
 
 
 class Trail:
@@ -32,7 +34,7 @@ class Trail:
         self._body: dict[str, Any] = {
             "call": call.id,
             "caller": caller_record(call.caller),
-            "tool": call.tool[:MAX_CHARS],
+            "tool": _cut(call.tool),
             "arguments": _arguments(HashedArguments(call.arguments)),
         }
         self._has_begun = False
@@ -49,8 +51,12 @@ class Trail:
 
     def decided(self, decision: Decision) -> None:
         """Note a decision: the policy's, then the person's."""
-        said = {"verdict": decision.verdict, "reason": decision.reason[:MAX_CHARS]}
-        self._body["decision"] = {**said, "rule": decision.rule} if decision.rule else said
+        said = {"verdict": decision.verdict, "reason": _cut(decision.reason)}
+        if decision.rule:
+            said["rule"] = decision.rule
+        if decision.question:
+            said["question"] = decision.question
+        self._body["decision"] = said
 
     def asked(self) -> None:
         """Note that a person was asked a question about the call."""
@@ -91,7 +97,7 @@ class Trail:
 
 def caller_record(caller: Caller) -> dict[str, str]:
     """Return the caller as records have it."""
-    said = {"kind": caller.kind, "client": caller.client[:MAX_CHARS]}
+    said = {"kind": caller.kind, "client": _cut(caller.client)}
     return {**said, "session": caller.session} if caller.session else said
 
 
@@ -120,10 +126,15 @@ async def trail(log: AuditLog, call: Call, *, clock: Callable[[], float] = time.
 
 def _arguments(arguments: HashedArguments) -> dict[str, Any]:
     """Return names and a hash; the hash is null for arguments that aren't JSON, which will be refused."""
-    names = sorted(str(name)[:MAX_CHARS] for name in arguments.arguments)
     digest: str | None
     try:
         digest = arguments.sha256
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, RecursionError, RuntimeError):  # the last if a program changes them meanwhile
         digest = None
-    return {"names": names[:MAX_NAMES], "sha256": digest}
+    names = sorted(_cut(name) if isinstance(name, str) else f"<{type(name).__name__}>" for name in arguments.arguments)
+    said: dict[str, Any] = {"names": names[:MAX_NAMES], "sha256": digest}
+    return said if len(names) <= MAX_NAMES else {**said, "more_names": len(names) - MAX_NAMES}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_CHARS else text[:MAX_CHARS] + MARK

@@ -1,4 +1,4 @@
-"""What a tool can use in its call: `require_secret`, `require_secret_bytes` and `report_progress`. The host decides which secrets a call gets.
+"""What a tool can use in its call: its secrets and `report_progress`. The host decides which secrets a call gets.
 
 A process serves one call, so the call is kept per process. A `ContextVar` would be tidier, but a thread that a skill
 starts has an empty context, and `require_secret` must work there too.
@@ -94,7 +94,7 @@ def require_secret_bytes(name: str) -> bytes:
 
 def _require(name: str) -> str:
     if not isinstance(name, str):
-        raise TypeError(f"a secret is asked for by its name, not by {type(name).__name__}")
+        raise TypeError(f"require_secret takes the name of a secret, not {type(name).__name__}")
     secrets = _slot.secrets
     if secrets is None:
         raise SecretUnavailable(

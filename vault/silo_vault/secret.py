@@ -115,12 +115,14 @@ def check_value(name: str, value: str | bytes) -> bytes:
         encoded = value.encode(errors="surrogateescape") if isinstance(value, str) else value
     except UnicodeError:
         # `from None`: the message of a UnicodeError quotes the value.
-        raise SecretInvalid(f"the value for {name} is not text", hint="check its source, then add it again") from None
+        raise SecretInvalid(
+            f"the value for {name} is not UTF-8", hint="check its source, then add it again"
+        ) from None
     if not encoded:
         raise SecretInvalid(f"the value for {name} is empty", hint="check its source, then add it again")
     if len(encoded) > MAX_VALUE_BYTES:
         raise SecretInvalid(
-            f"the value for {name} has {len(encoded):,} bytes; a secret has at most {MAX_VALUE_BYTES:,}",
+            f"the value for {name} has {len(encoded):,} bytes; {MAX_VALUE_BYTES:,} are allowed",
             hint="encrypt the large file with a key of its own, give the file to the tool, and store the key here",
         )
     return encoded
@@ -134,8 +136,9 @@ def check_text(name: str, value: str | bytes) -> bytes:
     """
     encoded = check_value(name, value)
     if is_binary(encoded.decode(errors="surrogateescape")):
+        why = "holds a NUL" if b"\0" in encoded else "is not UTF-8"
         raise SecretInvalid(
-            f"the value for {name} is not text in UTF-8",
-            hint=f"a binary value is added from a file: `silo vault add {name} --from-file PATH`",
+            f"the value for {name} {why}, so it is not text",
+            hint="a binary value is added from a file: `silo vault add NAME --from-file PATH`",
         )
     return encoded

@@ -108,7 +108,18 @@ def verify(ctx: typer.Context, as_json: AsJson = False) -> None:
         said = f"{found.records} records, each follows from the one before; the last one is {found.head}"
         emit(said if found.records else "nothing is recorded yet")
         for record in found.recoveries:
-            emit(f"record {record.seq} says that the end of the log was damaged before it, at or before {record.time}")
+            emit(_recovery(record))
+
+
+def _recovery(record: AuditRecord) -> str:
+    """Say what was found and cut before a record."""
+    body = record.body
+    torn, lost, saved = body.get("torn_bytes", 0), body.get("lost_records", 0), body.get("saved_as")
+    kept = f", kept in {saved}" if saved else ""
+    return (
+        f"record {record.seq}: the end of the log was damaged before it, at or before {record.time}: "
+        f"{torn} bytes were cut off{kept}, and {lost} records are missing"
+    )
 
 
 def _row(record: AuditRecord) -> tuple[str, str, str, str, str, str]:

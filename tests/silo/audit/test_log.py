@@ -1,19 +1,21 @@
 """The audit log: it shows every change, survives and notes a crash, and nothing goes on without a record."""
 
 import fcntl
+import hashlib
 import json
 import multiprocessing
 import os
 import resource
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from silo.audit.log import NO_PREVIOUS, AuditLog, read, verify
+from silo.audit.log import MAX_RECORD_BYTES, NO_PREVIOUS, AuditLog, read, verify
 from silo.errors import AuditBroken
 from silo.testing import PATIENCE_S
 from silo.testing.fakes import FakeClock
@@ -134,16 +136,157 @@ def test_a_log_that_was_deleted_is_noted_too(tmp_path):
     assert [record.body["lost_records"] for record in verify(tmp_path).recoveries] == [5]
 
 
-@pytest.mark.parametrize("tail", [b"nonsense\n", b"{}\n", b"\n", b"x" * 100_000, b"x" * 100_000 + b"\n"])
-def test_a_log_whose_end_is_no_record_is_not_continued(tmp_path, tail):
-    log = make(tmp_path)
+# --- after a crash ----------------------------------------------------------------------------------------------------
+
+
+def recoveries(folder):
+    return [record.body for record in verify(folder).recoveries]
+
+
+TAILS = [
+    b"nonsense\n",
+    b"{}\n",
+    b"\n",
+    b"\0" * 4096,
+    b"x" * 100_000,
+    b"x" * 100_000 + b"\n",
+    b"y\n" * 100_000,
+    b"\0" * 300_000 + b"\n\0",
+]
+
+
+@pytest.mark.parametrize("tail", TAILS, ids=range(len(TAILS)))
+@pytest.mark.parametrize("count", [0, 5])
+def test_whatever_a_crash_left_is_set_aside_and_reported(tmp_path, tail, count):
+    """A power cut may leave zeros, or pieces of several records. Past fault: a person had to move the file."""
+    log = make(tmp_path, count)
     with (tmp_path / "audit.jsonl").open("ab") as file:
         file.write(tail)
-    before = (tmp_path / "audit.jsonl").read_bytes()
-    with pytest.raises(AuditBroken) as caught:
-        log.append("end", {"call": "next"})
-    assert "silo audit verify" in caught.value.hint
-    assert (tmp_path / "audit.jsonl").read_bytes() == before
+    (tmp_path / "audit.jsonl").chmod(0o600)
+    assert broken(tmp_path)
+    log.append("end", {"call": "next"})
+    (said,) = recoveries(tmp_path)
+    assert (said["torn_bytes"], said["lost_records"]) == (len(tail), 0)
+    assert said["torn_sha256"] == hashlib.sha256(tail).hexdigest()
+    saved = tmp_path / said["saved_as"]
+    assert saved.read_bytes() == tail
+    assert saved.stat().st_mode & 0o777 == 0o600
+    assert [record.event for record in read(tmp_path)][count:] == ["recovered", "end"]
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_a_writer_that_is_killed_at_any_byte_of_its_record_stops_nobody(tmp_path_factory, long):
+    """Past fault: torn after a long record, the log was not continued, because the search began inside that record."""
+    folder = tmp_path_factory.mktemp("killed")
+    log = make(folder, 2)
+    if long:
+        log.append("end", {"call": "long", "facts": ["x" * 100] * 590})
+        assert len(lines(folder)[-1]) > 60_000
+    before = (folder / "audit.jsonl").read_bytes()
+    head = (folder / "audit.head").read_bytes()
+    log.append("end", {"call": "torn", "facts": ["y" * 100] * (400 if long else 2)})
+    record = lines(folder)[-1]
+    for left in range(0, len(record), 997 if long else 1):
+        (folder / "audit.jsonl").write_bytes(before + record[:left])
+        (folder / "audit.head").write_bytes(head)
+        log.append("end", {"call": "next", "outcome": "ok"})
+        found = [(one.event, one.body.get("torn_bytes", one.body.get("call"))) for one in read(folder)][-2:]
+        assert found[-1] == ("end", "next")
+        assert (("recovered", left) in found) == (left > 0)
+        verify(folder)
+
+
+def test_a_recovery_that_is_interrupted_is_reported_in_full_by_the_next(tmp_path):
+    log = make(tmp_path)
+    tail = b"z" * 5000
+    with (tmp_path / "audit.jsonl").open("ab") as file:
+        file.write(tail)
+    size = (tmp_path / "audit.jsonl").stat().st_size
+    log.append("end", {"call": "next"})
+    # As if it was killed after the record of the repair, before the rest of the torn end was cut off.
+    repair = lines(tmp_path)[5]
+    start = size - len(tail)
+    torn = (tmp_path / "audit.jsonl").read_bytes()[:start] + repair + tail[len(repair) :]
+    (tmp_path / "audit.jsonl").write_bytes(torn)
+    log.append("end", {"call": "last"})
+    assert [said["torn_bytes"] for said in recoveries(tmp_path)] == [5000, 5000 - len(repair)]
+
+
+def test_a_torn_end_that_can_not_be_copied_is_cut_off_all_the_same(tmp_path):
+    log = make(tmp_path)
+    tail = b"torn"
+    (tmp_path / f"audit.jsonl.torn-{hashlib.sha256(tail).hexdigest()[:16]}").symlink_to(tmp_path / "elsewhere")
+    with (tmp_path / "audit.jsonl").open("ab") as file:
+        file.write(tail)
+    log.append("end", {"call": "next"})
+    assert [(said["torn_bytes"], said["saved_as"]) for said in recoveries(tmp_path)] == [(4, None)]
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_writers_that_are_killed_leave_a_log_that_goes_on(tmp_path):
+    def child():
+        while True:
+            make(tmp_path, 3)
+
+    context = multiprocessing.get_context("fork")
+    for _ in range(10):
+        size = (tmp_path / "audit.jsonl").stat().st_size if (tmp_path / "audit.jsonl").exists() else 0
+        process = context.Process(target=child)
+        process.start()
+        deadline = time.monotonic() + PATIENCE_S
+        while not (tmp_path / "audit.jsonl").exists() or (tmp_path / "audit.jsonl").stat().st_size <= size:
+            assert time.monotonic() < deadline
+        process.kill()
+        process.join(PATIENCE_S)
+        AuditLog(tmp_path, now=FakeClock().now).append("end", {"call": "after"})
+        assert [record.body["call"] for record in read(tmp_path)][-1] == "after"
+        verify(tmp_path)
+
+
+def test_a_torn_end_is_called_one_by_verify(tmp_path):
+    log = make(tmp_path)
+    data = (tmp_path / "audit.jsonl").read_bytes()
+    (tmp_path / "audit.jsonl").write_bytes(data[:-10])
+    with pytest.raises(AuditBroken, match=r"line 5 .* and the log ends there") as caught:
+        verify(tmp_path)
+    assert "the next record sets it aside" in caught.value.hint
+    log.append("end", {"call": "next"})
+    verify(tmp_path)
+
+
+# --- long facts -------------------------------------------------------------------------------------------------------
+
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=300) | st.sampled_from([b"x", object()]),
+    lambda inner: (
+        st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=300) | st.integers(), inner, max_size=5)
+    ),
+    max_leaves=30,
+)
+
+
+@PATH_BOUND
+@given(st.dictionaries(st.text(min_size=1, max_size=9).map("x".__add__), ODD, max_size=6), st.integers(1, 400))
+def test_whatever_a_record_says_it_is_written_and_fits(tmp_path_factory, body, times):
+    folder = tmp_path_factory.mktemp("odd")
+    AuditLog(folder, now=FakeClock().now).append("end", {"call": "c", **body, "much": [body] * times})
+    (line,) = lines(folder)
+    assert len(line) <= MAX_RECORD_BYTES
+    assert verify(folder).records == 1
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["\U0001f600" * 200] * 64, ["\ud800" * 200] * 64, ["x" * 1_000_000], [f"n{i}" for i in range(100_000)]],
+    ids=["emoji", "surrogates", "long", "many"],
+)
+def test_what_is_cut_is_marked(tmp_path, names):
+    """Past fault: a call with names of 200 emoji left no record, because it was too long."""
+    AuditLog(tmp_path, now=FakeClock().now).append("end", {"call": "c", "outcome": "ok", "names": names, "n": 1})
+    (record,) = read(tmp_path)
+    assert (record.body["call"], record.body["outcome"], record.body["n"]) == ("c", "ok", 1)
+    assert record.body["shortened"] is True
+    assert "…" in record.body["names"][-1]
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])

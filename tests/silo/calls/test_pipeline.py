@@ -10,7 +10,7 @@ from silo_vault import VaultLocked as TheirVaultLocked
 
 from silo.approvals.consent import Grant
 from silo.approvals.questions import call_key
-from silo.audit.log import read
+from silo.audit.log import read, verify
 from silo.calls.files import InputRules
 from silo.calls.pipeline import MAX_ROUNDS
 from silo.errors import (
@@ -25,6 +25,7 @@ from silo.errors import (
     ResultInvalid,
     SandboxUnavailable,
     SecretMissing,
+    SiloError,
     SkillCrashed,
     SkillRaised,
     SkillUnknown,
@@ -569,3 +570,55 @@ async def test_what_a_program_changes_meanwhile_is_neither_shown_nor_sent(bench)
 async def test_values_that_python_or_a_reader_may_take_for_each_other_have_different_keys(one, other):
     first, second = (HashedArguments({"note": [value]}).sha256 for value in (one, other))
     assert first != second
+
+
+# --- the record -------------------------------------------------------------------------------------------------------
+
+
+async def test_the_record_of_a_call_names_the_question_that_allowed_it(bench):
+    it = bench(GUARDED, secrets={"KEY": SECRET}, answers=[Answer(True, "yes", grace=True)])
+    for _ in range(2):
+        await it.call("demo.echo", {"text": "x"})
+    found = [record.body["decision"].get("question") for record in read(it.folder)]
+    assert len(found) == 4
+    assert len(set(found)) == 1, "the second call runs within the grace of the first one's question"
+    assert it.decisions.get(found[0]).question.title == "Run demo.echo"
+
+
+async def test_the_record_of_a_call_that_nobody_was_asked_about_names_no_question(bench):
+    it = bench(PLAIN)
+    await it.call("demo.echo", {"text": "x"})
+    assert all("question" not in record.body["decision"] for record in read(it.folder))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {("\U0001f600" * 200 + str(i)): 1 for i in range(64)},
+        {("\ud800" * 200 + str(i)): 1 for i in range(64)},
+        {"x" * 1_000_000: 1},
+        {f"n{i}": i for i in range(50_000)},
+        {1: 2, None: 3, "text": object()},
+        {"text": float("nan")},
+    ],
+    ids=["emoji", "surrogates", "long", "many", "odd", "nan"],
+)
+async def test_every_call_leaves_a_record_whatever_it_holds(bench, arguments):
+    it = bench(PLAIN)
+    call = Call("c", "demo.echo" + "\ud800" * 300, arguments, Caller("mcp", "\U0001f600" * 300))
+    for one in (call, replace(call, tool="demo.echo")):
+        with pytest.raises(SiloError):
+            await it.pipeline().run(one)
+    assert [record.event for record in read(it.folder)] == ["refused", "refused"]
+    verify(it.folder)
+
+
+async def test_if_the_last_record_can_not_be_written_the_result_is_held_back(bench):
+    async def fill_the_disk(request, on_progress):
+        (it.folder / "audit.jsonl").unlink()
+        (it.folder / "audit.jsonl").mkdir()
+        return GuestReply(Finished(text="done"))
+
+    it = bench(PLAIN, behaviour=fill_the_disk)
+    with pytest.raises(AuditBroken):
+        await it.call("demo.echo", {"text": "x"})

@@ -63,7 +63,9 @@ def add(
             )
         with steps.paused():
             value = read_value(context, f"value of {_place(skill, name)}", from_env=from_env, from_file=from_file)
+        replaced = name in vault.names(namespace=skill)
         vault.put(name, value, namespace=skill)
+        context.record("vault", action="add", name=name, skill=skill, replaced=replaced)
         data = value.encode() if isinstance(value, str) else value
         size = len(data)
     if is_binary(data.decode(errors="surrogateescape")):
@@ -103,7 +105,7 @@ def get(
                 f"{_place(skill, name)} is binary, and a terminal would act on its bytes",
                 hint=f"silo vault get {name}{f' --skill {skill}' if skill else ''} --to-pipe > FILE",
             )
-        context.record("vault", action="get", secret=_place(skill, name), to="pipe" if to_pipe else "terminal")
+        context.record("vault", action="get", name=name, skill=skill, to="pipe" if to_pipe else "terminal")
     if to_pipe:
         emit_bytes(found.reveal_bytes())
     else:
@@ -140,6 +142,7 @@ def remove(
     context: CommandContext = ctx.obj
     with context.vault() as vault:
         vault.remove(name, namespace=skill)
+        context.record("vault", action="remove", name=name, skill=skill)
 
 
 def status(ctx: typer.Context, as_json: AsJson = False) -> None:
@@ -180,10 +183,11 @@ def add_canary(ctx: typer.Context, name: Name, from_env: FromEnv = None, from_fi
     with Steps() as steps, context.vault(steps) as vault:
         if from_env is None and from_file is None:
             vault.add_canary(name)
-            return
-        with steps.paused():
-            value = read_value(context, f"value of {name}", from_env=from_env, from_file=from_file)
-        vault.add_canary(name, value)
+        else:
+            with steps.paused():
+                value = read_value(context, f"value of {name}", from_env=from_env, from_file=from_file)
+            vault.add_canary(name, value)
+        context.record("vault", action="add-canary", name=name)
 
 
 def list_canaries(ctx: typer.Context, as_json: AsJson = False) -> None:
@@ -212,6 +216,7 @@ def remove_canary(
     context: CommandContext = ctx.obj
     with context.vault() as vault:
         vault.remove_canary(name)
+        context.record("vault", action="remove-canary", name=name)
 
 
 def _place(skill: str, name: str) -> str:
