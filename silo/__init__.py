@@ -6,7 +6,7 @@ The runtime, for agents written in Python, is `silo.runtime`; it is not imported
 from __future__ import annotations
 
 from silo.sdk.bounds import Length, Pattern, Range
-from silo.sdk.context import report_progress, require_secret
+from silo.sdk.context import report_progress, require_secret, require_secret_bytes
 from silo.sdk.errors import SecretUnavailable, SkillDefinitionError
 from silo.sdk.files import File
 from silo.sdk.results import AgentResponse
@@ -25,4 +25,5 @@ __all__ = [
     "__version__",
     "report_progress",
     "require_secret",
+    "require_secret_bytes",
 ]

@@ -11,20 +11,23 @@ from getpass import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from silo_vault.secret import check_text, is_binary
+
 from silo.cli.files import read_bytes
 from silo.errors import UsageError
+from silo.sizes import MIB
 
 if TYPE_CHECKING:
     from silo.cli.context import CommandContext  # which imports this module
 
-MAX_BYTES = 1024 * 1024
-"""The most that is read from any source. The vault refuses what is too long for a secret."""
+MAX_BYTES = 64 * MIB
+"""The most that is read from any source. What is too long for a secret, the vault refuses with its own words."""
 
 
 def read_value(context: CommandContext, what: str, *, from_env: str | None, from_file: Path | None) -> str | bytes:
     """Return a value from the given variable or file, else typed twice on a terminal, else from standard input.
 
-    One line break at the end of standard input or of a file is removed.
+    One line break at the end of text from standard input or from a file is removed. A file may be binary.
 
     Args:
         context: has the environment.
@@ -44,7 +47,8 @@ def read_value(context: CommandContext, what: str, *, from_env: str | None, from
         return _without_last_break(read_bytes(os.fspath(from_file), max_bytes=MAX_BYTES))
     if sys.stdin.isatty():
         return type_twice(what)
-    return _without_last_break(read_bytes("-", max_bytes=MAX_BYTES))
+    # As text: what is binary by accident, e.g. in UTF-16, is refused. A binary value comes from a file, on purpose.
+    return check_text("this secret", _without_last_break(read_bytes("-", max_bytes=MAX_BYTES)))
 
 
 def read_variable(context: CommandContext, name: str) -> str:
@@ -86,4 +90,7 @@ def type_once(what: str) -> str | None:
 
 
 def _without_last_break(data: bytes) -> bytes:
+    """Return the value without the line break that editors and shells add; a binary one as it is."""
+    if is_binary(data.decode(errors="surrogateescape")):
+        return data
     return data.removesuffix(b"\n").removesuffix(b"\r")

@@ -1,4 +1,4 @@
-"""What a tool can use in its call: `require_secret` and `report_progress`. The host decides which secrets a call gets.
+"""What a tool can use in its call: its secrets and `report_progress`. The host decides which secrets a call gets.
 
 A process serves one call, so the call is kept per process. A `ContextVar` would be tidier, but a thread that a skill
 starts has an empty context, and `require_secret` must work there too.
@@ -73,8 +73,26 @@ def require_secret(name: str) -> str:
     Works inside a tool, from any of its threads.
 
     Raises:
+        SecretUnavailable: the header does not declare `name`, or no tool is running; or the value is not text, and
+            `require_secret_bytes` returns it.
+    """
+    value = _require(name)
+    # Bytes that are not UTF-8 arrive as lone surrogates (PEP 383).
+    if "\0" in value or any("\udc80" <= character <= "\udcff" for character in value):
+        raise SecretUnavailable(f"the secret {name!r} is binary; call require_secret_bytes for it")
+    return value
+
+
+def require_secret_bytes(name: str) -> bytes:
+    """As `require_secret`, for a value that may be binary, e.g. a key store; text comes in UTF-8.
+
+    Raises:
         SecretUnavailable: the header does not declare `name`, or no tool is running.
     """
+    return _require(name).encode(errors="surrogateescape")
+
+
+def _require(name: str) -> str:
     if not isinstance(name, str):
         raise TypeError(f"require_secret takes the name of a secret, not {type(name).__name__}")
     secrets = _slot.secrets

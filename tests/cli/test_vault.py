@@ -46,6 +46,58 @@ def test_names_are_listed_and_values_are_not(bare_silo):
     assert bare_silo("vault", "list").out == "B_KEY\n"
 
 
+def test_a_person_at_a_terminal_sees_a_value_and_a_pipe_does_not(bare_silo):
+    bare_silo("vault", "add", "KEY", "--skill", "demo", stdin=SECRET.encode())
+    found = bare_silo("vault", "get", "KEY", "--skill", "demo")
+    assert (found.status, found.code, found.out) == (2, "usage", "")
+    assert "--to-pipe" in found.hint
+    assert SECRET not in found.err
+    assert typed(bare_silo, ["vault", "get", "KEY", "--skill", "demo"], "\0", "") == (0, f"{SECRET}\n")
+    assert bare_silo("vault", "get", "KEY", "--skill", "demo", "--to-pipe").out == SECRET
+    assert bare_silo("vault", "get", "KEY", "--to-pipe").code == "secret-missing"
+    records = bare_silo("audit", "show", "--json").json["records"]
+    shown = [(one["name"], one["skill"], one["to"]) for one in records if one.get("action") == "get"]
+    assert shown == [("KEY", "demo", "terminal"), ("KEY", "demo", "pipe")]
+    assert SECRET not in str(records)
+
+
+def test_a_terminal_is_not_moved_by_a_value(bare_silo):
+    bare_silo("vault", "add", "KEY", stdin=b"a\x1b[2Jb")
+    assert typed(bare_silo, ["vault", "get", "KEY"], "\0", "") == (0, "a<U+001B>[2Jb\n")
+
+
+def test_a_binary_value_comes_from_a_file_and_goes_to_a_pipe(bare_silo, tmp_path):
+    data = bytes(range(256)) * 16 + b"\n"
+    (tmp_path / "store.p12").write_bytes(data)
+    found = bare_silo("vault", "add", "STORE", "--from-file", str(tmp_path / "store.p12"))
+    assert (found.status, found.out) == (0, "")
+    assert "binary (4,097 bytes)" in found.err
+    assert Runtime(environ=bare_silo.environ).vault.get("STORE").reveal_bytes() == data
+    status, shown = typed(bare_silo, ["vault", "get", "STORE"], "\0", "")
+    assert (status, "is binary" in shown, "--to-pipe > FILE" in shown) == (2, True, True)
+    command = [sys.executable, "-m", "silo", "vault", "get", "STORE", "--to-pipe"]
+    piped = subprocess.run(command, env=bare_silo.environ, capture_output=True, check=False, timeout=PATIENCE_S)
+    assert (piped.returncode, piped.stdout) == (0, data)
+
+
+def test_what_is_binary_by_accident_is_refused_and_not_repeated(bare_silo):
+    """For instance the output of a program that writes UTF-16."""
+    found = bare_silo("vault", "add", "KEY", stdin=SECRET.encode("utf-16"))
+    assert (found.status, found.out) == (2, "")
+    assert "NUL, so it is not text" in found.err
+    assert "--from-file" in found.hint
+    assert bare_silo("vault", "list", "--json").json == {"secrets": []}
+
+
+def test_a_value_that_is_too_long_is_told_what_to_do_instead(bare_silo, tmp_path):
+    (tmp_path / "large").write_bytes(b"x" * 5_000_000)
+    found = bare_silo("vault", "add", "KEY", "--from-file", str(tmp_path / "large"))
+    assert "5,000,000 bytes; 1,048,576 are allowed" in found.err
+    assert "give the file to the tool" in found.hint
+    (tmp_path / "fits").write_bytes(b"x" * 1024 * 1024)
+    assert bare_silo("vault", "add", "KEY", "--from-file", str(tmp_path / "fits")).status == 0
+
+
 def test_a_value_on_the_command_line_is_refused_and_not_repeated(bare_silo):
     found = bare_silo("vault", "add", "KEY", SECRET)
     assert (found.status, found.code, found.out) == (2, "usage", "")
@@ -74,7 +126,7 @@ def test_an_earlier_value_is_replaced_only_when_asked_to(bare_silo):
         (["add", "KEY"], b"", 2, "usage"),
         (["add", "KEY"], b"\xff", 2, "usage"),
         (["add", "KEY"], b"a\0b", 2, "usage"),
-        (["add", "KEY"], b"x" * (2 << 20), 2, "file-refused"),
+        (["add", "KEY"], b"x" * (2 << 20), 2, "usage"),
         (["add", "lower"], b"x", 2, "usage"),
         (["add", "KEY", "--from-env", "NOT_SET"], b"", 2, "usage"),
         (["add", "KEY", "--from-file", "/nonexistent"], b"", 2, "file-refused"),
@@ -305,7 +357,7 @@ def test_a_key_that_was_removed_opens_a_restored_file_only_after_a_yes(bare_silo
     assert status == 2
     assert old in shown
     assert vault_files(bare_silo) == before
-    assert [event["action"] for event in events(bare_silo)] == ["rekey"]
+    assert [event["action"] for event in events(bare_silo)] == ["add", "rekey"]
     status, shown = typed(bare_silo, ["vault", "restore", str(copy)], "to go on", "restore\n")
     assert status == 0, shown
     assert f"opens again with env, key {old}" in shown
@@ -478,5 +530,5 @@ def typed(bare_silo, arguments, wait_for, text):
                 is_typed = True
     finally:
         os.close(ours)
-        process.wait(30)
+        process.wait(PATIENCE_S)
     return process.returncode, shown.replace("\r\n", "\n")

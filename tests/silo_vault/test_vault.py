@@ -19,6 +19,7 @@ from silo_vault import (
 )
 from silo_vault.crypto import Argon2Cost
 from silo_vault.format import Document, decode, encode, encode_record
+from silo_vault.secret import MAX_VALUE_BYTES
 from silo_vault.storage import VaultFiles
 
 KEY = "00112233445566778899aabbccddeeff" * 2
@@ -28,6 +29,19 @@ OTHER_KEY = "ff" * 32
 def test_a_secret_comes_back_in_another_process(open_vault):
     open_vault().put("TOKEN", "grüße")
     assert open_vault().get("TOKEN").reveal() == "grüße"
+
+
+@pytest.mark.parametrize("value", [b"\xff\x00\xfe", os.urandom(4096), b"\x00", b"x" * MAX_VALUE_BYTES])
+def test_binary_and_long_values_come_back_also_after_a_rotation(open_vault, value):
+    open_vault().put("STORE", value)
+    open_vault().rotate()
+    assert open_vault().get("STORE").reveal_bytes() == value
+
+
+def test_text_that_is_no_text_is_refused(open_vault):
+    """A value that a person typed, or that came as text, is never binary."""
+    with pytest.raises(SecretInvalid):
+        open_vault().put("TOKEN", "a\0b")
 
 
 def test_neither_value_nor_key_stands_in_any_file(open_vault, folder):
@@ -134,7 +148,7 @@ def test_creating_makes_an_empty_vault_once(open_vault, path):
         open_vault("ee" * 32).names()
 
 
-@pytest.mark.parametrize(("name", "value"), [("lower", "x"), ("A", ""), ("A", "a\0b"), ("A", b"\xff")])
+@pytest.mark.parametrize(("name", "value"), [("lower", "x"), ("A", ""), ("A", "a\0b"), ("A", "\udcff")])
 def test_what_may_not_be_stored_leaves_no_trace(open_vault, folder, name, value):
     with pytest.raises(SecretInvalid):
         open_vault().put(name, value)

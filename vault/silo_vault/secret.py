@@ -18,8 +18,8 @@ NAME_PATTERN = "[A-Z][A-Z0-9_]{0,127}"
 NAMESPACE_PATTERN = "[a-z][a-z0-9_-]{0,63}"
 """The form of a namespace: the name of the one program or skill that may use its secrets."""
 
-MAX_VALUE_BYTES = 64 * 1024
-"""Longest value. The largest common ones are private keys and service account files, which are below 16 KiB."""
+MAX_VALUE_BYTES = 1024 * 1024
+"""Longest value. Private keys and service account files are below 16 KiB, key stores (PKCS #12, JKS) below 100 KiB."""
 
 _NAME = re.compile(NAME_PATTERN)
 _NAMESPACE = re.compile(NAMESPACE_PATTERN)
@@ -27,7 +27,7 @@ _NAMESPACE = re.compile(NAMESPACE_PATTERN)
 
 @final
 class Secret:
-    """A value that only `reveal` shows.
+    """A value that only `reveal` and `reveal_bytes` show.
 
     `repr`, `str`, `format` and tracebacks show the name. It can't be pickled, so it stays in the process.
     """
@@ -44,8 +44,20 @@ class Secret:
         return self._name
 
     def reveal(self) -> str:
-        """Return the value. Drop the result as soon as possible, and never put it in a message."""
+        """Return the value. Drop the result as soon as possible, and never put it in a message.
+
+        The bytes of a binary value that are not UTF-8 are lone surrogates in it (`surrogateescape`, PEP 383).
+        """
         return self._value
+
+    def reveal_bytes(self) -> bytes:
+        """Return the value as it was stored; text in UTF-8."""
+        return self._value.encode(errors="surrogateescape")
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the value is not text: it is not UTF-8, or holds a NUL."""
+        return is_binary(self._value)
 
     def __repr__(self) -> str:
         return f"Secret({self._name!r})"
@@ -84,26 +96,49 @@ def check_namespace(namespace: str) -> str:
     return namespace
 
 
+def is_binary(value: str) -> bool:
+    """Whether a value, as `Secret.reveal` returns it, is not text."""
+    return "\0" in value or any("\udc80" <= character <= "\udcff" for character in value)
+
+
 def check_value(name: str, value: str | bytes) -> bytes:
-    """Return the value in UTF-8 if it may be stored as `name`. No message shows it.
+    """Return the value as bytes if it may be stored as `name`. No message shows it.
+
+    Args:
+        name: of the secret, for messages.
+        value: any bytes; or text, which may hold lone surrogates as in `Secret.reveal`.
 
     Raises:
-        SecretInvalid: it is empty, longer than `MAX_VALUE_BYTES`, not UTF-8, or holds a NUL.
+        SecretInvalid: it is empty, longer than `MAX_VALUE_BYTES`, or text with other lone surrogates.
     """
     try:
-        encoded = value.encode() if isinstance(value, str) else value.decode().encode()
+        encoded = value.encode(errors="surrogateescape") if isinstance(value, str) else value
     except UnicodeError:
         # `from None`: the message of a UnicodeError quotes the value.
         raise SecretInvalid(
-            f"the value for {name} is not UTF-8", hint="encode binary values, e.g. with base64"
+            f"the value for {name} is not UTF-8", hint="check its source, then add it again"
         ) from None
     if not encoded:
         raise SecretInvalid(f"the value for {name} is empty", hint="check its source, then add it again")
     if len(encoded) > MAX_VALUE_BYTES:
         raise SecretInvalid(
-            f"the value for {name} has {len(encoded)} bytes; {MAX_VALUE_BYTES} are allowed",
-            hint="encrypt a large file, keep it elsewhere, and store its key here",
+            f"the value for {name} has {len(encoded):,} bytes; {MAX_VALUE_BYTES:,} are allowed",
+            hint="encrypt the large file with a key of its own, give the file to the tool, and store the key here",
         )
-    if b"\0" in encoded:
-        raise SecretInvalid(f"the value for {name} holds a NUL", hint="encode binary values, e.g. with base64")
+    return encoded
+
+
+def check_text(name: str, value: str | bytes) -> bytes:
+    """As `check_value`, for a source that only has text.
+
+    Raises:
+        SecretInvalid: as for `check_value`; or it is not UTF-8, or holds a NUL.
+    """
+    encoded = check_value(name, value)
+    if is_binary(encoded.decode(errors="surrogateescape")):
+        why = "holds a NUL" if b"\0" in encoded else "is not UTF-8"
+        raise SecretInvalid(
+            f"the value for {name} {why}, so it is not text",
+            hint="a binary value is added from a file: `silo vault add NAME --from-file PATH`",
+        )
     return encoded

@@ -47,7 +47,7 @@ from silo_vault.format import (
 from silo_vault.keys.base import KeyProvider, RandomBytes
 from silo_vault.restoration import Restoration, compare, returning
 from silo_vault.rollback import KnownGeneration, Order
-from silo_vault.secret import Secret, check_name, check_namespace, check_value
+from silo_vault.secret import Secret, check_name, check_namespace, check_text, check_value
 from silo_vault.status import CANARIES, SecretInfo, VaultStatus, info_of, key_name, key_slot
 from silo_vault.storage import VaultFiles, Writer
 from silo_vault.unlock import Keys, Unlocker
@@ -176,7 +176,7 @@ class Vault:
             return None
         document, keys = loaded
         record = next((one for namespace in namespaces if (one := document.find(namespace, name))), None)
-        return None if record is None else Secret(name, self._unseal(keys, record))
+        return None if record is None else self._secret(keys, record)
 
     def get_all(self) -> Mapping[tuple[str, str], Secret]:
         """Return every secret by namespace and name, without the decoys. Only exports need this.
@@ -224,6 +224,11 @@ class Vault:
     def put(self, name: str, value: str | bytes, *, namespace: str = "") -> None:
         """Store a value, and replace an earlier one of that name. Makes the vault if there is none.
 
+        Args:
+            name: as in `require_secret`.
+            value: text, or any bytes, of at most 1 MiB.
+            namespace: the program or skill that alone may use it; empty for every one.
+
         Raises:
             SecretInvalid: the name or the value breaks a rule.
             VaultBusy: another process was writing all the time.
@@ -231,7 +236,7 @@ class Vault:
             VaultLocked, VaultDamaged: as for `entries`.
         """
         check_namespace(namespace)
-        self._store([(namespace, check_name(name), check_value(name, value))])
+        self._store([(namespace, check_name(name), _checked(name, value))])
 
     def put_all(self, values: Mapping[tuple[str, str], str | bytes]) -> None:
         """Store several values, by namespace and name, in one save: all of them or none.
@@ -242,7 +247,7 @@ class Vault:
         checked = []
         for (namespace, name), value in values.items():
             check_namespace(namespace)
-            checked.append((namespace, check_name(name), check_value(name, value)))
+            checked.append((namespace, check_name(name), _checked(name, value)))
         if checked:
             self._store(checked)
 
@@ -504,14 +509,16 @@ class Vault:
         document, keys = loaded
         for record in document.records:
             if (record.namespace == CANARIES) is are_canaries:
-                yield (record.namespace, record.name), Secret(record.name, self._unseal(keys, record))
+                yield (record.namespace, record.name), self._secret(keys, record)
 
-    def _unseal(self, keys: Keys, record: Record) -> str:
+    def _secret(self, keys: Keys, record: Record) -> Secret:
+        return Secret(record.name, self._unseal(keys, record).decode(errors="surrogateescape"))
+
+    def _unseal(self, keys: Keys, record: Record) -> bytes:
         context = record_context(keys.vault_id, record.namespace, record.name, record.version)
         try:
-            return crypto.unseal(keys.records, record.nonce, record.sealed, context).decode()
-        except (crypto.Unauthentic, UnicodeDecodeError):
-            # `from None`: the message of a UnicodeError quotes the value.
+            return crypto.unseal(keys.records, record.nonce, record.sealed, context)
+        except crypto.Unauthentic:
             raise self._not_opened(f"the record of {record.name} does not open") from None
 
     def _not_opened(self, detail: str) -> VaultLocked:
@@ -673,7 +680,7 @@ class Vault:
         return header, records, new_keys, change
 
     def _reseal(self, record: Record, keys: Keys, new_keys: Keys, header: Header) -> Record:
-        value = self._unseal(keys, record).encode()
+        value = self._unseal(keys, record)
         return self._seal(new_keys, header, record.namespace, record.name, value, modified=record.modified)
 
 
@@ -685,6 +692,10 @@ def _read_elsewhere(path: Path) -> bytes:
 
 def _place(namespace: str, name: str) -> str:
     return f"{namespace}/{name}" if namespace and namespace != CANARIES else name
+
+
+def _checked(name: str, value: str | bytes) -> bytes:
+    return check_text(name, value) if isinstance(value, str) else check_value(name, value)
 
 
 def _not_found(namespace: str, name: str, document: Document) -> SecretNotFound:

@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from silo import SecretUnavailable, report_progress, require_secret
+from silo import SecretUnavailable, report_progress, require_secret, require_secret_bytes
 from silo.sdk.context import open_call
 
 Report = tuple[float, float | None, str | None]
@@ -111,3 +111,15 @@ def test_a_message_is_cut_and_made_printable_for_the_wire():
     assert message is not None
     assert len(message) == 1000
     message.encode()
+
+
+def test_a_binary_secret_comes_as_bytes_and_never_as_text():
+    with open_call(secrets={"STORE": "\udcff\0k", "TOKEN": "grüße"}):
+        assert require_secret_bytes("STORE") == b"\xff\0k"
+        assert require_secret_bytes("TOKEN") == "grüße".encode()
+        with pytest.raises(SecretUnavailable, match="is binary; call require_secret_bytes"):
+            require_secret("STORE")
+        with pytest.raises(SecretUnavailable, match="not declared"):
+            require_secret_bytes("OTHER")
+    with pytest.raises(SecretUnavailable, match="outside of a tool"):
+        require_secret_bytes("STORE")

@@ -167,7 +167,7 @@ def test_what_is_said_of_a_wrong_key_or_recipient_does_not_hold_it(golden, maker
         lambda: seal_to_recipients(export, [f"age1{MARK}"]),
         lambda: seal_to_passphrase(export, MARK[:7]),
         lambda: seal_to_passphrase(export, MARK + "\udcff"),
-        lambda: to_plain_text(Export(maker.VAULT_ID, maker.CREATED, (Entry("", "A", MARK + "\0"),))),
+        lambda: to_plain_text(Export(maker.VAULT_ID, maker.CREATED, (Entry("", "A", MARK + "\ud800"),))),
     ):
         assert MARK[:7] not in said_by(run)
 

@@ -14,7 +14,7 @@ from silo_vault.errors import SecretInvalid
 from silo_vault.hashicorp.messages import ServerAnswer
 from silo_vault.hashicorp.server import Conversation, HashicorpServer
 from silo_vault.hashicorp.settings import is_path
-from silo_vault.secret import Secret, check_value
+from silo_vault.secret import Secret, check_text
 
 SCHEME = "vault://"
 
@@ -223,7 +223,7 @@ def _secret(reference: Reference, value: object) -> Secret:
             f"{reference} has the JSON type {_JSON_TYPES[type(value)]}, and only text can be a secret",
             hint="write it as text, as `bao kv put` does; a file can be encoded with base64",
         )
-    check_value(str(reference), value)
+    check_text(str(reference), value)
     return Secret(str(reference), value)
 
 

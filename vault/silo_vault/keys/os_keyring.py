@@ -19,7 +19,7 @@ from silo_vault.crypto import KEY_BYTES
 from silo_vault.errors import KeyUnavailable, VaultLocked
 from silo_vault.format import TransitWrap, Wrap
 from silo_vault.keys.base import RandomBytes, unwrap_under, wrap_under
-from silo_vault.secret import Secret, check_value
+from silo_vault.secret import Secret, check_text
 from silo_vault.sharing import SharedQuestions
 
 T = TypeVar("T")
@@ -157,7 +157,7 @@ class KeyringSecrets:
         value = self._questions.ask((service, username), lambda: self._read(service or SECRETS_SERVICE, username))
         if value is None:
             return None
-        return Secret(username, check_value(username, value).decode())
+        return Secret(username, check_text(username, value).decode())
 
     def _read(self, service: str, username: str) -> str | None:
         store = self._store = self._store or _system_store()

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from silo_vault.errors import SecretInvalid, SourceUnreadable
-from silo_vault.secret import NAME_PATTERN, check_namespace, check_value
+from silo_vault.secret import NAME_PATTERN, check_namespace, check_text
 
 MAX_SOURCE_BYTES = 64 * 1024 * 1024
 """Longest file that is read. It is the size of the largest vault (`silo_vault.format.MAX_FILE_BYTES`)."""
@@ -130,7 +130,7 @@ def _flaw(candidate: Candidate, name: str | None) -> str | None:
         return "its name can't be that of a secret: letters, digits and '_', a letter first, at most 128 characters"
     try:
         check_namespace(candidate.namespace)
-        check_value("it", candidate.value)
+        check_text("it", candidate.value)
     except SecretInvalid as error:
         return error.message
     return None

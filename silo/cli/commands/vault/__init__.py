@@ -12,6 +12,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = add_group(app, "vault", _HELP, section=SECRETS_AND_AGENTS)
     add_command(group, "add", secrets.add, takes_rest=True)
+    add_command(group, "get", secrets.get)
     add_command(group, "list", secrets.list_names)
     add_command(group, "remove", secrets.remove)
     add_command(group, "status", secrets.status)

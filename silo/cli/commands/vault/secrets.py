@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from silo_vault.secret import check_name, check_namespace
+from silo_vault.secret import check_name, check_namespace, is_binary
 
 from silo.cli.context import CommandContext
 from silo.cli.documents import vault_document
 from silo.cli.options import AsJson
-from silo.cli.render import Steps, emit, emit_json, say
+from silo.cli.render import Steps, emit, emit_bytes, emit_json, say
 from silo.cli.values import read_value
 from silo.errors import UsageError
 
@@ -40,7 +41,8 @@ def add(
         openssl rand -hex 32 | silo vault add JWT_KEY --skill jwt
         silo vault add DEPLOY_KEY --from-file ~/.ssh/deploy
 
-    Removes one line break at the end of standard input or of a file.
+    A value has at most 1 MiB. From a file it may be binary; a skill gets it by require_secret_bytes. Removes one line
+    break at the end of text.
     """
     context: CommandContext = ctx.obj
     if ctx.args:
@@ -64,12 +66,50 @@ def add(
         replaced = name in vault.names(namespace=skill)
         vault.put(name, value, namespace=skill)
         context.record("vault", action="add", name=name, skill=skill, replaced=replaced)
-        size = len(value.encode() if isinstance(value, str) else value)
+        data = value.encode() if isinstance(value, str) else value
+        size = len(data)
+    if is_binary(data.decode(errors="surrogateescape")):
+        say(f"silo: the value is binary ({size:,} bytes); a skill gets it by require_secret_bytes")
     if size < SHORT_BYTES:
         say(
             f"silo: warning: the value has {size} bytes; one below {SHORT_BYTES} can be guessed, "
             "and can't be redacted reliably"
         )
+
+
+def get(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The secret's name.")],
+    skill: SkillName = "",
+    to_pipe: Annotated[
+        bool, typer.Option("--to-pipe", help="Write it to standard output also if that is not a terminal.")
+    ] = False,
+) -> None:
+    """Show the value of a secret to a person at a terminal.
+
+        silo vault get GITHUB_TOKEN
+        silo vault get KEYSTORE --skill signer --to-pipe > store.p12
+
+    A pipe or a file gets it with --to-pipe only, so that no log or agent has it by accident. It is recorded.
+    """
+    context: CommandContext = ctx.obj
+    with context.vault() as vault:
+        if not to_pipe and not sys.stdout.isatty():
+            raise UsageError(
+                "standard output is not a terminal, and a value is shown to a person only",
+                hint="run it in a terminal; --to-pipe writes it anyway",
+            )
+        found = vault.get(name, namespace=skill)
+        if found.is_binary and not to_pipe:
+            raise UsageError(
+                f"{_place(skill, name)} is binary, and a terminal would act on its bytes",
+                hint=f"silo vault get {name}{f' --skill {skill}' if skill else ''} --to-pipe > FILE",
+            )
+        context.record("vault", action="get", name=name, skill=skill, to="pipe" if to_pipe else "terminal")
+    if to_pipe:
+        emit_bytes(found.reveal_bytes())
+    else:
+        emit(found.reveal())
 
 
 def list_names(ctx: typer.Context, as_json: AsJson = False) -> None:

@@ -61,7 +61,10 @@ def import_secrets(
             if kind == "pass":
                 say(f"silo: reading {source} with gpg ...")
             found = _read(context, source, kind, passphrase_from_env, identity or [])
-        values = {(skill or entry.namespace, entry.name): entry.value for entry in found.entries}
+        values = {
+            (skill or entry.namespace, entry.name): entry.value.encode(errors="surrogateescape")
+            for entry in found.entries
+        }
         if len(values) < len(found.entries):
             raise UsageError(
                 f"{source} has secrets with the same name for several skills, which --skill {skill} would merge",
