@@ -5,6 +5,7 @@ Each command decides which of these it accepts, and what the value is for.
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from getpass import getpass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from silo.cli.files import read_bytes
+from silo.cli.render import say
 from silo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ MAX_BYTES = 1024 * 1024
 def read_value(context: CommandContext, what: str, *, from_env: str | None, from_file: Path | None) -> str | bytes:
     """Return a value from the given variable or file, else typed twice on a terminal, else from standard input.
 
-    One line break at the end of standard input or of a file is removed.
+    One line break at the end of standard input or of a file is removed, and a byte order mark at its start.
 
     Args:
         context: has the environment.
@@ -41,10 +43,10 @@ def read_value(context: CommandContext, what: str, *, from_env: str | None, from
     if from_env is not None:
         return read_variable(context, from_env)
     if from_file is not None:
-        return _without_last_break(read_bytes(os.fspath(from_file), max_bytes=MAX_BYTES))
+        return _without_marks(read_bytes(os.fspath(from_file), max_bytes=MAX_BYTES))
     if sys.stdin.isatty():
         return type_twice(what)
-    return _without_last_break(read_bytes("-", max_bytes=MAX_BYTES))
+    return _without_marks(read_bytes("-", max_bytes=MAX_BYTES))
 
 
 def read_variable(context: CommandContext, name: str) -> str:
@@ -85,5 +87,8 @@ def type_once(what: str) -> str | None:
         return None
 
 
-def _without_last_break(data: bytes) -> bytes:
+def _without_marks(data: bytes) -> bytes:
+    if data.startswith(codecs.BOM_UTF8):
+        data = data.removeprefix(codecs.BOM_UTF8)
+        say("silo: left out the byte order mark (U+FEFF) at the start, which some editors put into files")
     return data.removesuffix(b"\n").removesuffix(b"\r")
