@@ -74,7 +74,8 @@ _OTHER_MEANING: Final[Mapping[str, str]] = MappingProxyType(
     {
         "SILO_HOME": "the state directory, an absolute path; default `~/.silo`",
         "SILO_MASTER_KEY": (
-            "opens the vault: 32 bytes in hex or base64, or a passphrase; removed from the environment at start"
+            "opens the vault: 32 bytes in hex or base64, or a passphrase of at least 12 characters; removed from the "
+            "environment at start"
         ),
         "SILO_DEBUG": "with `1`, the command line shows the traceback of a bug, which may contain secrets",
     }

@@ -5,6 +5,7 @@ Each command decides which of these it accepts, and what the value is for.
 
 from __future__ import annotations
 
+import codecs
 import os
 import sys
 from getpass import getpass
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from silo_vault.secret import check_text, is_binary
 
 from silo.cli.files import read_bytes
+from silo.cli.render import say
 from silo.errors import UsageError
 from silo.sizes import MIB
 
@@ -27,7 +29,8 @@ MAX_BYTES = 64 * MIB
 def read_value(context: CommandContext, what: str, *, from_env: str | None, from_file: Path | None) -> str | bytes:
     """Return a value from the given variable or file, else typed twice on a terminal, else from standard input.
 
-    One line break at the end of text from standard input or from a file is removed. A file may be binary.
+    One line break at the end of text from standard input or from a file is removed, and a byte order mark at its start.
+    A file may be binary.
 
     Args:
         context: has the environment.
@@ -44,11 +47,11 @@ def read_value(context: CommandContext, what: str, *, from_env: str | None, from
     if from_env is not None:
         return read_variable(context, from_env)
     if from_file is not None:
-        return _without_last_break(read_bytes(os.fspath(from_file), max_bytes=MAX_BYTES))
+        return _without_marks(read_bytes(os.fspath(from_file), max_bytes=MAX_BYTES))
     if sys.stdin.isatty():
         return type_twice(what)
     # As text: what is binary by accident, e.g. in UTF-16, is refused. A binary value comes from a file, on purpose.
-    return check_text("this secret", _without_last_break(read_bytes("-", max_bytes=MAX_BYTES)))
+    return check_text("this secret", _without_marks(read_bytes("-", max_bytes=MAX_BYTES)))
 
 
 def read_variable(context: CommandContext, name: str) -> str:
@@ -89,8 +92,11 @@ def type_once(what: str) -> str | None:
         return None
 
 
-def _without_last_break(data: bytes) -> bytes:
-    """Return the value without the line break that editors and shells add; a binary one as it is."""
+def _without_marks(data: bytes) -> bytes:
+    """Return text without the marks that editors and shells add; a binary value as it is."""
     if is_binary(data.decode(errors="surrogateescape")):
         return data
+    if data.startswith(codecs.BOM_UTF8):
+        data = data.removeprefix(codecs.BOM_UTF8)
+        say("silo: left out the byte order mark (U+FEFF) at the start, which some editors put into files")
     return data.removesuffix(b"\n").removesuffix(b"\r")

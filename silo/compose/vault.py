@@ -10,11 +10,22 @@ HashiCorp Vault (0.02 s, which most users do not need), in `silo_vault.hashicorp
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from silo_vault import EnvironmentKey, KeyProvider, KeyringKey, KeyringSecrets, PassphraseKey, Vault
+from silo_vault import (
+    MASTER_KEY_VARIABLE,
+    EnvironmentKey,
+    KeyProvider,
+    KeyringKey,
+    KeyringSecrets,
+    PassphraseKey,
+    Vault,
+    VaultError,
+)
+from silo_vault.keys.texts import refusal
 
 from silo.config.schema import Config
 from silo.errors import UsageError
@@ -24,6 +35,8 @@ if TYPE_CHECKING:
     from silo_vault.hashicorp import HashicorpServer, KvSecrets
 
 FILE_NAME = "credentials.silo"
+
+_log = logging.getLogger(__name__)
 
 KINDS = ("env", "keyring", "passphrase", "transit", "kv")
 """Kinds of keys that `silo vault rekey` can add, in the order in which its help names them."""
@@ -71,7 +84,28 @@ class VaultSetup:
             passphrase = PassphraseKey(self._ask_passphrase or (lambda: None))
             providers = (*remote, EnvironmentKey(self._master_key), KeyringKey(), passphrase)
             self._vault = Vault(self._home / FILE_NAME, providers, grace_s=grace_s)
+            if (reason := self.weak_key()) is not None:
+                _log.warning("%s", reason)
         return self._vault
+
+    def weak_key(self) -> str | None:
+        """Return a warning if the vault opens with a text in `SILO_MASTER_KEY` that no new vault may have, else None.
+
+        Such a vault still opens, so that its owner can change the key.
+        """
+        reason = None if self._master_key is None else refusal(self._master_key)
+        if reason is None:
+            return None
+        try:
+            slots = self.vault.status().keys
+        except VaultError:  # whoever uses the vault gets this error
+            return None
+        if not any(slot.kind == "env" and slot.kdf == "argon2id" for slot in slots):
+            return None
+        return (
+            f"{MASTER_KEY_VARIABLE} {reason}. A thief of the vault's file may guess it. Make a new key with "
+            "`export NEW=$(openssl rand -hex 32)`, run `silo vault rekey --replace env --from-env NEW`, and keep it"
+        )
 
     def close(self) -> None:
         """Give back the token that was obtained from the server, if one was. Blocks for a moment; never raises."""

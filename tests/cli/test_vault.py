@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from silo_vault import EnvironmentKey
 
 from silo.runtime import Runtime
 from silo.testing import PATIENCE_S
@@ -21,6 +22,15 @@ def test_a_value_from_standard_input_is_stored_without_its_last_line_break(bare_
         assert (found.status, found.out) == (0, "")
     vault = Runtime(environ=bare_silo.environ).vault
     assert [vault.get(name).reveal() for name in "ABCD"] == ["x", "x", "x\n", " x "]
+
+
+def test_a_byte_order_mark_is_left_out_of_a_value_and_said(bare_silo, tmp_path):
+    (tmp_path / "key").write_bytes(b"\xef\xbb\xbfabcdefghij\n")
+    for arguments, stdin in ((["--from-file", str(tmp_path / "key")], b""), ([], (tmp_path / "key").read_bytes())):
+        found = bare_silo("vault", "add", "KEY", "--replace", *arguments, stdin=stdin)
+        assert found.status == 0
+        assert "byte order mark" in found.err
+        assert Runtime(environ=bare_silo.environ).vault.get("KEY").reveal() == "abcdefghij"
 
 
 def test_a_value_can_come_from_a_variable_or_a_file(bare_silo, tmp_path):
@@ -233,6 +243,54 @@ def test_the_key_is_replaced_and_the_old_one_opens_nothing(bare_silo):
     assert bare_silo("vault", "list").out == "KEY\n"
     assert events(bare_silo)[-1]["removed"] == [old]
     assert events(bare_silo)[-1]["added"] == [keys(bare_silo)["env"]]
+
+
+@pytest.mark.parametrize(("key", "reason"), [("x", "has 1 character,"), ("ab" * 31 + "a", "has 63 hex digits")])
+def test_a_key_that_is_none_makes_no_vault(bare_silo, key, reason):
+    bare_silo.environ["SILO_MASTER_KEY"] = key
+    found = bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
+    assert (found.status, found.code) == (4, "vault-locked")
+    assert reason in found.err
+    assert "openssl rand -hex 32" in found.hint
+    assert not (bare_silo.home / "credentials.silo").exists()
+    bare_silo.environ["SILO_MASTER_KEY"] = "ab" * 32
+    bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
+    bare_silo.environ["NEW"] = key
+    found = bare_silo("vault", "rekey", "--add", "env", "--from-env", "NEW")
+    assert (found.status, found.code) == (4, "vault-locked")
+    assert reason in found.err
+
+
+def test_a_vault_that_opens_with_a_weak_key_warns_and_names_the_command(bare_silo, caplog):
+    bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
+    weak = EnvironmentKey("hunter2")
+    vault = Runtime(environ=bare_silo.environ).vault
+    vault.rekey(add=[Weak(weak)], remove=[keys(bare_silo)["env"]])
+    assert caplog.records == []
+    bare_silo.environ["SILO_MASTER_KEY"] = "hunter2"
+    assert bare_silo("vault", "list").out == "KEY\n"
+    [warning] = {record.getMessage() for record in caplog.records}
+    assert "hunter2" not in warning
+    assert "silo vault rekey --replace env --from-env NEW" in warning
+    bare_silo.environ["NEW"] = "cd" * 32
+    assert bare_silo("vault", "rekey", "--replace", "env", "--from-env", "NEW").status == 0
+    bare_silo.environ["SILO_MASTER_KEY"] = "cd" * 32
+    caplog.clear()
+    assert bare_silo("vault", "list").out == "KEY\n"
+    assert caplog.records == []
+
+
+class Weak:
+    """Seals with a key that is refused today, as an earlier version did."""
+
+    kind, label, recheck_s = "env", "a weak key", None
+
+    def __init__(self, key):
+        self._key = key
+        self.unwrap, self.retire, self.forget = key.unwrap, key.retire, key.forget
+
+    def wrap(self, dek, **arguments):
+        return self._key.wrap(dek, **arguments | {"is_new": False})
 
 
 def test_a_recovery_passphrase_opens_the_vault_when_no_other_key_is_left(bare_silo):

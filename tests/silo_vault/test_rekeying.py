@@ -1,5 +1,7 @@
 """Which keys open a vault and how that changes: `rekey`, `rotate`, `lock`, and keys that are asked for again."""
 
+import errno
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,6 +17,7 @@ from silo_vault import (
     SecretNotFound,
     Vault,
     VaultLocked,
+    VaultNotWritten,
 )
 from silo_vault.crypto import MAX_SEALS, Argon2Cost
 from silo_vault.format import UnknownWrap, Wrap, decode, encode
@@ -53,8 +56,9 @@ class Remote:
         self.state: type[VaultLocked] | None = None
         self.asked = 0
         self.hang = lambda: None
+        self.retired = 0
 
-    def wrap(self, dek, *, vault_id, random):
+    def wrap(self, dek, *, vault_id, random, is_new=True):
         self._answer()
         return wrap_under(b"k" * 32, dek, kind=self.kind, kdf=None, vault_id=vault_id, random=random)
 
@@ -64,7 +68,7 @@ class Remote:
         return unwrap_under(b"k" * 32, wrap, vault_id=vault_id, label=self.label)
 
     def retire(self, wrap, *, vault_id):
-        pass
+        self.retired += 1
 
     def forget(self):
         pass
@@ -157,6 +161,80 @@ def test_what_would_lock_the_owner_out_is_refused_and_changes_nothing(open_vault
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("first", ["put", "create", "put_all"])
+def test_a_first_save_that_fails_leaves_no_entry_in_the_keyring(path, monkeypatch, first):
+    """Past bug: each failed attempt left one, because the next attempt is for another vault."""
+    ring = Ring()
+    vault = Vault(path, [KeyringKey(ring)])
+    attempts = {
+        "put": lambda: vault.put("A", "1"),
+        "put_all": lambda: vault.put_all({("", "A"): "1"}),
+        "create": vault.create,
+    }
+
+    def full(*arguments, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "rename", full)
+        with pytest.raises(VaultNotWritten):
+            attempts[first]()
+    assert ring.entries == {}
+    attempts[first]()
+    assert len(ring.entries) == 1
+
+
+def test_a_keyring_that_fails_after_it_kept_a_key_keeps_none(path):
+    class Moody(Ring):
+        def get_password(self, service, username):
+            raise ZeroDivisionError
+
+    ring = Moody()
+    vault = Vault(path, [KeyringKey(ring), EnvironmentKey(KEY)])
+    vault.put("A", "1")  # the next key locks the vault
+    assert ring.entries == {}
+    with pytest.raises(KeyUnavailable):
+        vault.rekey(add=[KeyringKey(ring)])
+    assert ring.entries == {}
+
+
+def test_the_backup_opens_after_a_key_in_a_keyring_was_replaced(path):
+    """Past bug: the old entry was gone, and the backup needed it."""
+    ring = Ring()
+    vault = Vault(path, [KeyringKey(ring)])
+    vault.put("A", "1")
+    vault.put("A", "2")
+    vault.rekey(add=[KeyringKey(ring)], remove=[ids(vault)["keyring"]])
+    path.write_bytes(b"damaged")
+    vault.restore()
+    assert Vault(path, [KeyringKey(ring)]).get("A").reveal() == "2"
+
+
+@pytest.mark.parametrize("text", ["x", KEY[:-1], f'"{KEY}"'])
+def test_a_vault_with_a_weak_key_opens_rotates_and_gets_a_better_key(path, text):
+    """Such vaults were made by earlier versions. Nobody is locked out of one."""
+    weak = EnvironmentKey(text, cost=CHEAP)
+    with pytest.raises(VaultLocked):
+        Vault(path, [weak]).put("A", "1")
+    assert not path.exists()
+    vault = Vault(path, [EnvironmentKey(KEY)])
+    vault.put("A", "1")
+    document = decode(path.read_bytes())
+    dek = vault._unlocker.data_key(document.header)
+    wrap = weak.wrap(dek, vault_id=document.header.vault_id, random=os.urandom, is_new=False)
+    header = replace(document.header, wraps=(wrap,))
+    path.write_bytes(encode(header, document.records, vault._unlocker.keys(document.header, epoch=None).mac))
+    path.with_name("credentials.silo.seen").unlink()
+    vault = Vault(path, [weak])
+    vault.put("B", "2")
+    vault.rotate()
+    assert vault.get("A").reveal() == "1"
+    vault.rekey(add=[EnvironmentKey(NEW)], remove=[ids(vault)["env"]])
+    assert Vault(path, [EnvironmentKey(NEW)]).names() == ("A", "B")
+    with pytest.raises(VaultLocked):
+        Vault(path, [weak]).names()
+
+
 def test_a_provider_that_does_not_open_what_it_sealed_is_not_trusted(open_vault, path):
     class Liar(Remote):
         def unwrap(self, wrap, *, vault_id):
@@ -164,9 +242,11 @@ def test_a_provider_that_does_not_open_what_it_sealed_is_not_trusted(open_vault,
 
     vault = filled(open_vault)
     before = path.read_bytes()
+    liar = Liar()
     with pytest.raises(VaultLocked, match="does not give back"):
-        vault.rekey(add=[Liar()])
+        vault.rekey(add=[liar])
     assert path.read_bytes() == before
+    assert liar.retired == 1  # what it made for the wrap goes as well
 
 
 def test_without_a_vault_there_is_nothing_to_rekey_or_rotate(open_vault, path):

@@ -115,9 +115,7 @@ def check_value(name: str, value: str | bytes) -> bytes:
         encoded = value.encode(errors="surrogateescape") if isinstance(value, str) else value
     except UnicodeError:
         # `from None`: the message of a UnicodeError quotes the value.
-        raise SecretInvalid(
-            f"the value for {name} is not UTF-8", hint="check its source, then add it again"
-        ) from None
+        raise SecretInvalid(f"the value for {name} is not UTF-8", hint="check its source, then add it again") from None
     if not encoded:
         raise SecretInvalid(f"the value for {name} is empty", hint="check its source, then add it again")
     if len(encoded) > MAX_VALUE_BYTES:

@@ -98,7 +98,7 @@ class Wraps:
                         "and it has to seal the new data key",
                         hint=f"provide it, or drop it: `silo vault rotate --drop {key_name(wrap)}`",
                     )
-                made.append((opened[0], self._wrap(opened[0], dek, header.vault_id)))
+                made.append((opened[0], self._wrap(opened[0], dek, header.vault_id, is_new=False)))
             wraps = tuple(wrap for _, wrap in made)
             _check(wraps)
         return WrapChange(wraps, tuple(made), header.wraps)
@@ -122,9 +122,9 @@ class Wraps:
                 if not isinstance(wrap, UnknownWrap) and provider.kind == wrap.kind:
                     provider.retire(wrap, vault_id=vault_id)
 
-    def _wrap(self, provider: KeyProvider, dek: bytes, vault_id: bytes) -> Wrap | TransitWrap:
+    def _wrap(self, provider: KeyProvider, dek: bytes, vault_id: bytes, *, is_new: bool = True) -> Wrap | TransitWrap:
         """Have a key seal the data key, and check that it opens what it sealed, while the old keys still work."""
-        wrap = provider.wrap(dek, vault_id=vault_id, random=self._random)
+        wrap = provider.wrap(dek, vault_id=vault_id, random=self._random, is_new=is_new)
         try:
             if provider.unwrap(wrap, vault_id=vault_id) != dek:
                 raise VaultLocked(

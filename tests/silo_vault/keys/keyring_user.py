@@ -1,6 +1,6 @@
 """Uses a vault whose key is in the keyring of this session. `test_os_keyring.py` runs this, each time as a new process.
 
-    keyring_user.py PATH put NAME VALUE | get NAME | forget | replace | read NAME
+    keyring_user.py PATH put NAME VALUE | get NAME | forget | replace | restore | read NAME
 
 Prints what it got; exit status 7 and a JSON object for a `VaultError`.
 """
@@ -25,6 +25,8 @@ def main(path: str, action: str, *arguments: str) -> str:
             keyring.delete_password("silo", f"vault {status.vault_id} key {status.keys[0].key_id}")
         case ("replace",):
             vault.rekey(add=[KeyringKey()], remove=[vault.status().keys[0].key_id])
+        case ("restore",):
+            vault.restore()
         case "read", name:
             found = KeyringSecrets().read(name)
             return "nothing" if found is None else found.reveal()

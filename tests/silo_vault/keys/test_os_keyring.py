@@ -83,6 +83,43 @@ def test_a_new_key_takes_the_place_of_the_old_one_in_a_real_keyring(in_session, 
     assert output.splitlines() == ["value", "1"]
 
 
+def test_the_backup_opens_with_the_new_key_in_a_real_keyring(in_session, path):
+    """Past bug: the old entry was removed, and the backup needed it."""
+    user = [*USER, str(path)]
+    output = in_session(
+        UNLOCK,
+        join([*user, "put", "TOKEN", "value"]),
+        join([*user, "put", "OTHER", "value"]),
+        join([*user, "replace"]),
+        f"echo damaged > {quote(str(path))}",
+        join([*user, "restore"]),
+        join([*user, "get", "OTHER"]) + "; echo",
+    )
+    assert output == "value\n"
+
+
+@pytest.mark.parametrize(("calls", "nth"), [("write", 1), ("fsync", 1), ("/^rename", 1)])
+def test_a_first_save_that_fails_leaves_no_entry_in_a_real_keyring(in_session, path, calls, nth):
+    """Past bug: it stayed for ever, because the next attempt is for another vault."""
+    user = [*USER, str(path)]
+    failing = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}"]
+    failing += ["-e", f"inject={calls}:error=ENOSPC:when={nth}+"]
+    search = "secret-tool search --all service silo 2>&1 | grep -c '^attribute.username'"
+    output = in_session(
+        UNLOCK,
+        join([*failing, *user, "put", "TOKEN", "value"]) + "; status=$?; echo; echo $status",
+        search,
+        join([*user, "put", "TOKEN", "value"]),
+        search,
+    )
+    error, *rest = output.splitlines()
+    if calls != "write":  # else nothing can be printed
+        assert json.loads(error)["code"] == "vault-not-written"
+        assert rest == ["7", "0", "1"]
+    else:
+        assert rest[-2:] == ["0", "1"]
+
+
 def test_a_new_key_stays_when_only_the_last_flush_of_its_file_failed(in_session, path):
     """The file is then in place, and only the new key opens it."""
     user = [*USER, str(path)]

@@ -28,8 +28,14 @@ class KeyProvider(Protocol):
     def recheck_s(self) -> float | None:
         """After how many seconds an open vault asks it again, so that revoking access has an effect. None for never."""
 
-    def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes) -> Wrap | TransitWrap:
+    def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes, is_new: bool = True) -> Wrap | TransitWrap:
         """Return a data key, sealed. This may make a new KEK, which `retire` removes.
+
+        Args:
+            dek: the data key.
+            vault_id: of the vault.
+            random: makes keys, nonces and salts.
+            is_new: whether this place does not open the vault yet. A key that is easy to guess is refused then only.
 
         Raises:
             KeyUnavailable: this place has no key; another place may have one.

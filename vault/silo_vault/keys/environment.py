@@ -5,25 +5,17 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 import unicodedata
 from collections.abc import Callable
 from typing import final
 
-from silo_vault.crypto import DEFAULT_COST, KEY_BYTES, Argon2Cost, stretch
+from silo_vault.crypto import DEFAULT_COST, Argon2Cost, stretch
 from silo_vault.errors import KeyUnavailable, VaultLocked
 from silo_vault.format import SALT_BYTES, Argon2, TransitWrap, Wrap
 from silo_vault.keys.base import RandomBytes, unwrap_under, wrap_under
+from silo_vault.keys.texts import HOW_TO_MAKE, raw_key, refusal, stray, weakness
 
 MASTER_KEY_VARIABLE = "SILO_MASTER_KEY"
-
-MIN_PASSPHRASE_CHARS = 12
-"""Of a recovery passphrase. Argon2id makes each guess cost 0.3 s and 64 MiB, but a short one needs few guesses."""
-
-_HEX = re.compile(f"[0-9a-fA-F]{{{2 * KEY_BYTES}}}")
-_BASE64 = re.compile(r"[A-Za-z0-9+/]{43}=?|[A-Za-z0-9_-]{43}=?")
 
 
 @final
@@ -52,9 +44,15 @@ class EnvironmentKey:
     def __repr__(self) -> str:
         return f"EnvironmentKey(label={self.label!r})"
 
-    def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes) -> Wrap:
-        """As `KeyProvider.wrap`."""
+    def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes, is_new: bool = True) -> Wrap:
+        """As `KeyProvider.wrap`.
+
+        Raises:
+            VaultLocked: the text is nearly a key, or a passphrase that is easy to guess.
+        """
         text = self._checked(f"set it, e.g. with `export {self.label}=$(openssl rand -hex 32)`, and keep it")
+        if is_new and (reason := refusal(text)) is not None:
+            raise VaultLocked(f"{self.label} {reason}", hint=f"{HOW_TO_MAKE}, or use a passphrase of five random words")
         kdf = None if raw_key(text) else Argon2(random(SALT_BYTES), self._cost)
         return wrap_under(_kek(text, kdf), dek, kind=self.kind, kdf=kdf, vault_id=vault_id, random=random)
 
@@ -84,13 +82,12 @@ class EnvironmentKey:
             )
         if self._text is None:
             raise KeyUnavailable(f"{self.label} is not set", hint=hint)
-        if not self._text.strip():
+        if (reason := stray(self._text)) == "is empty":
             raise VaultLocked(f"{self.label} is empty", hint=f"set it to a key, or remove it with `unset {self.label}`")
-        if self._text != self._text.strip() or not self._text.isprintable():
+        if reason is not None:
             # A stray newline would silently turn a key into a passphrase, and the vault would not open elsewhere.
             raise VaultLocked(
-                f"{self.label} starts or ends with white space, or has invisible characters",
-                hint="remove them; `$(cat FILE)` in a shell omits the last newline",
+                f"{self.label} {reason}", hint="remove it; `$(cat FILE)` in a shell omits the last line break"
             )
         return self._text
 
@@ -116,17 +113,16 @@ class PassphraseKey:
         self._ask = ask
         self._cost = cost
 
-    def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes) -> Wrap:
+    def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes, is_new: bool = True) -> Wrap:
         """As `KeyProvider.wrap`.
 
         Raises:
-            VaultLocked: the passphrase has fewer than `MIN_PASSPHRASE_CHARS` characters.
+            VaultLocked: the passphrase is easy to guess.
         """
         text = self._asked()
-        if len(text) < MIN_PASSPHRASE_CHARS:
+        if is_new and (reason := weakness(text)) is not None:
             raise VaultLocked(
-                f"a passphrase of {len(text)} characters can be guessed",
-                hint=f"use at least {MIN_PASSPHRASE_CHARS}, e.g. five random words",
+                f"the passphrase can be guessed: it {reason}", hint="use a longer one, e.g. five random words"
             )
         kdf = Argon2(random(SALT_BYTES), self._cost)
         return wrap_under(_stretched(text, kdf), dek, kind=self.kind, kdf=kdf, vault_id=vault_id, random=random)
@@ -155,22 +151,12 @@ class PassphraseKey:
 
 def _stretched(text: str, kdf: Argon2) -> bytes:
     # Normalised to NFC (RFC 8265 §4.2), so that the same passphrase typed on another keyboard has the same bytes.
-    return stretch(unicodedata.normalize("NFC", text).encode(), salt=kdf.salt, cost=kdf.cost)
-
-
-def raw_key(text: str) -> bytes | None:
-    """Return the key if the text is 32 bytes in hex or base64. None means that it is a passphrase."""
-    if _HEX.fullmatch(text):
-        return bytes.fromhex(text)
-    if not _BASE64.fullmatch(text):
-        return None
-    unpadded = text.rstrip("=").replace("-", "+").replace("_", "/")
     try:
-        key = base64.b64decode(unpadded + "=", validate=True)
-    except binascii.Error:
-        return None
-    # The last of the 43 digits has two unused bits. They must be zero, or several texts would be the same key.
-    return key if base64.b64encode(key).decode().rstrip("=") == unpadded else None
+        encoded = unicodedata.normalize("NFC", text).encode()
+    except UnicodeEncodeError:
+        # `from None`: the message of a UnicodeError quotes the passphrase.
+        raise VaultLocked("the passphrase is not UTF-8", hint="check the encoding of the terminal") from None
+    return stretch(encoded, salt=kdf.salt, cost=kdf.cost)
 
 
 def _kek(text: str, kdf: Argon2 | None) -> bytes:

@@ -13,7 +13,7 @@ from silo_vault.format import TransitWrap, Wrap
 from silo_vault.hashicorp.kv_secrets import SCHEME, KvSecrets, parse_reference
 from silo_vault.hashicorp.server import HashicorpServer
 from silo_vault.keys.base import RandomBytes, unwrap_under, wrap_under
-from silo_vault.keys.environment import raw_key
+from silo_vault.keys.texts import raw_key
 
 
 @final
@@ -42,7 +42,7 @@ class KvKey:
     def __repr__(self) -> str:
         return f"KvKey({str(self._reference)!r}, {self._server!r})"
 
-    def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes) -> Wrap:
+    def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes, is_new: bool = True) -> Wrap:
         """As `KeyProvider.wrap`; never makes the entry.
 
         Raises:

@@ -68,7 +68,7 @@ class KeyringKey:
         """Use this store, or by default the operating system's, which is looked up when a key is needed."""
         self._store = store
 
-    def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes) -> Wrap:
+    def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes, is_new: bool = True) -> Wrap:
         """As `KeyProvider.wrap`. Makes the entry, and reads it back before it returns a wrap that depends on it."""
         store, key = self._open(), random(KEY_BYTES)
         wrap = wrap_under(key, dek, kind=self.kind, kdf=None, vault_id=vault_id, random=random)

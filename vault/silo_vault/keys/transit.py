@@ -36,7 +36,7 @@ class TransitKey:
     def __repr__(self) -> str:
         return f"TransitKey({self._mount}/{self._key}, {self._server!r})"
 
-    def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes) -> TransitWrap:
+    def wrap(self, dek: bytes, *, vault_id: bytes, random: RandomBytes, is_new: bool = True) -> TransitWrap:
         """As `KeyProvider.wrap`. `random` is not used, because the server makes the nonce.
 
         Raises:

@@ -23,7 +23,6 @@ from silo_vault.transfer.entry import (
 from silo_vault.transfer.password_store import read_password_store
 from silo_vault.transfer.predecessor import find_predecessor, read_predecessor
 from silo_vault.transfer.sealed import (
-    MIN_PASSPHRASE_CHARACTERS,
     Export,
     from_plain_text,
     needs_passphrase,
@@ -37,7 +36,6 @@ from silo_vault.transfer.source import read_source, to_text
 __all__ = [
     "MAX_ENTRIES",
     "MAX_SOURCE_BYTES",
-    "MIN_PASSPHRASE_CHARACTERS",
     "Entry",
     "Export",
     "Found",

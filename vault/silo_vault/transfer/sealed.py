@@ -20,14 +20,12 @@ from typing import Any, NoReturn
 import pyrage  # type: ignore[import-untyped]
 
 from silo_vault.errors import SecretInvalid, SourceUnreadable, VaultDamaged, VaultLocked, VaultNotWritten
+from silo_vault.keys.texts import weakness
 from silo_vault.secret import check_name, check_namespace, check_value
 from silo_vault.transfer.entry import MAX_ENTRIES, MAX_SOURCE_BYTES, Entry
 
 FORMAT = "silo-export"
 VERSION = 1
-
-MIN_PASSPHRASE_CHARACTERS = 8
-"""The minimum of NIST SP 800-63B-3 §5.1.1.1. Guesses at an export are not limited, so a longer one is better."""
 
 MAX_WORK_FACTOR = 22
 """Largest accepted log2(N) of scrypt, as in the reference implementation of age. 23 needs 8 GiB and a minute."""
@@ -71,15 +69,15 @@ def seal_to_passphrase(document: Export, passphrase: str) -> bytes:
     """Return an age file that the passphrase opens. This takes a second or a few, and so does a guess (scrypt).
 
     Raises:
-        SecretInvalid: the passphrase has fewer than 8 characters, or the document breaks a rule of the vault.
+        SecretInvalid: the passphrase is easy to guess, or the document breaks a rule of the vault.
         VaultNotWritten: it would be too large to read again, or this machine is too busy to seal it well.
     """
-    if len(passphrase) < MIN_PASSPHRASE_CHARACTERS:
+    _check_text(passphrase)
+    if (reason := weakness(passphrase)) is not None:  # guesses at an export are not limited
         raise SecretInvalid(
-            f"the passphrase for an export needs at least {MIN_PASSPHRASE_CHARACTERS} characters",
+            f"the passphrase for the export can be guessed: it {reason}",
             hint="use several random words, or seal it to a recipient with --to",
         )
-    _check_text(passphrase)
     plaintext = _encode(document)
     # pyrage measures which work factor this machine manages in a second, and no argument changes that. On a busy
     # machine the factor can be too small to protect the passphrase, so such a result is discarded.
