@@ -2,7 +2,7 @@
 
 Needs `pydantic-ai-slim`. The program uses a scripted model, so that it runs without a network; replace it with yours.
 
-    silo vault add JWT_KEY && silo install jwt
+    silo install jwt && silo vault add JWT_KEY
     python examples/pydantic_ai_agent.py
 """
 

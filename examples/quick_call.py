@@ -1,6 +1,6 @@
 """Call skills from a Python program: with `async`, and without.
 
-silo vault add JWT_KEY && silo install jwt && silo install table
+silo install jwt && silo install table && silo vault add JWT_KEY
 python examples/quick_call.py            # find a tool, call it, show what it ran in
 python examples/quick_call.py sales.csv  # the first rows of a table, without `async`
 """

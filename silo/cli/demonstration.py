@@ -107,9 +107,10 @@ class Demo:
         self._environ["SILO_HOME"] = str(self._home / "state")
         try:
             self._say(f"A throw-away silo in {self._home}" + ("" if self._keep else ", deleted at the end"))
-            await self._silo("vault", "add", "JWT_KEY", stdin=self._secret)
             await self._silo("install", "jwt", "--yes")
             await self._silo("install", "table", "--yes")
+            # Afterwards: `--yes` installs nothing that would get a secret.
+            await self._silo("vault", "add", "JWT_KEY", stdin=self._secret)
             findings = Findings()
             stop = threading.Event()
             looking = threading.Thread(target=self._look_at_processes, args=(findings, stop))

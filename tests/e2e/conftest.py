@@ -163,14 +163,15 @@ def filled(
 
 def _fill(silo: Silo, target: Path) -> None:
     """Install skills and add secrets, then move the folder to `target`, which is complete or absent."""
-    for name, value in {"JWT_KEY": secrets.token_urlsafe(48), **silo.secrets}.items():
-        silo.run("vault", "add", name, stdin=value)
     sources = ("jwt", "table", *(str(HERE / "skills" / name) for name in ("tricky.py", "hasty.py")))
     # All at once, which is faster on two cores than one after the other.
     installs = [silo.start("install", source, "--yes", stdin=subprocess.DEVNULL) for source in sources]
     for process in installs:
         _, said = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, said.decode()
+    # Afterwards: `--yes` installs nothing that would get a secret.
+    for name, value in {"JWT_KEY": secrets.token_urlsafe(48), **silo.secrets}.items():
+        silo.run("vault", "add", name, stdin=value)
     known = {"key": silo.environ["SILO_MASTER_KEY"], "secrets": silo.secrets}
     (silo.home.parent / "known.json").write_text(json.dumps(known))
     silo.home.parent.rename(target)

@@ -113,8 +113,8 @@ async def put_into(store, skills):
 @pytest.fixture(scope="module")
 def crowded(new_silo):
     silo = new_silo()
-    silo.run("vault", "add", "JWT_KEY", stdin=secrets.token_urlsafe(48))
     silo.run("install", "jwt", "--yes")
+    silo.run("vault", "add", "JWT_KEY", stdin=secrets.token_urlsafe(48))
     anyio.run(put_into, SkillStore(silo.home / "skills"), list(described()))
     silo.configure(
         "[sandbox]\nwarm = 0\n"
