@@ -26,7 +26,7 @@ and those of its dynamic users, for a container that has only 16 bits of ids."""
 _NEEDED = {"CAP_SETGID": 6, "CAP_SETUID": 7, "CAP_SYS_ADMIN": 21}
 """`linux/capability.h`: to make the other namespaces without one of users, and to become the user."""
 
-_TRY_S = 10.0
+_TRY_S = 30.0
 
 _NAMESPACES = ("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try")
 

@@ -26,7 +26,7 @@ from silo.sandbox.backends.namespace.scope import UserManager
 from silo.sandbox.base import Limits
 from silo.sandbox.programs import find_program
 
-_TRY_S = 10.0
+_TRY_S = 30.0
 _TRIAL = Limits(memory_mib=64, processes=16)
 
 _NEEDED = {"memory", "pids"}
