@@ -22,7 +22,7 @@ _QEMU_MIB = 2048
 It is for code, translated code, and glibc's arenas (64 MiB each, reserved).
 """
 
-_FIRMWARE_FOLDERS = ("/usr/share/qemu", "/usr/share/qboot", "/opt/homebrew/share/qemu")
+_FIRMWARE_FOLDERS = ("/usr/share/qemu", "/usr/share/qboot")
 """Searched after the folders that QEMU names."""
 
 _FIRMWARE = "/boot/firmware"
@@ -60,6 +60,11 @@ class Qemu:
     accelerator: Accelerator
     firmware: Firmware | None = None
     tsc_khz: int | None = None
+
+    @property
+    def migrates_to_files(self) -> bool:
+        """Whether the state of a guest goes to a file by `file:` (QEMU 9.1 deprecates `fd:` for files)."""
+        return _is_at_least(self.version, 9, 1)
 
     @property
     def kernel_arguments(self) -> str:
@@ -107,8 +112,12 @@ def find_firmware(binary: Path, name: str) -> Firmware | None:
 
 def can_map_read_only(version: str) -> bool:
     """Whether `memory-backend-file` takes `readonly=on,rom=off` (QEMU 8.2; its documentation of `-object`)."""
-    numbers = [int(part) for part in version.split(".")[:2] if part.isdigit()]
-    return numbers >= [8, 2]
+    return _is_at_least(version, 8, 2)
+
+
+def _is_at_least(version: str, *wanted: int) -> bool:
+    """Whether a version is that one or a newer one; an unknown version is not."""
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) >= wanted
 
 
 @dataclass(frozen=True)

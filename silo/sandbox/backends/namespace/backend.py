@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import platform
 import secrets
 import shutil
 import socket
@@ -210,6 +211,9 @@ def _sealed(data: bytes) -> int:
 
 def _find_out() -> Probe:
     """Try `true` in a sandbox like a guest's."""
+    if platform.system() != "Linux":
+        missing = f"namespaces are a part of Linux, and this is {platform.system()}"
+        return Probe(NAME, Isolation.NAMESPACE, works=False, detail="", missing=(missing,), hint="use silo on Linux")
     bwrap = find_program("bwrap")
     if bwrap is None:
         missing = "bwrap is not installed (it sets up the namespaces)"
