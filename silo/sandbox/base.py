@@ -200,7 +200,9 @@ class Backend(Protocol):
         ...
 
     async def probe(self, *, refresh: bool = False) -> Probe:
-        """Run a guest to find out whether this backend works here; remembered until the host reboots. Builds nothing.
+        """Run a guest to find out whether this backend works here. Builds nothing.
+
+        A backend may remember that it works until the host reboots, and that it doesn't for less time.
 
         Never raises an error: the probe says what is wrong.
         """

@@ -1,4 +1,7 @@
-"""Results of probes of this machine, remembered until the host reboots."""
+"""Results of probes of this machine, remembered until the host reboots.
+
+`silo.sandbox.backends.microvm.probe` decides how long it believes one of them.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-_SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin"
+_SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 def find_program(name: str) -> Path | None:

@@ -7,7 +7,6 @@ on the host: its package is downloaded and unpacked into silo's folder. The back
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from silo.errors import SandboxBroken, SandboxUnavailable
 from silo.sandbox.backends.microvm import kernel
-from silo.sandbox.backends.microvm.host import machine, missing_programs
+from silo.sandbox.backends.microvm.host import machine, missing_programs, no_machine
 from silo.sandbox.backends.microvm.machine import MACHINES, Machine
 from silo.sandbox.base import OnStep
 from silo.setup.apt import apt, last_line
@@ -55,14 +54,14 @@ def plan(kernel_folder: Path, *, repair: bool = False) -> SetupPlan:
         repair: fetch the kernel even if there is one.
 
     Raises:
-        SandboxUnavailable: silo has no machine type for this architecture.
+        SandboxUnavailable: silo has no machine type for this host.
     """
     host = machine()
     if host is None:
         raise SandboxUnavailable(
-            f"silo has no microVM for the architecture {platform.machine()!r}",
-            hint=f"known are {', '.join(MACHINES)}; "
-            "the namespace backend works elsewhere: `silo run --backend namespace`",
+            no_machine(),
+            hint=f"microVMs work on Linux on {' and '.join(MACHINES)}; "
+            "on another Linux there is the namespace backend: `silo run --backend namespace`",
         )
     packages = tuple(sorted({program.package for program in missing_programs(host)}))
     try:

@@ -7,8 +7,9 @@ templates and clones, `silo.sandbox.backends.microvm.qemu` confines QEMU.
 from __future__ import annotations
 
 import contextlib
-import platform
-from collections.abc import AsyncIterator, Iterable
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -17,14 +18,15 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from silo.errors import SandboxBroken, SandboxUnavailable
+from silo.errors import SandboxBroken, SandboxUnavailable, SiloError
 from silo.model import Isolation
 from silo.sandbox.backends.microvm import kernel as kernels
 from silo.sandbox.backends.microvm.guest import MicrovmGuest
-from silo.sandbox.backends.microvm.host import machine, missing_programs
+from silo.sandbox.backends.microvm.host import machine, missing_programs, no_machine
 from silo.sandbox.backends.microvm.kernel import GuestKernel
+from silo.sandbox.backends.microvm.machine import Machine
 from silo.sandbox.backends.microvm.pool import WarmPool
-from silo.sandbox.backends.microvm.probe import ProbedBoot, try_to_boot, unusable_device
+from silo.sandbox.backends.microvm.probe import Boots, TryBoot, try_to_boot, unusable_device
 from silo.sandbox.backends.microvm.qemu import (
     Qemu,
     ask_version,
@@ -40,6 +42,8 @@ from silo.sandbox.image import Images
 from silo.sandbox.probe_memory import ProbeMemory
 from silo.sandbox.programs import find_program
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class _Works:
@@ -47,6 +51,21 @@ class _Works:
 
     qemu: Qemu
     kernel: GuestKernel
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a look at this machine found.
+
+    Attributes:
+        again_at: from when to look again, as a reading of the monotonic clock in seconds; None if all is well.
+        note: why guests are slower than they should be, for whoever reads the result of a call; or empty.
+    """
+
+    probe: Probe
+    works: _Works | None
+    again_at: float | None = None
+    note: str = ""
 
 
 class MicrovmBackend:
@@ -57,16 +76,32 @@ class MicrovmBackend:
         images: the images that guests are made of.
         kernel_folder: where guest kernels lie.
         warm: how many rehearsed clones to keep for each recently used spec; 0 for a process that ends soon.
+        host: the kind of machine, if it is not to be the one that fits this host.
+        boot: boots a guest to find out whether that works.
+        clock: the host's monotonic clock in seconds.
     """
 
-    def __init__(self, *, home: Path, images: Images, kernel_folder: Path, warm: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        home: Path,
+        images: Images,
+        kernel_folder: Path,
+        warm: int = 0,
+        host: Machine | None = None,
+        boot: TryBoot = try_to_boot,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._home = home
         self._images = images
         self._kernel_folder = kernel_folder
         self._warm = warm
-        self._probes = ProbeMemory(home / "run" / "probes.json")
+        self._host = machine() if host is None else host
+        self._clock = clock
+        self._boots = Boots(ProbeMemory(home / "run" / "probes.json"), boot, clock)
         self._probing = anyio.Lock()
-        self._found: tuple[Probe, _Works | None] | None = None
+        self._found: _Found | None = None
+        self._is_looking_again = False
         self._made: list[tuple[_Works, Templates]] = []
         self._group: anyio.abc.TaskGroup | None = None
         self._pool: WarmPool | None = None
@@ -98,18 +133,35 @@ class MicrovmBackend:
 
     async def probe(self, *, refresh: bool = False) -> Probe:
         """Boot a guest with each accelerator, best first, until one works."""
-        return (await self._look(refresh=refresh))[0]
+        return (await self._look(refresh=refresh)).probe
 
-    async def _look(self, *, refresh: bool = False) -> tuple[Probe, _Works | None]:
+    async def _look(self, *, refresh: bool = False) -> _Found:
+        """Return what was found on this machine; look again if it is time to.
+
+        If guests run meanwhile, only slower than they could, nobody waits for that: it happens in the background.
+        """
         async with self._probing:
-            if self._found is None or refresh:
-                self._found = await self._find_out(refresh=refresh)
-            return self._found
+            found = self._found
+            is_over = found is not None and found.again_at is not None and self._clock() >= found.again_at
+            if found is None or refresh or (is_over and (found.works is None or self._group is None)):
+                found = self._found = await self._find_out(refresh=refresh, is_patient=refresh)
+            elif is_over and self._group is not None and not self._is_looking_again:
+                self._is_looking_again = True
+                self._group.start_soon(self._look_again)
+            return found
 
-    async def _find_out(self, *, refresh: bool) -> tuple[Probe, _Works | None]:
-        host = machine()
+    async def _look_again(self) -> None:
+        try:
+            self._found = await self._find_out(refresh=False, is_patient=True)
+        except (SiloError, OSError):  # what was found before still counts
+            _log.exception("could not find out again which accelerators work")
+        finally:
+            self._is_looking_again = False
+
+    async def _find_out(self, *, refresh: bool, is_patient: bool) -> _Found:
+        host = self._host
         if host is None:
-            return self._works_not((f"no machine type for {platform.machine()}",)), None
+            return _Found(self._works_not((no_machine(),)), None)
         lacking = await anyio.to_thread.run_sync(missing_programs, host)
         missing = [
             f"{program.name} is not installed ({program.purpose}; Debian's package {program.package})"
@@ -124,65 +176,73 @@ class MicrovmBackend:
             missing.append(str(error))
         binary, bwrap = find_program(host.binary), find_program("bwrap")
         if missing or kernel is None or binary is None or bwrap is None:
-            return self._works_not(tuple(missing), hint="run `silo setup`"), None
+            # Looked for anew each time: it is quick, and somebody may be installing it.
+            return _Found(self._works_not(tuple(missing), hint="run `silo setup`"), None, again_at=self._clock())
         try:
             identity = find_identity()
         except SandboxUnavailable as error:
-            return self._works_not((error.message,), hint=error.hint), None
+            return _Found(self._works_not((error.message,), hint=error.hint), None, again_at=self._clock())
         failure = await anyio.to_thread.run_sync(try_to_confine, bwrap, identity.namespaces, filter_rules())
         if failure:
-            return self._works_not((f"QEMU can't be confined: {failure}",), hint=why_not(failure)), None
+            probe = self._works_not((f"QEMU can't be confined: {failure}",), hint=why_not(failure))
+            return _Found(probe, None, again_at=self._clock())
         version = await anyio.to_thread.run_sync(ask_version, binary)
         # A missing firmware is among `missing` above, so it is found here.
         firmware = await anyio.to_thread.run_sync(find_firmware, binary, host.firmware) if host.firmware else None
         notes: list[str] = []
+        late: list[str] = []
+        again: list[float] = []
         for accelerator in host.accelerators:
-            if accelerator.system not in ("", platform.system()):
-                continue
             read_only = can_map_read_only(version)
             qemu = Qemu(
                 binary, bwrap, version, read_only, host, accelerator, firmware, tsc_guess(accelerator), identity
             )
             failure = unusable_device(accelerator)
             if not failure:
-                boot = await self._remembered_boot(qemu, kernel, refresh=refresh)
+                boot = await self._boots.of(qemu, kernel, refresh=refresh, is_patient=is_patient)
                 failure, qemu = boot.failure, replace(qemu, tsc_khz=boot.tsc_khz)
+                if boot.again_at is not None:
+                    again.append(boot.again_at)
+                if boot.is_late:
+                    late.append(accelerator.name.upper())
+                    failure += "; silo tries again after some minutes, and `silo doctor --refresh` tries at once"
             if failure:
                 notes.append(f"{accelerator.name}: {failure}")
                 continue
+            note = ""
+            if late:
+                note = (
+                    f"{' and '.join(late)} did not start a guest in time, so guests are slow, under "
+                    f"{accelerator.name.upper()}; silo tries again after some minutes, `silo doctor --refresh` at once"
+                )
+                _log.warning("%s", note)
             detail = f"QEMU {version}, {accelerator.name.upper()}, guest kernel {kernel.release}, {identity.text}"
             probe = Probe(self.name, self.isolation, works=True, detail=detail, notes=tuple(notes))
-            return probe, _Works(qemu, kernel)
+            return _Found(probe, _Works(qemu, kernel), again_at=min(again, default=None), note=note)
         detail = f"QEMU {version}, guest kernel {kernel.release}"
         hint = "no accelerator boots a guest; the last line of each says why"
-        return self._works_not(tuple(notes), detail=detail, hint=hint), None
+        return _Found(
+            self._works_not(tuple(notes), detail=detail, hint=hint), None, again_at=min(again, default=self._clock())
+        )
 
     def _works_not(self, missing: tuple[str, ...], *, detail: str = "", hint: str = "") -> Probe:
         return Probe(self.name, self.isolation, works=False, detail=detail, missing=missing, hint=hint)
-
-    async def _remembered_boot(self, qemu: Qemu, kernel: GuestKernel, *, refresh: bool) -> ProbedBoot:
-        """Return how booting a guest with this QEMU went; tried once per boot of the host."""
-        firmware = qemu.firmware.digest if qemu.firmware else ""
-        key = f"{qemu.binary}:{qemu.version}:{qemu.accelerator.name}:{kernel.digest}:{firmware}"
-        remembered = None if refresh else ProbedBoot.parse(self._probes.get(key))
-        if remembered is None:
-            remembered = await try_to_boot(qemu, kernel)
-            self._probes.put(key, remembered.text())
-        return remembered
 
     # --- guests -------------------------------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
     async def start(self, spec: GuestSpec) -> AsyncIterator[MicrovmGuest]:
         """Boot a guest."""
-        async with (await self._templates()).boot(spec) as guest:
+        found, templates = await self._templates()
+        async with templates.boot(spec) as guest:
+            guest.note = found.note
             yield guest
 
     async def prepare(self, spec: GuestSpec, program: Program, *, deadline: float, on_step: OnStep) -> _Prepared:
         """Make the spec's template unless it exists."""
-        templates = await self._templates()
+        found, templates = await self._templates()
         template = await templates.get(spec, program, deadline=deadline, on_step=on_step)
-        return _Prepared(spec, program, template, templates, self._pool)
+        return _Prepared(spec, program, template, templates, self._pool, found.note)
 
     async def settle(self) -> None:
         """Wait until all warm clones are ready; for benchmarks and tests."""
@@ -191,21 +251,22 @@ class MicrovmBackend:
 
     async def prune(self, keep: Iterable[GuestSpec]) -> list[Path]:
         """Delete the templates of other specs. If no guest boots here, digests are unknown and nothing is deleted."""
-        if (await self._look())[1] is None:
+        if (await self._look()).works is None:
             return []
-        templates = await self._templates()
+        _, templates = await self._templates()
         return await anyio.to_thread.run_sync(templates.prune, list(keep))
 
-    async def _templates(self) -> Templates:
+    async def _templates(self) -> tuple[_Found, Templates]:
         """Return the templates for the QEMU and kernel that work here. A probe with another result makes new ones."""
-        probe, works = await self._look()
+        found = await self._look()
+        works = found.works
         if works is None:
-            raise SandboxUnavailable(f"no microVM works here: {'; '.join(probe.missing)}", hint=probe.hint)
+            raise SandboxUnavailable(f"no microVM works here: {'; '.join(found.probe.missing)}", hint=found.probe.hint)
         if not self._made or self._made[-1][0] != works:
             self._made.append((works, Templates(self._home / "templates", self._images, works.qemu, works.kernel)))
             if self._group is not None and self._warm > 0:
                 self._pool = WarmPool(self._made[-1][1], self._group, self._warm)
-        return self._made[-1][1]
+        return found, self._made[-1][1]
 
 
 @dataclass(frozen=True)
@@ -217,6 +278,7 @@ class _Prepared:
     template: Template
     templates: Templates
     pool: WarmPool | None
+    note: str
 
     @property
     def ready(self) -> Ready:
@@ -230,6 +292,7 @@ class _Prepared:
         with pool.call() if pool is not None else contextlib.nullcontext():
             waiting = await pool.take(self.program, self.template) if pool is not None else None
             if waiting is not None:
+                waiting.clone.note = self.note
                 try:
                     yield waiting.clone
                 finally:
@@ -238,6 +301,7 @@ class _Prepared:
                         await waiting.gone.wait()
             else:
                 async with self.templates.clone(self.spec, self.program, self.template) as clone:
+                    clone.note = self.note
                     yield clone
         if pool is not None:
             pool.refill(self.spec, self.program, self.template)

@@ -21,6 +21,7 @@ class MicrovmGuest:
         kind: how it was started: `booted`, `clone` or `warm clone`.
         kept: for a clone, what its template kept.
         monitor: the connection to QEMU's monitor.
+        note: why it is slower than a guest could be on this machine, or empty.
     """
 
     isolation = Isolation.MICROVM
@@ -44,12 +45,14 @@ class MicrovmGuest:
         self._qemu = qemu
         self._process = process
         self.monitor = monitor
+        self.note = ""
         self._ended: Ended | None = None
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """QEMU, its accelerator, and how the guest was started."""
-        return {"backend": f"QEMU {self._qemu.version}, {self._qemu.accelerator.name.upper()}, {self.kind}"}
+        """QEMU, its accelerator, how the guest was started, and why it is slow if it should not be."""
+        facts = {"backend": f"QEMU {self._qemu.version}, {self._qemu.accelerator.name.upper()}, {self.kind}"}
+        return {**facts, "note": self.note} if self.note else facts
 
     @property
     def is_connected(self) -> bool:

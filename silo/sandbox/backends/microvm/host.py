@@ -22,9 +22,19 @@ class HostProgram:
     purpose: str
 
 
-def machine() -> Machine | None:
-    """Return this host's row of the table, or None for an architecture that silo does not know."""
-    return MACHINES.get({"arm64": "aarch64"}.get(platform.machine(), platform.machine()))
+def machine(system: str | None = None, architecture: str | None = None) -> Machine | None:
+    """Return a host's row of the table, or None if silo has no microVM for it. Without arguments, this host's."""
+    if (system or platform.system()) != "Linux":
+        return None
+    name = architecture or platform.machine()
+    return MACHINES.get({"arm64": "aarch64"}.get(name, name))
+
+
+def no_machine() -> str:
+    """Say why there is no row for this host."""
+    if platform.system() != "Linux":
+        return f"silo's sandboxes need Linux (bubblewrap, memfd), and this is {platform.system()}"
+    return f"silo has no microVM for the architecture {platform.machine()!r}"
 
 
 def programs(host: Machine) -> tuple[HostProgram, ...]:

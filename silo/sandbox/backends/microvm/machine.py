@@ -1,7 +1,8 @@
 """What differs between host architectures and accelerators, as data: machine types, devices, kernels, packages.
 
-Only x86_64 with TCG has been run where silo is developed. The other rows follow the documentation of QEMU and Debian,
-and are unproven until `silo doctor` has booted a guest with them.
+All hosts are Linux: QEMU is confined with bubblewrap, and a guest's memory is a memfd. Only x86_64 with TCG has been
+run where silo is developed. The other rows follow the documentation of QEMU and Debian, and are unproven until `silo
+doctor` has booted a guest with them.
 """
 
 from __future__ import annotations
@@ -18,14 +19,12 @@ class Accelerator:
         options: appended to it.
         cpu: the CPU model; a template works only with the one that it was made with.
         device: a file that silo must be able to open for reading and writing, or empty.
-        system: `platform.system()` of the hosts that have it, or empty for all.
     """
 
     name: str
     options: str
     cpu: str
     device: str = ""
-    system: str = ""
     is_hardware: bool = True
 
 
@@ -71,8 +70,7 @@ MACHINES: dict[str, Machine] = {
         kernel_packages=("linux-image-cloud-amd64", "linux-image-virtual"),
         kernel_names=("vmlinuz",),
         accelerators=(
-            Accelerator("kvm", "", "host", device="/dev/kvm", system="Linux"),
-            Accelerator("hvf", "", "host", system="Darwin"),
+            Accelerator("kvm", "", "host", device="/dev/kvm"),
             _TCG,
         ),
         firmware="qboot.rom",
@@ -86,8 +84,7 @@ MACHINES: dict[str, Machine] = {
         kernel_packages=("linux-image-cloud-arm64", "linux-image-virtual"),
         kernel_names=("vmlinuz",),
         accelerators=(
-            Accelerator("kvm", "", "host", device="/dev/kvm", system="Linux"),
-            Accelerator("hvf", "", "host", system="Darwin"),
+            Accelerator("kvm", "", "host", device="/dev/kvm"),
             _TCG,
         ),
     ),

@@ -25,7 +25,7 @@ _QEMU_MIB = 2048
 It is for code, translated code, and glibc's arenas (64 MiB each, reserved).
 """
 
-_FIRMWARE_FOLDERS = ("/usr/share/qemu", "/usr/share/qboot", "/opt/homebrew/share/qemu")
+_FIRMWARE_FOLDERS = ("/usr/share/qemu", "/usr/share/qboot")
 """Searched after the folders that QEMU names."""
 
 _FIRMWARE = "/boot/firmware"
@@ -65,6 +65,11 @@ class Qemu:
     firmware: Firmware | None = None
     tsc_khz: int | None = None
     identity: Identity = field(default_factory=Identity)
+
+    @property
+    def migrates_to_files(self) -> bool:
+        """Whether the state of a guest goes to a file by `file:` (QEMU 9.1 deprecates `fd:` for files)."""
+        return _is_at_least(self.version, 9, 1)
 
     @property
     def kernel_arguments(self) -> str:
@@ -112,11 +117,12 @@ def find_firmware(binary: Path, name: str) -> Firmware | None:
 
 def can_map_read_only(version: str) -> bool:
     """Whether `memory-backend-file` takes `readonly=on,rom=off` (QEMU 8.2; its documentation of `-object`)."""
-    return _numbers(version) >= [8, 2]
+    return _is_at_least(version, 8, 2)
 
 
-def _numbers(version: str) -> list[int]:
-    return [int(part) for part in version.split(".")[:2] if part.isdigit()]
+def _is_at_least(version: str, *wanted: int) -> bool:
+    """Whether a version is that one or a newer one; an unknown version is not."""
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) >= wanted
 
 
 def filter_rules() -> bytes:
@@ -212,7 +218,7 @@ def _drop_privileges(qemu: Qemu) -> tuple[str, ...]:
     if user is None:
         return "-sandbox", rules
     # `-runas` is deprecated since QEMU 9.1, which has the other option (its "Deprecated features").
-    is_new = _numbers(qemu.version) >= [9, 1]
+    is_new = _is_at_least(qemu.version, 9, 1)
     become = ("-run-with", f"user={user}:{user}") if is_new else ("-runas", f"{user}:{user}")
     return "-sandbox", rules, *become
 

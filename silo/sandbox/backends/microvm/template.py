@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
+import platform
 import shutil
 import time
 from collections import OrderedDict
@@ -84,7 +85,7 @@ class Templates:
         qemu = self._qemu
         parts = [_FORMAT, spec.digest, self._kernel.digest, qemu.version, qemu.machine.options, KERNEL_ARGUMENTS]
         parts += [qemu.accelerator.name, qemu.accelerator.cpu, qemu.firmware.digest if qemu.firmware else ""]
-        parts.append(_cpu_of_host(with_flags=qemu.accelerator.is_hardware))
+        parts.append(host_facts(_cpuinfo(), _host_kernel(), is_hardware=qemu.accelerator.is_hardware))
         return sha256("\0".join(parts).encode()).hexdigest()
 
     def find(self, spec: GuestSpec) -> Template | None:
@@ -181,7 +182,7 @@ class Templates:
                     )
                 started_up = time.monotonic()
                 on_step("saving it as the template")
-                await _save(guest.monitor, state_fd)
+                await _save(guest.monitor, self._qemu, state_fd)
         finally:
             os.close(state_fd)
         await anyio.to_thread.run_sync(_settle, memory, state)
@@ -284,7 +285,7 @@ class Templates:
                     writable={},
                 )
                 process = await GuestProcess.start(
-                    confined, inherit=(*sockets.for_guest(), state, *inherit), rules=filter_rules()
+                    confined, inherit=(*sockets.for_guest(), *inherit), rules=filter_rules()
                 )
                 kept = template.ready.kept
                 monitor = Monitor(sockets.monitor)
@@ -294,7 +295,7 @@ class Templates:
                     await process.tie()
                     monitor.send("qmp_capabilities")
                     monitor.send("migrate-set-capabilities", capabilities=_IGNORE_SHARED)
-                    monitor.send("migrate-incoming", uri=f"fd:{state}")
+                    monitor.send("migrate-incoming", uri=_hand_over(monitor, self._qemu, state))
                     try:
                         await program.wake(guest)
                     except SandboxLost as error:
@@ -369,7 +370,23 @@ def _binds(disks: Mapping[str, Path]) -> dict[str, Path]:
 _IGNORE_SHARED = [{"capability": "x-ignore-shared", "state": True}]
 
 
-async def _save(monitor: Monitor, state_fd: int) -> None:
+_STATE_SET = 1
+"""The number of the set of descriptors with the state file; it is the only one that this QEMU gets."""
+
+
+def _hand_over(monitor: Monitor, qemu: Qemu, state_fd: int) -> str:
+    """Give QEMU, which sees no file of the host, the file of a state; return its address for a migration.
+
+    QEMU 9.1 deprecates `fd:` for files. Older versions don't have `file:`, or take no descriptor for it.
+    """
+    if qemu.migrates_to_files:
+        monitor.send("add-fd", descriptor=state_fd, fdset_id=_STATE_SET)
+        return f"file:/dev/fdset/{_STATE_SET}"
+    monitor.send("getfd", descriptor=state_fd, fdname="state")
+    return "fd:state"
+
+
+async def _save(monitor: Monitor, qemu: Qemu, state_fd: int) -> None:
     """Write the state of the guest's devices; its memory is in the file already.
 
     The migration itself stops the guest. If it was stopped before, the saved state would say `paused`, and each clone
@@ -377,8 +394,7 @@ async def _save(monitor: Monitor, state_fd: int) -> None:
     """
     await monitor.execute("qmp_capabilities")
     await monitor.execute("migrate-set-capabilities", capabilities=_IGNORE_SHARED)
-    await monitor.execute("getfd", descriptor=state_fd, fdname="state")
-    await monitor.execute("migrate", uri="fd:state")
+    await monitor.execute("migrate", uri=_hand_over(monitor, qemu, state_fd))
     while True:
         status = (await monitor.execute("query-migrate"))["status"]
         if status == "completed":
@@ -457,14 +473,33 @@ def _with_console(error: SkillFailed, console: str, last_words: str) -> SkillFai
     return error
 
 
-def _cpu_of_host(*, with_flags: bool) -> str:
-    """Return the facts about the CPU on which a snapshot depends: its model, for the counter's rate, and its flags.
+_CPU_MODEL = ("model name",)
+_CPU = ("vendor_id", "cpu family", "model", "stepping", "microcode", "flags", "bugs", "Features", "CPU ", *_CPU_MODEL)
 
-    The flags matter only with hardware virtualisation.
+
+def host_facts(cpuinfo: str, kernel: str, *, is_hardware: bool) -> str:
+    """Return the facts about the host on which a snapshot depends.
+
+    An emulated guest has QEMU's CPU; of the host's, only the model counts, for the rate of the time stamp counter. With
+    hardware virtualisation, a guest runs on the host's CPU, and KVM makes a part of the state that is saved. What a
+    guest sees of the CPU changes with its microcode, and KVM with the host's kernel.
+
+    Args:
+        cpuinfo: `/proc/cpuinfo`.
+        kernel: the release and the version of the host's kernel. A distribution's update can keep the release.
+        is_hardware: as `Accelerator.is_hardware`.
     """
-    wanted = ("model name", "flags", "Features") if with_flags else ("model name",)
+    wanted = _CPU if is_hardware else _CPU_MODEL
+    cpu = sorted({line for line in cpuinfo.splitlines() if line.startswith(wanted)})
+    return "\n".join([*cpu, kernel] if is_hardware else cpu)
+
+
+def _cpuinfo() -> str:
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        return Path("/proc/cpuinfo").read_text()
     except OSError:
         return "unknown"
-    return "\n".join(sorted({line for line in text.splitlines() if line.startswith(wanted)}))
+
+
+def _host_kernel() -> str:
+    return f"{platform.release()} {platform.version()}"

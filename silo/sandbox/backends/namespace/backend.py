@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import secrets
 import socket
 import subprocess
@@ -204,6 +205,8 @@ def _works_not(missing: str, *, hint: str) -> tuple[Probe, None]:
 
 def _find_out(allow_unlimited: Collection[str], host: Host) -> tuple[Probe, Place | None]:
     """Try `true` in a sandbox like a guest's, then in a control group."""
+    if platform.system() != "Linux":
+        return _works_not(f"namespaces are a part of Linux, and this is {platform.system()}", hint="use silo on Linux")
     bwrap = find_program("bwrap")
     if bwrap is None:
         return _works_not("bwrap is not installed (it sets up the namespaces)", hint="run `silo setup`")

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from silo.sandbox.backends.microvm import host as hosts
 
 
@@ -12,6 +14,13 @@ def test_a_machine_without_its_firmware_lacks_it_and_setup_installs_its_package(
     host = replace(host, firmware="silo-test.rom", firmware_package="silo-test-firmware")
     missing = hosts.missing_programs(host)
     assert [(each.name, each.package) for each in missing] == [("silo-test.rom", "silo-test-firmware")]
+
+
+@pytest.mark.parametrize("architecture", ["x86_64", "arm64", "aarch64"])
+def test_a_host_that_is_no_linux_is_offered_no_microvm(architecture):
+    """QEMU for macOS would lack bubblewrap and memfd, so a row for it could not work."""
+    assert hosts.machine("Darwin", architecture) is None
+    assert hosts.machine("Linux", architecture) is not None
 
 
 def test_a_machine_with_everything_lacks_nothing():

@@ -156,6 +156,14 @@ def test_which_qemu_maps_memory_read_only(version, expected):
     assert can_map_read_only(version) is expected
 
 
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [("7.2.22", False), ("9.0.4", False), ("9.1.0", True), ("10.0.13", True), ("unknown", False)],
+)
+def test_which_qemu_migrates_to_files(version, expected):
+    assert replace(qemu("x86_64", "tcg"), version=version).migrates_to_files is expected
+
+
 def test_an_x86_guest_starts_with_the_firmware_that_silo_names_not_with_the_one_that_the_distribution_chose():
     """In Debian 13 `bios-microvm.bin`, the default, is a SeaBIOS, and no guest booted with it (a past bug)."""
     line = confine(qemu("x86_64", "tcg"), ["qemu"], memory_mib=256, binds={}, writable={})

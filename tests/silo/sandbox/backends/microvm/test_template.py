@@ -17,7 +17,7 @@ from silo.sandbox.backends.microvm.backend import MicrovmBackend
 from silo.sandbox.backends.microvm.kernel import GuestKernel
 from silo.sandbox.backends.microvm.machine import MACHINES
 from silo.sandbox.backends.microvm.qemu import Firmware, Qemu
-from silo.sandbox.backends.microvm.template import Templates
+from silo.sandbox.backends.microvm.template import Templates, host_facts
 from silo.sandbox.image import Images
 from silo.sandbox.skill.describe import SkillProgram
 from silo.sizes import MIB
@@ -142,6 +142,65 @@ class OnTime(SkillProgram):
     async def hold(self, guest, *, deadline):
         await super().hold(guest, deadline=deadline)
         return time.time()
+
+
+@pytest.mark.anyio
+async def test_qemu_complains_about_nothing_when_it_saves_a_guest_and_starts_a_clone_of_it(
+    make_unit, tmp_path, images, kernel_folder
+):
+    """From 9.1 on, QEMU warned that `fd:` is deprecated for a file; it gets `file:` there."""
+    unit = await make_unit(CLOCK, name="clock")
+    said = []
+
+    class Listening(SkillProgram):
+        async def hold(self, guest, *, deadline):
+            guest.end = listening_to(guest)
+            return await super().hold(guest, deadline=deadline)
+
+    def listening_to(guest):
+        end = guest.end
+
+        async def listen():
+            said.append(guest.last_words())
+            guest.end = end
+            return await end()
+
+        return listen
+
+    async with MicrovmBackend(home=tmp_path, images=images, kernel_folder=kernel_folder) as backend:
+        deadline = time.monotonic() + PATIENCE_S
+        prepared = await backend.prepare(unit.spec, Listening(), deadline=deadline, on_step=lambda _: None)
+        async with prepared.start() as clone:
+            said.append(clone.last_words())
+    assert said == ["it said nothing"] * 2
+
+
+HARDWARE = """\
+processor\t: 0
+vendor_id\t: AuthenticAMD
+model name\t: AMD EPYC
+microcode\t: 0x1
+cpu MHz\t\t: 2445.404
+flags\t\t: fpu vme
+"""
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "kernel", "depends"),
+    [
+        (HARDWARE, "6.1.0-42-amd64 #1 SMP Debian 6.1.160-1", {True: True, False: False}),
+        (HARDWARE, "6.1.0-41-amd64 #1 SMP Debian 6.1.159-1", {True: True, False: False}),
+        (HARDWARE.replace("0x1", "0x2"), "6.1.0-41-amd64 #1 SMP Debian 6.1.158-1", {True: True, False: False}),
+        (HARDWARE.replace("vme", "svm"), "6.1.0-41-amd64 #1 SMP Debian 6.1.158-1", {True: True, False: False}),
+        (HARDWARE.replace("EPYC", "Ryzen"), "6.1.0-41-amd64 #1 SMP Debian 6.1.158-1", {True: True, False: True}),
+        (HARDWARE.replace("2445", "1800"), "6.1.0-41-amd64 #1 SMP Debian 6.1.158-1", {True: False, False: False}),
+    ],
+    ids=["kernel", "kernel with the same release", "microcode", "flags", "model", "clock rate"],
+)
+def test_a_template_is_made_anew_when_the_host_changes_in_a_way_that_counts(cpuinfo, kernel, depends):
+    for is_hardware, expected in depends.items():
+        before = host_facts(HARDWARE, "6.1.0-41-amd64 #1 SMP Debian 6.1.158-1", is_hardware=is_hardware)
+        assert (host_facts(cpuinfo, kernel, is_hardware=is_hardware) != before) is expected
 
 
 @pytest.mark.anyio
