@@ -34,7 +34,8 @@ MAX_NAME_CHARS = 255
 MAX_TEXT_CHARS = 4 * 1024 * 1024
 MAX_PROGRESS_CHARS = 1000
 MAX_FAILURE_CHARS = 4000
-MAX_TRACEBACK_CHARS = 16_000
+MAX_TRACEBACK_CHARS = 17_000
+"""A little more than `silo.sdk.tracebacks` sends, with a mark where it was cut."""
 
 MAX_CONTROL_BYTES = 4 * 1024
 """The longest payload on the control channel."""

@@ -210,11 +210,11 @@ class _Parser:
             if found is not None and found[0] and found[1] == stop + 1:
                 ends.remove(end)
                 ends.insert(0, end)
-                self._count(found[0], depth - 1)
+                self._count(found[0], depth - 1, is_part=True)
                 self._at += stop - 1
                 return found[0], False
         if brackets[1] in rest and (found := self._scanned(rest)) is not None and found[0]:
-            self._count(found[0], depth - 1)
+            self._count(found[0], depth - 1, is_part=True)
             self._at += found[1] - 1
             return found[0], True
         return (), False
@@ -329,8 +329,13 @@ class _Parser:
         if self._containers_left < 0:
             raise WireError(f"more than {MAX_CONTAINERS} lists and objects")
 
-    def _count(self, value: Json, depth: int) -> None:
-        """Check the depth, the number and the texts of values that C code has just made; they are a window's."""
+    def _count(self, value: Json, depth: int, *, is_part: bool = False) -> None:
+        """Check the depth, the number and the texts of values that C code has just made; they are a window's.
+
+        Args:
+            value: the value; with `is_part`, a part of a list or object that was counted already.
+            depth: the number of lists and objects around it.
+        """
         may_have_surrogates = r"\u" in self._text
         level = [value] if type(value) in _CONTAINERS else []
         if may_have_surrogates and type(value) is str:
@@ -339,7 +344,8 @@ class _Parser:
             depth += 1
             _check_depth(depth)
             below = [*chain.from_iterable([each.values() if type(each) is dict else each for each in level])]
-            self._spend(len(below), len(level))
+            self._spend(len(below), len(level) - is_part)
+            is_part = False
             if may_have_surrogates:
                 keys = chain.from_iterable([each for each in level if type(each) is dict])
                 _check_text(" ".join([*keys, *[member for member in below if type(member) is str]]))

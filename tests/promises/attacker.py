@@ -507,7 +507,7 @@ def forge(how: str) -> str:
             say(
                 encode(
                     JSON,
-                    b'{"type":"failed","code":"skill-exception","message":"","traceback":"' + b"x" * 16_001 + b'"}',
+                    b'{"type":"failed","code":"skill-exception","message":"","traceback":"' + b"x" * 17_001 + b'"}',
                 )
             )
         case "millions of lists":

@@ -16,7 +16,7 @@ from silo.sdk.skill import find_skill
 
 REPOSITORY = Path(__file__).parents[2]
 BUILT_IN = sorted(path.parent.relative_to(REPOSITORY).as_posix() for path in REPOSITORY.glob("skills/*/skill.py"))
-EXAMPLES = ["examples/hello", "examples/bench/httpx_pydantic"]
+EXAMPLES = ["examples/hello", "examples/bench/httpx_pydantic", "examples/bench/hostile_guest"]
 
 
 def test_the_promised_skills_are_there():

@@ -196,10 +196,10 @@ def _summary(samples: list[float]) -> dict[str, Any]:
 
 def table(document: Mapping[str, Any]) -> str:
     """Render the document for a person."""
-    lines = [f"{'milliseconds':44} {'p50':>8} {'p99':>8} {'max':>8}"]
+    lines = [f"{'milliseconds':58} {'p50':>8} {'p99':>8} {'max':>8}"]
     for what, name in (("a ping on the event loop", "ping_ms"), ("a request to the approval page", "page_ms")):
         for when, text in (("without", "without them"), ("beside", f"beside {document['guests']} hostile guests")):
             found = document[when][name]
-            lines.append(f"{f'{what}, {text}':44} {found['p50']:>8.1f} {found['p99']:>8.1f} {found['max']:>8.1f}")
+            lines.append(f"{what + ', ' + text:58} {found['p50']:>8.1f} {found['p99']:>8.1f} {found['max']:>8.1f}")
     lines.append(f"aim: p99 below {document['aim_p99_ms']:.0f} ms beside them")
     return "\n".join(lines)

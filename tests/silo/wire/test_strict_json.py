@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from silo.wire import strict_json
 from silo.wire.frames import WireError
-from silo.wire.strict_json import MAX_DEPTH, MAX_VALUES, WINDOW_BYTES, finish, steps_to_fields, steps_to_json
+from silo.wire.strict_json import (
+    MAX_CONTAINERS,
+    MAX_DEPTH,
+    MAX_VALUES,
+    WINDOW_BYTES,
+    finish,
+    steps_to_fields,
+    steps_to_json,
+)
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=90)
 scalars = st.one_of(
@@ -103,11 +111,16 @@ def test_depth_and_number_of_values_are_bounded_at_every_size():
             document = b"[" * (depth - 1) + b'["' + b"x" * padding + b'"]' + b"]" * (depth - 1)
             assert (outcome(document, WINDOW_BYTES) is not WireError) is is_allowed
     for count, is_allowed in ((MAX_VALUES - 1, True), (MAX_VALUES, False)):
-        for unit in (b"0", b"[]", b'"x"'):
+        for unit in (b"0", b'"x"'):
             document = b"[" + b",".join([unit] * count) + b"]"
             assert (outcome(document, WINDOW_BYTES) is not WireError) is is_allowed
         document = b"{" + b",".join(b'"%d":0' % number for number in range(count)) + b"}"
         assert (outcome(document, WINDOW_BYTES) is not WireError) is is_allowed
+
+    for count, is_allowed in ((MAX_CONTAINERS - 1, True), (MAX_CONTAINERS, False)):
+        for unit in (b"[]", b"{}", b"[ ]"):
+            document = b"[" + b",".join([unit] * count) + b"]"
+            assert (outcome(document, WINDOW_BYTES) is not WireError) is is_allowed
 
 
 LONG = 1 << 20
