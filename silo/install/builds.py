@@ -7,6 +7,7 @@ a cache that all skills share. What a build needs is installed from wheels, outs
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -41,6 +42,7 @@ from silo.sizes import MIB
 MAX_ROUNDS: Final = 30
 """Each resolution names one or more packages that the one before did not reach."""
 
+_FILE_NAME = re.compile(r"[A-Za-z0-9.!+_-]{1,200}\.whl")
 _MAX_METADATA_BYTES: Final = 1 * MIB
 
 AgreeToBuild = Callable[[Sequence[PlannedBuild]], Awaitable[None]]
@@ -191,7 +193,12 @@ class SourceBuilds:
         made = self._folder / f"{sdist.name}-{sdist.version}.made"
         name = await self._sandbox.wheel(BuildTask(self._interpreter, source.archive, packages), made)
         try:
-            is_right = parse_wheel_filename(name)[:2] == (canonicalize_name(sdist.name), Version(sdist.version))
+            # `packaging` accepts tags that don't belong into a file name, such as one with a line break.
+            is_right = _FILE_NAME.fullmatch(name) is not None
+            is_right = is_right and parse_wheel_filename(name)[:2] == (
+                canonicalize_name(sdist.name),
+                Version(sdist.version),
+            )
         except InvalidWheelFilename:
             is_right = False
         if not is_right:

@@ -389,6 +389,30 @@ async def test_a_build_can_not_make_another_package(bench):
         await bench.install()
 
 
+LYING = """
+import stat, sys
+if sys.argv[1] == "wheel":
+    for descriptor in range(3, 20):
+        try:
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                os.write(descriptor, json.dumps({{"wheel": {name!r}}}).encode() + b"\\nanything")
+        except OSError:
+            pass
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["raw-1.0-py3-none-../../../x.whl", "/etc/raw-1.0-py3-none-any.whl", "raw-1.0-py3-none-a\n.whl", None, [], 5],
+)
+async def test_the_name_of_a_wheel_is_no_path(bench, name):
+    bench.add("raw", attack=LYING.format(name=name))
+    bench.script("raw")
+    with pytest.raises(DependencyUnavailable, match="made something else"):
+        await bench.install()
+
+
 # --- without a sandbox ------------------------------------------------------------------------------------------------
 
 
