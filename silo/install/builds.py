@@ -193,7 +193,7 @@ class SourceBuilds:
         made = self._folder / f"{sdist.name}-{sdist.version}.made"
         name = await self._sandbox.wheel(BuildTask(self._interpreter, source.archive, packages), made)
         try:
-            # `packaging` lets a tag be a path.
+            # `packaging` accepts tags that don't belong into a file name, such as one with a line break.
             is_right = _FILE_NAME.fullmatch(name) is not None
             is_right = is_right and parse_wheel_filename(name)[:2] == (
                 canonicalize_name(sdist.name),
