@@ -18,13 +18,20 @@ def build_backends(home: Path, config: Config, images: Images, *, resident: bool
 
     Args:
         home: where they keep what they prepare.
-        config: how many guests to keep warm, and which limits they may lack.
+        config: how many guests to keep warm, how much memory copies of templates may take, and which limits guests may
+            lack.
         images: the images that units are made of.
         resident: whether this process lives long enough for warm guests to be of use.
     """
     warm = config.sandbox.warm if resident else 0
     return (
-        MicrovmBackend(home=home, images=images, kernel_folder=kernel_folder(home, config), warm=warm),
+        MicrovmBackend(
+            home=home,
+            images=images,
+            kernel_folder=kernel_folder(home, config),
+            warm=warm,
+            template_memory_mib=config.sandbox.template_memory_mib,
+        ),
         NamespaceBackend(allow_unlimited=config.sandbox.allow_unlimited),
     )
 

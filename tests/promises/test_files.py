@@ -18,7 +18,7 @@ import pytest
 
 from silo.model import Isolation
 from silo.sandbox.backends.microvm.backend import MicrovmBackend
-from silo.sandbox.backends.microvm.template import sealed_copy
+from silo.sandbox.backends.microvm.memories import sealed_copy
 from silo.sandbox.skill.base import GuestRequest
 from silo.sandbox.skill.call import open_guest
 from silo.testing.traces import processes

@@ -25,6 +25,7 @@ from silo.sandbox.backends.microvm.guest import MicrovmGuest
 from silo.sandbox.backends.microvm.host import machine, missing_programs, no_machine
 from silo.sandbox.backends.microvm.kernel import GuestKernel
 from silo.sandbox.backends.microvm.machine import Machine
+from silo.sandbox.backends.microvm.memories import Memories
 from silo.sandbox.backends.microvm.pool import WarmPool
 from silo.sandbox.backends.microvm.probe import Boots, TryBoot, try_to_boot, unusable_device
 from silo.sandbox.backends.microvm.qemu import (
@@ -41,8 +42,12 @@ from silo.sandbox.identity import find_identity, try_to_confine, why_not
 from silo.sandbox.image import Images
 from silo.sandbox.probe_memory import ProbeMemory
 from silo.sandbox.programs import find_program
+from silo.sizes import MIB
 
 _log = logging.getLogger(__name__)
+
+TEMPLATE_MEMORY_MIB = 512
+"""Room for the copies of three or four templates; the same number of skills has waiting clones (`pool`)."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class MicrovmBackend:
         images: the images that guests are made of.
         kernel_folder: where guest kernels lie.
         warm: how many rehearsed clones to keep for each recently used spec; 0 for a process that ends soon.
+        template_memory_mib: how much memory copies of templates may take, if this QEMU needs such copies.
         host: the kind of machine, if it is not to be the one that fits this host.
         boot: boots a guest to find out whether that works.
         clock: the host's monotonic clock in seconds.
@@ -88,6 +94,7 @@ class MicrovmBackend:
         images: Images,
         kernel_folder: Path,
         warm: int = 0,
+        template_memory_mib: int = TEMPLATE_MEMORY_MIB,
         host: Machine | None = None,
         boot: TryBoot = try_to_boot,
         clock: Callable[[], float] = time.monotonic,
@@ -96,13 +103,15 @@ class MicrovmBackend:
         self._images = images
         self._kernel_folder = kernel_folder
         self._warm = warm
+        self._template_memory_mib = template_memory_mib
+        self._memories = Memories(template_memory_mib * MIB)
         self._host = machine() if host is None else host
         self._clock = clock
         self._boots = Boots(ProbeMemory(home / "run" / "probes.json"), boot, clock)
         self._probing = anyio.Lock()
         self._found: _Found | None = None
         self._is_looking_again = False
-        self._made: list[tuple[_Works, Templates]] = []
+        self._templates_of: tuple[_Works, Templates] | None = None
         self._group: anyio.abc.TaskGroup | None = None
         self._pool: WarmPool | None = None
 
@@ -118,6 +127,7 @@ class MicrovmBackend:
 
     async def __aenter__(self) -> Self:
         self._group = await anyio.create_task_group().__aenter__()
+        self._group.start_soon(self._memories.forget_unused)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -126,8 +136,7 @@ class MicrovmBackend:
             self._group.cancel_scope.cancel()
             await self._group.__aexit__(None, None, None)
         self._group = self._pool = None
-        while self._made:
-            self._made.pop()[1].close()
+        self._memories.close()
 
     # --- what works here ----------------------------------------------------------------------------------------------
 
@@ -216,6 +225,12 @@ class MicrovmBackend:
                     f"{accelerator.name.upper()}; silo tries again after some minutes, `silo doctor --refresh` at once"
                 )
                 _log.warning("%s", note)
+            if not read_only:
+                notes.append(
+                    f"QEMU {version} can't map a template read-only, so each process that stays keeps copies of "
+                    f"templates in memory, up to {self._template_memory_mib} MiB (`sandbox.template_memory_mib`); "
+                    "QEMU 8.2 and later need none"
+                )
             detail = f"QEMU {version}, {accelerator.name.upper()}, guest kernel {kernel.release}, {identity.text}"
             probe = Probe(self.name, self.isolation, works=True, detail=detail, notes=tuple(notes))
             return _Found(probe, _Works(qemu, kernel), again_at=min(again, default=None), note=note)
@@ -262,11 +277,13 @@ class MicrovmBackend:
         works = found.works
         if works is None:
             raise SandboxUnavailable(f"no microVM works here: {'; '.join(found.probe.missing)}", hint=found.probe.hint)
-        if not self._made or self._made[-1][0] != works:
-            self._made.append((works, Templates(self._home / "templates", self._images, works.qemu, works.kernel)))
+        if self._templates_of is None or self._templates_of[0] != works:
+            folder = self._home / "templates"
+            templates = Templates(folder, self._images, works.qemu, works.kernel, self._memories)
+            self._templates_of = (works, templates)
             if self._group is not None and self._warm > 0:
-                self._pool = WarmPool(self._made[-1][1], self._group, self._warm)
-        return found, self._made[-1][1]
+                self._pool = WarmPool(templates, self._group, self._warm)
+        return found, self._templates_of[1]
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,11 @@ guest a call gets.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import platform
 import shutil
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -28,6 +26,7 @@ from silo.errors import SandboxBroken, SandboxLost, SandboxTimeout, SkillFailed
 from silo.sandbox.backends.microvm.guest import MicrovmGuest
 from silo.sandbox.backends.microvm.kernel import GuestKernel
 from silo.sandbox.backends.microvm.machine import KERNEL_ARGUMENTS
+from silo.sandbox.backends.microvm.memories import Memories
 from silo.sandbox.backends.microvm.qemu import Boot, Memory, Qemu, arguments, confine, filter_rules
 from silo.sandbox.backends.microvm.qmp import Monitor
 from silo.sandbox.backends.microvm.sockets import Sockets, open_sockets
@@ -48,8 +47,6 @@ _CLOCK_BEHIND_AT_LEAST_S = 24 * 3600
 """How far in the past a template's clock must be when it is saved, and when a clone of it is started."""
 
 _REHEARSAL_S = 30.0
-_KEPT_MEMORIES = 16
-"""How many sealed copies of templates' memory one process keeps (60 to 100 MiB each), for QEMU before 8.2."""
 
 _SERIALS = {"/": "base", "/skill": "layer", "/runtime": "runtime"}
 """The serial numbers of the disks, by their mount points in the guest (see `silo.sandbox.backends.microvm.kernel`)."""
@@ -71,13 +68,13 @@ class Template:
 class Templates:
     """The templates under one folder, for one QEMU and one guest kernel."""
 
-    def __init__(self, folder: Path, images: Images, qemu: Qemu, kernel: GuestKernel) -> None:
+    def __init__(self, folder: Path, images: Images, qemu: Qemu, kernel: GuestKernel, memories: Memories) -> None:
         self._folder = folder
         self._cache = BuildCache(folder)
         self._images = images
         self._qemu = qemu
         self._kernel = kernel
-        self._memories: OrderedDict[str, int] = OrderedDict()
+        self._memories = memories
         self._building: dict[str, anyio.Lock] = {}
 
     def digest(self, spec: GuestSpec) -> str:
@@ -125,7 +122,6 @@ class Templates:
             started = time.monotonic()
             async with self.clone(spec, program, Template(digest, building, ready)) as clone:
                 await program.rehearse(clone, deadline=time.monotonic() + _REHEARSAL_S)
-            self._forget_memory(digest)
             timing = {**ready.timing, "first_clone": round(time.monotonic() - started, 4)}
             state_bytes = (building / "state").stat().st_size
             facts = {"kept": ready.kept, "timing": timing, "state_bytes": state_bytes, "clock": clock}
@@ -133,7 +129,6 @@ class Templates:
             target = self._folder / digest[:32]
             await anyio.to_thread.run_sync(_put_in_place, building, target)
         finally:
-            self._forget_memory(digest)
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(lambda: shutil.rmtree(building, ignore_errors=True))
         found = self.find(spec)
@@ -263,11 +258,13 @@ class Templates:
         Raises:
             SandboxBroken: QEMU did not start.
         """
-        memory, inherit, binds = await self._private_memory(spec, template)
         disks = await anyio.to_thread.run_sync(self._disks, spec)
         state = os.open(template.folder / "state", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            async with open_sockets(spec.streams, console=False) as sockets:
+            async with (
+                self._private_memory(spec, template) as (memory, inherit, binds),
+                open_sockets(spec.streams, console=False) as sockets,
+            ):
                 argv = arguments(
                     self._qemu,
                     memory=memory,
@@ -307,36 +304,22 @@ class Templates:
         finally:
             os.close(state)
 
+    @contextlib.asynccontextmanager
     async def _private_memory(
         self, spec: GuestSpec, template: Template
-    ) -> tuple[Memory, tuple[int, ...], dict[str, Path]]:
+    ) -> AsyncIterator[tuple[Memory, tuple[int, ...], dict[str, Path]]]:
         """Give a clone the template's memory so that it can't change it.
 
         QEMU before 8.2 opens the file read-write even for a private mapping. It gets a sealed copy in memory, which it
         can open read-write but not write to (`man 2 memfd_create`, F_SEAL_WRITE). Newer versions map the file itself,
         which is bound read-only.
         """
-        mib = spec.limits.memory_mib
+        mib, path = spec.limits.memory_mib, template.folder / "memory"
         if self._qemu.can_map_read_only:
-            path = template.folder / "memory"
-            return Memory("/memory", mib, is_shared=False, is_read_only=True), (), {"/memory": path}
-        descriptor = self._memories.get(template.digest)
-        if descriptor is None:
-            descriptor = await anyio.to_thread.run_sync(sealed_copy, template.folder / "memory")
-            known = self._memories.setdefault(template.digest, descriptor)
-            if known != descriptor:  # another call of the same skill was faster
-                os.close(descriptor)
-                descriptor = known
-        self._memories.move_to_end(template.digest)
-        while len(self._memories) > _KEPT_MEMORIES:
-            _, oldest = self._memories.popitem(last=False)
-            os.close(oldest)
-        return Memory(f"/proc/self/fd/{descriptor}", mib, is_shared=False), (descriptor,), {}
-
-    def _forget_memory(self, digest: str) -> None:
-        descriptor = self._memories.pop(digest, None)
-        if descriptor is not None:
-            os.close(descriptor)
+            yield Memory("/memory", mib, is_shared=False, is_read_only=True), (), {"/memory": path}
+            return
+        async with self._memories.copy_of(path) as descriptor:
+            yield Memory(f"/proc/self/fd/{descriptor}", mib, is_shared=False), (descriptor,), {}
 
     def prune(self, keep: Iterable[GuestSpec]) -> list[Path]:
         """Delete the templates of specs that aren't in `keep`, and leftovers of killed processes; return the templates.
@@ -350,12 +333,6 @@ class Templates:
         gone = [self._folder / name for name in unwanted if self._cache.discard(name)]
         self._cache.sweep()
         return gone
-
-    def close(self) -> None:
-        """Free the memory that was kept for clones."""
-        while self._memories:
-            _, descriptor = self._memories.popitem()
-            os.close(descriptor)
 
 
 def _seen(disks: Mapping[str, Path]) -> dict[str, str]:
@@ -430,33 +407,6 @@ def _settle(memory: Path, state: Path) -> None:
             os.fchmod(descriptor, 0o400)
         finally:
             os.close(descriptor)
-
-
-def sealed_copy(path: Path) -> int:
-    """Copy the data of a sparse file into a memfd, and seal it against every change; return its descriptor."""
-    copy = os.memfd_create("template", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        size = os.fstat(source).st_size
-        os.ftruncate(copy, size)
-        at = 0
-        while True:
-            try:
-                start = os.lseek(source, at, os.SEEK_DATA)
-            except OSError:  # ENXIO: only a hole is left
-                break
-            at = os.lseek(source, start, os.SEEK_HOLE)
-            os.lseek(copy, start, os.SEEK_SET)
-            while start < at:
-                start += os.sendfile(copy, source, start, at - start)
-        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(copy, fcntl.F_ADD_SEALS, seals)
-    except BaseException:
-        os.close(copy)
-        raise
-    finally:
-        os.close(source)
-    return copy
 
 
 def _is_full(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from silo.errors import SandboxBroken
 from silo.sandbox.backends.microvm.backend import MicrovmBackend
 from silo.sandbox.backends.microvm.kernel import GuestKernel
 from silo.sandbox.backends.microvm.machine import MACHINES
+from silo.sandbox.backends.microvm.memories import Memories
 from silo.sandbox.backends.microvm.qemu import Firmware, Qemu
 from silo.sandbox.backends.microvm.template import Templates, host_facts
 from silo.sandbox.image import Images
@@ -32,7 +33,7 @@ def templates(tmp_path):
     row = MACHINES["x86_64"]
     qemu = Qemu(Path("/nowhere/qemu"), Path("/nowhere/bwrap"), "7.2.22", False, row, row.accelerators[-1])
     kernel = GuestKernel("6.1.0", "k" * 64, Path("/nowhere/vmlinuz"), Path("/nowhere/initramfs"))
-    return Templates(tmp_path / "templates", Images(tmp_path / "images"), qemu, kernel)
+    return Templates(tmp_path / "templates", Images(tmp_path / "images"), qemu, kernel, Memories(0))
 
 
 def test_two_who_prune_at_once_both_succeed(templates, tmp_path):
@@ -58,7 +59,7 @@ def test_a_template_is_made_anew_when_the_firmware_changes(tmp_path):
     for contents in ("a", "b"):
         firmware = Firmware(Path("/nowhere/qboot.rom"), contents * 64)
         qemu = Qemu(Path("/nowhere/qemu"), Path("/nowhere/bwrap"), "7.2.22", False, row, row.accelerators[-1], firmware)
-        one = Templates(tmp_path / "templates", Images(tmp_path / "images"), qemu, kernel)
+        one = Templates(tmp_path / "templates", Images(tmp_path / "images"), qemu, kernel, Memories(0))
         digests.add(one.digest(fake_unit("demo", "d" * 64).spec))
     assert len(digests) == 2
 
