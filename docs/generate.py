@@ -150,7 +150,8 @@ _DOCUMENTS: Final[Mapping[str, str]] = MappingProxyType(
         "silo bench call": "the machine, and every sample; see [benchmarks](../benchmarks/README.md)",
         "silo bench approvals": "the machine, every sample, their medians, and `ratio_beside_to_alone`",
         "silo bench hostile": """the machine, what became of the hostile calls, and every sample in milliseconds, `without`
-            and `beside` the guests: `ping_ms` of the event loop, `page_ms` of the approval page""",
+            and `beside` the guests: `ping_ms` of the event loop, `ping_ready_ms` without waiting for a processor,
+            `page_ms` of the approval page""",
         "silo bench routing": """the machine, and the figures of each search backend on each set; see [the
             score](routing-score.md)""",
         "silo bench vault": "the machine, every sample, and each figure with its aim",

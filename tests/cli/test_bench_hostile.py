@@ -12,7 +12,7 @@ def test_the_report_has_every_sample_and_blames_the_guests_for_every_call(tmp_pa
     document = HostileBenchmark(os.environ, seconds=4, on_step=lambda step: None).run()
     assert (document["benchmark"], document["guests"], document["seconds"]) == ("hostile", 8, 4)
     for when in ("without", "beside"):
-        for what in ("ping_ms", "page_ms"):
+        for what in ("ping_ms", "ping_ready_ms", "page_ms"):
             found = document[when][what]
             assert found["count"] == len(found["samples"]) > 0
             assert found["p50"] <= found["p99"] <= found["max"] == max(found["samples"])
