@@ -148,6 +148,7 @@ _DOCUMENTS: Final[Mapping[str, str]] = MappingProxyType(
         "silo bench approvals": "the machine, every sample, their medians, and `ratio_beside_to_alone`",
         "silo bench routing": """the machine, and the figures of each search backend on each set; see [the
             score](routing-score.md)""",
+        "silo bench redaction": "the machine, every sample, and each figure with its aim",
         "silo bench vault": "the machine, every sample, and each figure with its aim",
     }
 )

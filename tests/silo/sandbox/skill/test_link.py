@@ -66,3 +66,18 @@ async def test_each_failure_that_a_guest_reports_is_the_error_of_the_table(ends,
     error = caught.value
     assert str(error.remedy) == str(hint)
     assert (type(error), error.stderr, error.traceback) == (kind, "printed", "Traceback")
+
+
+async def test_an_error_has_all_that_was_kept_of_the_output_and_no_half_character(ends):
+    """Redaction must see it whole; what shows it cuts it afterwards."""
+    host, (_, call, out, err) = ends
+    printed = b"s3cr3t-Value " + b"x" * 20_000 + "ä".encode()[:1]
+    out.sendall(printed)
+    call.sendall(encode_message(Failed("skill-exception", "what happened")))
+    out.close()
+    err.close()
+    with pytest.raises(FAILURES["skill-exception"][0]) as caught:
+        await GuestLink(host, Limits(), name="demo").run(
+            GuestRequest("echo", {}), deadline=time.monotonic() + PATIENCE_S, on_progress=lambda progress: None
+        )
+    assert caught.value.stdout == printed[:-1].decode()
