@@ -154,6 +154,7 @@ _DOCUMENTS: Final[Mapping[str, str]] = MappingProxyType(
             `page_ms` of the approval page""",
         "silo bench routing": """the machine, and the figures of each search backend on each set; see [the
             score](routing-score.md)""",
+        "silo bench redaction": "the machine, every sample, and each figure with its aim",
         "silo bench vault": "the machine, every sample, and each figure with its aim",
     }
 )

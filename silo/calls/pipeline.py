@@ -8,8 +8,8 @@ own module. `silo.calls.explain` takes the first steps to predict what would hap
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from anyio import to_thread
@@ -20,7 +20,7 @@ from silo.audit.trail import trail
 from silo.calls.check import Checked, check
 from silo.calls.files import InputRules
 from silo.calls.results import to_result
-from silo.errors import CallDenied, CanaryTripped, ResultInvalid, SecretMissing, SiloError
+from silo.errors import CallDenied, CanaryTripped, ResultInvalid, SandboxTimeout, SecretMissing, SiloError
 from silo.model import Call, Decision, Isolation, ProgressReport, Result, Skill, Tool
 from silo.policy.evaluate import Explanation, explain
 from silo.policy.rules import Rule
@@ -28,6 +28,7 @@ from silo.policy.visible import refusal
 from silo.providers.skills import Skills
 from silo.remedies import CallAgain
 from silo.runners.base import Placement, Runner
+from silo.sandbox.base import Limits
 from silo.sandbox.skill.base import GuestReply, GuestRequest
 from silo.schema.arguments import Checkers, check_result
 from silo.schema.canonical import HashedArguments
@@ -41,6 +42,13 @@ MAX_ROUNDS = 100
 """How often a call asks the person again: once for missing secrets, and once for each identical call that used up the
 same yes first. A person answers each time, so only many identical calls at once come near the limit."""
 
+MIN_REDACT_S = 2.0
+"""Removing secrets counts towards the time of the call. A call that answers in its last moment gets this long; a result
+as large as the limits allow takes less."""
+
+MAX_REDACT_ERROR_S = 5.0
+"""How long the texts of an error may take."""
+
 
 @dataclass(frozen=True)
 class CallPipeline:
@@ -48,6 +56,7 @@ class CallPipeline:
 
     Attributes:
         runner: decides where a call runs, and runs it there.
+        limits: what a guest may send back, and so how large a result may be.
         slots: limits how many calls hold secrets and a guest at once. A call that waits for a person takes no slot.
     """
 
@@ -58,6 +67,7 @@ class CallPipeline:
     runner: Runner
     audit: AuditLog
     policy: Sequence[Rule] = ()
+    limits: Limits = field(default_factory=Limits)
     slots: AbstractAsyncContextManager[object] = field(default_factory=nullcontext)
     checkers: Checkers = field(default_factory=Checkers)
     clock: Callable[[], float] = time.monotonic
@@ -97,10 +107,13 @@ class CallPipeline:
                         if not await self.approvals.use(grant):
                             continue  # another call used it up first, so a person is asked again
                         self.approvals.forget(proposal)
-                        with redacting(Redactor(lease.values, lease.canaries)) as redactor:
+                        redactor = await to_thread.run_sync(Redactor, lease.values, lease.canaries)
+                        async with redacting(redactor):
+                            began = time.monotonic()
                             reply = await self._run(checked, place, lease, redactor, watch)
                             watch.add(reply.timing)
-                            result = await to_thread.run_sync(self._redact, checked, reply, place.isolation, redactor)
+                            timed = redactor.until(max(began + tool.timeout_s, time.monotonic() + MIN_REDACT_S))
+                            result = await to_thread.run_sync(self._redact, checked, reply, place.isolation, timed)
                         watch.lap("redact")
                         return replace(result, timing=watch.timing())
                 except SecretMissing as missing:  # VaultLocked and the like end the call
@@ -177,22 +190,22 @@ class CallPipeline:
                 # message is made again from the redacted result.
                 check_result(tool, checker, redactor.data(returned))
                 raise ResultInvalid(f"the result of {tool.id} is not what it promises", hint=error.remedy) from None
-        return to_result(reply, redactor, isolation=isolation, timing={})
+        return to_result(reply, redactor, limits=self.limits, isolation=isolation, timing={})
 
 
-@contextmanager
-def redacting(redactor: Redactor) -> Iterator[Redactor]:
-    """Redact the errors that leave the block."""
+@asynccontextmanager
+async def redacting(redactor: Redactor) -> AsyncIterator[None]:
+    """Redact the errors that leave the block, in a worker thread: an error can quote megabytes."""
     try:
-        yield redactor
+        yield
     except SiloError as error:
         if not redactor:
             raise
         # `from None`: the original error and its cause may quote what the guest sent.
         try:
-            cleaned = redactor.error(error)
-        except CanaryTripped as tripped:
-            raise tripped from None
+            cleaned = await to_thread.run_sync(redactor.until(time.monotonic() + MAX_REDACT_ERROR_S).error, error)
+        except (CanaryTripped, SandboxTimeout) as instead:
+            raise instead from None
         raise cleaned from None
 
 

@@ -147,6 +147,7 @@ def build_parts(
         runner=runner,
         audit=log,
         policy=rules,
+        limits=limits_of(config),
         slots=anyio.CapacityLimiter(config.call.max_concurrent),
     )
 

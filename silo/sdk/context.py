@@ -2,6 +2,9 @@
 
 A process serves one call, so the call is kept per process. A `ContextVar` would be tidier, but a thread that a skill
 starts has an empty context, and `require_secret` must work there too.
+
+`import silo` loads this module, so slow modules are imported where they are used: `silo.sdk.cuts` (json, html, base64).
+A guest has loaded it by then, with `silo.sdk.invoke`.
 """
 
 from __future__ import annotations
@@ -110,6 +113,13 @@ def _require(name: str) -> str:
         ) from None
 
 
+def cut(text: str, limit: int, *, mark: str = "") -> str:
+    """Return the beginning of a text; if it is cut, the secrets of the running call are replaced in it first."""
+    from silo.sdk.cuts import shortened
+
+    return shortened(text, limit, _slot.secrets or {}, mark=mark)
+
+
 def report_progress(progress: float, total: float | None = None, message: str | None = None) -> None:
     """Report to the caller how far the tool is, e.g. `report_progress(3, 10, "page 3")`.
 
@@ -133,5 +143,5 @@ def report_progress(progress: float, total: float | None = None, message: str | 
         # The wire could carry an integer beyond the range of a float, but no reader expects one.
         if not (abs(number) < 2**53 if isinstance(number, int) else math.isfinite(number)):
             raise ValueError(f"progress must be a finite number, not {number}")
-    text = None if message is None else str(message).encode(errors="replace").decode()[:MAX_MESSAGE_CHARS]
+    text = None if message is None else cut(str(message).encode(errors="replace").decode(), MAX_MESSAGE_CHARS)
     _slot.report(progress, total, text)

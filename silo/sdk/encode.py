@@ -20,6 +20,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final, SupportsFloat
 
+from silo.sdk.context import cut
 from silo.sdk.errors import InvokeFailed
 from silo.sdk.files import File, guess_extension
 from silo.sdk.results import AgentResponse
@@ -309,7 +310,7 @@ def _spell(where: Place) -> str:
         return where
     parent, key = where
     return (
-        f"{_spell(parent)}.{key}" if isinstance(key, str) and key.isidentifier() else f"{_spell(parent)}[{key!r:.80}]"
+        f"{_spell(parent)}.{key}" if isinstance(key, str) and key.isidentifier() else f"{_spell(parent)}[{_short(key)}]"
     )
 
 
@@ -319,8 +320,7 @@ def _kind(value: object) -> str:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:79] + "…"
+    return cut(repr(value).encode(errors="replace").decode(), 80, mark="…")
 
 
 def _advice(value: object) -> str:

@@ -15,6 +15,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, BinaryIO, Final, TypeVar
 
 from silo.sdk.coerce import CoercionError, coerce_arguments
@@ -79,7 +80,7 @@ def run_tool(
         with open_call(secrets=secrets, emit=emit):
             return outcome_of(_finish(tool.function(**given)))
 
-    return _reported(run, "skill-exception")
+    return _reported(run, "skill-exception", secrets)
 
 
 def warm(skill: Skill) -> None:
@@ -146,13 +147,13 @@ async def _await(awaitable: Awaitable[object]) -> object:
     return await awaitable
 
 
-def _reported(run: Callable[[], T], code: str) -> T:
+def _reported(run: Callable[[], T], code: str, secrets: Mapping[str, str] = MappingProxyType({})) -> T:
     """Call, and turn any exception into an `InvokeFailed` without a reference to its frames, which hold secrets."""
     failure: InvokeFailed
     try:
         return run()
     except BaseException as error:  # the skill's code may raise anything; all of it is reported
-        failure = failure_of(error, code)
+        failure = failure_of(error, code, secrets)
     raise failure
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
+from silo.sdk.cuts import shortened
 from silo.sdk.errors import InvokeFailed, SecretUnavailable
 
 MAX_MESSAGE_CHARS: Final = 1000
@@ -14,27 +17,34 @@ MAX_TRACEBACK_CHARS: Final = 16_000
 """Enough for a hundred frames. Of a longer one the end is kept, which has the cause."""
 
 
-def failure_of(error: BaseException, code: str) -> InvokeFailed:
+def failure_of(error: BaseException, code: str, secrets: Mapping[str, str] = MappingProxyType({})) -> InvokeFailed:
     """Return the failure for an exception, without a reference to it, because its frames may hold secrets.
 
     Args:
         error: the exception that the skill raised.
         code: one of `FAILURE_CODES`, for any exception but the special cases below.
+        secrets: those of the call by name; no part of one is left where a text is cut.
 
     Returns:
         `skill-exited` for SystemExit and KeyboardInterrupt, `secret-undeclared` for `SecretUnavailable` (during a
         call), a copy of an `InvokeFailed`, and `code` for every other exception.
     """
     if isinstance(error, InvokeFailed):
-        return InvokeFailed(error.code, error.message, error.traceback)
-    if isinstance(error, SystemExit):
-        return InvokeFailed("skill-exited", f"the skill ended its process: {_one_line(error)}", _trimmed(error))
-    if isinstance(error, KeyboardInterrupt):
-        return InvokeFailed("skill-exited", "the skill was interrupted", _trimmed(error))
-    cause = _sole(error)
-    if isinstance(cause, SecretUnavailable) and code == "skill-exception":
-        return InvokeFailed("secret-undeclared", _clean(str(cause))[:MAX_MESSAGE_CHARS], _trimmed(error))
-    return InvokeFailed(code, _one_line(error), _trimmed(error))
+        code, message, report = error.code, error.message, error.traceback
+    elif isinstance(error, SystemExit):
+        code, message, report = "skill-exited", f"the skill ended its process: {_worded(error)}", _trimmed(error)
+    elif isinstance(error, KeyboardInterrupt):
+        code, message, report = "skill-exited", "the skill was interrupted", _trimmed(error)
+    elif isinstance(cause := _sole(error), SecretUnavailable) and code == "skill-exception":
+        code, message, report = "secret-undeclared", str(cause), _trimmed(error)
+    else:
+        message, report = _worded(error), _trimmed(error)
+    line = " ".join(_clean(message).split())
+    return InvokeFailed(
+        code,
+        shortened(line, MAX_MESSAGE_CHARS, secrets),
+        shortened(_clean(report), MAX_TRACEBACK_CHARS, secrets, from_end=True, mark="…"),
+    )
 
 
 def _sole(error: BaseException) -> BaseException:
@@ -44,17 +54,15 @@ def _sole(error: BaseException) -> BaseException:
     return error
 
 
-def _one_line(error: BaseException) -> str:
+def _worded(error: BaseException) -> str:
     """Return `ValueError: text`; the traceback module handles an exception whose `__str__` fails."""
-    text = "".join(traceback.TracebackException(type(error), error, None).format_exception_only())
-    return _clean(" ".join(text.split()))[:MAX_MESSAGE_CHARS]
+    return "".join(traceback.TracebackException(type(error), error, None).format_exception_only())
 
 
 def _trimmed(error: BaseException) -> str:
     report = traceback.TracebackException.from_exception(error, compact=True)
     _trim(report, 8)
-    text = _clean("".join(report.format()))
-    return text if len(text) <= MAX_TRACEBACK_CHARS else "…" + text[-MAX_TRACEBACK_CHARS:]
+    return "".join(report.format())
 
 
 def _trim(report: traceback.TracebackException, depth: int) -> None:

@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     add_command(group, "vault", vault)
     add_command(group, "approvals", approvals)
     add_command(group, "hostile", hostile)
+    add_command(group, "redaction", redaction)
     add_command(group, "routing", routing)
 
 
@@ -128,6 +129,29 @@ def hostile(
         from silo.cli.benchmarks.hostile import HostileBenchmark, table
 
         document = HostileBenchmark(context.environ, seconds=seconds, on_step=steps.step).run()
+    if as_json:
+        emit_json(document)
+    else:
+        emit(table(document))
+
+
+def redaction(
+    runs: Annotated[int, typer.Option("--runs", min=3, max=1000, help="How often each text is measured.")] = 5,
+    size_mib: Annotated[int, typer.Option("--size-mib", min=1, max=256, help="How large the texts are.")] = 24,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how fast secrets are removed from results: typical ones, and the worst that a skill could return.
+
+        silo bench redaction
+        silo bench redaction --runs 15 --json > docs/benchmarks/redaction.json
+
+    The secrets are made up. On a busy machine, look at the megabytes per second of processor time.
+    """
+    with Steps() as steps:
+        steps.step(_LOADING)
+        from silo.cli.benchmarks.redaction import RedactionBenchmark, table
+
+        document = RedactionBenchmark(runs=runs, size_mib=size_mib, on_step=steps.step).run()
     if as_json:
         emit_json(document)
     else:

@@ -6,6 +6,7 @@ guest's output, and returns a `GuestReply` or raises one of `silo.errors`. It do
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -71,8 +72,6 @@ _LAST_WORDS_S = 0.25
 """How long to wait for the answer after the guest's init reported the end of the skill's process."""
 
 _EMPTY_DOCUMENT = b'{"arguments": {}, "secrets": {}}'
-
-_TAIL_CHARS = 4000
 
 _REPORTS_AT_ONCE = 200
 _REPORTS_PER_S = 100
@@ -487,8 +486,8 @@ class GuestLink:
         return kind(
             message,
             hint=hint,
-            stdout=out.data.decode(errors="replace")[-_TAIL_CHARS:],
-            stderr=err.data.decode(errors="replace")[-_TAIL_CHARS:],
+            stdout=_decoded(out.data),
+            stderr=_decoded(err.data),
             traceback=traceback,
         )
 
@@ -511,3 +510,11 @@ class GuestLink:
                 f"{what} did not end in time and was stopped",
                 "raise `timeout_s` in the skill's header, or give it less to do",
             ) from None
+
+
+def _decoded(printed: bytes) -> str:
+    """Return what was printed as text, whole: a cut before redaction would hide the rest of a secret from it.
+
+    A character that a limit or the guest's end has cut in two is dropped, so that the text ends with what was printed.
+    """
+    return codecs.getincrementaldecoder("utf-8")("replace").decode(printed)

@@ -1,6 +1,8 @@
 """The order of a call's steps, and that there is no way around any of them."""
 
 import base64
+import contextlib
+import threading
 from dataclasses import replace
 
 import anyio
@@ -23,6 +25,7 @@ from silo.errors import (
     FileRefused,
     Interrupted,
     ResultInvalid,
+    SandboxTimeout,
     SandboxUnavailable,
     SecretMissing,
     SiloError,
@@ -247,6 +250,53 @@ async def test_an_error_with_a_secret_comes_back_without_it_and_without_its_caus
         assert SECRET not in text
     assert error.__cause__ is None
     assert error.__suppress_context__
+
+
+async def test_what_a_guest_printed_until_it_was_ended_does_not_end_with_half_a_secret(bench):
+    async def raises(request, on_progress):
+        raise SkillCrashed("died", hint="h", stdout=f"a line\nkey={SECRET[:9]}", stderr=f"{SECRET}\n{SECRET[:3]}")
+
+    with pytest.raises(SkillCrashed) as caught:
+        await bench(make_skill(make_tool(secrets=["KEY"])), secrets={"KEY": SECRET}, behaviour=raises).call("demo.echo")
+    assert caught.value.stdout == "a line\nkey="
+    assert caught.value.stderr == f"[redacted:KEY]\n{SECRET[:3]}"
+
+
+@pytest.mark.parametrize("how", ["answer", "error"])
+async def test_secrets_are_removed_outside_of_the_event_loop(bench, how):
+    seen = []
+
+    class Facts(dict):
+        def items(self):
+            seen.append(threading.get_ident())
+            return super().items()
+
+    class Noted(SkillCrashed):
+        traceback = property(lambda self: seen.append(threading.get_ident()) or "", lambda self, text: None)
+
+    async def behave(request, on_progress):
+        if how == "error":
+            raise Noted("died", hint="h")
+        return GuestReply(Finished("done"), facts=Facts(kernel="fake"))
+
+    it = bench(make_skill(make_tool(secrets=["KEY"])), secrets={"KEY": SECRET}, behaviour=behave)
+    with contextlib.suppress(Noted):
+        await it.call("demo.echo")
+    assert seen
+    assert threading.get_ident() not in seen
+
+
+async def test_removing_secrets_counts_towards_the_time_of_the_call(bench, monkeypatch):
+    monkeypatch.setattr("silo.calls.pipeline.MIN_REDACT_S", -1.0)  # else it would take two seconds of real work
+    large = answering(Finished("x" * 200_000))
+    it = bench(
+        make_skill(replace(make_tool(secrets=["KEY"]), timeout_s=1e-9)), secrets={"KEY": SECRET}, behaviour=large
+    )
+    with pytest.raises(SandboxTimeout, match="removing secrets"):
+        await it.call("demo.echo")
+    assert list(read(it.folder))[-1].body["outcome"] == "timeout"
+    it = bench(make_skill(make_tool(secrets=["KEY"])), secrets={"KEY": SECRET}, behaviour=large)
+    assert (await it.call("demo.echo")).text == "x" * 200_000
 
 
 async def test_an_error_of_a_call_without_secrets_keeps_its_cause(bench):

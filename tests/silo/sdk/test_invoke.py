@@ -423,3 +423,59 @@ def test_a_rehearsal_really_runs_the_path_of_a_call():
     before = set(sys.modules)
     call(skill, "work", {"rows": [{"a": 1}]})
     assert set(sys.modules) == before
+
+
+SECRET = "k3y-s3cr3t/0123456789-ABCD"
+
+
+def parts_of(secret: str, text: str) -> list[str]:
+    return [secret[i : i + 4] for i in range(len(secret) - 3) if secret[i : i + 4] in text]
+
+
+@pytest.mark.parametrize("offset", range(-len(SECRET), 1, 5))
+@pytest.mark.parametrize("how", ["message", "bytes", "exit", "progress", "key", "deep key", "undeclared", "group"])
+def test_a_text_that_is_cut_holds_no_part_of_a_secret(how: str, offset: int):
+    """The host can't recognise half a secret, so nothing may be cut in the middle of one."""
+    reports: list[Report] = []
+
+    def work() -> Any:
+        value = require_secret("KEY")
+        if how == "message":
+            raise ValueError(" " * 500 + "x" * (1000 - len("ValueError: ") + offset) + value + "y" * 50)
+        if how == "bytes":
+            raise ValueError("x" * (1000 - len("ValueError: ") + 4 * offset) + repr(value.encode("utf-16")) + "y" * 50)
+        if how == "exit":
+            sys.exit("x" * (1000 - len("the skill ended its process: SystemExit: ") + offset) + value)
+        if how == "progress":
+            report_progress(1, 2, "x" * (1000 + offset) + value)
+            return None
+        if how == "key":
+            return {("x" * (78 + offset) + value + "\ud800"): 1}
+        if how == "deep key":
+            return {"x" * (78 + offset) + value + "!": {"a": object()}}
+        if how == "undeclared":
+            raise SecretUnavailable("x" * (1000 + offset) + value)
+        raise ExceptionGroup("x" * (900 + offset) + value, [ValueError(value * 10_000)])
+
+    if how == "progress":
+        call(one(work), "work", secrets={"KEY": SECRET}, reports=reports)
+        texts = [(message or "", 1000) for _, _, message in reports]
+    else:
+        found = failure(one(work), "work", secrets={"KEY": SECRET})
+        texts = [(found.message, 1000), (found.traceback, 16_000)]
+    assert texts
+    for text, limit in texts:
+        assert len(text) <= limit
+        # What is short enough comes whole, and the host redacts it.
+        assert parts_of(SECRET, text.replace(SECRET, "").replace(repr(SECRET.encode("utf-16")), "")) == []
+
+
+@pytest.mark.parametrize("offset", range(0, len(SECRET), 3))
+def test_the_beginning_of_a_traceback_that_is_cut_holds_no_part_of_a_secret(offset: int):
+    def work() -> None:
+        raise ValueError(require_secret("KEY") + "\n" + "x" * (16_000 - len("…\n") - offset))
+
+    found = failure(one(work), "work", secrets={"KEY": SECRET})
+    assert found.traceback.startswith("…")
+    assert len(found.traceback) <= 16_000
+    assert parts_of(SECRET, found.traceback) == []

@@ -360,3 +360,18 @@ async def _converse(control: bytes, call: bytes) -> None:
 def test_whatever_a_guest_sends_is_an_answer_or_one_of_silos_errors(control, call, has_booted):
     booted = encode_message(Booted("6.1.0", "3.11.7")) if has_booted else b""
     anyio.run(_converse, booted + control, call)
+
+
+async def test_an_error_has_all_that_was_kept_of_the_output_and_no_half_character(ends):
+    """Redaction must see it whole; what shows it cuts it afterwards."""
+    host, (_, call, out, err) = ends
+    printed = b"s3cr3t-Value " + b"x" * 20_000 + "ä".encode()[:1]
+    out.sendall(printed)
+    call.sendall(encode_message(Failed("skill-exception", "what happened")))
+    out.close()
+    err.close()
+    with pytest.raises(FAILURES["skill-exception"][0]) as caught:
+        await GuestLink(host, Limits(), name="demo").run(
+            GuestRequest("echo", {}), deadline=time.monotonic() + PATIENCE_S, on_progress=lambda progress: None
+        )
+    assert caught.value.stdout == printed[:-1].decode()
