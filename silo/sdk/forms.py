@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_from_bytes, quote_plus
 
 MIN_CHARS: Final = 4
 """Shorter values are not looked for: three characters occur everywhere, and would make results useless."""
@@ -172,20 +172,47 @@ def _padded(escape: re.Match[bytes]) -> bytes:
 
 
 def forms_of(value: str) -> Iterator[tuple[bytes, bool]]:
-    """Yield each form of a value, and whether characters beside it hold some of its bits. Some come more than once."""
+    """Yield each form of a value, and whether characters beside it hold some of its bits. Some come more than once.
+
+    A binary value has its bytes that are not UTF-8 as lone surrogates (PEP 383).
+    """
     if len(value) < MIN_CHARS or not value.strip():
+        return
+    try:
+        raw = value.encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # lone surrogates that stand for no byte
+        raw = value.encode("utf-8", "surrogatepass")
+    if any("\udc80" <= character <= "\udcff" for character in value):
+        yield from _of_bytes(raw)
+        yield from _in_alphabets(raw)
         return
     for text in dict.fromkeys((value, value.strip())):
         if len(text) >= MIN_CHARS:
             for spelt in _spelt(text):
                 yield spelt.encode("utf-8", "surrogatepass"), False
-    raw = value.encode("utf-8", "surrogatepass")
     yield repr(raw)[2:-1].encode(), False
     bare = skeleton(decoded(raw))
     if _is_distinctive(bare):
         yield bare, False  # a value with what looks like escapes, in a text whose escapes are decoded
     for codec in ("utf-16-le", "utf-16-be"):
         yield value.encode(codec, "surrogatepass").strip(b"\0"), False
+    yield from _in_alphabets(raw)
+    for line in _lines(value):
+        yield line.encode("utf-8", "surrogatepass"), False
+
+
+def _of_bytes(raw: bytes) -> Iterator[tuple[bytes, bool]]:
+    """Yield how a binary value is written as it is, and in escapes."""
+    yield raw, False
+    yield raw.decode("latin-1").encode(), False
+    yield repr(raw)[2:-1].encode(), False
+    if len(raw) <= MAX_RARE:
+        yield "".join(f"\\x{byte:02x}" for byte in raw).encode(), False
+        yield quote_from_bytes(raw).encode(), False
+
+
+def _in_alphabets(raw: bytes) -> Iterator[tuple[bytes, bool]]:
+    """Yield the value in hexadecimal digits, base64 and base32."""
     for digits in (raw.hex(), raw.hex().upper()):
         yield digits.encode(), False
         if len(digits) < 2 * MIN_DIGITS:  # the skeleton of more is found with any separators
@@ -194,12 +221,10 @@ def forms_of(value: str) -> Iterator[tuple[bytes, bool]]:
     for altchars in (b"+/", b"-_"):
         for form in _aligned(raw, partial(base64.b64encode, altchars=altchars), bits=6):
             yield form, True
-    if len(value) <= MAX_RARE:
+    if len(raw) <= MAX_RARE:
         for form in _aligned(raw, base64.b32encode, bits=5):
             yield form, True
             yield form.lower(), True
-    for line in _lines(value):
-        yield line.encode("utf-8", "surrogatepass"), False
 
 
 def _spelt(text: str) -> Iterator[str]:

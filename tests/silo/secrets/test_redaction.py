@@ -201,3 +201,29 @@ def test_megabytes_with_many_secrets_do_not_take_long():
     started = time.thread_time()
     assert redactor.raw(data) == data
     assert time.thread_time() - started < 30
+
+
+BINARY = bytes(range(200, 256)) + b"\0key-store\xff" + bytes(range(128, 160))
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        pytest.param(base64.b64encode(BINARY).decode(), id="base64"),
+        pytest.param(base64.encodebytes(BINARY).decode(), id="MIME"),
+        pytest.param(base64.urlsafe_b64encode(b"x" + BINARY).decode(), id="base64 beside another byte"),
+        pytest.param(BINARY.hex(), id="hex"),
+        pytest.param(BINARY.hex(":").upper(), id="hex with colons"),
+        pytest.param(repr(BINARY), id="repr"),
+        pytest.param(quote(BINARY), id="percent"),
+        pytest.param(BINARY.decode("latin-1"), id="latin-1"),
+        pytest.param(
+            BINARY.decode(errors="surrogateescape").encode(errors="surrogateescape").hex(), id="back and forth"
+        ),
+    ],
+)
+def test_a_binary_value_is_found_in_the_forms_in_which_bytes_are_shown(shown):
+    redactor = Redactor({"STORE": BINARY.decode(errors="surrogateescape")})
+    assert "[redacted:STORE]" in redactor.text(f"before {shown} after")
+    assert len(redactor.text(f"before {shown} after")) < 40
+    assert redactor.raw(b"before " + BINARY + b" after") == b"before [redacted:STORE] after"
