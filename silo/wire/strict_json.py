@@ -30,6 +30,9 @@ MAX_CONTAINERS: Final = 64 * 1024
 """The most lists and objects among them. Python's garbage collector scans these again and again, and no other thread
 runs meanwhile."""
 
+MAX_FIELDS: Final = 32
+"""The most entries of an object of which each value's size is told. Messages have fewer."""
+
 WINDOW_BYTES: Final = 32 * 1024
 """How much is parsed in one step: about a millisecond for the worst content."""
 
@@ -94,7 +97,7 @@ def steps_to_fields(payload: bytes, *, window: int = WINDOW_BYTES) -> Steps[tupl
     """Parse a hostile JSON object; return its entries, and how many bytes of the payload each value took.
 
     Raises:
-        WireError: as `steps_to_json`, or the document is not an object.
+        WireError: as `steps_to_json`, or the document is not an object of at most `MAX_FIELDS` entries.
     """
     parser = _Parser(payload, window)
     sizes: dict[str, int] = {}
@@ -166,11 +169,13 @@ class _Parser:
         """Parse the value that begins here, inside of `depth` lists and objects."""
         yield from self.peek()
         value = self._whole(depth)
-        if value is _CUT and self._at:
+        if value is _CUT and self._at and not self._is_last:
             yield from self._move()
             value = self._whole(depth)
         if value is not _CUT:
             return value
+        if self._is_last:  # taking it apart would find the same fault, once for each level
+            raise WireError(_NOT_A_VALUE)
         begins = self._text[:1]  # it is longer than the window, or is no value
         if begins == "[":
             return (yield from self._items(depth + 1))
@@ -178,7 +183,7 @@ class _Parser:
             return (yield from self.entries(depth + 1))
         if begins == '"':
             return (yield from self._string())
-        raise WireError("not JSON: a value is missing, or a number is too long")
+        raise WireError(_NOT_A_VALUE)
 
     def _whole(self, depth: int) -> Json:
         """Parse the value that begins here if the window has all of it; else return `_CUT` and stay."""
@@ -225,7 +230,11 @@ class _Parser:
             return self._decoder.raw_decode(text, at)
         except WireError:
             raise
-        except (ValueError, RecursionError):
+        except ValueError:
+            return None
+        except RecursionError:
+            if self._is_last:
+                raise WireError(_TOO_DEEP) from None
             return None
 
     def _items(self, depth: int) -> Steps[list[Json]]:
@@ -272,6 +281,8 @@ class _Parser:
                 self._spend(1)
                 if sizes is not None:
                     sizes[key] = self._place() - begin
+                    if len(sizes) > MAX_FIELDS:
+                        raise WireError(f"more than {MAX_FIELDS} fields")
             if not entries.keys().isdisjoint(found):
                 raise WireError(_SAME_KEY)
             entries.update(found)
@@ -353,6 +364,8 @@ class _Parser:
 
 
 _CONTAINERS = frozenset({list, dict})
+_NOT_A_VALUE = "not JSON: a value is missing or has a fault, or a number is too long"
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH}"
 _SAME_KEY = "an object has the same key twice"
 
 
@@ -364,7 +377,7 @@ def _behind(pattern: re.Pattern[str], text: str, at: int) -> int:
 
 def _check_depth(depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise WireError(f"nested deeper than {MAX_DEPTH}")
+        raise WireError(_TOO_DEEP)
 
 
 def _check_text(text: str) -> None:

@@ -160,6 +160,7 @@ def test_a_message_with_any_byte_changed_is_a_message_or_a_wire_error(message, p
         (b'{"type":"progress","progress":1,"message":{}}', "must be a string of .* characters, or null, not an object"),
         (b'{"type":"progress","progress":1' + b"0" * 400 + b"}", "not a number with 401 characters"),
         (b'{"type":"nonsense"}', "the field 'type' must be one of booted, described,"),
+        (b'{"type":"rehearsed",' + b",".join(b'"%d":0' % n for n in range(40)) + b"}", "more than 32 fields"),
         (b'{"type":null}', "the field 'type' must be one of"),
         (b'["finished"]', "JSON object"),
         (b"\xff", "UTF-8"),

@@ -169,6 +169,29 @@ def test_no_step_parses_more_than_some_windows(monkeypatch, first, unit, last):
     assert count <= 4 * LONG // WINDOW_BYTES + 2 * MAX_DEPTH
 
 
+@pytest.mark.parametrize(
+    "document",
+    [b"[" * 60 + b"[]," * 2700 + b"!", b"[" * 8192, b'{"a":' * 1600, b"[" * 60 + b'"' + b"\\u0041" * 1300,
+     b"[" * 60 + b"1," * 4000, b'{"a":[' * 30 + b"{}," * 2600 + b'{"a":1,"a":1}', b"[[[" + b"[]," * 2700 + b"]]]"],
+)  # fmt: skip
+def test_a_short_document_is_parsed_about_once_whatever_is_wrong_with_it(monkeypatch, document):
+    """Short messages are parsed on the event loop. One fault behind sixty brackets cost a pass for each of them."""
+    given_bytes = 0
+    inner = json.JSONDecoder.raw_decode
+
+    def counted(self, text, idx=0):
+        nonlocal given_bytes
+        given_bytes += len(text) - idx
+        return inner(self, text, idx)
+
+    monkeypatch.setattr(strict_json.json.JSONDecoder, "raw_decode", counted)
+    with pytest.raises(WireError):
+        finish(steps_to_json(document))
+    with pytest.raises(WireError):
+        finish(steps_to_fields(b'{"type":"progress","progress":' + document))
+    assert given_bytes <= 2 * 3 * len(document)
+
+
 def test_a_deep_document_does_not_depend_on_the_recursion_limit():
     before = sys.getrecursionlimit()
     try:
