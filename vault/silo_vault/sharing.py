@@ -118,4 +118,6 @@ class _Question(Generic[T]):
 
 def copied(error: VaultError) -> VaultError:
     """Return the error without its traceback, for another thread: raising one instance twice would mix their frames."""
-    return type(error)(error.message, hint=error.hint)
+    twin = type(error).__new__(type(error), *error.args)
+    vars(twin).update(vars(error))
+    return twin
