@@ -120,6 +120,24 @@ async def test_what_breaks_out_of_a_guest_into_qemu_reaches_no_key_of_the_user_a
         }  # fmt: skip
 
 
+async def test_the_last_words_of_a_qemu_that_dies_are_its_own():
+    """A shell that waits for it would add `Aborted`, and hide why (seen with KVM on a nested host)."""
+    row = MACHINES["x86_64"]
+    accelerator = next(each for each in row.accelerators if not each.device)
+    qemu = Qemu(Path("/usr/bin/qemu"), find_program("bwrap"), "7.2.22", False, row, accelerator)
+    for identity in (find_identity(), Identity()):
+        program = ["/bin/sh", "-c", "echo chatter; echo an assertion failed >&2; kill -ABRT $$"]
+        argv = confine(replace(qemu, identity=identity), program, memory_mib=64, binds={}, writable={})
+        guest = await GuestProcess.start(argv, inherit=[], rules=filter_rules())
+        await guest.tie()
+        with anyio.fail_after(PATIENCE_S):
+            while guest.pid in processes():
+                await anyio.sleep(0.01)
+        said = guest.last_words()
+        await guest.end()
+        assert said == "an assertion failed"
+
+
 async def test_a_guest_learns_of_the_machine_what_programs_need_and_no_more(attack, backend):
     found = await attack("host_facts")
     if backend.isolation is Isolation.NAMESPACE:

@@ -276,5 +276,5 @@ def confine(
     # A process that becomes another user is no longer tied (`man 2 prctl`, PR_SET_PDEATHSIG). So such a QEMU is the
     # shell's child: it ends with the shell, which is process 1 of the namespace. What the shell would say about its end
     # is dropped, or it would hide QEMU's last words.
-    run = 'exec "$@"' if qemu.identity.users is None else 'exec >&2 2>/dev/null; "$@" 2>&1 >/dev/null; exit $?'
+    run = 'exec "$@"' if qemu.identity.users is None else 'exec >&2 2>/dev/null; (exec "$@" 2>&1 >/dev/null); exit $?'
     return [*wrap, "--", "/bin/sh", "-c", f"echo >&0 && read -r _ || exit 1; {limits}{run}", "sh", *argv]

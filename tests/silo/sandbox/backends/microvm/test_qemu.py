@@ -140,7 +140,7 @@ def test_qemu_that_becomes_another_user_is_the_child_of_the_shell_that_dies_with
         assert ("--unshare-user" in line) == (identity.users is None)
         assert ("CAP_SETUID" in line) == (identity.users is not None)
     assert script[True].endswith('exec "$@"')
-    assert script[False].endswith('"$@" 2>&1 >/dev/null; exit $?')
+    assert script[False].endswith('(exec "$@" 2>&1 >/dev/null); exit $?')
 
 
 def test_hardware_virtualisation_opens_its_device_and_no_other():
