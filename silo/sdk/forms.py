@@ -100,10 +100,10 @@ class Forms:
                 if not _is_distinctive(bare):
                     exact[form] = Needle(form, owner, swallows=swallows)
                     continue
-                lead, trail = (
-                    len(side.replace(b"\0", b""))  # not those of UTF-16
-                    for side in (form[: -len(form.lstrip(_DELETED))], form[len(form.rstrip(_DELETED)) :])
-                )
+                lead = trail = 0
+                if form[0] not in KEPT or form[-1] not in KEPT:  # the zero bytes of UTF-16 don't count
+                    lead = len(form[: -len(form.lstrip(_DELETED))].replace(b"\0", b""))
+                    trail = len(form[len(form.rstrip(_DELETED)) :].replace(b"\0", b""))
                 old = loose.get(bare)
                 loose[bare] = (
                     Needle(bare, owner, lead, trail, swallows)

@@ -113,12 +113,12 @@ def replaced_all(data: bytes, found: Found, markers: Markers) -> bytes:
     first = Found(found.starts[:_MANY_SPANS], found.ends[:_MANY_SPANS], found.owners[:_MANY_SPANS], found.seen)
     rest = np.frombuffer(data, np.uint8)[border:].copy()
     starts, ends = found.starts[_MANY_SPANS:] - border, found.ends[_MANY_SPANS:] - border
-    size = len(SHORT_MARKER)  # no range is shorter
-    for offset, byte in enumerate(SHORT_MARKER):
-        rest[starts + offset] = byte
+    for byte in SHORT_MARKER:  # every range is longer
+        rest[starts] = byte
+        starts += 1
     change = np.zeros(len(rest) + 1, np.int8)
-    change[starts + size] += 1
-    change[ends] -= 1
+    change[starts] = 1
+    change[ends] = -1
     is_left: Bits = np.cumsum(change[:-1], dtype=np.int8) == 0
     return replaced(data[:border], first.listed(), markers) + bytes(rest[is_left].tobytes())
 
@@ -177,15 +177,12 @@ class _Index:
         groups: dict[bytes, list[int]] = {}
         offsets = []
         for number, needle in enumerate(self._needles):
-            text = needle.text
-            offset = next(
-                (
-                    offset
-                    for offset in range(min(len(text) - width, _MAX_ANCHOR_OFFSET) + 1)
-                    if text[offset : offset + width] not in groups
-                ),
-                0,
-            )
+            text, offset = needle.text, 0
+            while text[offset : offset + width] in groups:
+                offset += 1
+                if offset > min(len(text) - width, _MAX_ANCHOR_OFFSET):
+                    offset = 0
+                    break
             offsets.append(offset)
             groups.setdefault(text[offset : offset + width], []).append(number)
         self._offsets = np.array(offsets, np.int64)
@@ -210,14 +207,9 @@ class _Index:
                 self._first_of_slot[slot] = number
             seen[slot] = number
         # The words of each needle, one after the other; the last one ends with the needle, and may overlap.
-        self._words = np.frombuffer(
-            b"".join(
-                text[offset : offset + width]
-                for text in (needle.text for needle in self._needles)
-                for offset in (*range(0, len(text) - width, width), len(text) - width)
-            ),
-            self._kind,
-        )
+        texts = (needle.text for needle in self._needles)
+        whole = (text if len(text) % width == 0 else text[: -(len(text) % width)] + text[-width:] for text in texts)
+        self._words = np.frombuffer(b"".join(whole), self._kind)
         counts = -(-self._lengths // width)
         self._first_word = np.cumsum(counts) - counts
 
@@ -462,11 +454,12 @@ def decoded(data: bytes, tick: Tick) -> bytes:
     if not any(sign in data for sign in (b"%", b"\\", b"&", b"0x")):
         return data
     pieces = []
-    for low in range(0, len(data), SEGMENT):
+    size = 4 * SEGMENT  # escapes are few, and the work for a segment is more than for its escapes
+    for low in range(0, len(data), size):
         tick()
         begin = max(0, low - _MARGIN)
-        piece = _decoded(data[begin : low + SEGMENT + _MARGIN])
-        pieces.append(piece[low - begin : low - begin + SEGMENT])
+        piece = _decoded(data[begin : low + size + _MARGIN])
+        pieces.append(piece[low - begin : low - begin + size])
     return b"".join(pieces)
 
 
@@ -503,12 +496,14 @@ def _decode_percent(text: Bytes, view: Bytes, size: int) -> None:
     sign, value = sign[is_escape], (high * 16 + low)[is_escape]
     end = sign + 2
     for _ in range(4):  # `%25` followed by two digits is an escape that was escaped again
-        high, low = _HEX[text[end + 1]], _HEX[text[end + 2]]
-        is_nested = (value == ord("%")) & ((high | low) < 16)
-        if not is_nested.any():
+        nested = np.flatnonzero(value == ord("%"))
+        high, low = _HEX[text[end[nested] + 1]], _HEX[text[end[nested] + 2]]
+        is_escape = (high | low) < 16
+        nested = nested[is_escape]
+        if not len(nested):
             break
-        end = end + 2 * is_nested
-        value = np.where(is_nested, high * 16 + low, value)
+        end[nested] += 2
+        value[nested] = (high * 16 + low)[is_escape]
     _write(view, sign, end, _SHOWN[value])
 
 
@@ -551,6 +546,7 @@ _NAMED: Final = (b"amp;", b"lt;", b"gt;", b"quot;", b"apos;", b"nbsp;")
 
 def _decode_entities(text: Bytes, view: Bytes, size: int) -> None:
     sign = np.flatnonzero(text[:size] == ord("&"))
+    sign = sign[np.isin(text[sign + 1], np.frombuffer(b"algqn#", np.uint8))]
     if not len(sign):
         return
     for name in _NAMED:
@@ -560,6 +556,8 @@ def _decode_entities(text: Bytes, view: Bytes, size: int) -> None:
         named = sign[is_named]
         _write(view, named, named + len(name), np.full(len(named), GONE, np.uint8))
     sign = sign[text[sign + 1] == ord("#")]
+    if not len(sign):
+        return
     is_hex = (text[sign + 2] | 0x20) == ord("x")
     for start, table, base, most in ((sign[~is_hex] + 2, _DECIMAL, 10, 3), (sign[is_hex] + 3, _HEX, 16, 2)):
         value, is_number = np.zeros(len(start), np.int64), np.ones(len(start), np.bool_)
@@ -584,9 +582,13 @@ def _decode_hex_prefixes(text: Bytes, view: Bytes, size: int) -> None:
 
 def _write(view: Bytes, start: Numbers, end: Numbers, character: Bytes) -> None:
     """Write a character to the last place of each range, and fill up the places before it."""
+    if not len(start):
+        return
     filler = np.where(character == GONE, GONE, PAD).astype(np.uint8)
-    for offset in range(int((end - start).max(initial=0))):
-        place = start + offset
-        is_inside = place < end
-        view[place[is_inside]] = filler[is_inside]
+    size = end - start
+    for offset in range(int(size.min())):
+        view[start + offset] = filler
+    for offset in range(int(size.min()), int(size.max())):
+        is_inside = size > offset
+        view[start[is_inside] + offset] = filler[is_inside]
     view[end] = character

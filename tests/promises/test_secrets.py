@@ -65,6 +65,35 @@ def spill(how: str) -> AgentResponse:
 
 
 @skill.tool(secrets=["GIVEN"])
+def straddle(how: str, offset: int) -> dict:
+    """Let a limit cut in the middle of the secret, or write it as programs do that wrap and separate."""
+    value = require_secret("GIVEN")
+    if how == "message":
+        raise ValueError("\\n " + "x" * (1000 - len("ValueError: ") - offset) + value + "y" * 99)
+    if how == "traceback":
+        raise ValueError(value + "\\n" + "x" * (16_000 - len("\\n") - offset))
+    if how == "progress":
+        report_progress(1, 2, "x" * (1000 - offset) + value)
+        return {}
+    if how == "key":
+        return {"x" * (78 - offset) + value: object()}
+    if how == "stdout":
+        print("x" * (64 * 1024 - offset) + value, flush=True)
+        return {}
+    if how == "failed stdout":
+        print("x" * (64 * 1024 - offset) + value, flush=True)
+        raise ValueError("see stdout")
+    if how == "ended":
+        sys.stdout.write(value[:offset])
+        sys.stdout.flush()
+        os.abort()
+    raw = value.encode()
+    print(base64.encodebytes(b"x" * offset + raw * 3).decode())
+    print(raw.hex(":"), raw.hex(" "), "".join(f"%{byte:02x}" for byte in raw), sep="\\n")
+    raise ValueError("\\n".join(value[i : i + 8] for i in range(0, len(value), 8)))
+
+
+@skill.tool(secrets=["GIVEN"])
 def others() -> dict:
     found = {}
     for name in ("NARROW", "UNDECLARED", "SILO_MASTER_KEY"):
@@ -189,6 +218,26 @@ async def test_no_way_of_ending_gives_the_secret_away(keeper, how, caplog, capfd
         assert error.__suppress_context__  # a traceback would show what was redacted
     said = capfd.readouterr()
     assert not leaks(everything + caplog.text + said.out + said.err)
+
+
+@pytest.mark.parametrize("offset", [3, 9, 20])
+@pytest.mark.parametrize(
+    "how", ["message", "traceback", "progress", "key", "stdout", "failed stdout", "ended", "written otherwise"]
+)
+async def test_no_limit_leaves_a_part_of_the_secret(keeper, how, offset):
+    told: list[object] = []
+    try:
+        told.append(await keeper.call("keeper.straddle", {"how": how, "offset": offset}, on_progress=told.append))
+    except SkillFailed as error:
+        told.append((vars(error), error.args))
+    everything = repr(told)
+    assert "straddle" in everything or "xxxx" in everything or how == "ended"
+    raw = VALUE.encode()
+    forms = [VALUE, raw.hex(":"), raw.hex(" "), "".join(f"%{byte:02x}" for byte in raw)]
+    forms += [base64.b64encode(b"x" * before + raw).decode()[(before * 8 + 5) // 6 : -4] for before in range(3)]
+    # A digest or an address may have four of these digits by chance, but not six.
+    found = [form[i : i + 6] for form in forms for i in range(len(form) - 5) if form[i : i + 6] in everything]
+    assert found == []
 
 
 async def test_a_tool_gets_the_secrets_that_it_declared_and_no_others(keeper):

@@ -130,9 +130,9 @@ def make_cases(size: int) -> dict[str, Case]:
         "only_key": Case("nothing but a private key in PEM", {"KEY": key}, repeated(key.encode())),
         "only_pin": Case("nothing but a value of four digits", pin, repeated(b"1234")),
         "only_pins": Case("a value of four digits in each line", pin, repeated(b"id: 1234\n")),
-        "near": Case("nearly a secret, everywhere", one, repeated(value[:-1], b"~")),
+        "near": Case("nearly a secret, everywhere", one, repeated(value[:-1], b"\xff")),
         "near_many": Case(
-            "nearly one of 50 secrets, everywhere", many, repeated(*(each[:-1] + b"~" for each in values))
+            "nearly one of 50 secrets, everywhere", many, repeated(*(each[:-1] + b"\xff" for each in values))
         ),
         "near_starts": Case("only the beginning of a secret, everywhere", one, repeated(value[:9])),
         "near_key": Case("nearly a private key, everywhere", {"KEY": key}, repeated(key.encode()[:-90])),
