@@ -11,12 +11,12 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import anyio
 from anyio import to_thread
 from silo_interaction import Answer, Channel, InteractionError, NoAnswer, NobodyToAsk, PostedQuestion, Question
 
+from silo.approvals.announcer import Announcer, Desktop, Page
 from silo.approvals.questions import (
     call_key,
     call_question,
@@ -46,48 +46,6 @@ CHANNELS = ("terminal", "client", "browser", "notification")
 
 _LOOK_S = 0.1
 """How often waiting calls, all together, look for a decision: a person does not notice a tenth of a second."""
-
-
-class Page(Protocol):
-    """The approval page, as `silo_interaction.page.Page` implements it."""
-
-    def link(self, token: str) -> str:
-        """Return the address at which a person answers a question; the page is served from now on."""
-        ...
-
-    @property
-    def has_session(self) -> bool:
-        """Whether some browser is paired with it."""
-        ...
-
-    @property
-    def has_viewer(self) -> bool:
-        """Whether some paired browser shows it now."""
-        ...
-
-    def stop(self) -> None:
-        """End it."""
-        ...
-
-
-class Desktop(Protocol):
-    """The desktop of a person, as `silo.compose.approvals.UserDesktop` implements it."""
-
-    def can_open(self) -> bool:
-        """Whether there is a browser to open."""
-        ...
-
-    def open(self, url: str) -> bool:
-        """Open an address in the user's browser; true if one was started."""
-        ...
-
-    def notify(self, title: str, body: str) -> bool:
-        """Show a message; true if the desktop took it."""
-        ...
-
-    def close(self) -> None:
-        """Release what it holds."""
-        ...
 
 
 Tell = Callable[[str], None]
@@ -178,7 +136,10 @@ class Approvals:
         self._timeout_s = timeout_s
         self._headless = headless
         self._keep = keep
-        self._show_code = show_code
+        notifies = "notification" in self._channels
+        self._announcer = (
+            Announcer(decisions, page, desktop, notifies=notifies, show_code=show_code) if page is not None else None
+        )
         self._now = now
         self._given: dict[str, _TypedSecret] = {}
         self._changes = _StoreChanges(decisions)
@@ -316,7 +277,9 @@ class Approvals:
         with anyio.CancelScope(shield=True):
             if self._page is not None:
                 await to_thread.run_sync(self._page.stop)
-            if self._desktop is not None:
+            if self._announcer is not None:
+                await to_thread.run_sync(self._announcer.close)
+            elif self._desktop is not None:
                 await to_thread.run_sync(self._desktop.close)
             await to_thread.run_sync(self._decisions.close)
 
@@ -396,6 +359,10 @@ class Approvals:
                     reason = "there was nobody to ask" if isinstance(error, ApprovalRequired) else "the call was ended"
                     await to_thread.run_sync(self._decisions.withdraw, posted.id, reason)
             raise
+        finally:
+            if self._announcer is not None:
+                with anyio.CancelScope(shield=True):
+                    await to_thread.run_sync(self._announcer.settle)
         if decided is None:
             assert link is not None
             raise _pending(tool, posted, link)
@@ -424,24 +391,11 @@ class Approvals:
 
     async def _linked(self, posted: PostedQuestion, token: str, *, opens: bool, is_new: bool) -> str:
         """Serve the page, and tell the person about it, once for each question."""
-        page, desktop = self._page, self._desktop
-        assert page is not None
+        announcer = self._announcer
+        assert announcer is not None
 
         def show() -> str:
-            link = page.link(token)
-            if not is_new:
-                return link
-            self._decisions.serves(link.removesuffix(f"/q/{token}"))
-            code = "" if page.has_session else self._decisions.new_code()
-            if code and self._show_code is not None:
-                self._show_code(code)
-            if desktop is not None and "notification" in self._channels:
-                # The code comes first: the rest is partly untrusted text, and may be cut.
-                told = f"Answer at {link}\nasked by {posted.question.who}"
-                desktop.notify(posted.question.title, f"Pairing code: {code}\n{told}" if code else told)
-            if desktop is not None and opens and not page.has_viewer:
-                desktop.open(link)
-            return link
+            return announcer.announce(posted, token, opens=opens) if is_new else announcer.link(token)
 
         return await to_thread.run_sync(show)
 

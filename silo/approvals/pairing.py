@@ -1,5 +1,8 @@
 """Codes that pair a browser. They are short enough to type, and few and short-lived, so that nobody can guess one.
 
+Each process has one code at a time, and shows the same one again as long as it is good: otherwise a burst of questions
+would make the code void that a person is typing.
+
 They are stored in the file of `state_file`; `consent` shows them, and the page asks for them.
 """
 
@@ -16,8 +19,9 @@ VALID_S = 300.0
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Crockford's base 32 has no I, L, O or U, so a code that is read out, or from a bad screen, is typed correctly."""
 
-_DIGITS = 8  # 40 bits: at ten guesses in ten minutes, it takes some 400 000 years to find one of five codes
-_MOST_ALIVE = 5
+_DIGITS = 8  # 40 bits: at ten guesses in ten minutes, it takes some 30 000 years to find one of 64 codes
+_MOST_ALIVE = 64
+"""More than the processes of a person that ask at once: a code that they make must not void the one being typed."""
 _MOST_WRONG, _WRONG_WITHIN_S = 10, 600.0
 _SCRYPT_COST = (
     4096  # 4 MiB and about 10 ms: a person does not notice, and going through all codes takes a core 300 years
@@ -45,6 +49,12 @@ def add(db: sqlite3.Connection, now: float, hashed: bytes) -> None:
     db.execute(
         "DELETE FROM codes WHERE rowid NOT IN (SELECT rowid FROM codes ORDER BY rowid DESC LIMIT ?)", (_MOST_ALIVE,)
     )
+
+
+def renew(db: sqlite3.Connection, now: float, hashed: bytes) -> bool:
+    """Let the code with this hash be valid from now on; false if it isn't valid any more."""
+    _forget(db, now)
+    return db.execute("UPDATE codes SET made_at = ? WHERE hash = ?", (now, hashed)).rowcount > 0
 
 
 def is_any_alive(db: sqlite3.Connection, now: float) -> bool:

@@ -241,6 +241,13 @@ class Decisions:
             self._tokens[posted.id] = token
         return posted, token, True
 
+    def asked_here(self) -> Sequence[PostedQuestion]:
+        """Return the waiting questions of this process, oldest first."""
+        with self._transaction() as (db, _):
+            if self._alive is None:
+                return []
+            return [row.posted for row in waiting_rows(db) if row.owner == self._alive.name]
+
     def withdraw(self, question_id: str, reason: str) -> None:
         """Withdraw a question that waits; a decided question stays as it is."""
         with self._transaction(change=True) as (db, _):
@@ -399,7 +406,7 @@ class Decisions:
         return liveness.page_addresses(self._folder)
 
     def new_code(self) -> str:
-        """Return a new pairing code, `XXXX-XXXX`, valid once and for five minutes. Of more than five, the oldest go."""
+        """Return a new pairing code, `XXXX-XXXX`, valid once and for five minutes. Of very many, the oldest go."""
         code = pairing.make_code()
         with self._transaction(change=True, create=True) as (db, _):
             salt = random_key(db, "codes")
@@ -407,6 +414,16 @@ class Decisions:
         with self._transaction(change=True, create=True) as (db, now):
             pairing.add(db, now, hashed)
         return code
+
+    def renew_code(self, code: str) -> bool:
+        """Let a code that is still good be good for another five minutes; false if it is used up, void or too old."""
+        with self._transaction() as (db, now):
+            if not pairing.is_any_alive(db, now):
+                return False
+            salt = stored_key(db, "codes")
+        hashed = pairing.hash_code(code, salt or b"")
+        with self._transaction(change=True) as (db, now):
+            return pairing.renew(db, now, hashed)
 
     def version(self) -> str:
         """As `Board.version`. The end of a question's time is a change as well; the next transaction writes it."""

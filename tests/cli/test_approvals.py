@@ -119,14 +119,16 @@ def test_the_list_has_what_waits_and_what_stands_and_how_long(silo, board):
     assert rows[3][2] > "9"
 
 
-def test_documents_are_sorted_and_read_as_agreed(silo, board, golden):
+def test_documents_are_sorted_and_read_as_agreed(silo, board, person, golden):
     numbers = [board.ask(), board.ask(SECRET, "demo.keyed"), board.agree(grace=True)]
-    for name, command in (("list", "list"), ("show", f"show {numbers[0]}")):
-        found = silo("approvals", *command.split(), "--json")
-        assert (found.status, found.err) == (0, "")
-        json.loads(found.out, object_pairs_hook=_sorted)
-        assert "\x1b" not in found.out
-        text = re.sub(r'"left_s": \d+', '"left_s": LEFT', found.out)
+    listed = silo("approvals", "list", "--json")
+    assert (listed.status, listed.err) == (0, "")
+    status, shown = person("show", numbers[0], "--json").leave()
+    assert status == 0
+    for name, out in (("list", listed.out), ("show", shown.replace("\r\n", "\n"))):
+        json.loads(out, object_pairs_hook=_sorted)
+        assert "\x1b" not in out
+        text = re.sub(r'"left_s": \d+', '"left_s": LEFT', out)
         for place, number in enumerate(numbers):
             text = text.replace(number, f"ID{place}")
         golden(f"approvals-{name}.json", text)
@@ -136,13 +138,40 @@ def _sorted(pairs):
     assert [name for name, _ in pairs] == sorted(name for name, _ in pairs)
 
 
-def test_a_question_is_shown_whole_as_at_the_terminal(silo, board, golden):
+def test_a_question_is_shown_whole_as_at_the_terminal(board, person, golden):
     number = board.ask()
-    found = silo("approvals", "show", number[:6])
-    assert (found.status, found.err) == (0, "")
-    golden("approvals-show.txt", re.sub(r"\d+ min \d+ s", "LEFT", found.out.replace(number, "ID")))
-    assert "\x1b" not in found.out
-    assert "\u202e" not in found.out
+    status, shown = person("show", number[:6]).leave()
+    assert status == 0
+    text = shown.replace("\r\n", "\n")
+    golden("approvals-show.txt", re.sub(r"\d+ min \d+ s", "LEFT", text.replace(number, "ID")))
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+
+
+@pytest.mark.parametrize("shell", ['"$@" | cat', '"$@" >"$SILO_HOME/seen"; s=$?; cat "$SILO_HOME/seen"; exit $s'])
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_what_is_asked_goes_into_no_pipe_and_no_file(silo, board, person, shell, words):
+    """A past fault: an agent's shell could read the arguments of every question, also of another agent's."""
+    for number in (board.ask(), board.ask(SECRET, "demo.keyed")):
+        found = silo("approvals", "show", number, *words)
+        assert (found.status, found.code, found.out) == (3, "approval-required", "")
+        assert "standard output is not this session's terminal" in found.err
+        _, shown = person("show", number, *words, shell=shell).leave()
+        for text in (found.err, shown):
+            assert "[approval-required]" in text
+            assert "argument" not in text
+            assert "numbers" not in text
+        assert board.state(number) == "waiting"
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_the_list_has_no_arguments(silo, board, words):
+    board.ask()
+    found = silo("approvals", "list", *words)
+    assert found.status == 0
+    assert "demo.guarded" in found.out
+    assert "argument" not in found.out
+    assert "numbers" not in found.out
 
 
 def test_of_a_question_that_was_decided_nothing_is_shown_that_was_forgotten(silo, board):

@@ -67,7 +67,7 @@ class Bench:
             audit=self.audit,
         )
 
-    def approvals(self):
+    def approvals(self, **fields):
         self.decisions = self.decisions or Decisions(self.folder)
         return Approvals(
             self.decisions,
@@ -78,6 +78,7 @@ class Bench:
             headless=self.headless,
             keep=self.keep,
             timeout_s=self.timeout_s,
+            **fields,
         )
 
     async def call(self, tool, arguments=None, on_progress=lambda report: None, **fields):

@@ -37,6 +37,9 @@ from silo_interaction.page.sessions import (
 _FAILURES, _FAILURE_PERIOD_S = 120, 60.0
 """Beyond this limit, a failing request gets a bare response that costs nothing. Requests that succeed are never
 delayed."""
+_MIN_SHOWN_S = 1.0
+"""How long a question must have been shown before a yes counts: a second click, or a key held down, must not approve
+what came up under it. The script of the page waits longer; this holds in a browser without scripts, too."""
 _LINK_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
 
 _NOT_PAIRED = Refusal(
@@ -143,7 +146,11 @@ class _Routes:
             problem = f"Too many wrong codes. Try again in {views.duration(wait_s)}."
             return self._pairing(429, token=token, problem=problem, retry_after_s=wait_s)
         code = normalize_code(form.get("code", ""))
-        if not (code and self._board.redeem(code)):
+        if not code:
+            # It can't be anybody's guess. If it counted, a sentence that was meant for another window and ended up
+            # here would keep the person from pairing.
+            return self._pairing(403, token=token, problem="This is no code. A code looks like 7K2M-Q9XD.")
+        if not self._board.redeem(code):
             self._guesses.add()
             return self._pairing(403, token=token, problem="This code is wrong, used or expired. Get a new one.")
         opened = self._sessions.open()
@@ -211,7 +218,11 @@ class _Routes:
             return self._gone(path_secret, session, posted, tried=True)
         if posted.digest != digest:
             return self._changed(path_secret, session, posted)
-        outcome = self._board.decide(posted.id, digest, to_answer(posted.question, form), by=DECIDED_BY)
+        answer = to_answer(posted.question, form)
+        is_hasty = self._sessions.shown_for_s(session, form.get("shown", "")) < _MIN_SHOWN_S
+        if answer.approved and answer.value is None and is_hasty:
+            return self._detail(path_secret, session, posted, hasty=True, status=409)
+        outcome = self._board.decide(posted.id, digest, answer, by=DECIDED_BY)
         if outcome == "decided":
             return RedirectResponse(self._next(path_secret, posted), status_code=303)
         found = self._board.get(posted.id)
@@ -295,6 +306,7 @@ class _Routes:
         *,
         done: views.EndedQuestion | None = None,
         changed: bool = False,
+        hasty: bool = False,
         status: int = 200,
     ) -> HTMLResponse:
         ids = [other.id for other in views.in_queue_order(self._board.waiting())]
@@ -306,6 +318,8 @@ class _Routes:
             status=status,
             done=done,
             changed=changed,
+            hasty=hasty,
+            shown=self._sessions.shown(session),
             question=views.detail(posted, self._now()),
             waiting=len(ids),
             before=_address(path_secret, ids[at - 1]) if at > 0 else "",

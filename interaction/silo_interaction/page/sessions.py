@@ -27,8 +27,8 @@ COOKIE = "silo_page"
 
 CODE_GUESSES, CODE_PERIOD_S = 10, 600.0
 """How many wrong codes all browsers together may send in a period. A code has 40 bits and lasts 10 minutes: at this
-rate, guessing it succeeds once in 10^11 tries. A higher limit would only help an attacker; a person who mistypes ten
-times can wait."""
+rate, guessing one of 64 succeeds once in 10^9 periods. A higher limit would only help an attacker; a person who
+mistypes ten times can wait."""
 
 _PATH_SECRET_BYTES, _COOKIE_SECRET_BYTES, _NAME_BYTES = 16, 32, 4
 _MAX_SESSIONS = 16
@@ -134,6 +134,17 @@ class Sessions:
         made_at, _, signature = given.partition(".")
         is_ours = _same(self._sign(b"pair", made_at.encode("utf-8", "replace")), signature)
         return is_ours and 0 <= self._now() - int(made_at) <= _FORM_LIFE_S
+
+    def shown(self, session: BrowserSession) -> str:
+        """Return a token that says when a form of this session was shown: now."""
+        at = f"{self._now():.3f}"
+        return f"{at}.{self._sign(b'shown', session.cookie_secret_hash + at.encode())}"
+
+    def shown_for_s(self, session: BrowserSession, given: str) -> float:
+        """Return for how many seconds the form with this token has been shown; 0 if the token isn't ours."""
+        at, _, signature = given.rpartition(".")
+        message = session.cookie_secret_hash + at.encode("utf-8", "replace")
+        return max(0.0, self._now() - float(at)) if _same(self._sign(b"shown", message), signature) else 0.0
 
     def _live(self) -> list[BrowserSession]:
         now = self._now()

@@ -1,7 +1,7 @@
 """`silo approvals`: show what waits for a person, and answer it without a browser.
 
-Approving needs a person at a terminal. No option replaces that person, because the agent that asks could use it, too.
-Denying needs no terminal.
+Approving needs a person at a terminal, and so does seeing what is asked. No option replaces that person, because the
+agent that asks could use it, too. Denying needs no terminal, nor does the list, which has no arguments.
 """
 
 from __future__ import annotations
@@ -78,12 +78,15 @@ def show(ctx: typer.Context, question: QuestionId, as_json: AsJson = False) -> N
 
         silo approvals show 3f2a
 
-    After the decision, silo keeps only what the question was about.
+    While the question waits, this needs a person at a terminal: in a pipe or a file, an agent could read what others
+    ask. After the decision, silo keeps only what the question was about.
     """
     from silo_interaction.terminal import render
 
     with _opened(ctx.obj) as decisions:
         entry, now = decisions.find(question), time.time()
+    if entry.posted.state == "waiting":
+        _require_reader("what is asked is shown to a person at a terminal only")
     if as_json:
         emit_json({**question_document(entry, now), "question": entry.posted.question.to_json()})
         return
@@ -215,18 +218,10 @@ def pair(ctx: typer.Context) -> None:
 
     Needs a person at a terminal: in a pipe or a file, the agent that asks could read the code.
     """
-    from silo_interaction import NobodyToAsk
-    from silo_interaction.terminal import require_person
-
     from silo.approvals.pairing import VALID_S
 
     context: CommandContext = ctx.obj
-    try:
-        require_person((1, "standard output"))
-    except NobodyToAsk as error:
-        raise ApprovalRequired(
-            f"a pairing code is shown to a person at a terminal only: {_cause(error)}", hint=error.hint
-        ) from error
+    _require_reader("a pairing code is shown to a person at a terminal only")
     with _opened(context) as decisions:
         code, pages = decisions.new_code(), decisions.pages()
     context.record("approval", verdict="code", question=None, tool=None)
@@ -264,6 +259,17 @@ def _ask(posted: PostedQuestion) -> Answer:
             f"the time of question {posted.id} is over, so the call is denied",
             hint="to be asked again, call the tool again",
         ) from error
+
+
+def _require_reader(why: str) -> None:
+    """Refuse to write to anything but the terminal of a person."""
+    from silo_interaction import NobodyToAsk
+    from silo_interaction.terminal import require_person
+
+    try:
+        require_person((1, "standard output"))
+    except NobodyToAsk as error:
+        raise ApprovalRequired(f"{why}: {_cause(error)}", hint=error.hint) from error
 
 
 def _cause(error: Exception) -> str:

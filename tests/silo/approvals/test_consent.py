@@ -380,6 +380,30 @@ async def test_one_question_opens_one_tab_and_shows_one_message(asking):
     assert len(it.desktop.opened) == len(it.desktop.messages) == 1
 
 
+async def test_thirty_calls_at_once_open_one_window_and_show_one_code(asking):
+    it = asking(GUARDED, desktop=Desktop(has_browser=True))
+    codes = []
+    approvals = it.approvals(show_code=codes.append)
+    pipeline = replace(it.pipeline(), approvals=approvals)
+
+    async def one(number):
+        caller = Caller("mcp", "test-client", session="s1")
+        call = Call("c", "demo.echo", {"text": f"{number}"}, caller, patience_s=3.0)
+        with pytest.raises(ApprovalPending):
+            await pipeline.run(call)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(30):
+            tasks.start_soon(one, number)
+    assert len(it.desktop.opened) == 1
+    assert len(codes) == 1
+    assert len(it.desktop.messages) < 30
+    assert "30 questions wait for you" in it.desktop.messages[-1]
+    assert all(codes[0] in message for message in it.desktop.messages)
+    assert it.decisions.redeem(codes[0])
+    await approvals.close()
+
+
 async def test_a_pairing_code_goes_to_the_desktop_and_never_to_the_agent(asking):
     it = asking(GUARDED, desktop=Desktop(has_browser=False))
     with pytest.raises(ApprovalPending) as caught:

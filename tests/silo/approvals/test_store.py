@@ -572,9 +572,24 @@ def test_a_code_is_valid_for_five_minutes(store, clock):
     assert not store.redeem(later)
 
 
-def test_of_more_than_five_codes_the_oldest_go(store):
-    codes = [store.new_code() for _ in range(6)]
-    assert [store.redeem(code) for code in codes] == [False] + [True] * 5
+def test_of_more_than_sixty_four_codes_the_oldest_go(store):
+    codes = [store.new_code() for _ in range(65)]
+    assert [store.redeem(code) for code in codes] == [False] + [True] * 64
+
+
+def test_a_code_that_is_shown_again_is_good_for_another_five_minutes(store, open_store, clock):
+    code = store.new_code()
+    for _ in range(5):
+        clock.now += 299
+        assert store.renew_code(code)
+    clock.now += 299
+    assert open_store().redeem(code)
+    assert not store.renew_code(code), "it was used"
+    late = store.new_code()
+    clock.now += 300
+    assert not store.renew_code(late)
+    assert not store.redeem(late)
+    assert not store.renew_code("")
 
 
 def test_ten_wrong_codes_make_all_codes_void(store, open_store, clock):

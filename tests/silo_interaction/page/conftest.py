@@ -16,6 +16,8 @@ from silo_interaction import Answer, DecideOutcome, PostedQuestion, Question
 from silo_interaction.page import Page
 
 PATIENCE_S = 300.0
+READ_S = 1.1
+"""How long a person looks at a question at least: the page takes no yes before."""
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -149,8 +151,9 @@ class Read(HTMLParser):
 class Browser:
     """An HTTP client with cookies that sends the headers of a browser."""
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, clock: Clock) -> None:
         self.base = base
+        self.clock = clock
         self.client = httpx.Client(base_url=base, trust_env=False, timeout=PATIENCE_S)
         self.home = ""
 
@@ -174,11 +177,16 @@ class Browser:
         assert answer.status_code == 200, answer.text
         return Read(answer.text)
 
+    def filled(self, posted: PostedQuestion, choice: str) -> dict[str, str]:
+        """Return the form of a question that was read."""
+        hidden = self.open(posted).fields
+        self.clock.ahead_s += READ_S
+        return {name: hidden[name] for name in ("csrf", "digest", "shown")} | {"choice": choice}
+
     def decide(
         self, posted: PostedQuestion, choice: str, headers: dict[str, str] | None = None, **fields: str
     ) -> httpx.Response:
-        hidden = self.open(posted).fields
-        form = {"csrf": hidden["csrf"], "digest": hidden["digest"], "choice": choice} | fields
+        form = self.filled(posted, choice) | fields
         return self.post(f"{self.home}q/{posted.id}", form, **(headers or {}))
 
 
@@ -187,13 +195,14 @@ def _named(headers: dict[str, str]) -> dict[str, str]:
 
 
 class Clock:
-    """The current time, which a test can move ahead."""
+    """The current time, which a test can move ahead, or stop."""
 
     def __init__(self) -> None:
         self.ahead_s = 0.0
+        self.stopped_at: float | None = None
 
     def __call__(self) -> float:
-        return time.time() + self.ahead_s
+        return (time.time() if self.stopped_at is None else self.stopped_at) + self.ahead_s
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +219,7 @@ def _shown() -> Iterator[tuple[MemoryBoard, Clock, Page]]:
 def clock(_shown) -> Clock:
     """The page's clock, a day after the previous test: its sessions, wrong codes and failures no longer count."""
     _shown[1].ahead_s += 24 * 3600
+    _shown[1].stopped_at = None
     return _shown[1]
 
 
@@ -226,12 +236,12 @@ def page(_shown, board) -> Page:
 
 
 @pytest.fixture
-def stranger(page) -> Iterator[Callable[[], Browser]]:
+def stranger(page, clock) -> Iterator[Callable[[], Browser]]:
     """Make a browser that is not paired."""
     browsers: list[Browser] = []
 
     def make() -> Browser:
-        browsers.append(Browser(page.start()))
+        browsers.append(Browser(page.start(), clock))
         return browsers[-1]
 
     yield make

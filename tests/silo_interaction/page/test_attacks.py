@@ -4,10 +4,12 @@ import http.cookiejar
 import json
 import logging
 import socket
+import time
 import urllib.request
 from contextlib import suppress
 from dataclasses import replace
 from email.message import Message
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -349,8 +351,7 @@ def test_no_page_has_anything_inline(board, person, read):
 
 def test_a_decision_sent_twice_counts_once(board, person):
     posted = board.post(QUESTION)
-    hidden = person.open(posted).fields
-    form = {"csrf": hidden["csrf"], "digest": hidden["digest"], "choice": "approve"}
+    form = person.filled(posted, "approve")
     assert person.post(f"{person.home}q/{posted.id}", form).status_code == 303
     for choice in ("approve", "deny"):
         answer = person.post(f"{person.home}q/{posted.id}", form | {"choice": choice})
@@ -361,14 +362,56 @@ def test_a_decision_sent_twice_counts_once(board, person):
 
 def test_what_was_swapped_after_it_was_shown_is_not_decided(board, person):
     posted = board.post(QUESTION)
-    hidden = person.open(posted).fields
+    form = person.filled(posted, "approve")
     swapped = replace(QUESTION, title="Run something-else")
     board.put(replace(posted, question=swapped, digest=swapped.digest()))
-    form = {"csrf": hidden["csrf"], "digest": hidden["digest"], "choice": "approve"}
     answer = person.post(f"{person.home}q/{posted.id}", form)
     assert answer.status_code == 409
     assert "Run something-else" in answer.text
     assert board.answers == []
+
+
+@pytest.mark.parametrize("choice", ["approve", "grace"])
+def test_a_yes_that_comes_sooner_than_anybody_reads_decides_nothing(board, person, clock, choice):
+    """A second click, or a key that is held down, when the next question has come up under it."""
+    posted = board.post(replace(QUESTION, grace_s=60))
+    clock.stopped_at = time.time()
+    form = person.filled(posted, choice)
+    signed = form["shown"].rpartition(".")[2]
+    for ahead_s, shown in ((-0.2, form["shown"]), (-60, form["shown"]), (0, ""), (0, "x"), (0, f"1.2.{signed}")):
+        clock.ahead_s += ahead_s
+        answer = person.post(f"{person.home}q/{posted.id}", form | {"shown": shown})
+        clock.ahead_s -= ahead_s
+        assert answer.status_code == 409
+        assert "too quick" in answer.text
+    assert board.answers == []
+    assert person.post(f"{person.home}q/{posted.id}", form).status_code == 303
+
+
+def test_a_no_may_be_quick(board, person):
+    posted = board.post(QUESTION)
+    hidden = person.open(posted).fields
+    form = {"csrf": hidden["csrf"], "digest": hidden["digest"], "choice": "deny"}
+    assert person.post(f"{person.home}q/{posted.id}", form).status_code == 303
+
+
+def test_the_time_of_a_form_is_of_one_session(board, paired):
+    person, other = paired(), paired()
+    posted = board.post(QUESTION)
+    form = person.filled(posted, "approve") | {"shown": other.filled(posted, "approve")["shown"]}
+    assert person.post(f"{person.home}q/{posted.id}", form).status_code == 409
+    assert board.answers == []
+
+
+def test_a_sentence_in_the_field_for_the_code_keeps_nobody_from_pairing(board, stranger):
+    """The window may have come up under somebody who was typing elsewhere."""
+    browser = stranger()
+    for text in ("Dear Sir or Madam,", "I am writing to you about", "yes", "a" * 200, "", "0000-000U", "é" * 8) * 3:
+        answer = browser.pair(text)
+        assert answer.status_code == 403
+        assert "This is no code" in answer.text
+    assert board.redeemed == []
+    assert browser.pair(board.new_code()).status_code == 303
 
 
 def test_the_digest_of_another_question_decides_nothing(board, person):
@@ -401,8 +444,7 @@ def raw(person, body: bytes, posted, **headers: str) -> httpx.Response:
 )
 def test_an_odd_form_decides_nothing(board, person, tail):
     posted = board.post(QUESTION)
-    hidden = person.open(posted).fields
-    body = f"csrf={hidden['csrf']}&digest={hidden['digest']}&choice=approve".encode()
+    body = urlencode(person.filled(posted, "approve")).encode()
     assert raw(person, body + tail, posted).status_code == 400
     assert raw(person, b"", posted).status_code == 400
     assert board.answers == []

@@ -60,6 +60,8 @@ def render_detail(question: Question) -> str:
         after="",
         done=None,
         changed=False,
+        hasty=False,
+        shown="SHOWN",
         max_reason=500,
     )
 

@@ -1,5 +1,5 @@
 /* What the page does beyond links and forms: it stays up to date, searches long values, handles keys, and guards its
-   buttons against accidental clicks. Without this script, everything can still be read and decided. The script never
+   buttons against clicks and keys that were meant for something else. Without this script, everything can still be read and decided. The script never
    turns untrusted text into markup. */
 
 "use strict";
@@ -7,7 +7,10 @@
 (() => {
   const KEY = "path-secret"; // in localStorage, which belongs to this origin alone: other ports can't read it
   const PATH_SECRET = /^[A-Za-z0-9_-]{16,64}$/;
-  const ARMED_AFTER_MS = 500; // nobody reads a question faster; an earlier click was meant for something else
+  const ARMED_AFTER_MS = 1500; // longer than the pauses between the words of a sentence that somebody types
+  const LOOK_MS = 200;
+  const MOVED_PX = 8; // more than a hand shakes
+  const SPOT = "spot"; // in sessionStorage: where this tab was clicked last
   const RECONNECT_MS = 3000;
   const MAX_FOUND = 2000;
   const YES = "button.approve";
@@ -45,50 +48,97 @@
   const LOST = "Not connected: nothing can be decided here. The page pauses while no question waits, and reconnects " +
     "by itself. After a restart it has a new address, so follow a new link.";
   const TOO_QUICK = "That was too quick and did not count. Read the question, then press again.";
+  const UNMOVED = "That did not count: this button appeared where you clicked before. Move the pointer, then press again.";
+  const TAKES_CHORD = "That did not count. With the keyboard, approve with Ctrl+Shift+Enter.";
 
   // --- guarding "approve" against accidents --------------------------------------------------------------------------
 
-  let shownAt = 0;
+  // Whoever types or clicks may mean another window: silo opens a browser by itself, and a question can come up at any
+  // time. So a yes is a click, or a chord that nobody types in a sentence. It counts only after this page has been in
+  // front for a while, in which no other key was pressed and nothing on it moved.
+
+  let quietSince = 0;
+  let arming = 0;
   let isSent = false;
-  let wasReadable = false; // the question has been on the screen for long enough to be read
   let isEnded = false;
   let isLost = false;
+  let agreed = null; // the button of the yes that passed all checks
+  let press = null; // how the mouse or finger that may become a click went down
+  let lastKey = -Infinity;
+
+  const isInFront = () => !document.hidden && document.hasFocus();
+  const isArmed = () => isInFront() && performance.now() - quietSince >= ARMED_AFTER_MS;
 
   // Without a connection nothing is sent: another program may have the port by now, and would get a typed secret.
   const updateControls = () => {
     for (const element of document.querySelectorAll(".decide button, .decide input, .decide textarea")) {
-      element.disabled = isEnded || isLost || (element.matches(YES) && !wasReadable);
+      element.disabled = isEnded || isLost;
+      // Not `disabled`, which would take the focus away from a button that somebody has reached with the keyboard.
+      if (element.matches(YES)) element.setAttribute("aria-disabled", String(!isArmed()));
     }
   };
-
-  const isArmed = () => !document.hidden && performance.now() - shownAt >= ARMED_AFTER_MS;
-  // Also when a window that covered this one goes away: a person may be lured into a double click that ends here.
+  const arm = () => {
+    if (isArmed()) return updateControls();
+    updateControls();
+    if (!isInFront()) quietSince = performance.now();
+    // Looked at again and again, because a page that is loading can get the focus without an event.
+    arming = setTimeout(arm, isInFront() ? quietSince + ARMED_AFTER_MS - performance.now() : LOOK_MS);
+  };
   const disarm = () => {
-    shownAt = performance.now();
+    quietSince = performance.now();
+    clearTimeout(arming);
+    arm();
+  };
+  const refuse = (why) => {
+    disarm();
+    announce(why);
+    document.getElementById("how")?.classList.add("refused");
   };
   disarm();
-  updateControls();
-  const armWhenReadable = () => {
-    if (!isArmed()) return void setTimeout(armWhenReadable, 50);
-    wasReadable = true;
-    updateControls();
-  };
-  armWhenReadable();
-  addEventListener("focus", disarm);
+  for (const name of ["focus", "blur"]) addEventListener(name, disarm);
   document.addEventListener("visibilitychange", disarm);
   addEventListener("pageshow", (event) => {
     disarm();
     if (event.persisted) location.reload(); // a page from the browser's cache may show a question that has ended
   });
+  // A button that moves may come to lie under the pointer.
+  const sizes = new ResizeObserver(disarm);
+  for (const element of [document.body, document.querySelector(".bar")]) sizes.observe(element);
+
+  // The spot of the last click on the page before this one. The same spot there is no decision on what came up here.
+  let spot = JSON.parse(sessionStorage.getItem(SPOT));
+  const isAtSpot = ({ clientX, clientY }) => spot && Math.hypot(clientX - spot[0], clientY - spot[1]) < MOVED_PX;
+  sessionStorage.removeItem(SPOT);
+  document.addEventListener("pointermove", (event) => {
+    if (!isAtSpot(event)) spot = null;
+  }, true);
+  document.addEventListener("pointerdown", (event) => {
+    const isMouse = event.pointerType === "mouse"; // a finger does not rest anywhere between two taps
+    press = { button: yesButton(event), isArmed: isArmed(), isUnmoved: isMouse && Boolean(isAtSpot(event)) };
+  }, true);
   document.addEventListener("click", (event) => {
-    if (yesButton(event) && !isArmed()) {
-      event.preventDefault();
-      announce(TOO_QUICK);
+    if (event.isTrusted && event.detail) sessionStorage.setItem(SPOT, JSON.stringify([event.clientX, event.clientY]));
+    const button = yesButton(event);
+    const { button: pressed, isArmed: wasArmed, isUnmoved } = press ?? {};
+    press = null;
+    if (!button) return;
+    // Screen readers press a button without a pointer (`detail` is 0), and so do Enter and the space bar.
+    const isQuiet = event.detail ? pressed === button && wasArmed : isArmed();
+    if (event.isTrusted && isQuiet && !isUnmoved) {
+      agreed = button;
+      return;
     }
+    event.preventDefault();
+    if (!event.isTrusted) return;
+    const isKey = !event.detail && performance.now() - lastKey < ARMED_AFTER_MS;
+    refuse(isUnmoved ? UNMOVED : isKey ? TAKES_CHORD : TOO_QUICK);
   }, true);
   document.addEventListener("submit", (event) => {
-    const isYes = event.submitter?.matches(YES) ?? false;
-    if (isSent || isLost || (isYes && !isArmed())) return event.preventDefault();
+    const { submitter, target } = event;
+    const isYes = submitter === null ? target.matches(".decide") : submitter.matches(YES);
+    const isAgreed = submitter !== null && submitter === agreed;
+    agreed = null;
+    if (isSent || isLost || (isYes && !isAgreed)) return event.preventDefault();
     isSent = true; // a double click sends one answer
   });
 
@@ -294,22 +344,50 @@
     links[Math.min(links.length - 1, Math.max(0, at < 0 ? 0 : at + by))]?.focus();
   };
 
-  const press = (choice) => {
-    const target = document.querySelector(`.buttons button[value="${choice}"]`);
-    if (target && choice === "approve" && (target.disabled || !isArmed())) return announce(TOO_QUICK);
-    target?.click();
+  const agree = () => {
+    const { activeElement } = document;
+    const button = activeElement?.matches(YES) ? activeElement : document.querySelector(YES);
+    if (!button || button.disabled) return;
+    if (!isArmed()) return refuse(TOO_QUICK);
+    agreed = button;
+    button.form.requestSubmit(button);
+    agreed = null; // if a field is not valid, nothing was submitted
   };
 
+  const isChord = ({ key, ctrlKey, shiftKey, altKey, metaKey }) =>
+    key === "Enter" && ctrlKey && shiftKey && !altKey && !metaKey;
+
   document.addEventListener("keydown", (event) => {
-    if (!event.isTrusted || event.repeat || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (!event.isTrusted || ["Control", "Shift", "Alt", "Meta"].includes(event.key)) return;
+    lastKey = performance.now();
     const target = event.target instanceof Element ? event.target : document.body;
-    if (target.closest("input, textarea, select, [contenteditable]")) return;
+    const field = target.closest("input:not([type=checkbox]), textarea, select, [contenteditable]");
+    if (isChord(event) && (!field || field.matches(".secret"))) {
+      event.preventDefault();
+      if (!event.repeat) agree();
+      return;
+    }
+    if (field) {
+      // In a form, Enter presses the first button, which is a yes.
+      if (event.key === "Enter" && field.matches(".secret")) {
+        event.preventDefault();
+        refuse(TAKES_CHORD);
+      }
+      return; // what is typed into a field was meant for this page
+    }
+    const wasArmed = isArmed();
+    disarm();
+    if (event.repeat || event.ctrlKey || event.altKey || event.metaKey) return;
     const isArrow = event.key === "ArrowDown" || event.key === "ArrowUp";
     // On a question the arrow keys scroll; only in the list do they move from question to question.
     if (isArrow && main().dataset.question !== undefined) return;
     const action = {
       j: () => step(1), ArrowDown: () => step(1), k: () => step(-1), ArrowUp: () => step(-1),
-      a: () => press("approve"), d: () => press("deny"),
+      d: () => {
+        const target = document.querySelector('.buttons button[value="deny"]');
+        if (target && !wasArmed) refuse(TOO_QUICK);
+        else target?.click();
+      },
       "?": () => {
         const keys = document.getElementById("keys");
         keys.open = !keys.open;
@@ -319,5 +397,7 @@
     if (!action) return;
     event.preventDefault();
     action();
-  });
+  }, true);
+
+  for (const element of document.querySelectorAll("[data-scripted]")) element.hidden = false;
 })();

@@ -7,6 +7,8 @@ from playwright.sync_api import expect
 from silo_interaction import Answer, Question, WantedSecret
 from silo_interaction.page.forms import DECIDED_BY
 
+READ_S = 1.1
+
 CLOSE = Question(
     "Run github.close_issue",
     "claude-code through MCP",
@@ -215,7 +217,7 @@ def test_of_a_hundred_questions_a_decision_lands_on_the_one_that_was_shown(ready
         )
         shown = tab.locator("main").get_attribute("data-question")
         assert tab.locator("h1").inner_text() == posted[shown].question.title
-        # A yes can only be pressed half a second after the page came up, so not each of them is one.
+        # A yes can only be pressed a while after the page came up, so not each of them is one.
         decided[shown] = turn % 4 == 0
         tab.locator(f".buttons [value={'approve' if decided[shown] else 'deny'}]").click()
     expect(tab.locator("#waiting-count")).to_have_text("88")
@@ -226,10 +228,12 @@ def test_of_a_hundred_questions_a_decision_lands_on_the_one_that_was_shown(ready
 # --- without JavaScript -----------------------------------------------------------------------------------------------
 
 
-def test_without_javascript_a_person_pairs_reads_the_list_and_decides(profiles, board):
+def test_without_javascript_a_person_pairs_reads_the_list_and_decides(profiles, board, clock):
     first, second, third = board.post(CLOSE), board.post(CLOSE), board.post(TOKEN)
     tab = profiles(java_script_enabled=False).pair(board.new_code())
     tab.get_by_role("link", name="Run github.close_issue").first.click()
+    expect(tab.locator("#how")).to_be_hidden()
+    clock.ahead_s += READ_S
     tab.get_by_role("button", name="Approve once").click()
     expect(tab.locator(".done")).to_contain_text("was approved once")
     tab.get_by_text("Deny, and say why").click()
@@ -244,6 +248,19 @@ def test_without_javascript_a_person_pairs_reads_the_list_and_decides(profiles, 
         (second.id, False, None),
         (third.id, True, "t"),
     ]
+
+
+def test_without_javascript_a_second_click_and_a_held_key_approve_nothing_that_comes_up_under_them(profiles, board):
+    """Without scripts, only the server can tell that nobody has read the question."""
+    first, second = board.post(CLOSE), board.post(CLOSE)
+    profile = profiles(java_script_enabled=False)
+    profile.pair_at_once(board.new_code())
+    tab = profile.see(first)
+    for press in (lambda button: button.click(), lambda button: button.press("Enter")):
+        press(tab.get_by_role("button", name="Approve once"))
+        expect(tab.get_by_role("alert")).to_contain_text("That was too quick and did not count.")
+    assert board.answers == []
+    assert {posted.id for posted in board.waiting()} == {first.id, second.id}
 
 
 def test_without_javascript_a_link_leads_to_the_question_once_the_browser_is_paired(profiles, board):
