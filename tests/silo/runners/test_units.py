@@ -147,6 +147,17 @@ async def test_if_the_python_is_gone_the_skill_keeps_its_images_and_says_so(host
     assert "silo install" in host.steps[0]
 
 
+async def test_images_of_an_older_silo_are_used_as_they_are_and_say_so(host):
+    """They have no note of their sources."""
+    skill = await host.install()
+    old = await host.unit(skill)
+    for image_ in (old.base, old.layer):
+        (image_.tree.parent / "sources.json").unlink()
+    units = SkillUnits(Images(host.images._folder), Limits(), host.inspect)
+    assert await units.of(skill, host.steps.append) == old
+    assert "an older silo built its images" in host.steps[0]
+
+
 async def test_calls_that_come_at_once_after_an_update_build_once(host):
     skill = await host.install()
     change(host.certificates, b"second\n")
