@@ -88,7 +88,7 @@ def test_spelt_out_characters_look_unlike_the_same_written_by_a_stranger(ready, 
 def test_the_buttons_of_the_page_are_the_only_ones_and_stand_after_all_that_was_asked(ready, board):
     tab = ready.see(board.post(everywhere(TEXTS["labels"] + TEXTS["form"])))
     names = [re.sub(r"\s+", " ", name).strip() for name in tab.get_by_role("button").all_inner_texts()]
-    assert names == ["Sign out", "Approve once a", "Deny d", "Approve, and the same call for 1 minute"]
+    assert names == ["Sign out", "Approve once", "Deny d", "Approve, and the same call for 1 minute"]
     bottom = max(
         tab.evaluate("[...document.querySelectorAll('.value, .facts')].map(e => e.getBoundingClientRect().bottom)")
     )
