@@ -8,6 +8,7 @@ own module. `silo.calls.explain` takes the first steps to predict what would hap
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -195,7 +196,13 @@ class CallPipeline:
 
 @asynccontextmanager
 async def redacting(redactor: Redactor) -> AsyncIterator[None]:
-    """Redact the errors that leave the block, in a worker thread: an error can quote megabytes."""
+    """Redact the errors that leave the block, in a worker thread: an error can quote megabytes.
+
+    Raises:
+        SiloError: the error without secrets, or what came in between (`CanaryTripped`, `SandboxTimeout`).
+        RuntimeError: an unexpected error whose text quotes a secret, with its traceback as redacted text. The log shows
+            the texts of unexpected errors. Others stay as they are.
+    """
     try:
         yield
     except SiloError as error:
@@ -207,6 +214,12 @@ async def redacting(redactor: Redactor) -> AsyncIterator[None]:
         except (CanaryTripped, SandboxTimeout) as instead:
             raise instead from None
         raise cleaned from None
+    except Exception as error:
+        shown = "".join(traceback.format_exception(error))
+        cleaned_text = await to_thread.run_sync(redactor.text, shown)
+        if cleaned_text == shown:
+            raise
+        raise RuntimeError(f"an unexpected error, which quoted a secret:\n{cleaned_text}") from None
 
 
 def _refuse_decoys(request: GuestRequest, redactor: Redactor) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import compress
 from typing import Final, NamedTuple
 
@@ -24,7 +25,7 @@ from silo.sdk.forms import (
     without_cut_escape,
 )
 
-FEW: Final = 256
+FEW: Final = 64
 """Up to so many needles, each is searched for by itself; of more, a table has their beginnings."""
 
 MAX_GROWTH: Final = 4096
@@ -55,17 +56,25 @@ class Finder:
 
     forms: Forms
 
+    @cached_property
+    def _exact(self) -> _Needles:
+        return _Needles(self.forms.exact)
+
+    @cached_property
+    def _loose(self) -> _Needles:
+        return _Needles(self.forms.loose)
+
     def spans(self, data: bytes) -> tuple[list[Span], frozenset[int]]:
         """Return what to replace, disjoint and in order, and the owners of all that was found."""
         found, owners = [], set()
-        for start, needle in _matches(data, self.forms.exact):
+        for start, needle in self._exact.matches(data):
             owners.add(needle.owner)
             found.append(
                 _swallowed(data, start, start + len(needle.text), needle.owner, needle.swallows, needle.swallows)
             )
         shown = views(data)
         for view in shown:
-            loose = list(_matches(skeleton(view), self.forms.loose))
+            loose = list(self._loose.matches(skeleton(view)))
             owners.update(needle.owner for _, needle in loose)
             if loose:
                 found += _mapped(data, shown[-1], view, loose)
@@ -193,23 +202,31 @@ def replaced(data: bytes, spans: Sequence[Span], markers: Markers) -> bytes:
     return b"".join(pieces)
 
 
-def _matches(text: bytes, needles: Sequence[Needle]) -> Iterator[tuple[int, Needle]]:
-    """Yield each place of each needle, overlapping ones as well; of needles at one place, those given first first."""
-    if len(needles) <= FEW:
-        for needle in needles:
-            position = text.find(needle.text)
-            while position >= 0:
-                yield position, needle
-                position = text.find(needle.text, position + 1)
-        return
-    width = min(MIN_SKELETON, min(len(needle.text) for needle in needles))
-    by_start: dict[bytes, list[Needle]] = {}
-    for needle in needles:
-        by_start.setdefault(needle.text[:width], []).append(needle)
-    for position in range(len(text) - width + 1):
-        for needle in by_start.get(text[position : position + width], ()):
-            if text.startswith(needle.text, position):
-                yield position, needle
+class _Needles:
+    """Needles, ready to be searched for."""
+
+    def __init__(self, needles: Sequence[Needle]) -> None:
+        self._needles = needles
+        self._width = min((MIN_SKELETON, *(len(needle.text) for needle in needles)))
+        self._by_start: dict[bytes, list[Needle]] = {}
+        if len(needles) > FEW:
+            for needle in needles:
+                self._by_start.setdefault(needle.text[: self._width], []).append(needle)
+
+    def matches(self, text: bytes) -> Iterator[tuple[int, Needle]]:
+        """Yield each place of each needle, overlapping ones too; of needles at one place, those given first first."""
+        if not self._by_start:
+            for needle in self._needles:
+                position = text.find(needle.text)
+                while position >= 0:
+                    yield position, needle
+                    position = text.find(needle.text, position + 1)
+            return
+        width, by_start = self._width, self._by_start
+        for position in range(len(text) - width + 1):
+            for needle in by_start.get(text[position : position + width], ()):
+                if text.startswith(needle.text, position):
+                    yield position, needle
 
 
 def _mapped(data: bytes, plain: bytes, view: bytes, matches: Sequence[tuple[int, Needle]]) -> list[Span]:

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import threading
+import traceback
 from dataclasses import replace
 
 import anyio
@@ -260,6 +261,24 @@ async def test_what_a_guest_printed_until_it_was_ended_does_not_end_with_half_a_
         await bench(make_skill(make_tool(secrets=["KEY"])), secrets={"KEY": SECRET}, behaviour=raises).call("demo.echo")
     assert caught.value.stdout == "a line\nkey="
     assert caught.value.stderr == f"[redacted:KEY]\n{SECRET[:3]}"
+
+
+async def test_an_unexpected_error_that_quotes_a_secret_loses_it_and_others_stay_as_they_are(bench):
+    """The server's log shows its text, and those of its causes."""
+
+    async def raises(request, on_progress):
+        try:
+            raise KeyError(request.secrets["KEY"])
+        except KeyError as error:
+            raise ZeroDivisionError("a bug") from error
+
+    skill = make_skill(make_tool(secrets=["KEY"]))
+    with pytest.raises(RuntimeError, match="ZeroDivisionError: a bug") as caught:
+        await bench(skill, secrets={"KEY": SECRET}, behaviour=raises).call("demo.echo")
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert "[redacted:KEY]" in str(caught.value)
+    with pytest.raises(ZeroDivisionError):
+        await bench(skill, secrets={"KEY": SECRET}, behaviour=raising(ZeroDivisionError("a bug"))).call("demo.echo")
 
 
 @pytest.mark.parametrize("how", ["answer", "error"])

@@ -41,7 +41,7 @@ def test_escapes_are_decoded_alike(data):
 @pytest.mark.parametrize(
     ("few_candidates", "segment", "few_needles"),
     [
-        pytest.param(32, 128 * 1024, 256, id="as it is"),
+        pytest.param(32, 128 * 1024, 64, id="as it is"),
         pytest.param(0, 128 * 1024, 256, id="all are compared as arrays"),
         pytest.param(0, 16, 256, id="in small segments"),
         pytest.param(32, 16, 0, id="in small segments, one by one; a table of needles"),
