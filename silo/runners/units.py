@@ -174,8 +174,8 @@ class SkillUnits:
                 source = skill.source.removeprefix("builtin:")
                 why = "is gone" if executable is not None else "is not known: an older silo built its images"
                 on_step(
-                    f"the Python that {skill.namespace!r} was installed with {why}; its guests keep the old one and its "
-                    f"libraries until you run: silo install {source}"
+                    f"the Python that {skill.namespace!r} was installed with {why}; its guests keep the old one and "
+                    f"its libraries until you run: silo install {source}"
                 )
                 return found
             on_step(f"this machine was updated: building the images of {skill.namespace!r} again")
