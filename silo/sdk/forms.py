@@ -142,9 +142,10 @@ _ESCAPE: Final = re.compile(
     rb"|(?<![0-9A-Za-z\\%])0x(?=HH)".replace(b"H", _HEX)
 )
 _CUT_ESCAPE: Final = re.compile(
-    rb"(?:%(?:25){0,4}H?|\\(?:uH{0,3}|xH?)?|&#?[0-9A-Za-z]{0,5}|0(?:xH?)?)\Z".replace(
-        b"H", _HEX
-    )  # at the end of a text
+    rb"(?:%(?:25){0,4}H?"
+    rb"|\\(?:uH{0,3}|xH?)?"
+    rb"|&(?:#(?:[0-9]{0,3}|[xX]H{0,2})|am?p?|ap(?:os?)?|[lg]t?|q(?:uo?t?)?|n(?:bs?p?)?)?"
+    rb"|0(?:xH?)?)\Z".replace(b"H", _HEX)  # at the end of a text
 )
 
 
