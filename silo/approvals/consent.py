@@ -241,7 +241,14 @@ class Approvals:
 
         def post() -> tuple[PostedQuestion, str, bool]:
             return self._decisions.post(
-                key, question, subject=subject, principal=principal(caller), stands_s=self._timeout_s, profile={}
+                key,
+                question,
+                subject=subject,
+                principal=principal(caller),
+                stands_s=self._timeout_s,
+                profile={},
+                asker=counted_as(caller),
+                is_person=bool(caller.terminal),
             )
 
         posted, token, is_new = await to_thread.run_sync(post)
@@ -257,6 +264,8 @@ class Approvals:
         finally:
             with anyio.CancelScope(shield=True):
                 await to_thread.run_sync(self._decisions.withdraw, posted.id, "the command was ended")
+                if self._announcer is not None:
+                    await to_thread.run_sync(self._announcer.settle)
         if decided is not None and decided.state in {"expired", "waiting"}:  # the terminal waits for less long
             raise ApprovalTimeout(f"nobody answered in time: {question.title}", hint=f"run {again} to be asked again")
         reason = "nobody decided" if decided is None else decided.reason

@@ -175,7 +175,7 @@ def secret_question(
         title=f"Type in {name} for {skill.namespace}",
         who=who(call.caller),
         facts=facts,
-        arguments=tuple((name, shown(value, arguments.json[name])) for name, value in call.arguments.items()),
+        arguments=tuple((name, shown(value, arguments.digest_of)) for name, value in call.arguments.items()),
         group=f"secrets of {skill.namespace}",
         wanted=WantedSecret(name, spec.description if spec is not None else "", keeper),
     )

@@ -15,9 +15,12 @@ from typing import Any
 from silo.schema.walk import Schema, applied_in_place, properties, required, resolve, subschemas
 from silo.wire.messages import Json
 
+MAX_DEPTH = 64
+"""How deep a value with its defaults may nest, as deep as `silo.schema.canonical` and the wire take it."""
+
 
 class DefaultsTooLarge(ValueError):
-    """The defaults would make the value longer than the caller allows."""
+    """The defaults would make the value longer than the caller allows, or deeper than `MAX_DEPTH`."""
 
 
 class Filler:
@@ -45,11 +48,14 @@ class Filler:
         """Return a copy with the defaults of what is absent. What is given, null included, stays.
 
         Raises:
-            DefaultsTooLarge: see `max_bytes`.
+            DefaultsTooLarge: see `max_bytes` and `MAX_DEPTH`.
         """
         self._left = self._max_bytes
         self._open.clear()
-        return self._fill(value, self._root)
+        filled = self._fill(value, self._root)
+        if self._leading and _is_too_deep(filled):
+            raise DefaultsTooLarge
+        return filled
 
     def _fill(self, value: Json, schema: Json) -> Json:
         if not (isinstance(value, Mapping | list) and isinstance(schema, Mapping) and id(schema) in self._leading):
@@ -136,6 +142,18 @@ class Filler:
             return resolve(reference, self._root)
         except LookupError:
             return None
+
+
+def _is_too_deep(value: Json) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            item
+            for one in level
+            if isinstance(one, Mapping | list)
+            for item in (one.values() if isinstance(one, Mapping) else one)
+        ]
+    return bool(level)
 
 
 def _leading_to_defaults(root: Schema) -> Iterator[int]:

@@ -207,6 +207,14 @@ def _of_bytes(raw: bytes) -> Iterator[tuple[bytes, bool]]:
     yield raw, False
     yield raw.decode("latin-1").encode(), False
     yield repr(raw)[2:-1].encode(), False
+    # Decoded as if it were text: with a U+FFFD for what is none, except at the ends, where a neighbour may complete it;
+    # and without that, which also finds `?` or `\udcff` in its place, because no skeleton has those.
+    shown = raw.decode(errors="replace").strip("\ufffd")
+    if sum(character.isalnum() for character in shown) >= MIN_CHARS:
+        yield shown.encode(), False
+    bare = skeleton(raw.decode(errors="ignore").encode())
+    if _is_distinctive(bare):
+        yield bare, False
     if len(raw) <= MAX_RARE:
         yield "".join(f"\\x{byte:02x}" for byte in raw).encode(), False
         yield quote_from_bytes(raw).encode(), False

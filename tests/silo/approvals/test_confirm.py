@@ -5,7 +5,7 @@ import pytest
 from silo_interaction import Answer, NoAnswer, NobodyToAsk, Question
 
 from silo.approvals.consent import Approvals
-from silo.approvals.store import Decisions
+from silo.approvals.store import MOST_OF_ONE, Decisions
 from silo.errors import ApprovalRequired, ApprovalTimeout, CallDenied, Interrupted
 from silo.model import Caller
 from silo.testing import PATIENCE_S
@@ -109,3 +109,49 @@ async def test_headless_and_without_channels_nobody_is_asked(decisions):
         with pytest.raises(ApprovalRequired, match="SILO_APPROVAL_REQUIRED"):
             await confirm(approvals)
     assert person.asked == []
+
+
+async def test_questions_of_commands_without_a_person_do_not_crowd_out_a_persons_own(decisions):
+    caller = Caller("cli", "me")
+    for number in range(MOST_OF_ONE):
+        decisions.post(
+            f"{number:064x}", QUESTION, subject="a.b", principal="cli:me", stands_s=60, profile={}, asker="cli:me"
+        )
+    approvals = Approvals(decisions, terminal=ScriptedChannel([YES]))
+    with pytest.raises(CallDenied, match="wait for a person already"):
+        await approvals.confirm(QUESTION, subject="Install pay", caller=caller, again="`silo install`")
+    person = Caller("cli", "me", terminal="/dev/pts/1")
+    assert await approvals.confirm(QUESTION, subject="Install pay", caller=person, again="`silo install`")
+
+
+class Screen:
+    """A desktop that notes which messages it shows."""
+
+    def __init__(self):
+        self.shown = []
+
+    def can_open(self):
+        return False
+
+    def open(self, url):
+        return False
+
+    def notify(self, title, body):
+        self.shown.append(title)
+        return True
+
+    def close(self):
+        self.shown.clear()
+
+
+async def test_the_message_goes_with_the_question(decisions):
+    screen, seen = Screen(), []
+
+    def told(message):
+        seen.extend(screen.shown)
+        (waiting,) = decisions.waiting()
+        decisions.decide(waiting.id, waiting.digest, YES, by="the page")
+
+    await confirm(Approvals(decisions, page=Page(), desktop=screen), told)
+    assert seen == ["Install pay"]
+    assert screen.shown == []

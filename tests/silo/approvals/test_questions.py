@@ -102,6 +102,14 @@ def test_a_secret_that_was_typed_in_is_for_one_call_and_what_the_person_saw_of_i
     assert dict(question.facts)["session"] == "s1; a yes counts for this connection of this client only"
 
 
+def test_who_types_a_secret_in_for_a_call_with_files_sees_them_as_who_agrees_to_it_does():
+    call, arguments = replace(CALL, arguments=FILES), HashedArguments(FILES)
+    question = secret_question(call, arguments, SKILL, TOOL, Isolation.MICROVM, "KEY", keeper="")
+    agreed = call_question(call, arguments, SKILL, TOOL, Isolation.MICROVM, why="", before=None, now={})
+    assert question.arguments == agreed.arguments
+    assert "a.csv" in question.arguments[0][1][0]
+
+
 ALIKE = [
     ({"text": "rm -r x"}, {"text": " rm -r  x\n"}),
     ({"text": "rm -r x"}, {"text": "rm\u200b -r\ufe0f x"}),

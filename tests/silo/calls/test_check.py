@@ -24,6 +24,7 @@ from silo.policy.evaluate import decide
 from silo.policy.patterns import Glob
 from silo.policy.rules import Rule
 from silo.schema.arguments import Checkers
+from silo.schema.canonical import HashedArguments
 from silo.sdk.coerce import coerce_arguments
 from silo.sdk.schema import input_schema
 from silo.sdk.signature import read_signature
@@ -266,3 +267,14 @@ def test_defaults_that_make_a_call_too_large_are_an_error_that_says_so():
     tool = make_tool(properties={"rows": {"items": {"properties": {"text": {"default": "x" * 50_000}}}}})
     with pytest.raises(ArgumentsInvalid, match="become too large"):
         checked({"rows": [{}] * 2000}, tool)
+
+
+def test_defaults_of_defaults_that_nest_too_deep_are_an_error_that_says_so():
+    """Each part of a schema that is not deep has the next one as a default, so an empty call becomes a deep one."""
+    parts = {f"p{i}": {"properties": {"n": {"$ref": f"#/$defs/p{i + 1}", "default": {}}}} for i in range(70)}
+    tool = make_tool(properties={"x": {"$ref": "#/$defs/p40", "default": {}}})
+    tool.input_schema["$defs"] = {**parts, "p70": {}}
+    assert HashedArguments(checked({}, tool).call.arguments).sha256
+    tool.input_schema["properties"]["x"]["$ref"] = "#/$defs/p0"
+    with pytest.raises(ArgumentsInvalid, match="become too large"):
+        checked({}, tool)

@@ -227,3 +227,40 @@ def test_a_binary_value_is_found_in_the_forms_in_which_bytes_are_shown(shown):
     assert "[redacted:STORE]" in redactor.text(f"before {shown} after")
     assert len(redactor.text(f"before {shown} after")) < 40
     assert redactor.raw(b"before " + BINARY + b" after") == b"before [redacted:STORE] after"
+
+
+MIXED = b"\xfe\xed\0Tr0ub4dor\x80and\xc3\xff3xkcd\x01\xe2\x82"
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        pytest.param(MIXED.decode(errors="replace"), id="replacement characters"),
+        pytest.param(MIXED.decode(errors="ignore"), id="ignored"),
+        pytest.param(MIXED.decode("ascii", "ignore"), id="ASCII only"),
+        pytest.param(MIXED.decode(errors="surrogateescape").encode(errors="replace").decode(), id="question marks"),
+        pytest.param(repr(MIXED.decode(errors="surrogateescape")), id="repr of text"),
+        pytest.param(json.dumps(MIXED.decode(errors="surrogateescape")), id="JSON"),
+    ],
+)
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_binary_value_is_found_where_it_was_taken_for_text(shown, size):
+    redactor = Redactor({"STORE": MIXED.decode(errors="surrogateescape")})
+    cleaned = redactor.text(f"{'-' * size} {shown} after")
+    assert "[redacted:STORE]" in cleaned
+    assert not any(piece in cleaned for piece in ("Tr0u", "dor", "and", "3xkcd"))
+
+
+def test_a_binary_value_that_a_call_printed_before_it_failed_is_removed():
+    redactor = Redactor({"STORE": MIXED.decode(errors="surrogateescape")})
+    printed = (b"read " + MIXED + b" and\n").decode(errors="replace")  # as `silo.sandbox.skill.link` decodes it
+    error = redactor.error(SkillCrashed("it crashed", hint="h", stdout=printed, stderr=printed[:-6]))
+    for text in (error.stdout, error.stderr):
+        assert text.startswith("read ")
+        assert "[redacted:STORE]" in text
+        assert "Tr0u" not in text
+
+
+def test_a_binary_value_with_no_text_in_it_redacts_no_replacement_characters():
+    redactor = Redactor({"STORE": bytes(range(128, 160)).decode(errors="surrogateescape")})
+    assert redactor.text("\ufffd" * 64) == "\ufffd" * 64
