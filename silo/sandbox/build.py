@@ -186,7 +186,8 @@ class BuildSandbox:
                 argv += ["--tmpfs", str(folder), "--remount-ro", str(folder)]
         for own, size_mib in (("/dev/shm", _SHARED_MIB), ("/tmp", _TEMPORARY_MIB)):  # noqa: S108 - the sandbox's own
             argv += ["--size", str(size_mib * MIB), "--tmpfs", own]
-        # As for the namespace backend: if silo runs as root, the build's user is root for the host's kernel.
+        # If silo runs as root, the build's user is root for the host's kernel, without a capability: the threat model
+        # says so. So `/proc/sys` must be read-only.
         return [*argv, "--remount-ro", "/dev", "--remount-ro", "/proc"]
 
     def _probe(self, interpreter: Interpreter) -> str:

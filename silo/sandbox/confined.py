@@ -138,7 +138,7 @@ def _started() -> Iterator[None]:
 def _command(bwrap: Path, argv: Sequence[str], confinement: Confinement, rules: int) -> list[str]:
     wrap = [str(bwrap), "--unshare-user", "--unshare-all", "--disable-userns", "--die-with-parent", "--new-session"]
     # Root of its own user namespace, without a capability: `mke2fs` writes the owners that it sees, and the owner of
-    # silo's files shall be root in every image.
+    # silo's files shall be root in every image. If silo is root, it is root for the host's kernel, too (threat model).
     wrap += ["--uid", "0", "--gid", "0", "--cap-drop", "ALL", "--hostname", "confined", "--clearenv"]
     wrap += ["--setenv", "PATH", "/usr/sbin:/usr/bin:/sbin:/bin", "--setenv", "LC_ALL", "C.UTF-8"]
     wrap += ["--seccomp", str(rules), *_programs(confinement.root)]
