@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -131,7 +132,12 @@ def _row(record: AuditRecord) -> tuple[str, str, str, str, str, str]:
         str(record.seq),
         record.time,
         record.event,
-        str(body.get("tool") or body.get("skill") or ""),
+        str(body.get("tool") or body.get("skill") or _change(body)),
         client,
         f"{body.get('outcome', '')}{took}",
     )
+
+
+def _change(body: Mapping[str, object]) -> str:
+    """Say what was done with the vault: the action, and the secret if it was one."""
+    return " ".join(str(body[key]) for key in ("action", "name") if key in body)
