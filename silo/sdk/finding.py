@@ -97,7 +97,8 @@ class Finder:
         bare = skeleton(view)
         last = positions[-1] if positions else -1
         escape = next((place for place in range(last + 1, len(view)) if _is_filler(text, view, place)), None)
-        end = len(view) + is_cut if is_cut or escape is not None else last + 1
+        # What a skeleton drops may belong to the form as well: `b00\\/` of a PHP program that writes `b00/…`.
+        end = len(view) + is_cut
         if escape is not None and end - escape >= MIN_CHARS and any(needle.lead for needle in self.forms.loose):
             yield escape  # what a skeleton drops at the beginning of a form, escaped
         for needle in self.forms.loose:
