@@ -84,7 +84,8 @@ class Finder:
         """Return the end of a text that was cut off there, if `MIN_CHARS` or more of it are the beginning of a form."""
         starts = [len(data) - length for form in self.forms.written if (length := overlap(data, form))]
         whole = without_cut_escape(data)
-        if len(data) - len(whole) >= MIN_CHARS:
+        # One character less than for a form: the one before it may happen to go on with the form.
+        if len(data) - len(whole) >= MIN_CHARS - 1:
             starts.append(len(whole))
         for text in dict.fromkeys((data, whole)):  # what looks like the beginning of an escape may be none
             for view in views(text):
