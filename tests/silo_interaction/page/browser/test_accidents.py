@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import expect
 from silo_interaction import Question, WantedSecret
 
@@ -92,10 +93,22 @@ def question_path(ready, posted):
     return f"{ready.home}q/{posted.id}"
 
 
+def go(tab, url):
+    """Open a page. After a no, the page is on its way to another one by itself, and the two cut each other off."""
+    for _ in range(20):
+        try:
+            tab.goto(url)
+            return
+        except PlaywrightError as error:
+            if "ERR_ABORTED" not in str(error) and "interrupted by another" not in str(error):
+                raise
+    raise AssertionError(f"{url} did not open")
+
+
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_sentences_that_somebody_types_into_another_window_approve_nothing(ready, board, still, wait, seed):
     """The window comes up in the middle of them; between words there are pauses of any length."""
     chance = random.Random(seed)
@@ -111,21 +124,25 @@ def test_sentences_that_somebody_types_into_another_window_approve_nothing(ready
             if chance.random() < 0.05:
                 board.post(PAYMENT)
         # Silo opens a window, or the person switches to it.
-        tab.goto(ready.base + question_path(ready, board.post(PAYMENT)))
+        go(tab, ready.base + question_path(ready, board.post(PAYMENT)))
     assert yeses(board) == []
 
 
-@pytest.mark.parametrize("letter", "abcdefghijklmnopqrstuvwxyzAY1 ")
-def test_no_single_key_approves_even_after_a_long_look(ready, board, still, wait, letter, look):
-    tab = still(question_path(ready, board.post(PAYMENT)))
-    look(tab)
-    wait(tab, 60_000)
-    tab.keyboard.press("Space" if letter == " " else letter)
-    for target in (approve(tab), tab.get_by_role("button", name="Approve, and")):
-        if letter not in "djk":  # which deny, or go to another question
-            target.focus()
-            tab.keyboard.press("Space" if letter == " " else letter)
-    assert yeses(board) == []
+@pytest.mark.parametrize("letters", ["abcdefghij", "klmnopqrst", "uvwxyzAY1 "])
+def test_no_single_key_approves_even_after_a_long_look(ready, board, still, wait, letters, look):
+    tab = still(ready.home)
+    for letter in letters:
+        go(tab, ready.base + question_path(ready, board.post(PAYMENT)))
+        tab.evaluate(DRAWN)
+        look(tab)
+        wait(tab, 60_000)
+        key = "Space" if letter == " " else letter
+        tab.keyboard.press(key)
+        for target in (approve(tab), tab.get_by_role("button", name="Approve, and")):
+            if letter not in "djk":  # which deny, or go to another question
+                target.focus()
+                tab.keyboard.press(key)
+        assert yeses(board) == [], letter
 
 
 @pytest.mark.parametrize("key", ["Enter", "Space"])
