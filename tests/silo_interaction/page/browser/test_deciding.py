@@ -1,6 +1,7 @@
 """A person pairs a browser and decides, in one tab of Chromium. `test_live` tests what changes while a page is open."""
 
 import re
+import time
 
 import pytest
 from playwright.sync_api import expect
@@ -250,15 +251,21 @@ def test_without_javascript_a_person_pairs_reads_the_list_and_decides(profiles, 
     ]
 
 
-def test_without_javascript_a_second_click_and_a_held_key_approve_nothing_that_comes_up_under_them(profiles, board):
-    """Without scripts, only the server can tell that nobody has read the question."""
+def test_without_javascript_a_second_click_and_a_held_key_approve_nothing_that_comes_up_under_them(
+    profiles, board, clock
+):
+    """Without scripts, only the server can tell that nobody has read the question. Its time stands still meanwhile."""
     first, second = board.post(CLOSE), board.post(CLOSE)
     profile = profiles(java_script_enabled=False)
     profile.pair_at_once(board.new_code())
-    tab = profile.see(first)
-    for press in (lambda button: button.click(), lambda button: button.press("Enter")):
-        press(tab.get_by_role("button", name="Approve once"))
-        expect(tab.get_by_role("alert")).to_contain_text("That was too quick and did not count.")
+    clock.stopped_at = time.time()
+    try:
+        tab = profile.see(first)
+        for press in (lambda button: button.click(), lambda button: button.press("Enter")):
+            press(tab.get_by_role("button", name="Approve once"))
+            expect(tab.get_by_role("alert")).to_contain_text("That was too quick and did not count.")
+    finally:
+        clock.stopped_at = None
     assert board.answers == []
     assert {posted.id for posted in board.waiting()} == {first.id, second.id}
 
