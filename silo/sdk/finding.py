@@ -89,17 +89,17 @@ class Finder:
             starts.append(len(whole))
         for text in dict.fromkeys((data, whole)):  # what looks like the beginning of an escape may be none
             for view in views(text):
-                starts += self._left_in(text, view, is_cut=text != data)
+                starts += self._left_in(text, view, cut=len(data) - len(text))
         return [Span(min(starts), len(data), -1)] if starts else []
 
-    def _left_in(self, text: bytes, view: bytes, *, is_cut: bool) -> Iterator[int]:
+    def _left_in(self, text: bytes, view: bytes, *, cut: int) -> Iterator[int]:
         """Yield where a form may begin that goes on beyond the end of the text, or beyond a cut escape after it."""
         positions = list(compress(range(len(view)), view.translate(KEPT_BITS)))
         bare = skeleton(view)
         last = positions[-1] if positions else -1
         escape = next((place for place in range(last + 1, len(view)) if _is_filler(text, view, place)), None)
         # What a skeleton drops may belong to the form as well: `b00\\/` of a PHP program that writes `b00/…`.
-        end = len(view) + is_cut
+        end = len(view) + cut
         if escape is not None and end - escape >= MIN_CHARS and any(needle.lead for needle in self.forms.loose):
             yield escape  # what a skeleton drops at the beginning of a form, escaped
         for needle in self.forms.loose:
