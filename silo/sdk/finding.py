@@ -23,6 +23,7 @@ from silo.sdk.forms import (
     decoded,
     skeleton,
     without_cut_escape,
+    without_escaped_backslashes,
 )
 
 FEW: Final = 64
@@ -72,12 +73,12 @@ class Finder:
             found.append(
                 _swallowed(data, start, start + len(needle.text), needle.owner, needle.swallows, needle.swallows)
             )
-        shown = views(data)
-        for view in shown:
+        plain = decoded(data)
+        for view in views(data):
             loose = list(self._loose.matches(skeleton(view)))
             owners.update(needle.owner for _, needle in loose)
             if loose:
-                found += _mapped(data, shown[-1], view, loose)
+                found += _mapped(data, plain, view, loose)
         return merged(found), frozenset(owners)
 
     def left_by_cut(self, data: bytes) -> list[Span]:
@@ -124,9 +125,8 @@ _NO_SIDE: Final = Side(0, False)
 
 
 def views(data: bytes) -> tuple[bytes, ...]:
-    """Return the text, and the text with its escapes decoded if it has any."""
-    plain = decoded(data)
-    return (data,) if plain == data else (data, plain)
+    """Return the text as it is, and as its escapes can be read: with and without pairs of backslashes; each once."""
+    return tuple(dict.fromkeys((data, decoded(without_escaped_backslashes(data)), decoded(data))))
 
 
 def overlap(text: bytes, form: bytes) -> int:
@@ -237,7 +237,7 @@ def _mapped(data: bytes, plain: bytes, view: bytes, matches: Sequence[tuple[int,
     Args:
         data: the text.
         plain: the text with its escapes decoded.
-        view: one of the two, in whose skeleton the matches are.
+        view: the one of `views(data)` in whose skeleton the matches are.
         matches: where they start, and what was found.
     """
     positions = list(compress(range(len(view)), view.translate(KEPT_BITS)))

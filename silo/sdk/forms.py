@@ -134,6 +134,14 @@ def decoded(data: bytes) -> bytes:
     return _ESCAPE.sub(_padded, data)
 
 
+def without_escaped_backslashes(data: bytes) -> bytes:
+    r"""Return the text with each pair of backslashes dropped, in the same length, so that `\\\\b` is no backspace.
+
+    Which of the two a program meant can't be told from the text, so both readings are searched.
+    """
+    return data.replace(b"\\\\", bytes((GONE, GONE)))
+
+
 _HEX = rb"[0-9A-Fa-f]"
 _ESCAPE: Final = re.compile(
     rb"%(?:25){0,4}(?P<percent>HH)"

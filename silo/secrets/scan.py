@@ -33,7 +33,7 @@ from silo.sdk.finding import (
     Span,
     replaced,
 )
-from silo.sdk.forms import GONE, KEPT, PAD, Forms, Needle, skeleton
+from silo.sdk.forms import GONE, KEPT, PAD, Forms, Needle, skeleton, without_escaped_backslashes
 from silo.sizes import KIB
 
 Numbers = npt.NDArray[np.int64]
@@ -95,7 +95,8 @@ class Scanner:
             parts.append(exact)
         if self._loose is not None:
             plain = decoded(data, tick)
-            views = (data,) if plain == data else (data, plain)
+            paired = plain if b"\\\\" not in data else decoded(without_escaped_backslashes(data), tick)
+            views = dict.fromkeys((data, paired, plain))
             found = ((view, self._loose.loose(skeleton(view), tick, seen)) for view in views)
             parts += [_mapped(data, plain, view, matches, tick) for view, matches in found if matches is not None]
         if not parts:

@@ -31,8 +31,8 @@ class Host:
         self.steps = []
         self.certificates = folder / "ca.crt"
         self.certificates.write_text("first authority\n")
-        self.library = folder / "libleaf.so.1"
-        self.library.write_bytes(_elf_files.make([]) + b"first")
+        self.shared = folder / "libleaf.so.1"
+        self.shared.write_bytes(_elf_files.make([]) + b"first")
         # Enough of an interpreter to be copied: the real one's base has 100 MB.
         small = folder / "python"
         (small / "lib-dynload").mkdir(parents=True)
@@ -42,7 +42,7 @@ class Host:
         self.small = replace(interpreter, executable=executable, stdlib=small, platstdlib=small)
         monkeypatch.setattr(base_image, "_CA_BUNDLES", (str(self.certificates),))
         monkeypatch.setattr(base_image, "_ZONES", folder / "no-zones")
-        monkeypatch.setattr(image, "system_libraries", lambda: {"libleaf.so.1": self.library})
+        monkeypatch.setattr(image, "system_libraries", lambda: {"libleaf.so.1": self.shared})
         self.images = Images(folder / "images")
         self.units = SkillUnits(self.images, Limits(), self.inspect)
         self.inspected = []
@@ -106,7 +106,7 @@ async def test_after_a_library_of_the_layer_was_updated_the_next_call_has_it(hos
     """A layer has copies of libraries as well: `libstdc++`, for wheels that need it."""
     skill = await host.install()
     old = await host.unit(skill)
-    change(host.library, _elf_files.make([]) + b"second")
+    change(host.shared, _elf_files.make([]) + b"second")
     new = await host.unit(skill)
     assert (old.layer.tree / "lib/libleaf.so.1").read_bytes().endswith(b"first")
     assert (new.layer.tree / "lib/libleaf.so.1").read_bytes().endswith(b"second")
