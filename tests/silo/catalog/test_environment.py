@@ -222,6 +222,8 @@ async def test_a_small_archive_that_unpacks_to_much_is_stopped_and_leaves_nothin
         await build("bomb", uv=uv)
     assert "install.max_mib" in caught.value.hint
     assert not list(cache.glob(".tmp*"))
+    # It was stopped early: the whole of it is not in uv's cache, as it would be if only the outcome were measured.
+    assert sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()) < 64 * MIB
     assert not (tmp_path / "env").exists()
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import anyio
 import pytest
 
+from silo.sandbox import ext4
 from silo.sandbox.base import Image
+from silo.sandbox.confined import run_confined_blocking
 from silo.sandbox.image import Images
 
 pytestmark = pytest.mark.anyio
@@ -152,6 +154,21 @@ async def test_a_disk_holds_names_that_a_stranger_chose_and_all_of_it_belongs_to
     assert len(rows) == len(names) + 3  # the link, `.` and `..`
     link = await anyio.run_process([_admin("debugfs"), "-R", "stat /env/link", str(disk)])
     assert b'Fast link dest: "/etc/shadow"' in link.stdout
+
+
+async def test_the_program_that_writes_a_disk_sees_the_tree_and_the_disk_and_nothing_else(own, base, monkeypatch):
+    """`test_compile` attacks the confinement itself."""
+    seen = []
+
+    def spy(argv, confinement):
+        seen.append((Path(argv[0]).name, set(confinement.read.values()), set(confinement.write.values())))
+        return run_confined_blocking(argv, confinement)
+
+    monkeypatch.setattr(ext4, "run_confined_blocking", spy)
+    layer = await make(own, base, DIGESTS[0])
+    disk = await anyio.to_thread.run_sync(own.disk, layer)
+    ((program, read, written),) = seen
+    assert (program, read, {path.parent for path in written}) == ("mke2fs", {layer.tree}, {disk.parent})
 
 
 def _admin(name):
