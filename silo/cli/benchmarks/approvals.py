@@ -10,9 +10,7 @@ import html
 import http.client
 import os
 import re
-import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -28,7 +26,7 @@ from silo_interaction.page import Page
 from silo.approvals.store import Decisions
 from silo.cli.benchmarks.call import bench_script
 from silo.cli.benchmarks.machine import describe_machine
-from silo.cli.context import run_until_signal
+from silo.cli.benchmarks.scratch import run_in_scratch_folder, scratch_environ
 from silo.errors import ApprovalPending, SandboxBroken
 from silo.model import Caller
 from silo.runtime import Runtime
@@ -61,13 +59,7 @@ class ApprovalsBenchmark:
     """
 
     def __init__(self, environ: Mapping[str, str], kernel: Path, *, runs: int, on_step: Callable[[str], None]) -> None:
-        self._environ = {
-            name: value
-            for name, value in environ.items()
-            # Without a screen, so that no browser is opened for questions that nobody is meant to see.
-            if not name.startswith("SILO_") and name not in {"DISPLAY", "WAYLAND_DISPLAY", "BROWSER"}
-        }
-        self._environ |= {"SILO_KERNEL": str(kernel), "SILO_MASTER_KEY": os.urandom(32).hex()}
+        self._environ = scratch_environ(environ) | {"SILO_KERNEL": str(kernel)}
         self._kernel = kernel
         self._runs = runs
         self._step = on_step
@@ -79,16 +71,11 @@ class ApprovalsBenchmark:
             SiloError: something that is measured does not work here.
             EndedBySignal: a signal ended it; its guests have ended, and its folder is gone.
         """
-        return run_until_signal(self._play)
+        return run_in_scratch_folder(self._play)
 
-    async def _play(self) -> dict[str, Any]:
-        # Made here, where a signal ends the work and not the process, so that it is always deleted.
-        home = Path(tempfile.mkdtemp(prefix="silo-bench-"))
-        try:
-            shown = await to_thread.run_sync(self._page, home / "page")
-            beside = await self._calls(home)
-        finally:
-            shutil.rmtree(home, ignore_errors=True)
+    async def _play(self, home: Path) -> dict[str, Any]:
+        shown = await to_thread.run_sync(self._page, home / "page")
+        beside = await self._calls(home)
         return {
             "benchmark": "approvals",
             "silo": __version__,

@@ -11,7 +11,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -24,7 +23,7 @@ import uv
 
 from silo.catalog.builtin import builtin_folder
 from silo.cli.benchmarks.machine import describe_machine
-from silo.cli.context import run_until_signal
+from silo.cli.benchmarks.scratch import run_in_scratch_folder, scratch_environ
 from silo.errors import SandboxBroken
 from silo.model import Caller
 from silo.runtime import Runtime
@@ -51,8 +50,7 @@ class CallBenchmark:
     """
 
     def __init__(self, environ: Mapping[str, str], kernel: Path, *, runs: int, on_step: Callable[[str], None]) -> None:
-        self._environ = {name: value for name, value in environ.items() if not name.startswith("SILO_")}
-        self._environ |= {"SILO_KERNEL": str(kernel), "SILO_MASTER_KEY": os.urandom(32).hex()}
+        self._environ = scratch_environ(environ) | {"SILO_KERNEL": str(kernel)}
         self._kernel = kernel
         self._runs = runs
         self._step = on_step
@@ -65,16 +63,11 @@ class CallBenchmark:
             SiloError: something that is measured does not work here.
             EndedBySignal: a signal ended it; its guests have ended, and its folder is gone.
         """
-        return run_until_signal(self._play)
+        return run_in_scratch_folder(self._play)
 
-    async def _play(self) -> dict[str, Any]:
-        # Made here, where a signal ends the work and not the process, so that it is always deleted.
-        self._home = Path(tempfile.mkdtemp(prefix="silo-bench-"))
-        try:
-            self._script = bench_script(self._home)
-            return await self._measure()
-        finally:
-            shutil.rmtree(self._home, ignore_errors=True)
+    async def _play(self, home: Path) -> dict[str, Any]:
+        self._home, self._script = home, bench_script(home)
+        return await self._measure()
 
     async def _measure(self) -> dict[str, Any]:
         state = self._home / "state"

@@ -8,10 +8,8 @@ millisecond at a time, and a thread requests the approval page of the same proce
 from __future__ import annotations
 
 import gc
-import os
 import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -27,7 +25,7 @@ from silo.approvals.store import Decisions
 from silo.catalog.builtin import builtin_folder
 from silo.cli.benchmarks.approvals import Browser, post
 from silo.cli.benchmarks.machine import describe_machine
-from silo.cli.context import run_until_signal
+from silo.cli.benchmarks.scratch import run_in_scratch_folder, scratch_environ
 from silo.errors import SiloError
 from silo.model import Caller
 from silo.runtime import Runtime
@@ -58,13 +56,7 @@ class HostileBenchmark:
     """
 
     def __init__(self, environ: Mapping[str, str], *, seconds: int, on_step: Callable[[str], None]) -> None:
-        self._environ = {
-            name: value
-            for name, value in environ.items()
-            # Without a screen, so that no browser is opened for questions that nobody is meant to see.
-            if not name.startswith("SILO_") and name not in {"DISPLAY", "WAYLAND_DISPLAY", "BROWSER"}
-        }
-        self._environ |= {"SILO_MASTER_KEY": os.urandom(32).hex()}
+        self._environ = scratch_environ(environ)
         self._seconds = seconds
         self._step = on_step
 
@@ -75,15 +67,7 @@ class HostileBenchmark:
             SiloError: something that is measured does not work here.
             EndedBySignal: a signal ended it; its guests have ended, and its folder is gone.
         """
-        return run_until_signal(self._play)
-
-    async def _play(self) -> dict[str, Any]:
-        # Made here, where a signal ends the work and not the process, so that it is always deleted.
-        home = Path(tempfile.mkdtemp(prefix="silo-bench-"))
-        try:
-            return await self._measure(home)
-        finally:
-            shutil.rmtree(home, ignore_errors=True)
+        return run_in_scratch_folder(self._measure)
 
     async def _measure(self, home: Path) -> dict[str, Any]:
         state = home / "state"
