@@ -30,7 +30,7 @@ from anyio import to_thread
 from silo.errors import DependencyUnavailable
 from silo.model import Interpreter
 from silo.sandbox import build_hook, seccomp
-from silo.sandbox.programs import find_program
+from silo.sandbox.programs import find_program, system_binds
 from silo.sizes import KIB, MIB
 
 MAX_WHEEL_BYTES: Final = 512 * MIB
@@ -260,17 +260,9 @@ def _seen(interpreter: Interpreter) -> tuple[Path, ...]:
 
 
 def _system(interpreter: Interpreter) -> list[str]:
-    argv = [part for place in _seen(interpreter) for part in ("--ro-bind", str(place), str(place))]
-    for name in ("/lib", "/lib64", "/bin", "/sbin"):
-        path = Path(name)
-        if path.is_symlink():
-            argv += ["--symlink", str(path.readlink()), name]
-        elif path.is_dir():
-            argv += ["--ro-bind", name, name]
-    # The linker's cache, and Debian's choice of compiler.
-    for name in ("/etc/ld.so.cache", "/etc/alternatives"):
-        argv += ["--ro-bind-try", name, name]
-    return argv
+    places = [part for place in _seen(interpreter)[1:] for part in ("--ro-bind", str(place), str(place))]
+    # `/usr`, the first place, is among the system's. `/etc/alternatives` is Debian's choice of compiler.
+    return [*system_binds(), *places, "--ro-bind-try", "/etc/alternatives", "/etc/alternatives"]
 
 
 def _failed(task: BuildTask, why: str, stderr: Sequence[int]) -> DependencyUnavailable:

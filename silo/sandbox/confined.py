@@ -20,10 +20,9 @@ import anyio
 
 from silo.errors import SandboxBroken
 from silo.sandbox import seccomp
-from silo.sandbox.programs import find_program
+from silo.sandbox.programs import find_program, system_binds
 from silo.sizes import KIB, MIB
 
-_SYSTEM: Final = ("/usr", "/lib", "/lib64", "/bin", "/sbin")
 _SHARED_MIB: Final = 4
 _KEPT_OF_STDERR: Final = 64 * KIB
 _LIMIT = 'ulimit -c 0; ulimit -v "$1"; ulimit -t "$2"; ulimit -f "$3"; shift 3; exec "$@"'
@@ -181,14 +180,7 @@ def _programs(root: Path | None) -> list[str]:
             "usr/lib",
             "/lib64",
         ]
-    binds = []
-    for name in _SYSTEM:
-        path = Path(name)
-        if path.is_symlink():
-            binds += ["--symlink", str(path.readlink()), name]
-        elif path.is_dir():
-            binds += ["--ro-bind", name, name]
-    return [*binds, "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    return system_binds()
 
 
 def _tail(descriptor: int) -> str:

@@ -359,6 +359,25 @@ class FakeSkills(Skills):
         return self._skills.get(skill.namespace) == skill
 
 
+def described_tool(name: str, **fields: object) -> dict[str, object]:
+    """Return how a script in a guest describes a tool without parameters, with some fields changed."""
+    return {
+        "name": name,
+        "description": f"{name.capitalize()}.",
+        "input_schema": {"type": "object", "properties": {}, "additionalProperties": False},
+        "output_schema": None,
+        "require_approval": False,
+        "time_to_live": 600,
+        "secrets": [],
+        "network": None,
+        "title": None,
+        "read_only": None,
+        "destructive": None,
+        "idempotent": None,
+        **fields,
+    }
+
+
 class FakeImages:
     """Images that are folders with only the staged files; no interpreter is copied."""
 

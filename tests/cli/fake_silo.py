@@ -17,7 +17,7 @@ from silo.cli.main import run
 from silo.errors import SkillRaised
 from silo.model import File
 from silo.sandbox.skill.base import Captured, GuestReply, GuestRequest, OnProgress
-from silo.testing.fakes import FakeBackend, FakeImages
+from silo.testing.fakes import FakeBackend, FakeImages, described_tool
 from silo.wire.messages import Finished, Progress
 
 SCRIPT = '''# /// script
@@ -50,39 +50,21 @@ ECHO = {
 }
 
 
-def _tool(name: str, description: str, **fields: object) -> dict[str, object]:
-    return {
-        "name": name,
-        "description": description,
-        "input_schema": {"type": "object", "properties": {}, "additionalProperties": False},
-        "output_schema": None,
-        "require_approval": False,
-        "time_to_live": 600,
-        "secrets": [],
-        "network": None,
-        "title": None,
-        "read_only": None,
-        "destructive": None,
-        "idempotent": None,
-        **fields,
-    }
-
-
 DESCRIBED = {
     "namespace": "demo",
     "summary": "A demonstration.",
     "instructions": "Call `echo`.",
     "tools": [
-        _tool("echo", "Return what was given.\n\nAll of it.", input_schema=ECHO),
-        _tool("guarded", "Ask a person first.", require_approval=True),
-        _tool("keyed", "Show a secret, which silo does not let pass.", secrets=["DEMO_KEY"]),
-        _tool("files", "Return two files of one name."),
-        _tool("printing", "Print, then answer."),
-        _tool("hostile", "Answer with what could move a cursor."),
-        _tool("complaining", "Report a failure."),
-        _tool("raising", "Raise an exception."),
-        _tool("hanging", "Never answer."),
-        _tool("broken", "Show what happens when silo itself has a bug."),
+        described_tool("echo", description="Return what was given.\n\nAll of it.", input_schema=ECHO),
+        described_tool("guarded", description="Ask a person first.", require_approval=True),
+        described_tool("keyed", description="Show a secret, which silo does not let pass.", secrets=["DEMO_KEY"]),
+        described_tool("files", description="Return two files of one name."),
+        described_tool("printing", description="Print, then answer."),
+        described_tool("hostile", description="Answer with what could move a cursor."),
+        described_tool("complaining", description="Report a failure."),
+        described_tool("raising", description="Raise an exception."),
+        described_tool("hanging", description="Never answer."),
+        described_tool("broken", description="Show what happens when silo itself has a bug."),
     ],
 }
 

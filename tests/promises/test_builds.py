@@ -24,7 +24,7 @@ from silo.install.installer import InstallRequest
 from silo.model import Caller, Isolation
 from silo.runtime import Runtime
 from silo.sandbox.build import BuildSandbox
-from silo.testing.fakes import FakeBackend, FakeImages, ScriptedChannel
+from silo.testing.fakes import FakeBackend, FakeImages, ScriptedChannel, described_tool
 
 pytestmark = pytest.mark.anyio
 
@@ -36,20 +36,7 @@ SCRIPT = """\
 # namespace = "demo"
 # ///
 """
-TOOL = {
-    "name": "act",
-    "description": "Act.",
-    "input_schema": {"type": "object", "properties": {}, "additionalProperties": False},
-    "output_schema": None,
-    "require_approval": False,
-    "time_to_live": 600,
-    "secrets": [],
-    "network": None,
-    "title": None,
-    "read_only": None,
-    "destructive": None,
-    "idempotent": None,
-}
+TOOL = described_tool("act")
 
 BACKEND = """
 import json, os, pathlib, socket, zipfile

@@ -17,7 +17,7 @@ from silo.config.schema import Config
 from silo.errors import ApprovalRequired, ApprovalTimeout, CallDenied, Interrupted
 from silo.model import Isolation
 from silo.runtime import Runtime
-from silo.testing.fakes import FakeBackend, FakeImages, ScriptedChannel
+from silo.testing.fakes import FakeBackend, FakeImages, ScriptedChannel, described_tool
 
 pytestmark = pytest.mark.anyio
 
@@ -28,20 +28,7 @@ GUARDED = {"require_approval": True}
 
 
 def tool(**changes):
-    return {
-        "name": "send",
-        "description": "Send.",
-        "input_schema": {"type": "object", "properties": {}, "additionalProperties": False},
-        "output_schema": None,
-        "require_approval": False,
-        "time_to_live": 600,
-        "secrets": [],
-        "network": None,
-        "title": None,
-        "read_only": None,
-        "destructive": None,
-        "idempotent": None,
-    } | changes
+    return described_tool("send", **changes)
 
 
 class Bench:

@@ -27,7 +27,7 @@ from silo.model import Caller, Isolation, ProgressReport
 from silo.runtime import Runtime, SyncRuntime
 from silo.sandbox.skill.base import GuestReply
 from silo.testing import PATIENCE_S
-from silo.testing.fakes import FakeBackend, FakeImages, ScriptedChannel
+from silo.testing.fakes import FakeBackend, FakeImages, ScriptedChannel, described_tool
 from silo.wire.messages import Finished, Progress
 
 pytestmark = pytest.mark.anyio
@@ -43,20 +43,8 @@ SCRIPT = '''# /// script
 
 
 def described(**changes):
-    tool = {
-        "name": "echo",
-        "description": "Say a word again.",
-        "input_schema": {"type": "object", "properties": {"text": {"type": "string"}}},
-        "output_schema": None,
-        "require_approval": False,
-        "time_to_live": 600,
-        "secrets": [],
-        "network": None,
-        "title": None,
-        "read_only": None,
-        "destructive": None,
-        "idempotent": None,
-    }
+    schema = {"type": "object", "properties": {"text": {"type": "string"}}}
+    tool = described_tool("echo", description="Say a word again.", input_schema=schema)
     tools = [tool, tool | {"name": "guarded", "require_approval": True}, tool | {"name": "keyed", "secrets": ["KEY"]}]
     return {"namespace": "demo", "summary": "", "instructions": None, "tools": tools} | changes
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from silo.catalog.metadata import read_metadata
 from silo.errors import SkillMetadataInvalid
 from silo.model import SecretSpec, SkillHeader, ToolHints
+from silo.testing.fakes import described_tool
 
 HEADER = SkillHeader(
     namespace="demo",
@@ -21,20 +22,7 @@ HEADER = SkillHeader(
 
 
 def tool(**changes: Any) -> dict[str, Any]:
-    return {
-        "name": "act",
-        "description": "Act.",
-        "input_schema": {"type": "object", "properties": {}, "additionalProperties": False},
-        "output_schema": None,
-        "require_approval": False,
-        "time_to_live": 600,
-        "secrets": None,
-        "network": None,
-        "title": None,
-        "read_only": None,
-        "destructive": None,
-        "idempotent": None,
-    } | changes
+    return described_tool("act", secrets=None) | changes
 
 
 def said(*tools: object, **changes: Any) -> dict[str, Any]:

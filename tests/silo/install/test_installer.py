@@ -34,7 +34,7 @@ from silo.sandbox.build import BuildSandbox
 from silo.sandbox.image import Images
 from silo.secrets.sources import Sources
 from silo.testing import PATIENCE_S
-from silo.testing.fakes import FakeBackend, FakeClock, FakeImages
+from silo.testing.fakes import FakeBackend, FakeClock, FakeImages, described_tool
 
 pytestmark = pytest.mark.anyio
 
@@ -54,20 +54,8 @@ open({marker!r}, "w").write("the script ran on the host")
 
 
 def said(**changes):
-    tool = {
-        "name": "echo",
-        "description": "Say it again.",
-        "input_schema": {"type": "object", "properties": {"text": {"type": "string"}}, "additionalProperties": False},
-        "output_schema": None,
-        "require_approval": False,
-        "time_to_live": 600,
-        "secrets": None,
-        "network": None,
-        "title": None,
-        "read_only": None,
-        "destructive": None,
-        "idempotent": None,
-    }
+    schema = {"type": "object", "properties": {"text": {"type": "string"}}, "additionalProperties": False}
+    tool = described_tool("echo", description="Say it again.", input_schema=schema, secrets=None)
     return {"namespace": "demo", "summary": "A demonstration.", "instructions": "How to.", "tools": [tool]} | changes
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from silo.sandbox import seccomp
 from silo.sandbox.backends.microvm.machine import KERNEL_ARGUMENTS, Accelerator, Machine
 from silo.sandbox.identity import Identity
+from silo.sandbox.programs import system_binds
 
 _QEMU_MIB = 2048
 """Address space that QEMU may use beyond the guest's memory.
@@ -240,15 +241,9 @@ def confine(
     device = qemu.accelerator.device
     wrap = [str(qemu.bwrap), *qemu.identity.namespaces, "--as-pid-1", "--die-with-parent", "--new-session"]
     wrap += ["--clearenv", "--hostname", "qemu"]
-    for folder in ("/usr", "/lib", "/lib64", "/bin"):
-        path = Path(folder)
-        if path.is_symlink():
-            wrap += ["--symlink", str(path.readlink()), folder]
-        elif path.is_dir():
-            wrap += ["--ro-bind", folder, folder]
+    wrap += system_binds()
     if not qemu.binary.is_relative_to("/usr"):
         wrap += ["--ro-bind", str(qemu.binary.parent.parent), str(qemu.binary.parent.parent)]
-    wrap += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     # QEMU's data files are links into /etc on some distributions; it gets only its own folder there.
     wrap += ["--ro-bind-try", "/etc/alternatives", "/etc/alternatives", "--proc", "/proc", "--dev", "/dev"]
     if device:
