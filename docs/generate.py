@@ -26,7 +26,8 @@ from silo.cli.app import build_app
 from silo.config.load import OTHER_VARIABLES, VARIABLES
 from silo.config.schema import Config
 from silo.sizes import KIB, MIB
-from silo.wire.messages import MESSAGES, OneOf, Rule
+from silo.wire.messages import MESSAGES
+from silo.wire.rules import OneOf, Rule
 
 REFERENCE: Final = Path(__file__).parent / "reference"
 

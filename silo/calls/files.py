@@ -21,7 +21,7 @@ from silo.model import File
 from silo.schema.files import WAYS, FileArgument, link_scheme
 from silo.sdk.files import DEFAULT_MEDIA_TYPE, guess_media_type
 from silo.sizes import MIB
-from silo.wire.messages import is_media_type, is_safe_name
+from silo.wire.rules import is_media_type, is_safe_name
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from silo.errors import FileRefused, UsageError
 from silo.model import File
 from silo.sdk.files import guess_extension, guess_media_type
 from silo.sizes import MIB
-from silo.wire.messages import is_safe_name
+from silo.wire.rules import is_safe_name
 
 MAX_TEXT_BYTES = 64 * MIB
 """The most that `--args` reads: the largest files of a call in base64, and room to spare."""

@@ -25,7 +25,8 @@ from silo.sdk.errors import InvokeFailed
 from silo.sdk.files import File, guess_extension
 from silo.sdk.results import AgentResponse
 from silo.wire.frames import MAX_JSON_BYTES
-from silo.wire.messages import MAX_FILES, MAX_TEXT_CHARS, Json, is_media_type, is_safe_name
+from silo.wire.messages import MAX_FILES, MAX_TEXT_CHARS, Json
+from silo.wire.rules import is_media_type, is_safe_name
 from silo.wire.strict_json import MAX_CONTAINERS as MAX_WIRE_CONTAINERS
 from silo.wire.strict_json import MAX_VALUES as MAX_WIRE_VALUES
 

@@ -11,19 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, Final
 
-from silo.wire.messages import (
-    MESSAGES,
-    AnyObject,
-    AnyValue,
-    Files,
-    Flag,
-    Maybe,
-    Number,
-    OneOf,
-    Rule,
-    Text,
-    Whole,
-)
+from silo.wire.messages import MESSAGES
+from silo.wire.rules import AnyObject, AnyValue, Files, Flag, Maybe, Number, OneOf, Rule, Text, Whole
 from silo.wire.strict_json import MAX_DEPTH, MAX_VALUES
 
 _NOT_JSON: Final = (

@@ -15,7 +15,7 @@ from silo.errors import ArgumentsInvalid, FileRefused
 from silo.model import File
 from silo.schema.files import find_files
 from silo.testing.fakes import make_tool
-from silo.wire.messages import is_media_type, is_safe_name
+from silo.wire.rules import is_media_type, is_safe_name
 
 NOTHING_ALLOWED = InputRules()
 FILE = {"anyOf": [{"type": "string"}, {"type": "object"}], "x-silo-file": True}

@@ -39,10 +39,9 @@ from silo.wire.messages import (
     decode_message,
     decode_trusted,
     encode_message,
-    is_media_type,
-    is_safe_name,
     steps_to_message,
 )
+from silo.wire.rules import is_media_type, is_safe_name
 from silo.wire.strict_json import MAX_DEPTH, finish
 
 GOLDEN = Path(__file__).parent / "golden"
