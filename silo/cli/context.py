@@ -145,10 +145,14 @@ class CommandContext:
             steps: says that the vault is being opened. That may take seconds: a server is slow, a passphrase is
                 stretched. A command that prompts passes its own steps, and pauses them during the prompt.
         """
+        typed: list[str] = []
 
         def ask() -> str | None:
-            with shown.paused():
-                return None if runtime.config.approval.headless else type_once("recovery passphrase of the vault")
+            # Once for the whole command, which may need it to open the vault, to seal a key, and to check that.
+            if not typed and not runtime.config.approval.headless:
+                with shown.paused():
+                    typed.extend(filter(None, [type_once("recovery passphrase of the vault")]))
+            return typed[0] if typed else None
 
         with Steps() if steps is None else nullcontext(steps) as shown:
             runtime = self.open_runtime(ask_passphrase=ask)
@@ -158,6 +162,7 @@ class CommandContext:
             except VaultError as error:
                 raise from_vault_error(error, headless=runtime.config.approval.headless) from error
             finally:
+                typed.clear()
                 runtime.vault_setup.close()
 
     def record(self, event: str, **facts: object) -> None:

@@ -293,6 +293,20 @@ class Weak:
         return self._key.wrap(dek, **arguments | {"is_new": False})
 
 
+def test_a_passphrase_is_typed_once_for_a_command_that_needs_it_several_times(bare_silo):
+    """A rotation opens the old data key with it, seals the new one, and checks that it opens that."""
+    bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
+    bare_silo("vault", "rekey", "--add", "passphrase", stdin=b"five random words in order\n")
+    before = keys(bare_silo)
+    status, shown = typed(bare_silo, ["vault", "rotate"], "passphrase", "five random words in order\n")
+    assert (status, shown.count("passphrase")) == (0, 1), shown
+    assert set(keys(bare_silo)) == set(before) == {"env", "passphrase"}
+    assert keys(bare_silo) != before
+    del bare_silo.environ["SILO_MASTER_KEY"]
+    status, shown = typed(bare_silo, ["vault", "list"], "passphrase", "five random words in order\n")
+    assert (status, "KEY" in shown) == (0, True)
+
+
 def test_a_recovery_passphrase_opens_the_vault_when_no_other_key_is_left(bare_silo):
     bare_silo("vault", "add", "KEY", stdin=SECRET.encode())
     found = bare_silo("vault", "rekey", "--add", "passphrase", stdin=b"five random words in order\n")
